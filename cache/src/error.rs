@@ -1,0 +1,113 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::digest::{Digest, Key};
+
+/// What can go wrong between bytes and disk.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// A file operation failed.
+    #[error("failed to {action} {}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The index could not be read or written.
+    #[error("failed to use the cache index {}", path.display())]
+    Index {
+        /// The SQLite file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The cache was written by another version of the format.
+    #[error("the cache {} has format {found}, this program writes format {expected}", path.display())]
+    Format {
+        /// The cache's folder.
+        path: PathBuf,
+        /// The format found.
+        found: u32,
+        /// The format this program knows.
+        expected: u32,
+    },
+    /// There is no cache at this place.
+    #[error("there is no cache at {}", path.display())]
+    Absent {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// Something had to be written to a cache that can only be read.
+    #[error("the cache {} is read-only", path.display())]
+    ReadOnly {
+        /// The cache's folder.
+        path: PathBuf,
+    },
+    /// A blob is there, but its bytes are not those that its name promises.
+    #[error("blob {} is damaged: its bytes hash to {found}", path.display())]
+    Damaged {
+        /// The blob's file.
+        path: PathBuf,
+        /// What the name promises.
+        expected: Digest,
+        /// What the bytes are.
+        found: Digest,
+    },
+    /// A blob that the index names is gone.
+    #[error("blob {} is missing", path.display())]
+    Missing {
+        /// The blob's file.
+        path: PathBuf,
+        /// Its digest.
+        digest: Digest,
+    },
+    /// A file changed while it was being read.
+    #[error("{} changed while it was being read", path.display())]
+    Unstable {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An output holds something other than files and folders.
+    #[error("{} is {what}, and only files and folders can be kept", path.display())]
+    Unkeepable {
+        /// The offending entry.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// A row of the index cannot be understood.
+    #[error("the cache index has an unreadable entry for {key:?}: {detail}")]
+    Row {
+        /// The entry's key.
+        key: Key,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+impl CacheError {
+    /// Builds an [`CacheError::Io`] from what was tried, on which path.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// Returns whether the disk is full or a quota is used up.
+    pub fn is_full_disk(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            Self::Index { source, .. } => source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
+            _ => false,
+        }
+    }
+
+    /// Returns whether stored bytes are not what they should be, so that work must be redone.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Missing { .. })
+    }
+}

@@ -1,0 +1,44 @@
+//! Bytes in, digest out: content-addressed files, and an index that says which work made them.
+//!
+//! The crate knows keys, blobs and manifests. It refuses to know what a stage is, what a
+//! graph is, or what the bytes mean.
+//!
+//! ```
+//! use cache::{Cache, Key, Value};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let cache = Cache::open(folder.path())?;
+//! let key = Key::of("an example", &Value::of(&("greet", 1))?)?;
+//! assert!(cache.index().trace(key)?.is_none());
+//!
+//! let file = folder.path().join("hello.txt");
+//! std::fs::write(&file, "hello")?;
+//! let (digest, bytes) = cache.blobs().copy_in(&file)?;
+//! assert_eq!(bytes, 5);
+//! assert_eq!(std::fs::read(cache.blobs().path(digest))?, b"hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod artifact;
+mod blobs;
+mod cache;
+mod digest;
+mod encode;
+mod error;
+mod index;
+mod lock;
+mod manifest;
+mod sources;
+mod verify;
+
+pub use artifact::{Artifact, Entry};
+pub use blobs::Blobs;
+pub use cache::{Access, Cache, FORMAT};
+pub use digest::{Digest, Key, ParseDigestError};
+pub use encode::{EncodeError, PATH_TOKEN, Value};
+pub use error::CacheError;
+pub use index::{Execution, Index, Listed, Seen, Totals, Trace};
+pub use lock::KeyLock;
+pub use manifest::{Input, Manifest, Output, Recipe};
+pub use sources::{Fingerprint, Sources};
+pub use verify::{Damage, Verification};

@@ -1,0 +1,89 @@
+//! One lock per key, held while the work runs, released by death.
+
+use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::CacheError;
+
+/// Holds a key until it is dropped or its process dies.
+#[derive(Debug)]
+pub struct KeyLock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl KeyLock {
+    /// Takes the lock on a file, or returns `None` while somebody else holds it.
+    ///
+    /// # Errors
+    /// [`CacheError::Io`] if the file cannot be made or locked.
+    pub(crate) fn try_take(path: &Path) -> Result<Option<Self>, CacheError> {
+        loop {
+            let file = File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(path)
+                .map_err(CacheError::io("open lock", path))?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(CacheError::io("lock", path)(error)),
+            }
+            // The holder before us may have removed the name between our open and our lock;
+            // then what we hold is not what the next one will find.
+            let ours = file.metadata().map_err(CacheError::io("look at", path))?.ino();
+            if fs::metadata(path).is_ok_and(|found| found.ino() == ours) {
+                return Ok(Some(Self { path: path.to_owned(), _file: file }));
+            }
+        }
+    }
+}
+
+impl Drop for KeyLock {
+    fn drop(&mut self) {
+        // Removed while still held, so nobody can hold the name we remove. A name left
+        // behind by a killed process is harmless.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holder_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let held = KeyLock::try_take(&path).unwrap();
+        assert!(held.is_some());
+        assert!(KeyLock::try_take(&path).unwrap().is_none());
+        drop(held);
+        assert!(KeyLock::try_take(&path).unwrap().is_some());
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn many_threads_never_hold_it_together() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let (inside, taken) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    while taken.load(Ordering::SeqCst) < 200 {
+                        if let Some(lock) = KeyLock::try_take(&path).unwrap() {
+                            assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                            taken.fetch_add(1, Ordering::SeqCst);
+                            inside.fetch_sub(1, Ordering::SeqCst);
+                            drop(lock);
+                        }
+                    }
+                });
+            }
+        });
+    }
+}
