@@ -397,7 +397,8 @@ impl Index {
     }
 
     /// Begins a run: remembers which recipe each stage of the experiment has now, where that
-    /// differs from the run before. Returns the run's number.
+    /// differs from the run before; `stages` is asked only if the plan is another one. Returns
+    /// the run's number.
     ///
     /// # Errors
     /// [`CacheError::Index`].
@@ -406,7 +407,7 @@ impl Index {
         experiment: &str,
         profile: &str,
         plan: Key,
-        stages: &[(&str, Key, &Recipe)],
+        stages: &dyn Fn() -> Vec<(String, Key, Recipe)>,
     ) -> Result<i64, CacheError> {
         self.write(|connection| {
             let same: bool = connection
@@ -423,15 +424,15 @@ impl Index {
                 .execute(params![experiment, profile, plan, now_ms()])?;
             let run = connection.last_insert_rowid();
             if !same {
-                for (stage, key, recipe) in stages {
-                    put_recipe(connection, (*key, recipe), None)?;
+                for (stage, key, recipe) in stages() {
+                    put_recipe(connection, (key, &recipe), None)?;
                     let last: Option<Key> = connection
                         .prepare_cached(
                             "SELECT recipe FROM history WHERE experiment = ? AND stage = ? ORDER BY run DESC LIMIT 1",
                         )?
                         .query_row(params![experiment, stage], |row| row.get(0))
                         .optional()?;
-                    if last != Some(*key) {
+                    if last != Some(key) {
                         connection
                             .prepare_cached("INSERT INTO history VALUES (?, ?, ?, ?)")?
                             .execute(params![experiment, stage, run, key])?;

@@ -1,0 +1,206 @@
+//! Axes: named variants of a stage, each an overlay on its table.
+
+use crate::diagnostic::Finding;
+use crate::node::{Content, Entry, Node, Table};
+use crate::reference::is_name;
+use crate::source_map::Span;
+
+/// One way to be of a stage.
+#[derive(Debug, Clone)]
+pub(crate) struct Variant {
+    pub name: String,
+    pub overlay: Table,
+}
+
+/// Named variants that multiply a stage and everything below it.
+#[derive(Debug, Clone)]
+pub(crate) struct Axis {
+    pub name: String,
+    /// Whether the variants are values of one field.
+    pub is_scalar: bool,
+    pub variants: Vec<Variant>,
+}
+
+/// An axis by the stage that declares it and its position there.
+pub(crate) type AxisId = (usize, usize);
+
+/// Which variant each axis has, in the order in which the axes joined.
+pub(crate) type Assignment = Vec<(AxisId, usize)>;
+
+/// Reads the axes of one stage.
+pub(crate) fn read_axes(node: &Node, findings: &mut Vec<Finding>) -> Vec<Axis> {
+    let Some(table) = node.as_table() else {
+        findings.push(
+            Finding::new(node.span.clone(), format!("`axes` is a table of axes, not {}", node.describe()))
+                .help("write `[stages.NAME.axes.AXIS]` with one line per variant"),
+        );
+        return Vec::new();
+    };
+    table.iter().filter_map(|(name, entry)| read_axis(name, entry, findings)).collect()
+}
+
+fn read_axis(name: &str, entry: &Entry, findings: &mut Vec<Finding>) -> Option<Axis> {
+    let mut fail = |span: Span, message: String, help: &str| {
+        findings.push(Finding::new(span, message).help(help));
+        None
+    };
+    if !is_name(name) {
+        return fail(
+            entry.key.clone(),
+            format!("`{name}` cannot name an axis"),
+            "use letters, digits, `_` and `-`",
+        );
+    }
+    let Some(table) = entry.node.as_table() else {
+        let message = format!("axis `{name}` is a table of variants, not {}", entry.node.describe());
+        return fail(
+            entry.node.span.clone(),
+            message,
+            "write `variant.field = value`, or `field` and `values`",
+        );
+    };
+    if let Some(field) = table.get("field").and_then(|entry| entry.node.as_text()) {
+        return read_scalar_axis(name, field, table, entry, findings);
+    }
+    let mut variants = Vec::new();
+    for (variant, below) in table {
+        if !is_name(variant) {
+            fail(
+                below.key.clone(),
+                format!("`{variant}` cannot name a variant"),
+                "use letters, digits, `_` and `-`",
+            );
+            continue;
+        }
+        match below.node.as_table() {
+            Some(overlay) if !overlay.contains_key("kind") && !overlay.contains_key("axes") => {
+                variants.push(Variant { name: variant.clone(), overlay: overlay.clone() });
+            }
+            Some(_) => {
+                let message = format!("variant `{variant}` changes `kind` or `axes`");
+                fail(
+                    below.key.clone(),
+                    message,
+                    "a variant changes parameters and inputs; use another stage for this",
+                );
+            }
+            None => {
+                let message =
+                    format!("variant `{variant}` is {}, not a table of fields", below.node.describe());
+                fail(below.node.span.clone(), message, "write `variant.field = value`, or `variant = {}`");
+            }
+        }
+    }
+    if variants.is_empty() {
+        return fail(
+            entry.key.clone(),
+            format!("axis `{name}` has no variants"),
+            "give at least one, or remove it",
+        );
+    }
+    Some(Axis { name: name.to_owned(), is_scalar: false, variants })
+}
+
+fn read_scalar_axis(
+    name: &str,
+    field: &str,
+    table: &Table,
+    entry: &Entry,
+    findings: &mut Vec<Finding>,
+) -> Option<Axis> {
+    for (other, below) in table {
+        if other != "field" && other != "values" {
+            findings.push(
+                Finding::new(below.key.clone(), format!("unknown field `{other}` in axis `{name}`"))
+                    .help("a scalar axis has `field` and `values`"),
+            );
+        }
+    }
+    let values = table.get("values").and_then(|entry| entry.node.as_list());
+    let Some(values) = values.filter(|values| !values.is_empty()) else {
+        findings.push(
+            Finding::new(entry.key.clone(), format!("axis `{name}` needs `values`, a list of at least one"))
+                .help("such as `{ field = \"seed\", values = [1, 2, 3] }`"),
+        );
+        return None;
+    };
+    let key = table.get("field").map_or_else(|| entry.key.clone(), |entry| entry.node.span.clone());
+    let mut variants: Vec<Variant> = Vec::new();
+    for value in values {
+        let text = value.scalar_text();
+        match text {
+            Some(text) if !variants.iter().any(|variant| variant.name == text) => {
+                variants.push(Variant { name: text, overlay: nested(field, &key, value.clone()) });
+            }
+            Some(text) => {
+                findings
+                    .push(Finding::new(value.span.clone(), format!("axis `{name}` lists `{text}` twice")));
+            }
+            None => {
+                findings.push(
+                    Finding::new(
+                        value.span.clone(),
+                        format!("{} has no short name for a label", value.describe()),
+                    )
+                    .help("use named variants: `name.field = value`"),
+                );
+            }
+        }
+    }
+    Some(Axis { name: name.to_owned(), is_scalar: true, variants })
+}
+
+/// Makes the table that holds `value` at a dotted path.
+pub(crate) fn nested(path: &str, key: &Span, value: Node) -> Table {
+    let mut node = value;
+    let mut names = path.split('.').rev().peekable();
+    loop {
+        let name = names.next().expect("a split has at least one part");
+        let span = node.span.clone();
+        let table = Table::from([(name.trim().to_owned(), Entry { key: key.clone(), node })]);
+        if names.peek().is_none() {
+            return table;
+        }
+        node = Node { span, content: Content::Table(table) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::parse;
+
+    fn axes(text: &str) -> (Vec<Axis>, Vec<String>) {
+        let (table, _) = parse(text, 0);
+        let node = Node { span: 0..text.len(), content: Content::Table(table) };
+        let mut findings = Vec::new();
+        let axes = read_axes(&node, &mut findings);
+        (axes, findings.into_iter().map(|finding| finding.message).collect())
+    }
+
+    #[test]
+    fn named_and_scalar_axes_are_read() {
+        let (found, problems) =
+            axes("merge = { ties.method.ties = {}, slerp = {} }\nseed = { field = 'a.b', values = [1, 2] }");
+        assert_eq!(problems, Vec::<String>::new());
+        assert_eq!(found[0].variants.iter().map(|v| v.name.as_str()).collect::<Vec<_>>(), ["ties", "slerp"]);
+        assert_eq!(found[1].variants[1].name, "2");
+        let place = ["a".to_owned(), "b".to_owned()];
+        let node = Node { span: 0..0, content: Content::Table(found[1].variants[1].overlay.clone()) };
+        assert_eq!(node.at(&place).unwrap().content, Content::Integer(2));
+    }
+
+    #[test]
+    fn broken_axes_are_reported() {
+        for (text, count) in [
+            ("a = 1", 1),
+            ("a = {}", 1),
+            ("a = { x = 1 }", 2),
+            ("a = { field = 'f', values = [] }", 1),
+            ("a = { field = 'f', values = [1, 1] }", 1),
+            ("a.x.kind = 'k'", 2),
+        ] {
+            assert_eq!(axes(text).1.len(), count, "{text}: {:?}", axes(text).1);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Labelled reports that point into the experiment file.
+
+use std::fmt;
+
+use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode, SourceSpan};
+
+use crate::source_map::{SourceMap, Span};
+
+/// One thing that is wrong with an experiment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub span: Span,
+    pub message: String,
+    pub label: String,
+    pub help: Option<String>,
+}
+
+impl Finding {
+    pub fn new(span: Span, message: impl Into<String>) -> Self {
+        Self { span, message: message.into(), label: "here".to_owned(), help: None }
+    }
+
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    pub fn maybe_help(mut self, help: Option<String>) -> Self {
+        self.help = help.or(self.help);
+        self
+    }
+}
+
+/// One thing that is wrong with an experiment, with the text it is wrong in.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    message: String,
+    help: Option<String>,
+    label: LabeledSpan,
+    source: NamedSource<String>,
+    line: usize,
+    column: usize,
+}
+
+impl Problem {
+    fn new(finding: &Finding, sources: &SourceMap) -> Self {
+        let (source, local) = sources.locate(&finding.span);
+        let position = sources.position(&finding.span);
+        // A span over many lines would print a whole table where its first line says enough.
+        let first_line = source.text[local.clone()].find('\n').unwrap_or(local.len());
+        Self {
+            message: finding.message.clone(),
+            help: finding.help.clone(),
+            label: LabeledSpan::new_with_span(
+                Some(finding.label.clone()),
+                SourceSpan::new(local.start.into(), first_line),
+            ),
+            source: NamedSource::new(&source.name, source.text.clone()).with_language("TOML"),
+            line: position.line,
+            column: position.column,
+        }
+    }
+
+    /// Returns the name of the file.
+    pub fn file(&self) -> &str {
+        self.source.name()
+    }
+
+    /// Returns the line and column, counted from one.
+    pub fn position(&self) -> (usize, usize) {
+        (self.line, self.column)
+    }
+
+    /// Returns what is wrong, without its place.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl Diagnostic for Problem {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        Some(&self.source)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        Some(Box::new(std::iter::once(self.label.clone())))
+    }
+}
+
+/// Everything that is wrong with an experiment, in the order of the text.
+#[derive(Debug, Clone)]
+pub struct Report {
+    problems: Vec<Problem>,
+}
+
+impl Report {
+    /// Makes a report, or `None` if there is nothing to report.
+    pub(crate) fn of(mut findings: Vec<Finding>, sources: &SourceMap) -> Option<Self> {
+        findings.sort_by(|a, b| {
+            (a.span.start, a.span.end, &a.message).cmp(&(b.span.start, b.span.end, &b.message))
+        });
+        findings.dedup();
+        (!findings.is_empty()).then(|| Self {
+            problems: findings.iter().map(|finding| Problem::new(finding, sources)).collect(),
+        })
+    }
+
+    /// Returns the problems.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, problem) in self.problems.iter().enumerate() {
+            let (line, column) = problem.position();
+            let separator = if position == 0 { "" } else { "\n" };
+            write!(f, "{separator}{}:{line}:{column}: {problem}", problem.file())?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Report {}
+
+/// Returns "did you mean `x`?" for the nearest valid name, if one is near.
+pub(crate) fn did_you_mean<'a>(given: &str, valid: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let nearest = valid
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(given, name), name))
+        .filter(|(distance, name)| *distance <= 1 + name.chars().count().max(given.chars().count()) / 3)
+        .min()?;
+    Some(format!("did you mean `{}`?", nearest.1))
+}
+
+/// Returns "did you mean …" or else the list of valid names.
+pub(crate) fn nearest_or_all<'a>(
+    given: &str,
+    what: &str,
+    valid: impl IntoIterator<Item = &'a str> + Clone,
+) -> Option<String> {
+    did_you_mean(given, valid.clone()).or_else(|| {
+        let names: Vec<String> = valid.into_iter().map(|name| format!("`{name}`")).collect();
+        match names.len() {
+            0 => None,
+            1..=12 => Some(format!("{what}: {}", names.join(", "))),
+            more => Some(format!("{what}: {}, and {} more", names[..12].join(", "), more - 12)),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_names_are_offered_and_far_ones_are_not() {
+        assert_eq!(did_you_mean("subest", ["source", "subset"]), Some("did you mean `subset`?".to_owned()));
+        assert_eq!(did_you_mean("x", ["source", "subset"]), None);
+        assert_eq!(nearest_or_all("zzz", "kinds", ["a1", "b2"]), Some("kinds: `a1`, `b2`".to_owned()));
+    }
+}

@@ -1,0 +1,92 @@
+//! Layers of one experiment laid over each other: include, file, profile, `--set`.
+
+use crate::node::{Content, Entry, Node, Table};
+
+/// How a layer treats a choice that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Overlay {
+    /// A choice is replaced whole: `objective.dpo = {}` says all there is to say of it.
+    Whole,
+    /// Only the leaf that is named changes, unless another variant is chosen.
+    Leaf,
+}
+
+/// Which fields of a stage are choices: their paths from the stage's table.
+pub(crate) type Choices = [Vec<String>];
+
+/// Lays `over` on `base`: tables merge key by key, choices and lists are replaced whole.
+pub(crate) fn overlay(base: &mut Table, over: &Table, choices: &Choices, how: Overlay) {
+    overlay_below(base, over, choices, how, &mut Vec::new());
+}
+
+fn overlay_below(base: &mut Table, over: &Table, choices: &Choices, how: Overlay, place: &mut Vec<String>) {
+    for (name, entry) in over {
+        place.push(name.clone());
+        match base.get_mut(name) {
+            Some(Entry { node: Node { content: Content::Table(below), span }, key }) => {
+                match &entry.node.content {
+                    Content::Table(above) if merges(below, above, choices, how, place) => {
+                        // Errors about the table as a whole belong where it was last touched.
+                        *span = entry.node.span.clone();
+                        *key = entry.key.clone();
+                        overlay_below(below, above, choices, how, place);
+                    }
+                    _ => {
+                        base.insert(name.clone(), entry.clone());
+                    }
+                }
+            }
+            _ => {
+                base.insert(name.clone(), entry.clone());
+            }
+        }
+        place.pop();
+    }
+}
+
+fn merges(below: &Table, above: &Table, choices: &Choices, how: Overlay, place: &[String]) -> bool {
+    if !choices.iter().any(|choice| choice == place) {
+        return true;
+    }
+    how == Overlay::Leaf && above.keys().all(|variant| below.contains_key(variant))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::parse;
+
+    fn merged(base: &str, over: &str, how: Overlay) -> Table {
+        let mut table = parse(base, 0).0;
+        overlay(&mut table, &parse(over, 0).0, &[vec!["objective".to_owned()]], how);
+        table
+    }
+
+    fn names(table: &Table, at: &[&str]) -> Vec<String> {
+        let mut table = table;
+        for name in at {
+            table = table[*name].node.as_table().unwrap();
+        }
+        table.keys().cloned().collect()
+    }
+
+    #[test]
+    fn tables_merge_and_choices_are_replaced() {
+        let base = "objective.dpo = { beta = 1, x = 2 }\ninputs = { a = 'b' }";
+        let found = merged(base, "objective.cpo = { beta = 3 }\ninputs.c = 'd'", Overlay::Whole);
+        assert_eq!(names(&found, &["objective"]), ["cpo"]);
+        assert_eq!(names(&found, &["inputs"]), ["a", "c"]);
+        assert_eq!(
+            names(&merged(base, "objective.dpo = { beta = 3 }", Overlay::Whole), &["objective", "dpo"]),
+            ["beta"]
+        );
+    }
+
+    #[test]
+    fn a_leaf_changes_alone() {
+        let base = "objective.dpo = { beta = 1, x = 2 }";
+        let found = merged(base, "objective.dpo.beta = 3", Overlay::Leaf);
+        assert_eq!(names(&found, &["objective", "dpo"]), ["beta", "x"]);
+        assert_eq!(names(&merged(base, "objective.cpo.beta = 3", Overlay::Leaf), &["objective"]), ["cpo"]);
+    }
+}

@@ -1,0 +1,173 @@
+//! Does a job: on this thread, or in a process of its own.
+
+use std::any::Any;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::job::{Job, Outcome, Reason};
+use crate::process::{self, Cancel, Ended};
+use crate::run::Progress;
+use crate::stage::{Context, Failure, Kind, Place};
+
+/// How often a worker tells of its progress at most.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// Where a job's description and its outcome lie, beside its scratch folder.
+struct Papers {
+    job: PathBuf,
+    outcome: PathBuf,
+}
+
+impl Papers {
+    fn beside(scratch: &Path) -> Self {
+        let folder = scratch.parent().unwrap_or(scratch);
+        Self { job: folder.join("job.json"), outcome: folder.join("outcome.json") }
+    }
+}
+
+/// Does a job where its kind belongs. `worker` is the command line that becomes a worker when
+/// the path of a job is added to it.
+pub(crate) fn attempt(
+    job: &Job,
+    kind: &Kind,
+    worker: &[OsString],
+    log: File,
+    listen: Box<dyn FnMut(Progress) + Send>,
+    cancel: &Cancel,
+) -> Outcome {
+    match kind.place() {
+        Place::Thread => here(job, kind, log, listen, cancel),
+        Place::Worker => in_worker(job, worker, log, listen, cancel),
+    }
+}
+
+fn here(
+    job: &Job,
+    kind: &Kind,
+    log: File,
+    listen: Box<dyn FnMut(Progress) + Send>,
+    cancel: &Cancel,
+) -> Outcome {
+    let mut context = Context::new(job.clone(), log, listen, cancel.clone());
+    match catch_unwind(AssertUnwindSafe(|| kind.run(job, &mut context))) {
+        Ok(Ok(())) => Outcome::Done { notes: context.into_notes() },
+        Ok(Err(failure)) => {
+            context.log(format_args!("error: {failure}"));
+            failed(&failure)
+        }
+        Err(panic) => {
+            let message = format!("the stage kind `{}` has a bug: {}", kind.name(), panic_message(&*panic));
+            context.log(&message);
+            Outcome::Failed { reason: Reason::Failed, message, help: Some("please report it".to_owned()) }
+        }
+    }
+}
+
+fn failed(failure: &Failure) -> Outcome {
+    Outcome::Failed {
+        reason: failure.ended().map_or(Reason::Failed, reason_of),
+        message: failure.message().to_owned(),
+        help: failure.advice().map(str::to_owned),
+    }
+}
+
+fn reason_of(ended: &Ended) -> Reason {
+    match ended {
+        Ended::Well => Reason::Failed,
+        Ended::Exit(_) => Reason::Exited,
+        Ended::Signal(_) => Reason::Killed,
+        Ended::TimedOut(_) => Reason::TimedOut,
+        Ended::Interrupted => Reason::Interrupted,
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a panic without a message")
+}
+
+fn in_worker(
+    job: &Job,
+    worker: &[OsString],
+    log: File,
+    mut listen: Box<dyn FnMut(Progress) + Send>,
+    cancel: &Cancel,
+) -> Outcome {
+    let papers = Papers::beside(&job.scratch);
+    let broken = |message: String| Outcome::Failed { reason: Reason::Failed, message, help: None };
+    let Some((program, arguments)) = worker.split_first() else {
+        return broken("there is no worker program to start".to_owned());
+    };
+    let text = serde_json::to_vec(job).expect("a job is plain data");
+    if let Err(error) = fs::write(&papers.job, text) {
+        return broken(format!("failed to write {}: {error}", papers.job.display()));
+    }
+    let mut command = Command::new(program);
+    // The worker ends when this pipe closes, which is when the coordinator is gone.
+    command.args(arguments).arg(&papers.job).stdin(Stdio::piped());
+    let mut lines = |line: &str| {
+        if let Ok(progress) = serde_json::from_str(line) {
+            listen(progress);
+        }
+    };
+    let ended = match process::watch(&mut command, log, Some(&mut lines), job.timeout(), cancel) {
+        Ok(ended) => ended,
+        Err(error) => return broken(format!("failed to {}: {}", error.message, error.source)),
+    };
+    let told = fs::read(&papers.outcome).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    match (told, &ended) {
+        (Some(outcome), Ended::Well) => outcome,
+        (_, ended) => Outcome::Failed {
+            reason: reason_of(ended),
+            message: format!("the worker process {ended}"),
+            help: matches!(ended, Ended::Signal(9))
+                .then(|| "raise the stage's `resources.memory`, so that less runs beside it".to_owned()),
+        },
+    }
+}
+
+/// Is a worker: does the job described in a file and writes its outcome beside it.
+///
+/// # Errors
+/// What is wrong with the job's file, or with writing the outcome.
+pub fn work(job_file: &Path, kinds: &[Kind]) -> Result<(), Failure> {
+    let text = fs::read(job_file).map_err(Failure::reading(job_file))?;
+    let job: Job = serde_json::from_slice(&text)
+        .map_err(|error| Failure::caused("read the job's description", error))?;
+    let Some(kind) = kinds.iter().find(|kind| kind.name() == job.kind) else {
+        return Err(Failure::new(format!("this program has no stage kind `{}`", job.kind)));
+    };
+    std::thread::spawn(|| {
+        let mut nothing = [0; 64];
+        while matches!(io::stdin().read(&mut nothing), Ok(1..)) {}
+        std::process::exit(130);
+    });
+    let errors = io::stderr().as_fd().try_clone_to_owned();
+    let log = errors.map(File::from).map_err(|error| Failure::caused("open the log", error))?;
+    let mut last: Option<Instant> = None;
+    let listen = move |progress: Progress| {
+        if progress.done < progress.all && last.is_some_and(|last| last.elapsed() < PROGRESS_EVERY) {
+            return;
+        }
+        last = Some(Instant::now());
+        let line = serde_json::to_string(&progress).expect("progress is plain data");
+        // Nobody listening is no reason to stop.
+        let _ = writeln!(io::stdout(), "{line}");
+    };
+    let outcome = here(&job, kind, log, Box::new(listen), &Cancel::new());
+    let papers = Papers::beside(&job.scratch);
+    let written = serde_json::to_vec(&outcome).expect("an outcome is plain data");
+    let half = papers.outcome.with_extension("half");
+    fs::write(&half, written)
+        .and_then(|()| fs::rename(&half, &papers.outcome))
+        .map_err(Failure::writing(&papers.outcome))
+}

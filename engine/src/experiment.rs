@@ -1,0 +1,653 @@
+//! Text to [`Experiment`]: files, profile and overrides laid over each other, not yet planned.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+
+use crate::axes::{Axis, nested, read_axes};
+use crate::diagnostic::{Finding, did_you_mean, nearest_or_all};
+use crate::document::{Overlay, overlay};
+use crate::job::Reason;
+use crate::node::{self, Content, Entry, Node, Table};
+use crate::reference::is_name;
+use crate::schema::choices_of;
+use crate::source_map::{SourceMap, Span};
+use crate::stage::{Kind, Resources};
+use crate::table::{Published, TableSpec};
+
+/// The profile that is used where the files have it and none is asked for.
+const DEFAULT_PROFILE: &str = "mini";
+
+/// What the user asks for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The experiment file.
+    pub file: PathBuf,
+    /// The profile, if one is asked for.
+    pub profile: Option<String>,
+    /// Overrides, each `path=value`.
+    pub set: Vec<String>,
+    /// What `${data}` stands for.
+    pub data: Option<PathBuf>,
+}
+
+impl Request {
+    /// Asks for a file as it stands.
+    pub fn new(file: impl Into<PathBuf>) -> Self {
+        Self { file: file.into(), profile: None, set: Vec::new(), data: None }
+    }
+}
+
+/// What is written once for a stage, before axes multiply it.
+#[derive(Debug, Clone)]
+pub(crate) struct StageSpec {
+    pub name: String,
+    pub key: Span,
+    pub kind: &'static Kind,
+    /// All layers, with axes and the engine's own fields taken off; inputs still on.
+    pub table: Table,
+    pub span: Span,
+    pub axes: Vec<Axis>,
+    pub only: Option<Node>,
+    pub except: Option<Node>,
+    pub about: Option<String>,
+    pub choices: Vec<Vec<String>>,
+    pub settings: Settings,
+}
+
+/// What the engine itself wants to know of a stage. None of it is keyed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Settings {
+    pub cores: Option<u32>,
+    pub memory_bytes: Option<u64>,
+    pub timeout_seconds: Option<f64>,
+    pub retries: u32,
+    pub retry_on: Vec<Reason>,
+}
+
+impl Settings {
+    pub fn resources(&self, of_kind: Resources) -> Resources {
+        Resources {
+            cores: self.cores.unwrap_or(of_kind.cores).max(1),
+            memory_bytes: self.memory_bytes.unwrap_or(of_kind.memory_bytes),
+        }
+    }
+}
+
+/// An experiment as written: everything resolved that text alone can resolve.
+#[derive(Debug, Clone)]
+pub struct Experiment {
+    pub(crate) sources: SourceMap,
+    pub(crate) findings: Vec<Finding>,
+    pub(crate) has_syntax_errors: bool,
+    pub(crate) file: PathBuf,
+    pub(crate) title: Option<String>,
+    pub(crate) seed: u64,
+    pub(crate) seed_span: Option<Span>,
+    pub(crate) profile: Option<String>,
+    pub(crate) profile_note: Option<String>,
+    pub(crate) is_comparable: bool,
+    pub(crate) stages: IndexMap<String, StageSpec>,
+    pub(crate) table: Option<(TableSpec, Node)>,
+    pub(crate) published: Option<Published>,
+    pub(crate) data: Option<PathBuf>,
+}
+
+/// One layer: a file, a part of a file, or an override.
+struct Layer {
+    root: Table,
+    how: Overlay,
+    /// Whether it comes from outside the stages' own declarations.
+    is_override: bool,
+}
+
+impl Experiment {
+    /// Reads an experiment. What is wrong with it is kept until it is planned, so that one
+    /// report covers it all.
+    pub fn load(
+        request: &Request,
+        kinds: &'static [Kind],
+        read: &dyn Fn(&Path) -> io::Result<String>,
+    ) -> Self {
+        let mut loader =
+            Loader { sources: SourceMap::default(), findings: Vec::new(), read, layers: Vec::new() };
+        loader.load_file(&request.file, None, &mut Vec::new());
+        let has_syntax_errors = !loader.findings.is_empty();
+        let mut experiment = Self {
+            sources: SourceMap::default(),
+            findings: Vec::new(),
+            has_syntax_errors,
+            file: request.file.clone(),
+            title: None,
+            seed: 0,
+            seed_span: None,
+            profile: None,
+            profile_note: None,
+            is_comparable: false,
+            stages: IndexMap::new(),
+            table: None,
+            published: None,
+            data: request.data.clone(),
+        };
+        loader.add_profile(request, &mut experiment);
+        for text in &request.set {
+            loader.add_override(text);
+        }
+        loader.assemble(kinds, &mut experiment);
+        loader.read_published(&mut experiment);
+        experiment.sources = loader.sources;
+        experiment.findings = loader.findings;
+        experiment
+    }
+
+    /// Returns the experiment file.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Returns the title, or the file's name.
+    pub fn title(&self) -> String {
+        let of_file =
+            || self.file.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+        self.title.clone().unwrap_or_else(of_file)
+    }
+
+    /// Returns the profile that is laid over the files, if there is one.
+    pub fn profile(&self) -> Option<&str> {
+        self.profile.as_deref()
+    }
+
+    /// Returns the names of the stages, in the order of the files.
+    pub fn stage_names(&self) -> impl Iterator<Item = &str> {
+        self.stages.keys().map(String::as_str)
+    }
+}
+
+struct Loader<'a> {
+    sources: SourceMap,
+    findings: Vec<Finding>,
+    read: &'a dyn Fn(&Path) -> io::Result<String>,
+    layers: Vec<Layer>,
+}
+
+impl Loader<'_> {
+    fn load_file(&mut self, path: &Path, asked_at: Option<&Span>, chain: &mut Vec<PathBuf>) {
+        let name = path.display().to_string();
+        let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+        let text = match (self.read)(path) {
+            Ok(text) => text,
+            Err(error) => {
+                let span = asked_at.cloned().unwrap_or_else(|| {
+                    let base = self.sources.add(name.clone(), folder, String::new());
+                    base..base
+                });
+                let message = format!("failed to read `{name}`: {error}");
+                self.findings.push(Finding::new(span, message).help("check the path of the file"));
+                return;
+            }
+        };
+        let base = self.sources.add(name, folder.clone(), text.clone());
+        let (root, findings) = node::parse(&text, base);
+        if text.trim().is_empty() {
+            self.findings.push(
+                Finding::new(base..base, "the experiment file is empty")
+                    .help("it needs at least one stage: `[stages.NAME]` with a `kind`"),
+            );
+        }
+        self.findings.extend(findings);
+        chain.push(path.to_owned());
+        let include = root.get("experiment").and_then(|entry| entry.node.as_table()?.get("include"));
+        for item in include.map(|entry| text_list(&entry.node, &mut self.findings)).unwrap_or_default() {
+            let target = folder.join(&item.0);
+            if chain.contains(&target) {
+                let message = format!("`{}` includes itself", item.0);
+                self.findings.push(Finding::new(item.1, message).help("take one of the includes out"));
+                continue;
+            }
+            self.load_file(&target, Some(&item.1), chain);
+        }
+        chain.pop();
+        self.layers.push(Layer { root, how: Overlay::Whole, is_override: false });
+    }
+
+    fn add_profile(&mut self, request: &Request, experiment: &mut Experiment) {
+        let known: Vec<String> = self
+            .layers
+            .iter()
+            .flat_map(|layer| subtable(&layer.root, "profile"))
+            .map(|(name, _)| name.clone())
+            .collect();
+        let name = match &request.profile {
+            Some(name) if known.contains(name) => name.clone(),
+            Some(name) => {
+                let base = self.sources.add("--profile".to_owned(), PathBuf::new(), name.clone());
+                let help = nearest_or_all(name, "profiles", known.iter().map(String::as_str))
+                    .unwrap_or_else(|| "the files have no profiles".to_owned());
+                let message = format!("there is no profile `{name}`");
+                self.findings.push(Finding::new(base..base + name.len(), message).help(help));
+                return;
+            }
+            None if known.iter().any(|known| known == DEFAULT_PROFILE) => DEFAULT_PROFILE.to_owned(),
+            None => return,
+        };
+        let mut layers = Vec::new();
+        for layer in &self.layers {
+            let Some((_, entry)) = subtable(&layer.root, "profile").find(|(found, _)| **found == name) else {
+                continue;
+            };
+            let Some(table) = entry.node.as_table() else {
+                self.findings.push(Finding::new(entry.node.span.clone(), "a profile is a table"));
+                continue;
+            };
+            for (field, below) in table {
+                match field.as_str() {
+                    "stages" | "experiment" | "table" => {}
+                    "note" => experiment.profile_note = below.node.as_text().map(str::to_owned),
+                    "comparable" => experiment.is_comparable = below.node.content == Content::Bool(true),
+                    other => self.findings.push(
+                        Finding::new(
+                            below.key.clone(),
+                            format!("unknown field `{other}` in profile `{name}`"),
+                        )
+                        .maybe_help(nearest_or_all(
+                            other,
+                            "a profile has",
+                            ["stages", "experiment", "table", "note", "comparable"],
+                        )),
+                    ),
+                }
+            }
+            layers.push(Layer { root: table.clone(), how: Overlay::Whole, is_override: true });
+        }
+        self.layers.extend(layers);
+        experiment.profile = Some(name);
+    }
+
+    fn add_override(&mut self, text: &str) {
+        let base = self.sources.add("--set".to_owned(), PathBuf::new(), text.to_owned());
+        let all = base..base + text.len();
+        let Some((path, value)) = text.split_once('=') else {
+            let help = "write `--set stages.NAME.FIELD=VALUE`";
+            self.findings.push(Finding::new(all, format!("`{text}` sets nothing")).help(help));
+            return;
+        };
+        let key = base..base + path.len();
+        let mut parts = path.split('.').map(str::trim);
+        let (first, second) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let known = match first {
+            "stages" => self
+                .layers
+                .iter()
+                .any(|layer| subtable(&layer.root, "stages").any(|(name, _)| name == second)),
+            "experiment" => ["seed", "title"].contains(&second),
+            "table" => true,
+            _ => false,
+        };
+        if !known || parts.any(str::is_empty) {
+            let stages: Vec<String> = self
+                .layers
+                .iter()
+                .flat_map(|layer| subtable(&layer.root, "stages"))
+                .map(|(name, _)| name.clone())
+                .collect();
+            let help = match first {
+                "stages" => nearest_or_all(second, "stages", stages.iter().map(String::as_str)),
+                _ => {
+                    Some("write `--set stages.NAME.FIELD=VALUE` or `--set experiment.seed=VALUE`".to_owned())
+                }
+            };
+            let message = format!("`{path}` is nothing that can be set");
+            self.findings.push(Finding::new(key, message).maybe_help(help));
+            return;
+        }
+        let value_base = key.end + 1;
+        let mut value_node = node::parse_value(value.trim(), value_base).unwrap_or_else(|_| Node {
+            // A bare word is meant as text, as a shell eats quotes.
+            span: value_base..all.end,
+            content: Content::Text(value.trim().to_owned()),
+        });
+        value_node.span = value_base..all.end;
+        let root = nested(path, &key, value_node);
+        self.layers.push(Layer { root, how: Overlay::Leaf, is_override: true });
+    }
+
+    fn assemble(&mut self, kinds: &'static [Kind], experiment: &mut Experiment) {
+        let mut head = Table::new();
+        let mut table = Table::new();
+        let mut declared: IndexMap<String, Vec<(usize, Entry)>> = IndexMap::new();
+        let layers = std::mem::take(&mut self.layers);
+        for (position, layer) in layers.iter().enumerate() {
+            for (name, entry) in &layer.root {
+                let below = entry.node.as_table();
+                match (name.as_str(), below) {
+                    ("experiment", Some(below)) => overlay(&mut head, below, &[], layer.how),
+                    ("table", Some(_)) => {
+                        let over = Table::from([(name.clone(), entry.clone())]);
+                        overlay(&mut table, &over, &[], layer.how);
+                    }
+                    ("stages", Some(below)) => {
+                        for (stage, entry) in below {
+                            declared.entry(stage.clone()).or_default().push((position, entry.clone()));
+                        }
+                    }
+                    ("profile", Some(_)) if !layer.is_override => {}
+                    ("experiment" | "table" | "stages" | "profile", None) => {
+                        let message = format!("`{name}` is a table, not {}", entry.node.describe());
+                        self.findings.push(Finding::new(entry.node.span.clone(), message));
+                    }
+                    _ if layer.is_override => {}
+                    _ => self.findings.push(
+                        Finding::new(entry.key.clone(), format!("unknown part `{name}` of an experiment"))
+                            .maybe_help(nearest_or_all(
+                                name,
+                                "an experiment has",
+                                ["experiment", "stages", "table", "profile"],
+                            )),
+                    ),
+                }
+            }
+        }
+        self.read_head(&head, experiment);
+        for (name, entries) in declared {
+            if let Some(spec) = self.assemble_stage(&name, &entries, &layers, kinds) {
+                experiment.stages.insert(name, spec);
+            }
+        }
+        if experiment.stages.is_empty() && self.findings.is_empty() {
+            self.findings.push(
+                Finding::new(0..0, "the experiment has no stages")
+                    .help("it needs at least one: `[stages.NAME]` with a `kind`"),
+            );
+        }
+        if let Some(entry) = table.shift_remove("table") {
+            match node::read::<TableSpec>(&entry.node) {
+                Ok(spec) => experiment.table = Some((spec, entry.node)),
+                Err(finding) => self.findings.push(finding),
+            }
+        }
+    }
+
+    fn read_head(&mut self, head: &Table, experiment: &mut Experiment) {
+        for (name, entry) in head {
+            match (name.as_str(), &entry.node.content) {
+                ("title", Content::Text(title)) => experiment.title = Some(title.clone()),
+                ("seed", Content::Integer(seed @ 0..)) => {
+                    experiment.seed = *seed as u64;
+                    experiment.seed_span = Some(entry.node.span.clone());
+                }
+                ("include", _) => {}
+                ("title", _) => {
+                    self.findings.push(Finding::new(entry.node.span.clone(), "`title` is a text"))
+                }
+                ("seed", _) => {
+                    self.findings
+                        .push(Finding::new(entry.node.span.clone(), "`seed` is an integer of at least 0"));
+                }
+                _ => self.findings.push(
+                    Finding::new(entry.key.clone(), format!("unknown field `{name}` of the experiment"))
+                        .maybe_help(nearest_or_all(name, "it has", ["title", "include", "seed"])),
+                ),
+            }
+        }
+    }
+
+    fn assemble_stage(
+        &mut self,
+        name: &str,
+        entries: &[(usize, Entry)],
+        layers: &[Layer],
+        kinds: &'static [Kind],
+    ) -> Option<StageSpec> {
+        let key = entries[0].1.key.clone();
+        if !is_name(name) {
+            let message = format!("`{name}` cannot name a stage");
+            self.findings.push(Finding::new(key, message).help("use letters, digits, `_` and `-`"));
+            return None;
+        }
+        let mut tables = Vec::new();
+        for (position, entry) in entries {
+            match entry.node.as_table() {
+                Some(table) => tables.push((&layers[*position], table, &entry.node.span)),
+                None => {
+                    let message = format!("stage `{name}` is a table, not {}", entry.node.describe());
+                    self.findings.push(Finding::new(entry.node.span.clone(), message));
+                    return None;
+                }
+            }
+        }
+        if tables.iter().all(|(layer, ..)| layer.is_override) {
+            let others = layers
+                .iter()
+                .filter(|layer| !layer.is_override)
+                .flat_map(|layer| subtable(&layer.root, "stages"));
+            let known: Vec<&str> = others.map(|(name, _)| name.as_str()).collect();
+            let message = format!("a profile changes stage `{name}`, which is not there");
+            self.findings.push(Finding::new(key, message).maybe_help(nearest_or_all(name, "stages", known)));
+            return None;
+        }
+        let Some(kind_node) =
+            tables.iter().rev().find_map(|(_, table, _)| table.get("kind")).map(|entry| &entry.node)
+        else {
+            let all: Vec<String> = kinds.iter().map(|kind| format!("`{}`", kind.name())).collect();
+            let message = format!("stage `{name}` has no `kind`");
+            self.findings.push(
+                Finding::new(key, message).label("needs a `kind`").help(format!("kinds: {}", all.join(", "))),
+            );
+            return None;
+        };
+        let kind_name = kind_node.as_text().unwrap_or_default();
+        let Some(kind) = kinds.iter().find(|kind| kind.name() == kind_name) else {
+            let names = kinds.iter().map(Kind::name);
+            self.findings.push(
+                Finding::new(kind_node.span.clone(), format!("unknown kind `{kind_name}`"))
+                    .label("no such kind of stage")
+                    .maybe_help(nearest_or_all(kind_name, "kinds", names)),
+            );
+            return None;
+        };
+        let choices = choices_of(kind);
+        let mut table = Table::new();
+        for (layer, over, _) in &tables {
+            overlay(&mut table, over, &choices, layer.how);
+        }
+        let axes = table
+            .shift_remove("axes")
+            .map(|entry| read_axes(&entry.node, &mut self.findings))
+            .unwrap_or_default();
+        for (_, over, _) in tables.iter().filter(|(layer, ..)| layer.is_override) {
+            self.refuse_overridden_axes(name, over, &axes);
+        }
+        table.shift_remove("kind");
+        let about = table.shift_remove("about").and_then(|entry| entry.node.as_text().map(str::to_owned));
+        let settings = self.read_settings(&mut table);
+        let mut take = |field: &str| table.shift_remove(field).map(|entry| entry.node);
+        Some(StageSpec {
+            name: name.to_owned(),
+            key,
+            kind,
+            only: take("only"),
+            except: take("except"),
+            table,
+            span: tables[0].2.clone(),
+            axes,
+            about,
+            choices,
+            settings,
+        })
+    }
+
+    /// An override of a field that every variant sets again would silently do nothing.
+    fn refuse_overridden_axes(&mut self, stage: &str, over: &Table, axes: &[Axis]) {
+        for (field, entry) in over.iter().filter(|(field, _)| *field != "axes") {
+            for axis in axes {
+                let sets = |variant: &crate::axes::Variant| {
+                    overlaps(&entry.node, variant.overlay.get(field).map(|e| &e.node))
+                };
+                if let Some(variant) = axis.variants.iter().find(|variant| sets(variant)) {
+                    let message = format!("`{field}` of stage `{stage}` is set by its axis `{}`", axis.name);
+                    let help = if axis.is_scalar {
+                        format!("override `stages.{stage}.axes.{}.values` instead", axis.name)
+                    } else {
+                        format!(
+                            "override `stages.{stage}.axes.{}.{}.{field}` instead",
+                            axis.name, variant.name
+                        )
+                    };
+                    self.findings.push(
+                        Finding::new(entry.key.clone(), message).label("would have no effect").help(help),
+                    );
+                    return;
+                }
+            }
+        }
+    }
+
+    fn read_settings(&mut self, table: &mut Table) -> Settings {
+        let mut settings = Settings::default();
+        let mut wrong = |node: &Node, what: &str| self.findings.push(Finding::new(node.span.clone(), what));
+        if let Some(Entry { node, key }) = table.shift_remove("resources") {
+            for (field, entry) in node.as_table().into_iter().flatten() {
+                match (field.as_str(), &entry.node.content) {
+                    ("cores", Content::Integer(cores @ 1..=65_535)) => settings.cores = Some(*cores as u32),
+                    ("memory", Content::Text(text)) => match parse_bytes(text) {
+                        Some(bytes) => settings.memory_bytes = Some(bytes),
+                        None => wrong(&entry.node, "`memory` is a size such as \"8 GiB\""),
+                    },
+                    ("cores", _) => wrong(&entry.node, "`cores` is an integer of at least 1"),
+                    ("memory", _) => wrong(&entry.node, "`memory` is a size such as \"8 GiB\""),
+                    _ => wrong(
+                        &Node { span: entry.key.clone(), ..entry.node.clone() },
+                        "`resources` has `cores` and `memory`",
+                    ),
+                }
+            }
+            if node.as_table().is_none() {
+                wrong(&Node { span: key, ..node }, "`resources` is a table with `cores` and `memory`");
+            }
+        }
+        if let Some(Entry { node, .. }) = table.shift_remove("timeout_seconds") {
+            match node.content {
+                Content::Integer(seconds @ 1..) => settings.timeout_seconds = Some(seconds as f64),
+                Content::Float(seconds) if seconds > 0.0 => settings.timeout_seconds = Some(seconds),
+                _ => wrong(&node, "`timeout_seconds` is a number above 0"),
+            }
+        }
+        if let Some(Entry { node, .. }) = table.shift_remove("retries") {
+            match node.content {
+                Content::Integer(times @ 0..=1000) => settings.retries = times as u32,
+                _ => wrong(&node, "`retries` is an integer between 0 and 1000"),
+            }
+        }
+        if let Some(Entry { node, .. }) = table.shift_remove("retry_on") {
+            match node::read::<Vec<Reason>>(&node) {
+                Ok(reasons) => settings.retry_on = reasons,
+                Err(finding) => self.findings.push(finding),
+            }
+        }
+        settings
+    }
+
+    fn read_published(&mut self, experiment: &mut Experiment) {
+        let Some((spec, node)) = &experiment.table else {
+            return;
+        };
+        let Some(path) = &spec.published else {
+            return;
+        };
+        let span = node.at(&["published".to_owned()]).map_or(node.span.clone(), |node| node.span.clone());
+        let path = self.sources.folder(&span).join(path);
+        match (self.read)(&path) {
+            Ok(text) => {
+                let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+                let base = self.sources.add(path.display().to_string(), folder, text.clone());
+                let (root, findings) = node::parse(&text, base);
+                self.findings.extend(findings);
+                experiment.published = Some(Published::read(&root, &mut self.findings));
+            }
+            Err(error) => {
+                let message = format!("failed to read the published numbers `{}`: {error}", path.display());
+                self.findings.push(
+                    Finding::new(span, message).help("check the path, which starts from this file's folder"),
+                );
+            }
+        }
+    }
+}
+
+/// Returns the entries of a table inside a root, or none.
+fn subtable<'a>(root: &'a Table, name: &str) -> impl Iterator<Item = (&'a String, &'a Entry)> + use<'a> {
+    root.get(name).and_then(|entry| entry.node.as_table()).into_iter().flatten()
+}
+
+fn text_list(node: &Node, findings: &mut Vec<Finding>) -> Vec<(String, Span)> {
+    let Some(items) = node.as_list() else {
+        findings.push(Finding::new(
+            node.span.clone(),
+            format!("expected a list of texts, not {}", node.describe()),
+        ));
+        return Vec::new();
+    };
+    let mut texts = Vec::new();
+    for item in items {
+        match item.as_text() {
+            Some(text) => texts.push((text.to_owned(), item.span.clone())),
+            None => findings
+                .push(Finding::new(item.span.clone(), format!("expected a text, not {}", item.describe()))),
+        }
+    }
+    texts
+}
+
+/// Returns whether two values say something about the same leaf.
+fn overlaps(a: &Node, b: Option<&Node>) -> bool {
+    let Some(b) = b else {
+        return false;
+    };
+    match (a.as_table(), b.as_table()) {
+        (Some(a), Some(b)) => {
+            a.is_empty()
+                || b.is_empty()
+                || a.iter().any(|(name, entry)| overlaps(&entry.node, b.get(name).map(|e| &e.node)))
+        }
+        _ => true,
+    }
+}
+
+fn parse_bytes(text: &str) -> Option<u64> {
+    let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(at);
+    let scale: f64 = match unit.trim() {
+        "" | "B" => 1.0,
+        "kB" | "KB" => 1e3,
+        "MB" => 1e6,
+        "GB" => 1e9,
+        "TB" => 1e12,
+        "KiB" => 1024.0,
+        "MiB" => 1_048_576.0,
+        "GiB" => 1_073_741_824.0,
+        "TiB" => 1_099_511_627_776.0,
+        _ => return None,
+    };
+    number.parse::<f64>().ok().filter(|number| number.is_finite()).map(|number| (number * scale) as u64)
+}
+
+/// Says where a name is not found, with the nearest one.
+pub(crate) fn unknown_stage(name: &str, span: Span, stages: &IndexMap<String, StageSpec>) -> Finding {
+    Finding::new(span, format!("there is no stage `{name}`"))
+        .label("no such stage")
+        .maybe_help(did_you_mean(name, stages.keys().map(String::as_str)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(parse_bytes("8 GiB"), Some(8 << 30));
+        assert_eq!(parse_bytes("1.5MB"), Some(1_500_000));
+        assert_eq!(parse_bytes("12"), Some(12));
+        assert_eq!(parse_bytes("a lot"), None);
+    }
+}

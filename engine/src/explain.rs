@@ -1,0 +1,173 @@
+//! Why a stage hits or misses: what differs from the nearest earlier run, then the chain.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cache::{Cache, CacheError, Key, Recipe};
+use serde_json::Value;
+
+use crate::key::Keys;
+use crate::plan::Plan;
+use crate::resolved::resolved;
+use crate::status::{State, forecast};
+
+/// One thing that is not as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// What it is: a parameter, a version, an input.
+    pub what: String,
+    /// What it was.
+    pub before: String,
+    /// What it is.
+    pub after: String,
+    /// Where the new value is written.
+    pub place: Option<String>,
+}
+
+/// A stage in the chain of causes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The stage's label.
+    pub stage: String,
+    /// What changed in it. Empty if it was never seen before.
+    pub changes: Vec<Change>,
+    /// Whether an earlier run of this stage is remembered.
+    pub was_seen: bool,
+}
+
+/// Why a stage would do what it would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// What it would do.
+    pub state: State,
+    /// Its recipe key.
+    pub key: Key,
+    /// The stage itself, then the upstream stages whose changes reach it.
+    pub chain: Vec<Link>,
+}
+
+/// Explains a node.
+///
+/// # Errors
+/// [`CacheError`] if the cache cannot be read.
+pub fn explain(
+    plan: &Plan,
+    keys: &Keys,
+    cache: Option<&Cache>,
+    node: usize,
+) -> Result<Explanation, CacheError> {
+    let state = forecast(plan, keys, cache)?[node].state;
+    let mut chain = Vec::new();
+    let Some(cache) = cache else {
+        return Ok(Explanation { state, key: keys.recipe(node), chain });
+    };
+    let experiment = std::path::absolute(plan.experiment().file()).unwrap_or_default().display().to_string();
+    let mut open = vec![node];
+    let mut seen = BTreeSet::new();
+    while let Some(node) = open.pop() {
+        if !seen.insert(node) {
+            continue;
+        }
+        let label = plan.nodes()[node].label().to_owned();
+        let current = keys.document(plan, node);
+        let earlier = cache.index().history(&experiment, &label)?;
+        let others = earlier.iter().filter(|seen| seen.key != keys.recipe(node));
+        // The nearest is the one with the fewest differences; among equals the newest.
+        let nearest = others.min_by_key(|seen| differences(&seen.recipe, &current).len());
+        let Some(nearest) = nearest else {
+            if chain.is_empty() || earlier.is_empty() {
+                chain.push(Link { stage: label, changes: Vec::new(), was_seen: !earlier.is_empty() });
+            }
+            continue;
+        };
+        let places: BTreeMap<String, String> =
+            resolved(plan, node).into_iter().map(|value| (value.path, value.origin)).collect();
+        let mut changes = Vec::new();
+        for mut change in differences(&nearest.recipe, &current) {
+            change.place = places.get(change.what.strip_prefix("params.").unwrap_or(&change.what)).cloned();
+            change.what = change.what.trim_start_matches("params.").to_owned();
+            changes.push(change);
+        }
+        for edge in plan.nodes()[node].inputs().iter().rev() {
+            let was = nearest
+                .recipe
+                .inputs
+                .iter()
+                .find(|input| input.port == edge.port && input.label == edge.label);
+            if was.is_some_and(|was| was.from != keys.recipe(edge.from)) {
+                open.push(edge.from);
+            }
+        }
+        for change in &mut changes {
+            if let Some(port) = change.what.strip_prefix("inputs.") {
+                let edge = plan.nodes()[node]
+                    .inputs()
+                    .iter()
+                    .find(|edge| port_of(&edge.port, edge.label.as_deref()) == port);
+                if let Some(edge) = edge {
+                    change.after =
+                        format!("{} ({})", plan.nodes()[edge.from].label(), keys.recipe(edge.from).short());
+                }
+            }
+        }
+        chain.push(Link { stage: label, changes, was_seen: true });
+    }
+    Ok(Explanation { state, key: keys.recipe(node), chain })
+}
+
+fn port_of(port: &str, label: Option<&str>) -> String {
+    label.map_or_else(|| port.to_owned(), |label| format!("{port}.{label}"))
+}
+
+/// Lists what differs between two recipes.
+fn differences(before: &Recipe, after: &Recipe) -> Vec<Change> {
+    let (old, new) = (leaves_of(before), leaves_of(after));
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let nothing = || "none".to_owned();
+    names
+        .into_iter()
+        .filter(|name| old.get(*name) != new.get(*name))
+        .map(|name| Change {
+            what: name.clone(),
+            before: old.get(name).cloned().unwrap_or_else(nothing),
+            after: new.get(name).cloned().unwrap_or_else(nothing),
+            place: None,
+        })
+        .collect()
+}
+
+fn leaves_of(recipe: &Recipe) -> BTreeMap<String, String> {
+    let mut leaves = BTreeMap::new();
+    leaves.insert("kind".to_owned(), recipe.kind.clone());
+    leaves.insert("version of the kind".to_owned(), recipe.version.to_string());
+    for (part, version) in &recipe.parts {
+        leaves.insert(format!("version of {part}"), version.to_string());
+    }
+    if let Some(seed) = recipe.seed {
+        leaves.insert("seed".to_owned(), seed.to_string());
+    }
+    for input in &recipe.inputs {
+        let name = port_of(&input.port, input.label.as_deref());
+        leaves.insert(format!("inputs.{name}"), input.from.short());
+        if let Some(output) = &input.output {
+            leaves.insert(format!("output taken as input {name}"), output.clone());
+        }
+    }
+    flatten("params", &recipe.params, &mut leaves);
+    leaves
+}
+
+fn flatten(path: &str, value: &Value, leaves: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(fields) if !fields.is_empty() => {
+            for (name, below) in fields {
+                flatten(&format!("{path}.{name}"), below, leaves);
+            }
+        }
+        Value::String(text) if text.starts_with("blake3:") => {
+            leaves.insert(path.to_owned(), text[..text.len().min(17)].to_owned());
+        }
+        _ => {
+            leaves.insert(path.to_owned(), value.to_string());
+        }
+    }
+}

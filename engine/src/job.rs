@@ -1,0 +1,100 @@
+//! A stage's work as data, so that a thread, a process and another machine do the same.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The name of a device, such as `cpu` or `cuda:0`. The engine does not know what it means.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device(pub String);
+
+/// Everything that a stage needs to run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// The stage kind.
+    pub kind: String,
+    /// Its parameters; files as absolute paths.
+    pub params: serde_json::Value,
+    /// The seed, for kinds that use one.
+    pub seed: Option<u64>,
+    /// Inputs, as folders inside the scratch folder.
+    pub inputs: Vec<JobInput>,
+    /// Names of the outputs to make.
+    pub outputs: Vec<String>,
+    /// The folder that the stage may write to.
+    pub scratch: PathBuf,
+    /// The folder whose content outlives a kill.
+    pub keep: PathBuf,
+    /// How many threads it may keep busy.
+    pub cores: u32,
+    /// Where to compute.
+    pub device: Device,
+    /// When to give up.
+    pub timeout_seconds: Option<f64>,
+}
+
+impl Job {
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.timeout_seconds.map(Duration::from_secs_f64)
+    }
+}
+
+/// One input of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobInput {
+    /// The port it enters by.
+    pub port: String,
+    /// Its label where several were gathered.
+    pub label: Option<String>,
+    /// Its folder, relative to the scratch folder.
+    pub folder: PathBuf,
+}
+
+/// How a job went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Its outputs are in the scratch folder.
+    Done {
+        /// What it had to say about its data.
+        notes: Vec<String>,
+    },
+    /// It made nothing that may be kept.
+    Failed {
+        /// In what way.
+        reason: Reason,
+        /// What went wrong.
+        message: String,
+        /// What to do about it.
+        help: Option<String>,
+    },
+}
+
+/// In what way a job failed; retries can be limited to some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// It found an error and said so.
+    Failed,
+    /// Its program exited with a code other than 0.
+    Exited,
+    /// It was killed by a signal, as the out-of-memory killer does.
+    Killed,
+    /// It ran out of time.
+    TimedOut,
+    /// The user stopped the run.
+    Interrupted,
+}
+
+impl Reason {
+    /// Returns one word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Exited => "exited",
+            Self::Killed => "killed",
+            Self::TimedOut => "timed-out",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}

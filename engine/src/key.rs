@@ -1,0 +1,152 @@
+//! [`Plan`] to keys: what each node's work is called. Pure.
+//!
+//! A **recipe key** hashes a map with `format`, `kind`, `version`, `parts` (a list of
+//! `[name, version]`), `params` (files as digests), `seed` (null for kinds without one) and
+//! `inputs` (a list of `[port, label or null, upstream recipe key, output]`, sorted by port,
+//! gathered inputs in declared order). A **trace key** has artifact digests in place of
+//! upstream keys and outputs. A **skeleton** has only `[port, label]`: works that differ in
+//! nothing but their inputs share it.
+
+use std::path::Path;
+
+use cache::{Digest, EncodeError, FORMAT, Input, Key, Recipe, Value};
+
+use crate::files::FileDigests;
+use crate::plan::{Node, Plan};
+
+const RECIPE_DOMAIN: &str = "pipeline recipe 1";
+const TRACE_DOMAIN: &str = "pipeline trace 1";
+const SKELETON_DOMAIN: &str = "pipeline skeleton 1";
+const PLAN_DOMAIN: &str = "pipeline plan 1";
+
+/// The keys of a plan's nodes.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    recipes: Vec<Key>,
+    skeletons: Vec<Key>,
+    files: FileDigests,
+}
+
+impl Keys {
+    /// Keys a plan, given the digests of the files it names.
+    ///
+    /// # Panics
+    /// If a file of the plan has no digest: they are to be read before.
+    pub fn new(plan: &Plan, files: FileDigests) -> Self {
+        let mut keys = Self { recipes: Vec::with_capacity(plan.nodes().len()), skeletons: Vec::new(), files };
+        for node in plan.nodes() {
+            let mut entries = keys.own(node);
+            let skeleton_inputs =
+                node.inputs.iter().map(|edge| vec![text(&edge.port), label(edge.label.as_deref())]);
+            let inputs = node.inputs.iter().map(|edge| {
+                let upstream = Value::Bytes(keys.recipes[edge.from].as_bytes().to_vec());
+                vec![text(&edge.port), label(edge.label.as_deref()), upstream, text(&edge.output)]
+            });
+            let inputs = list(inputs);
+            let skeleton = with_inputs(&mut entries, list(skeleton_inputs));
+            keys.skeletons.push(hash(SKELETON_DOMAIN, skeleton));
+            keys.recipes.push(hash(RECIPE_DOMAIN, with_inputs(&mut entries, inputs)));
+        }
+        keys
+    }
+
+    /// Returns the recipe key of a node.
+    pub fn recipe(&self, node: usize) -> Key {
+        self.recipes[node]
+    }
+
+    /// Returns all recipe keys, in the order of the nodes.
+    pub fn recipes(&self) -> &[Key] {
+        &self.recipes
+    }
+
+    /// Returns the key that a node shares with all work that differs in nothing but its inputs.
+    pub fn skeleton(&self, node: usize) -> Key {
+        self.skeletons[node]
+    }
+
+    /// Returns the trace key of a node, given the artifact that enters by each of its edges.
+    pub fn trace(&self, plan: &Plan, node: usize, artifacts: &[Digest]) -> Key {
+        let node = &plan.nodes()[node];
+        let mut entries = self.own(node);
+        let inputs = node.inputs.iter().zip(artifacts).map(|(edge, artifact)| {
+            vec![text(&edge.port), label(edge.label.as_deref()), Value::Digest(*artifact)]
+        });
+        hash(TRACE_DOMAIN, with_inputs(&mut entries, list(inputs)))
+    }
+
+    /// Returns one key for the plan as a whole: all labels and their recipes.
+    pub fn plan(&self, plan: &Plan) -> Key {
+        let all =
+            plan.nodes().iter().zip(&self.recipes).map(|(node, key)| {
+                Value::List(vec![text(node.label()), Value::Bytes(key.as_bytes().to_vec())])
+            });
+        hash(PLAN_DOMAIN, Value::List(all.collect()))
+    }
+
+    /// Returns what a node's recipe key hashes, in readable form.
+    pub fn document(&self, plan: &Plan, node: usize) -> Recipe {
+        let node = &plan.nodes()[node];
+        Recipe {
+            kind: node.kind.name().to_owned(),
+            version: node.kind.version(),
+            parts: node.parts.iter().map(|part| (part.name.to_owned(), part.version)).collect(),
+            params: serde_json::to_value(self.params(node)).expect("parameters are plain data"),
+            seed: node.seed,
+            inputs: node
+                .inputs
+                .iter()
+                .map(|edge| Input {
+                    port: edge.port.clone(),
+                    label: edge.label.clone(),
+                    from: self.recipes[edge.from],
+                    output: Some(edge.output.clone()),
+                })
+                .collect(),
+        }
+    }
+
+    fn params(&self, node: &Node) -> Value {
+        let mut params = node.params.clone();
+        let replaced = params.resolve_paths::<EncodeError>(&mut |_, path| {
+            let digest =
+                self.files.0.get(Path::new(path)).ok_or_else(|| EncodeError::Path(path.to_owned()))?;
+            Ok(Value::Digest(*digest))
+        });
+        replaced.expect("every file of the plan has a digest");
+        params
+    }
+
+    fn own(&self, node: &Node) -> Vec<(&'static str, Value)> {
+        let parts = node.parts.iter().map(|part| vec![text(part.name), Value::Integer(part.version.into())]);
+        vec![
+            ("format", Value::Integer(FORMAT.into())),
+            ("kind", text(node.kind.name())),
+            ("version", Value::Integer(node.kind.version().into())),
+            ("parts", list(parts)),
+            ("params", self.params(node)),
+            ("seed", node.seed.map_or(Value::Null, |seed| Value::Integer(seed.into()))),
+        ]
+    }
+}
+
+fn with_inputs(entries: &mut [(&'static str, Value)], inputs: Value) -> Value {
+    let own = entries.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+    Value::Map(own.chain([("inputs".to_owned(), inputs)]).collect())
+}
+
+fn hash(domain: &str, value: Value) -> Key {
+    Key::of(domain, &value).expect("all paths are replaced by digests")
+}
+
+fn text(text: &str) -> Value {
+    Value::Text(text.to_owned())
+}
+
+fn label(label: Option<&str>) -> Value {
+    label.map_or(Value::Null, text)
+}
+
+fn list(items: impl Iterator<Item = Vec<Value>>) -> Value {
+    Value::List(items.map(Value::List).collect())
+}

@@ -1,0 +1,353 @@
+//! One stage, from inputs laid out to outputs committed.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
+
+use cache::{Artifact, Cache, CacheError, Digest, Execution, Input, Key, KeyLock, Manifest, Output, Recipe};
+
+use crate::execute::attempt;
+use crate::experiment::Settings;
+use crate::job::{Job, JobInput, Outcome, Reason};
+use crate::process::Cancel;
+use crate::run::{Progress, RunOptions, StageResult};
+use crate::sandbox::Sandbox;
+use crate::stage::{Kind, OutputPort};
+use crate::table::{METRICS_FILE, read_metric};
+
+/// Everything about one stage that has to run.
+pub(crate) struct Task {
+    pub label: String,
+    pub kind: Kind,
+    /// Parameters with absolute paths, as a job takes them.
+    pub params: serde_json::Value,
+    pub seed: Option<u64>,
+    pub inputs: Vec<Input<Digest>>,
+    pub outputs: Vec<OutputPort>,
+    pub settings: Settings,
+    pub cores: u32,
+    pub recipe: (Key, Recipe),
+    pub trace: Key,
+    pub skeleton: Key,
+    pub run: i64,
+}
+
+/// How a task went.
+pub(crate) enum Performed {
+    Done(StageResult),
+    /// An input's bytes are not what they should be, so it must be made again.
+    DamagedInput {
+        artifact: Digest,
+        blob: Digest,
+        message: String,
+    },
+}
+
+/// A failure with its advice.
+struct Trouble {
+    reason: Reason,
+    message: String,
+    help: Option<String>,
+}
+
+impl Trouble {
+    fn failed(message: String) -> Self {
+        Self { reason: Reason::Failed, message, help: None }
+    }
+
+    fn cache(doing: &str, error: &CacheError) -> Self {
+        let mut message = format!("failed to {doing}: {error}");
+        if let Some(source) = std::error::Error::source(error) {
+            message.push_str(&format!(": {source}"));
+        }
+        let help =
+            error.is_full_disk().then(|| "the disk is full: free space, or use another `--cache`".to_owned());
+        Self { reason: Reason::Failed, message, help }
+    }
+
+    fn io(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let what = format!("failed to {doing} {}", path.display());
+        move |error| {
+            let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+            let help = is_full.then(|| "the disk is full: free space, or use another `--cache`".to_owned());
+            Self { reason: Reason::Failed, message: format!("{what}: {error}"), help }
+        }
+    }
+}
+
+/// Runs one stage and commits what it made. Holds the lock on its key until all is recorded.
+pub(crate) fn perform(
+    task: &Task,
+    cache: &Cache,
+    options: &RunOptions,
+    cancel: &Cancel,
+    _lock: KeyLock,
+    progress: impl Fn(Progress) + Send + Clone + 'static,
+    retrying: &dyn Fn(String),
+) -> Performed {
+    let began = (Instant::now(), milliseconds_now());
+    let folder = cache.work_folder(task.trace);
+    let log = cache.log_path(task.trace, task.run);
+    let mut tries_left = task.settings.retries;
+    loop {
+        let tried = once(task, cache, options, cancel, &folder, &log, progress.clone());
+        let seconds = began.0.elapsed().as_secs_f64();
+        let committed = match tried {
+            Ok(Ok(notes)) => {
+                commit(task, cache, options, &folder, &log, &notes, began.1, seconds).map(|()| notes)
+            }
+            Ok(Err(trouble)) => Err(trouble),
+            Err(damaged) => return damaged,
+        };
+        let record = |outcome: &str, message: &str| {
+            let execution = Execution {
+                run: task.run,
+                stage: task.label.clone(),
+                recipe: task.recipe.0,
+                trace: task.trace,
+                at_ms: began.1,
+                seconds,
+                outcome: outcome.to_owned(),
+                message: message.to_owned(),
+                log: log.display().to_string(),
+            };
+            // What is worth knowing about an attempt is in its log too; the result is safe.
+            let _ = cache.index().record(&execution);
+        };
+        match committed {
+            Ok(notes) => {
+                record("done", "");
+                let _ = fs::remove_dir_all(&folder);
+                return Performed::Done(StageResult::Ran { seconds, notes });
+            }
+            Err(Trouble { reason, message, help }) => {
+                record(reason.word(), &message);
+                clear(&folder);
+                let filter = &task.settings.retry_on;
+                let may_retry = filter.is_empty() || filter.contains(&reason);
+                if tries_left > 0 && may_retry && reason != Reason::Interrupted && !cancel.is_asked() {
+                    tries_left -= 1;
+                    retrying(message);
+                    continue;
+                }
+                let log = log.display().to_string();
+                return Performed::Done(StageResult::Failed { reason, message, help, log });
+            }
+        }
+    }
+}
+
+/// Clears what a failed attempt left, except checkpoints.
+fn clear(folder: &Path) {
+    // What cannot be removed now is swept by the next run.
+    let _ = fs::remove_dir_all(folder.join("run"));
+    let _ = fs::remove_file(folder.join("job.json"));
+    let _ = fs::remove_file(folder.join("outcome.json"));
+    let _ = fs::remove_dir(folder.join("keep"));
+    let _ = fs::remove_dir(folder);
+}
+
+/// Tries once: `Ok(Ok(notes))` if the outputs are in the scratch folder.
+fn once(
+    task: &Task,
+    cache: &Cache,
+    options: &RunOptions,
+    cancel: &Cancel,
+    folder: &Path,
+    log: &Path,
+    progress: impl Fn(Progress) + Send + 'static,
+) -> Result<Result<Vec<String>, Trouble>, Performed> {
+    clear(folder);
+    let scratch = folder.join("run");
+    for made in [scratch.join("outputs"), scratch.join("tmp")] {
+        if let Err(error) = fs::create_dir_all(&made) {
+            return Ok(Err(Trouble::io("create", &made)(error)));
+        }
+    }
+    let inputs = match lay_out(task, cache, &scratch)? {
+        Ok(inputs) => inputs,
+        Err(trouble) => return Ok(Err(trouble)),
+    };
+    let job = Job {
+        kind: task.kind.name().to_owned(),
+        params: task.params.clone(),
+        seed: task.seed,
+        inputs,
+        outputs: task.outputs.iter().map(|output| output.name.clone()).collect(),
+        scratch,
+        keep: folder.join("keep"),
+        cores: task.cores,
+        device: options.device.clone(),
+        timeout_seconds: task.settings.timeout_seconds,
+    };
+    let log = match open_log(&cache.folder().join(log)) {
+        Ok(log) => log,
+        Err(trouble) => return Ok(Err(trouble)),
+    };
+    Ok(match attempt(&job, &task.kind, &options.worker, log, Box::new(progress), cancel) {
+        Outcome::Done { notes } => check_outputs(task, &job.scratch).map(|()| notes),
+        Outcome::Failed { reason, message, help } => Err(Trouble { reason, message, help }),
+    })
+}
+
+fn open_log(path: &Path) -> Result<File, Trouble> {
+    let folder = path.parent().unwrap_or(path);
+    fs::create_dir_all(folder).map_err(Trouble::io("create", folder))?;
+    File::options().create(true).append(true).open(path).map_err(Trouble::io("write log", path))
+}
+
+/// Lays the inputs out as `inputs/PORT` or `inputs/PORT/LABEL`.
+fn lay_out(task: &Task, cache: &Cache, scratch: &Path) -> Result<Result<Vec<JobInput>, Trouble>, Performed> {
+    let copies = Sandbox::available() == Sandbox::Unavailable;
+    let mut inputs = Vec::new();
+    for input in &task.inputs {
+        let mut folder = PathBuf::from("inputs").join(&input.port);
+        if let Some(label) = &input.label {
+            folder.push(label.replace('/', "_"));
+        }
+        let artifact = match cache.index().artifact(input.from) {
+            Ok(Some(artifact)) => artifact,
+            Ok(None) => {
+                let message = format!("the cache does not know the artifact of input `{}`", input.port);
+                return Ok(Err(Trouble::failed(message)));
+            }
+            Err(error) => return Ok(Err(Trouble::cache("look up an input", &error))),
+        };
+        match cache.blobs().lay_out(&artifact, &scratch.join(&folder), copies) {
+            Ok(()) => {}
+            Err(error @ (CacheError::Damaged { .. } | CacheError::Missing { .. })) => {
+                let blob = match &error {
+                    CacheError::Damaged { expected, .. } => *expected,
+                    CacheError::Missing { digest, .. } => *digest,
+                    _ => unreachable!("matched above"),
+                };
+                return Err(Performed::DamagedInput {
+                    artifact: input.from,
+                    blob,
+                    message: error.to_string(),
+                });
+            }
+            Err(error) => return Ok(Err(Trouble::cache("lay out an input", &error))),
+        }
+        inputs.push(JobInput { port: input.port.clone(), label: input.label.clone(), folder });
+    }
+    Ok(Ok(inputs))
+}
+
+/// Checks that a stage made what it promised, and nothing else.
+fn check_outputs(task: &Task, scratch: &Path) -> Result<(), Trouble> {
+    let outputs = scratch.join("outputs");
+    for entry in fs::read_dir(&outputs).map_err(Trouble::io("list", &outputs))?.flatten() {
+        let name = entry.file_name();
+        let is_declared = task.outputs.iter().any(|output| name.to_str() == Some(output.name.as_str()));
+        if !is_declared {
+            let mut trouble = Trouble::failed(format!(
+                "it wrote `outputs/{}`, which is not one of its outputs",
+                name.display()
+            ));
+            trouble.help = Some("declare it as an output, or write to `tmp/`".to_owned());
+            return Err(trouble);
+        }
+    }
+    for output in &task.outputs {
+        let folder = outputs.join(&output.name);
+        let is_empty = fs::read_dir(&folder).map_or(true, |mut entries| entries.next().is_none());
+        if is_empty {
+            let mut trouble =
+                Trouble::failed(format!("it ended well but wrote nothing to `outputs/{}`", output.name));
+            trouble.help = Some("an output is a folder with at least one file".to_owned());
+            return Err(trouble);
+        }
+        if output.columns.is_empty() {
+            continue;
+        }
+        let file = folder.join(METRICS_FILE);
+        let text = fs::read(&file).map_err(|error| {
+            Trouble::failed(format!(
+                "it promised numbers for a table, but `outputs/{}/{METRICS_FILE}`: {error}",
+                output.name
+            ))
+        })?;
+        let metrics: serde_json::Value = serde_json::from_slice(&text).map_err(|error| {
+            Trouble::failed(format!("`outputs/{}/{METRICS_FILE}` is not JSON: {error}", output.name))
+        })?;
+        for column in &output.columns {
+            let is_missing_with_reason = metrics.get(column).and_then(|found| found.get("missing")).is_some();
+            if let (Err(problem), false) = (read_metric(&metrics, column), is_missing_with_reason) {
+                return Err(Trouble::failed(format!("it promised the column `{column}`, but {problem}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[allow(clippy::too_many_arguments)]
+fn commit(
+    task: &Task,
+    cache: &Cache,
+    options: &RunOptions,
+    folder: &Path,
+    log: &Path,
+    notes: &[String],
+    started_ms: u64,
+    seconds: f64,
+) -> Result<(), Trouble> {
+    let mut artifacts: Vec<Artifact> = Vec::new();
+    let mut outputs = Vec::new();
+    for output in &task.outputs {
+        let made = folder.join("run/outputs").join(&output.name);
+        let artifact = cache
+            .blobs()
+            .keep_folder(&made)
+            .map_err(|error| Trouble::cache(&format!("keep output `{}`", output.name), &error))?;
+        outputs.push(Output {
+            name: output.name.clone(),
+            artifact_type: output.artifact_type.name().to_owned(),
+            artifact: artifact.digest(),
+            bytes: artifact.bytes(),
+            files: artifact.entries().len(),
+        });
+        artifacts.push(artifact);
+    }
+    let recipe = &task.recipe.1;
+    let manifest = Manifest {
+        kind: recipe.kind.clone(),
+        version: recipe.version,
+        parts: recipe.parts.clone(),
+        params: recipe.params.clone(),
+        seed: recipe.seed,
+        inputs: task.inputs.clone(),
+        outputs,
+        notes: notes.to_vec(),
+        stage: task.label.clone(),
+        device: options.device.0.clone(),
+        instruction_set: instruction_set().to_owned(),
+        program: options.program.clone(),
+        started_ms,
+        seconds,
+        log: log.display().to_string(),
+    };
+    cache
+        .index()
+        .commit(task.trace, task.skeleton, &manifest, &artifacts, (task.recipe.0, recipe))
+        .map_err(|error| Trouble::cache("record its result", &error))
+}
+
+fn milliseconds_now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as u64)
+}
+
+/// Returns the widest instruction set of this processor that changes the last bits of results.
+fn instruction_set() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if std::arch::is_x86_feature_detected!("avx512f") {
+            return "x86-64-v4";
+        }
+        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+            return "x86-64-v3";
+        }
+    }
+    std::env::consts::ARCH
+}

@@ -1,0 +1,532 @@
+//! Decides what runs when: demand from the targets down, inputs before stages, within the
+//! machine's cores and memory, each piece of work once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use cache::{Access, Cache, Digest, Input, Key, Trace};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+
+use crate::key::Keys;
+use crate::perform::{Performed, Task, perform};
+use crate::plan::Plan;
+use crate::process::Cancel;
+use crate::run::{Event, Progress, RunError, RunOptions, RunReport, StageResult};
+use crate::stage::Kind;
+use crate::table::METRICS_FILE;
+
+/// How often a key that another run holds is tried again.
+const LOCK_POLL: Duration = Duration::from_millis(25);
+/// How often the wish to stop is looked at while nothing happens.
+const IDLE_POLL: Duration = Duration::from_millis(200);
+/// How often one stage's inputs may turn out damaged before it fails.
+const MOST_REPAIRS: u32 = 3;
+
+#[derive(Debug, Clone, PartialEq)]
+enum Status {
+    /// Not there, and nobody has asked for it yet.
+    Absent,
+    /// Waits for this many inputs.
+    Blocked(usize),
+    Ready,
+    /// Another run holds its key.
+    Locked,
+    Running,
+    Done(Trace),
+    /// Failed or skipped.
+    Lost,
+}
+
+enum Message {
+    Progress(usize, Progress),
+    Retrying(usize, String),
+    Finished(usize, Performed),
+}
+
+pub(crate) struct Schedule<'a> {
+    plan: &'a Plan,
+    keys: &'a Keys,
+    cache: &'a Cache,
+    options: &'a RunOptions,
+    cancel: &'a Cancel,
+    /// The first node with the same recipe: equal work is done once.
+    leaders: Vec<usize>,
+    consumers: Vec<Vec<usize>>,
+    statuses: Vec<Status>,
+    results: Vec<Option<StageResult>>,
+    ready: BTreeSet<usize>,
+    locked: BTreeSet<usize>,
+    running: BTreeMap<usize, (u32, u64)>,
+    repairs: BTreeMap<usize, u32>,
+    /// Nodes whose finished work must not be looked up: forced ones.
+    forced: BTreeSet<usize>,
+    is_stopping: bool,
+    run: i64,
+}
+
+impl<'a> Schedule<'a> {
+    pub fn new(
+        plan: &'a Plan,
+        keys: &'a Keys,
+        _kinds: &'static [Kind],
+        cache: &'a Cache,
+        options: &'a RunOptions,
+        cancel: &'a Cancel,
+    ) -> Result<Self, RunError> {
+        let count = plan.nodes().len();
+        let mut first: BTreeMap<Key, usize> = BTreeMap::new();
+        let leaders: Vec<usize> =
+            (0..count).map(|node| *first.entry(keys.recipe(node)).or_insert(node)).collect();
+        let mut consumers: Vec<Vec<usize>> = vec![Vec::new(); count];
+        for (position, node) in plan.nodes().iter().enumerate() {
+            if leaders[position] != position {
+                continue;
+            }
+            for from in inputs_of(&leaders, node.inputs().iter().map(|edge| edge.from)) {
+                consumers[from].push(position);
+            }
+        }
+        let forced: BTreeSet<usize> = options.force.iter().map(|node| leaders[*node]).collect();
+        let found = cache.index().recipes(keys.recipes())?;
+        let statuses = found
+            .into_iter()
+            .enumerate()
+            .map(|(node, trace)| match trace {
+                Some(trace) if !forced.contains(&node) => Status::Done(trace),
+                _ => Status::Absent,
+            })
+            .collect();
+        Ok(Self {
+            plan,
+            keys,
+            cache,
+            options,
+            cancel,
+            leaders,
+            consumers,
+            statuses,
+            results: vec![None; count],
+            ready: BTreeSet::new(),
+            locked: BTreeSet::new(),
+            running: BTreeMap::new(),
+            repairs: BTreeMap::new(),
+            forced,
+            is_stopping: false,
+            run: 0,
+        })
+    }
+
+    pub fn run(mut self, tell: &mut dyn FnMut(Event)) -> Result<RunReport, RunError> {
+        self.check_table_bytes(tell)?;
+        let hits = self.statuses.iter().filter(|status| matches!(status, Status::Done(_))).count();
+        if self.cache.access() == Access::ReadWrite {
+            let experiment = std::path::absolute(self.plan.experiment().file()).unwrap_or_default();
+            let profile = self.plan.experiment().profile().unwrap_or_default();
+            let (plan, keys) = (self.plan, self.keys);
+            self.run = self.cache.index().begin_run(
+                &experiment.display().to_string(),
+                profile,
+                keys.plan(plan),
+                &|| {
+                    let all = plan.nodes().iter().enumerate();
+                    all.map(|(at, node)| (node.label().to_owned(), keys.recipe(at), keys.document(plan, at)))
+                        .collect()
+                },
+            )?;
+        }
+        tell(Event::Begun { nodes: self.plan.nodes().len(), hits });
+        let before: Vec<bool> =
+            self.statuses.iter().map(|status| matches!(status, Status::Done(_))).collect();
+        for target in self.targets() {
+            self.demand(target, tell);
+        }
+        if !self.ready.is_empty() && self.cache.access() == Access::ReadWrite {
+            self.cache.sweep_leftovers()?;
+        }
+        let (sender, receiver) = unbounded();
+        let finished = std::thread::scope(|scope| self.work(scope, &sender, &receiver, tell));
+        let was_interrupted = self.cancel.is_asked();
+        let report = self.report(&before, was_interrupted);
+        if self.cache.access() == Access::ReadWrite {
+            let outcome = match (&finished, was_interrupted, report.failed().next()) {
+                (Err(_), ..) => "error",
+                (_, true, _) => "interrupted",
+                (_, _, Some(_)) => "failed",
+                _ => "done",
+            };
+            // A run that could not be ended in the books has still made its results.
+            let _ = self.cache.index().end_run(self.run, outcome);
+        }
+        finished.map(|()| report)
+    }
+
+    /// A table must not be printed from damaged bytes: what it reads is checked beforehand.
+    fn check_table_bytes(&mut self, tell: &mut dyn FnMut(Event)) -> Result<(), RunError> {
+        let Some(table) = &self.plan.table else {
+            return Ok(());
+        };
+        let nodes: BTreeSet<usize> = table.nodes().map(|node| self.leaders[node]).collect();
+        for node in nodes {
+            let Status::Done(trace) = self.statuses[node].clone() else {
+                continue;
+            };
+            for (_, artifact) in &trace.outputs {
+                match self.cache.read(*artifact, METRICS_FILE) {
+                    Ok(_) => {}
+                    Err(error) if error.is_damage() => {
+                        let label = self.plan.nodes()[node].label();
+                        tell(Event::Warning { message: format!("{error}; `{label}` is made again") });
+                        self.lose(&trace, &error)?;
+                        self.statuses[node] = Status::Absent;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets work whose bytes are damaged, and discards the bytes.
+    fn lose(&self, trace: &Trace, error: &cache::CacheError) -> Result<(), RunError> {
+        if self.cache.access() == Access::ReadOnly {
+            return Ok(());
+        }
+        if let cache::CacheError::Damaged { expected, .. } = error {
+            self.cache.blobs().discard(*expected)?;
+        }
+        self.cache.index().forget(trace.key)?;
+        Ok(())
+    }
+
+    /// What must be there at the end: what was asked for, or else the table and all ends.
+    fn targets(&self) -> Vec<usize> {
+        let wanted: BTreeSet<usize> = if self.options.targets.is_empty() {
+            let ends = (0..self.leaders.len()).filter(|node| self.consumers[self.leaders[*node]].is_empty());
+            let table = self.plan.table.as_ref().map(|table| table.nodes().collect::<Vec<_>>());
+            ends.chain(table.into_iter().flatten()).collect()
+        } else {
+            self.options.targets.iter().copied().collect()
+        };
+        let leaders: BTreeSet<usize> =
+            wanted.into_iter().chain(self.forced.iter().copied()).map(|node| self.leaders[node]).collect();
+        leaders.into_iter().collect()
+    }
+
+    /// Asks for a node and, as far as they are not there, for all its inputs.
+    fn demand(&mut self, target: usize, tell: &mut dyn FnMut(Event)) {
+        let mut open = vec![target];
+        while let Some(node) = open.pop() {
+            if self.statuses[node] != Status::Absent {
+                continue;
+            }
+            let is_asked_for = self.options.targets.iter().any(|target| self.leaders[*target] == node);
+            if self.options.only_targets && !is_asked_for {
+                let because = "its result is not there, and `--only` forbids making it".to_owned();
+                self.lose_node(node, StageResult::Skipped { because }, tell);
+                continue;
+            }
+            let inputs =
+                inputs_of(&self.leaders, self.plan.nodes()[node].inputs().iter().map(|edge| edge.from));
+            let missing: Vec<usize> = inputs
+                .into_iter()
+                .filter(|input| !matches!(self.statuses[*input], Status::Done(_)))
+                .collect();
+            self.statuses[node] = Status::Blocked(missing.len());
+            if missing.is_empty() {
+                self.statuses[node] = Status::Ready;
+                self.ready.insert(node);
+            }
+            if missing.iter().any(|input| self.statuses[*input] == Status::Lost) {
+                let because = "an input could not be made".to_owned();
+                self.lose_node(node, StageResult::Skipped { because }, tell);
+                continue;
+            }
+            open.extend(missing);
+        }
+    }
+
+    fn work<'scope>(
+        &mut self,
+        scope: &'scope std::thread::Scope<'scope, '_>,
+        sender: &Sender<Message>,
+        receiver: &Receiver<Message>,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<(), RunError>
+    where
+        'a: 'scope,
+    {
+        loop {
+            let may_begin = !self.cancel.is_asked() && !self.is_stopping;
+            if may_begin {
+                self.begin(scope, sender, tell)?;
+            }
+            let is_waiting = may_begin && !self.locked.is_empty();
+            if self.running.is_empty() && !is_waiting {
+                return Ok(());
+            }
+            let patience = if is_waiting { LOCK_POLL } else { IDLE_POLL };
+            match receiver.recv_timeout(patience) {
+                Ok(message) => self.hear(message, tell)?,
+                Err(RecvTimeoutError::Timeout) => self.ready.append(&mut self.locked),
+                Err(RecvTimeoutError::Disconnected) => unreachable!("the schedule holds a sender itself"),
+            }
+        }
+    }
+
+    fn begin<'scope>(
+        &mut self,
+        scope: &'scope std::thread::Scope<'scope, '_>,
+        sender: &Sender<Message>,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<(), RunError>
+    where
+        'a: 'scope,
+    {
+        // Finishing a node without work readies others, so the set may grow while it is read.
+        let mut after = None;
+        while let Some(node) = self.next_ready(after) {
+            after = Some(node);
+            let (cores, memory) = self.needs(node);
+            let used = self.running.values().fold((0, 0), |sum: (u32, u64), (cores, memory)| {
+                (sum.0 + cores, sum.1.saturating_add(*memory))
+            });
+            let has_room = used.0 + cores <= self.options.cores
+                && used.1.saturating_add(memory) <= self.options.memory_bytes;
+            if !has_room && !self.running.is_empty() {
+                continue;
+            }
+            self.ready.remove(&node);
+            let artifacts = self.artifacts_of(node);
+            let trace = self.keys.trace(self.plan, node, &artifacts);
+            let label = self.plan.nodes()[node].label().to_owned();
+            if !self.forced.contains(&node)
+                && let Some(found) = self.cache.index().trace(trace)?
+            {
+                if self.cache.access() == Access::ReadWrite {
+                    let document = self.keys.document(self.plan, node);
+                    self.cache.index().alias((self.keys.recipe(node), &document), trace)?;
+                }
+                let how = if self.statuses[node] == Status::Locked {
+                    StageResult::Shared
+                } else {
+                    StageResult::CutOff
+                };
+                self.finish(node, found, how, tell);
+                after = None;
+                continue;
+            }
+            if self.cache.access() == Access::ReadOnly {
+                self.is_stopping = true;
+                return Err(RunError::ReadOnly { stage: label, cache: self.cache.folder().to_owned() });
+            }
+            let Some(lock) = self.cache.try_lock(trace)? else {
+                if self.statuses[node] != Status::Locked {
+                    tell(Event::Waiting { node });
+                }
+                self.statuses[node] = Status::Locked;
+                self.locked.insert(node);
+                continue;
+            };
+            // Between the look-up and the lock another run may have finished the same work.
+            if !self.forced.contains(&node)
+                && let Some(found) = self.cache.index().trace(trace)?
+            {
+                let document = self.keys.document(self.plan, node);
+                self.cache.index().alias((self.keys.recipe(node), &document), trace)?;
+                self.finish(node, found, StageResult::Shared, tell);
+                after = None;
+                continue;
+            }
+            self.statuses[node] = Status::Running;
+            self.running.insert(node, (cores, memory));
+            tell(Event::Started { node });
+            let task = self.task(node, trace, &artifacts);
+            let (cache, options, cancel, sender) = (self.cache, self.options, self.cancel, sender.clone());
+            scope.spawn(move || {
+                let (telling, retrying) = (sender.clone(), sender.clone());
+                let progress = move |progress| {
+                    let _ = telling.send(Message::Progress(node, progress));
+                };
+                let retry = |message| {
+                    let _ = retrying.send(Message::Retrying(node, message));
+                };
+                let performed = perform(&task, cache, options, cancel, lock, progress, &retry);
+                let _ = sender.send(Message::Finished(node, performed));
+            });
+        }
+        Ok(())
+    }
+
+    fn next_ready(&self, after: Option<usize>) -> Option<usize> {
+        match after {
+            None => self.ready.first().copied(),
+            Some(node) => self.ready.range(node + 1..).next().copied(),
+        }
+    }
+
+    /// What a node takes of the machine; never more than all of it, or it would wait for ever.
+    fn needs(&self, node: usize) -> (u32, u64) {
+        let resources = self.plan.nodes()[node].resources();
+        (resources.cores.min(self.options.cores), resources.memory_bytes.min(self.options.memory_bytes))
+    }
+
+    fn artifacts_of(&self, node: usize) -> Vec<Digest> {
+        let inputs = self.plan.nodes()[node].inputs().iter();
+        inputs
+            .map(|edge| match &self.statuses[self.leaders[edge.from]] {
+                Status::Done(trace) => trace.output(&edge.output).expect("finished work has all its outputs"),
+                other => unreachable!("an input of a ready node is {other:?}"),
+            })
+            .collect()
+    }
+
+    fn task(&self, node: usize, trace: Key, artifacts: &[Digest]) -> Task {
+        let found = &self.plan.nodes()[node];
+        let inputs = found.inputs().iter().zip(artifacts).map(|(edge, artifact)| Input {
+            port: edge.port.clone(),
+            label: edge.label.clone(),
+            from: *artifact,
+            output: None,
+        });
+        Task {
+            label: found.label().to_owned(),
+            kind: *found.kind,
+            params: serde_json::to_value(&found.params).expect("parameters are plain data"),
+            seed: found.seed,
+            inputs: inputs.collect(),
+            outputs: found.outputs.clone(),
+            settings: self.plan.spec(found.stage).settings.clone(),
+            cores: self.needs(node).0,
+            recipe: (self.keys.recipe(node), self.keys.document(self.plan, node)),
+            trace,
+            skeleton: self.keys.skeleton(node),
+            run: self.run,
+        }
+    }
+
+    fn hear(&mut self, message: Message, tell: &mut dyn FnMut(Event)) -> Result<(), RunError> {
+        match message {
+            Message::Progress(node, progress) => tell(Event::Progress { node, progress }),
+            Message::Retrying(node, message) => tell(Event::Retrying { node, message }),
+            Message::Finished(node, Performed::Done(result)) => {
+                self.running.remove(&node);
+                if matches!(result, StageResult::Ran { .. }) {
+                    let trace = self.cache.index().recipes(&[self.keys.recipe(node)])?.pop().flatten();
+                    let trace = trace.expect("what was just committed is there");
+                    self.finish(node, trace, result, tell);
+                } else {
+                    self.is_stopping |= !self.options.keep_going;
+                    self.lose_node(node, result, tell);
+                }
+            }
+            Message::Finished(node, Performed::DamagedInput { artifact, blob, message }) => {
+                self.running.remove(&node);
+                self.repair(node, artifact, blob, message, tell)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has a damaged input made again, and the node wait for it.
+    fn repair(
+        &mut self,
+        node: usize,
+        artifact: Digest,
+        blob: Digest,
+        message: String,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<(), RunError> {
+        let repairs = self.repairs.entry(node).or_default();
+        *repairs += 1;
+        if *repairs > MOST_REPAIRS {
+            let help = Some("run `pipeline cache verify`, and check the disk".to_owned());
+            let result =
+                StageResult::Failed { reason: crate::job::Reason::Failed, message, help, log: String::new() };
+            self.is_stopping |= !self.options.keep_going;
+            self.lose_node(node, result, tell);
+            return Ok(());
+        }
+        self.cache.blobs().discard(blob)?;
+        for maker in self.cache.index().makers(artifact)? {
+            self.cache.index().forget(maker)?;
+        }
+        let inputs = inputs_of(&self.leaders, self.plan.nodes()[node].inputs().iter().map(|edge| edge.from));
+        for input in inputs {
+            let is_it = matches!(&self.statuses[input], Status::Done(trace) if trace.outputs.iter().any(|(_, made)| *made == artifact));
+            if is_it {
+                let label = self.plan.nodes()[input].label();
+                tell(Event::Warning { message: format!("{message}; `{label}` is made again") });
+                self.statuses[input] = Status::Absent;
+                self.results[input] = None;
+            }
+        }
+        self.statuses[node] = Status::Absent;
+        self.demand(node, tell);
+        Ok(())
+    }
+
+    fn finish(&mut self, node: usize, trace: Trace, result: StageResult, tell: &mut dyn FnMut(Event)) {
+        self.statuses[node] = Status::Done(trace);
+        self.results[node] = Some(result.clone());
+        self.forced.remove(&node);
+        tell(Event::Finished { node, result });
+        for consumer in self.consumers[node].clone() {
+            if let Status::Blocked(missing) = &mut self.statuses[consumer] {
+                *missing -= 1;
+                if *missing == 0 {
+                    self.statuses[consumer] = Status::Ready;
+                    self.ready.insert(consumer);
+                }
+            }
+        }
+    }
+
+    /// Gives a node up, and with it everything that waits for it.
+    fn lose_node(&mut self, node: usize, result: StageResult, tell: &mut dyn FnMut(Event)) {
+        let culprit = self.plan.nodes()[node].label().to_owned();
+        self.statuses[node] = Status::Lost;
+        self.ready.remove(&node);
+        self.results[node] = Some(result.clone());
+        tell(Event::Finished { node, result });
+        let mut open = self.consumers[node].clone();
+        while let Some(consumer) = open.pop() {
+            if !matches!(self.statuses[consumer], Status::Blocked(_)) {
+                continue;
+            }
+            self.statuses[consumer] = Status::Lost;
+            let result = StageResult::Skipped { because: format!("`{culprit}` was not made") };
+            self.results[consumer] = Some(result.clone());
+            tell(Event::Finished { node: consumer, result });
+            open.extend(self.consumers[consumer].iter().copied());
+        }
+    }
+
+    fn report(&self, before: &[bool], was_interrupted: bool) -> RunReport {
+        let mut results = Vec::with_capacity(self.leaders.len());
+        let mut traces = Vec::with_capacity(self.leaders.len());
+        for leader in &self.leaders {
+            traces.push(match &self.statuses[*leader] {
+                Status::Done(trace) => Some(trace.clone()),
+                _ => None,
+            });
+            results.push(match (&self.results[*leader], &self.statuses[*leader]) {
+                (Some(result), _) => result.clone(),
+                (None, Status::Done(_)) if before[*leader] => StageResult::Hit,
+                (None, Status::Absent) => StageResult::NotNeeded,
+                _ if was_interrupted => {
+                    StageResult::Skipped { because: "the run was interrupted".to_owned() }
+                }
+                _ => StageResult::Skipped { because: "the run stopped after a failure".to_owned() },
+            });
+        }
+        RunReport { results, traces, was_interrupted }
+    }
+}
+
+/// Returns the leaders among some inputs, each once.
+fn inputs_of(leaders: &[usize], inputs: impl Iterator<Item = usize>) -> Vec<usize> {
+    let mut found: Vec<usize> = inputs.map(|input| leaders[input]).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}

@@ -1,0 +1,21 @@
+//! Molecules as the papers need them: read from SMILES, told apart by a canonical form.
+//!
+//! A line of text is a molecule if RDKit would take it for one, and its canonical SMILES is
+//! RDKit's. The crate refuses to know what a molecule is for. It wraps `chematic`, pinned
+//! exactly, and is the only one to name it: a strict check of the grammar comes first, since
+//! chematic also reads some mutilated strings, and a panic inside it is an error here.
+//!
+//! ```
+//! assert_eq!(chem::canonical("C(O)C").as_deref(), Ok("CCO"));
+//! assert_eq!(chem::canonical("[CH3]CO").as_deref(), Ok("CCO"));
+//! assert!(!chem::is_valid("CC("));
+//!
+//! let error = chem::canonical("CC(=)O").unwrap_err();
+//! assert_eq!(error.to_string(), "not a molecule: no atom follows the bond at byte 3");
+//! ```
+
+mod canonical;
+mod grammar;
+
+pub use canonical::{LONGEST_SMILES_BYTES, NotAMolecule, canonical, is_valid};
+pub use grammar::GrammarError;

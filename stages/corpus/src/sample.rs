@@ -1,0 +1,15 @@
+//! Taking part of the rows, the same part every time.
+//!
+//! Every row gets a rank: a BLAKE3 hash of the seed and of the row's identity. The rows of the
+//! lowest ranks are taken and stay in the order they came in. So a sample does not depend on
+//! the order of the rows, and a smaller one is inside a larger one of the same seed.
+
+mod candidate;
+mod fraction;
+mod select;
+mod take;
+
+pub use candidate::{Candidate, Identified, Identity, MissingField};
+pub use fraction::{Fraction, NotAFraction};
+pub use select::{Identities, SampleError, SampleReport, Sampled, StratumReport, sample};
+pub use take::{Sampling, Take};

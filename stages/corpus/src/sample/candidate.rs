@@ -1,0 +1,128 @@
+//! What a sample needs to know of a row.
+
+use crate::row::Row;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Says what makes two rows the same: `identity.field = "id"` or `identity.molecule = "molecule"`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Identity {
+    /// The text of this field.
+    Field(String),
+    /// The molecule that this field holds, however its SMILES is written.
+    ///
+    /// A SMILES that cannot be read is its own identity, as text.
+    Molecule(String),
+}
+
+/// Says that a row lacks a field that its identity or its stratum comes from.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("row `{row}` has no text `{field}`; its fields are {available}")]
+pub struct MissingField {
+    /// The row's `id`.
+    pub row: String,
+    /// The field.
+    pub field: String,
+    /// The fields that it has.
+    pub available: String,
+}
+
+/// Holds the identity of one row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identified {
+    /// The field's text, or the canonical SMILES.
+    pub text: String,
+    /// Whether a molecule was asked for and could not be read.
+    pub unparsable: bool,
+}
+
+/// Holds what a sample needs to know of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// What makes it the same as another.
+    pub identity: Identified,
+    /// The group it is counted in. Rows without one are a group of their own.
+    pub stratum: Option<String>,
+}
+
+impl Identity {
+    /// Returns the identity of a row.
+    pub fn of(&self, row: &Row) -> Result<Identified, MissingField> {
+        match self {
+            Identity::Field(field) => {
+                Ok(Identified { text: text(row, field)?.to_owned(), unparsable: false })
+            }
+            Identity::Molecule(field) => {
+                let smiles = text(row, field)?;
+                Ok(match chem::canonical(smiles) {
+                    Ok(text) => Identified { text, unparsable: false },
+                    Err(_) => Identified { text: smiles.to_owned(), unparsable: true },
+                })
+            }
+        }
+    }
+}
+
+impl Candidate {
+    /// Returns what a sample needs to know of a row, with the text of `stratify` as its stratum.
+    pub fn of(row: &Row, identity: &Identity, stratify: Option<&str>) -> Result<Self, MissingField> {
+        let stratum = stratify.map(|field| text(row, field).map(str::to_owned)).transpose()?;
+        Ok(Self { identity: identity.of(row)?, stratum })
+    }
+}
+
+fn text<'r>(row: &'r Row, field: &str) -> Result<&'r str, MissingField> {
+    row.text(field).ok_or_else(|| MissingField {
+        row: row.id().to_owned(),
+        field: field.to_owned(),
+        available: row.names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(smiles: &str) -> Row {
+        serde_json::from_value(serde_json::json!({"id": "7", "molecule": smiles})).unwrap()
+    }
+
+    fn molecule() -> Identity {
+        Identity::Molecule("molecule".to_owned())
+    }
+
+    #[test]
+    fn one_molecule_has_one_identity() {
+        let written = ["OCC", "CCO", "C(O)C", "[CH3]CO"];
+        let found = written.map(|smiles| molecule().of(&row(smiles)).unwrap());
+        assert!(found.iter().all(|one| *one == found[0] && !one.unparsable), "{found:?}");
+        let other = Identity::Field("molecule".to_owned()).of(&row("OCC")).unwrap();
+        assert_eq!(other.text, "OCC");
+    }
+
+    #[test]
+    fn what_is_no_molecule_is_itself() {
+        let found = molecule().of(&row("C1CC(")).unwrap();
+        assert_eq!(found, Identified { text: "C1CC(".to_owned(), unparsable: true });
+    }
+
+    #[test]
+    fn a_missing_field_is_named() {
+        let error = Candidate::of(&row("C"), &molecule(), Some("split")).unwrap_err();
+        let expected = "row `7` has no text `split`; its fields are `id`, `molecule`";
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn identities_are_named_tables() {
+        #[derive(Deserialize)]
+        struct Params {
+            identity: Identity,
+        }
+        let params: Params = toml::from_str("identity.molecule = 'molecule'").unwrap();
+        assert_eq!(params.identity, molecule());
+        let params: Params = toml::from_str("identity = { field = 'id' }").unwrap();
+        assert_eq!(params.identity, Identity::Field("id".to_owned()));
+    }
+}

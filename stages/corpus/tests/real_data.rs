@@ -1,0 +1,124 @@
+//! The real files, read as they are, and captions for all of L+M-24.
+
+use corpus::Row;
+use corpus::compose::Templates;
+use corpus::formats::{Format, ReadOptions, Reason, Report, read};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+fn data(name: &str) -> Option<PathBuf> {
+    let folder = match std::env::var_os("PIPELINE_DATA") {
+        Some(folder) => PathBuf::from(folder),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
+    };
+    let path = folder.join(name);
+    if !path.exists() {
+        eprintln!("SKIPPED: {} is not there", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+fn options(columns: &[(&str, &str)]) -> ReadOptions {
+    let columns = columns.iter().map(|(field, column)| (field.to_string(), column.to_string()));
+    ReadOptions {
+        columns: columns.collect(),
+        collapse_backslashes: ["molecule".to_owned()].into(),
+        ..ReadOptions::default()
+    }
+}
+
+fn each(path: &Path, options: &ReadOptions, mut take: impl FnMut(Row)) -> Report {
+    let format = Format::from_path(&path.to_string_lossy()).expect("the name tells the format");
+    let file = File::open(path).expect("the file can be opened");
+    let mut rows = read(file, format, options).expect("the header can be read");
+    for row in rows.by_ref() {
+        take(row.expect("the row can be read"));
+    }
+    rows.into_report()
+}
+
+fn templates() -> Templates {
+    let text = include_str!("../../../experiments/templates/lpm24.toml");
+    Templates::parse(text).unwrap_or_else(|error| panic!("{error} at {:?}", error.span()))
+}
+
+#[test]
+fn chebi_20_is_read_whole() {
+    for (name, rows) in [("validation", 3_301), ("test", 3_300)] {
+        let Some(path) = data(&format!("chebi20/{name}.tsv.gz")) else { return };
+        let columns = [("id", "CID"), ("molecule", "SMILES"), ("caption", "description")];
+        let mut doubled = 0;
+        let report = each(&path, &options(&columns), |row| {
+            let molecule = row.text("molecule").expect("the molecule is text");
+            doubled += u64::from(molecule.contains("\\\\"));
+            assert!(chem::is_valid(molecule), "{molecule}");
+        });
+        assert_eq!((report.rows, report.rows_skipped(), doubled), (rows, 0, 0));
+        assert!(report.gzip && report.collapsed_cells["molecule"] > 0, "{report:?}");
+    }
+}
+
+#[test]
+fn outputs_of_a_model_are_read_as_they_are() {
+    let Some(path) = data("chebi20/molt5_small_cap2mol.tsv.gz") else { return };
+    let columns = [("input", "description"), ("reference", "ground truth"), ("molecule", "output")];
+    let mut last = String::new();
+    let report = each(&path, &options(&columns), |row| row.id().clone_into(&mut last));
+    assert_eq!((report.rows, report.rows_skipped(), last.as_str()), (3_300, 0, "3300"));
+}
+
+#[test]
+fn a_molecule_that_is_there_twice_is_one_row_when_it_is_the_id() {
+    let Some(path) = data("lpm24/molt5_small_triples.tsv") else { return };
+    let report = each(&path, &options(&[("id", "smiles"), ("molecule", "smiles")]), drop);
+    let twice = report.skipped.get(&Reason::DuplicateId).map_or(0, |skipped| skipped.count);
+    assert_eq!(report.rows + twice, 199);
+}
+
+#[test]
+fn every_row_of_lpm24_gets_a_caption_of_the_length_of_the_papers() {
+    let Some(path) = data("lpm24/props.tsv.gz") else { return };
+    let mut options = options(&[("molecule", "smiles"), ("properties", "properties")]);
+    options.split.insert("properties".to_owned(), "|".to_owned());
+    let mut rows = Vec::new();
+    let report = each(&path, &options, |row| rows.push(row));
+    assert_eq!((report.rows, report.rows_skipped()), (155_569, 0));
+
+    let templates = templates();
+    let (mut words, mut squares) = (0u64, 0u64);
+    for row in &rows {
+        let properties = row.list("properties").expect("properties are a list");
+        let molecule = row.text("molecule").expect("a molecule is text");
+        let caption = templates.compose(&properties, 42, molecule).expect("there is a caption");
+        let lower = caption.to_lowercase();
+        for property in properties {
+            let said = property.to_lowercase().replace("_evaluation", " evaluation");
+            assert!(lower.contains(&said), "{property} in {caption}");
+        }
+        let count = caption.split_whitespace().count() as u64;
+        words += count;
+        squares += count * count;
+    }
+    let total = rows.len() as f64;
+    let mean = words as f64 / total;
+    let deviation = (squares as f64 / total - mean * mean).sqrt();
+    eprintln!("words of {} captions: mean {mean:.2}, standard deviation {deviation:.2}", rows.len());
+    // The papers' mean is 31, over other rows of the same distribution.
+    assert!((28.0..34.0).contains(&mean), "{mean}");
+}
+
+#[test]
+fn a_caption_is_what_it_was() {
+    // Golden values: other words for the same seed would change every model trained on them.
+    let caption = |properties: &[&str]| templates().compose(properties, 42, "CCO");
+    assert_eq!(
+        caption(&["nutrient", "Aging"]).as_deref(),
+        Ok("The molecule is a nutrient that impacts aging.")
+    );
+    let many = ["Aging", "Apoptosis", "kinase inhibitor", "cancer treatment", "anti viral", "sweet"];
+    let expected = "The molecule is a kinase inhibitor and a apoptosis that is anti viral. \
+                    The molecule is a cancer treatment that impacts aging. \
+                    It is characterized as sweet.";
+    assert_eq!(caption(&many).as_deref(), Ok(expected));
+}

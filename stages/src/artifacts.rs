@@ -1,0 +1,17 @@
+//! The types of artifacts that stages hand to each other.
+
+use engine::ArtifactType;
+
+/// Rows: `rows.jsonl`, one JSON object per line, each with a unique `id`.
+pub const ROWS: ArtifactType = ArtifactType::new("rows");
+/// A model folder in the layout of Hugging Face: `config.json`, safetensors, `tokenizer.json`.
+pub const WEIGHTS: ArtifactType = ArtifactType::new("weights");
+/// Scores: `metrics.json` with the numbers for tables, `rows.jsonl` with those per row.
+pub const SCORES: ArtifactType = ArtifactType::new("scores");
+/// What a stage did to its data, as `report.json`.
+pub const REPORT: ArtifactType = ArtifactType::new("report");
+/// Files that only their maker and their readers understand.
+pub const FILES: ArtifactType = ArtifactType::new("files");
+
+/// All types, in the order in which the manual shows them.
+pub const ALL: &[ArtifactType] = &[ROWS, WEIGHTS, SCORES, REPORT, FILES];

@@ -1,0 +1,202 @@
+//! `kind = "command"`: runs any program on declared inputs, outputs and parameters.
+//!
+//! The program starts in a scratch folder that holds
+//! - `inputs/PORT/…`: the files of each input, read-only;
+//! - `files/NAME`: the scripts and data that `files` names, keyed by content;
+//! - `params.json`: the parameters, also as environment variables `PARAM_<name>`;
+//! - `outputs/NAME/`: a folder for each output, to be filled;
+//! - `tmp/`: room for anything else, also as `TMPDIR`.
+//!
+//! Where the system can, it may write nowhere else. Its output goes to the log. The program
+//! itself is not part of the key: name scripts in `files`, and put a version of foreign tools
+//! into `parameters`.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+
+use engine::{Accepts, ArtifactType, Context, Failure, InputFile, Ports, Program, Stage};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{SeqAccess, Visitor, value::SeqAccessDeserializer};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::artifacts;
+use crate::rows::write_json;
+
+/// What to run, and on what.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    /// A line for `sh`, or a program and its arguments.
+    run: Run,
+    /// What comes out, by name.
+    outputs: BTreeMap<String, Output>,
+    /// Scripts and data to put beside the program, keyed by content.
+    #[serde(default)]
+    files: Vec<InputFile>,
+    /// Values for the program.
+    #[serde(default)]
+    parameters: BTreeMap<String, serde_json::Value>,
+}
+
+/// One output.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Output {
+    /// The type of the artifact.
+    #[serde(rename = "type", default)]
+    artifact_type: OutputType,
+    /// The numbers for tables that the program writes to `metrics.json` in this output.
+    #[serde(default)]
+    columns: Vec<String>,
+}
+
+/// The name of an artifact type.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum OutputType {
+    Rows,
+    Weights,
+    Scores,
+    Report,
+    #[default]
+    Files,
+}
+
+impl OutputType {
+    fn artifact_type(self) -> ArtifactType {
+        match self {
+            Self::Rows => artifacts::ROWS,
+            Self::Weights => artifacts::WEIGHTS,
+            Self::Scores => artifacts::SCORES,
+            Self::Report => artifacts::REPORT,
+            Self::Files => artifacts::FILES,
+        }
+    }
+}
+
+/// A line for the shell, or a program and its arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Run {
+    Shell(String),
+    Program(Vec<String>),
+}
+
+impl Serialize for Run {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Shell(line) => line.serialize(serializer),
+            Self::Program(arguments) => arguments.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Run {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Run;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a line for the shell, or a list of a program and its arguments")
+            }
+            fn visit_str<E: serde::de::Error>(self, line: &str) -> Result<Run, E> {
+                if line.trim().is_empty() {
+                    return Err(E::custom("`run` is empty"));
+                }
+                Ok(Run::Shell(line.to_owned()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Run, A::Error> {
+                let arguments = Vec::<String>::deserialize(SeqAccessDeserializer::new(items))?;
+                if arguments.first().is_none_or(String::is_empty) {
+                    return Err(serde::de::Error::custom("`run` names no program"));
+                }
+                Ok(Run::Program(arguments))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl JsonSchema for Run {
+    fn schema_name() -> Cow<'static, str> {
+        "Run".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "array"], "items": { "type": "string" } })
+    }
+}
+
+/// Runs a program.
+pub struct Command;
+
+impl Stage for Command {
+    const KIND: &'static str = "command";
+    const VERSION: u32 = 1;
+    type Params = Params;
+
+    fn ports(params: &Params) -> Ports {
+        let ports = Ports::new().any_other_inputs(Accepts::Any);
+        params.outputs.iter().fold(ports, |ports, (name, output)| {
+            ports.scored_output(name, output.artifact_type.artifact_type(), output.columns.clone())
+        })
+    }
+
+    fn check(params: &Params) -> Result<(), String> {
+        if params.outputs.is_empty() {
+            return Err("a command needs at least one output: `outputs.NAME = {}`".to_owned());
+        }
+        for name in params.outputs.keys().chain(params.parameters.keys()) {
+            if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
+                return Err(format!(
+                    "`{name}` cannot name an output or a parameter: use letters, digits, `_` and `-`"
+                ));
+            }
+        }
+        let mut names: Vec<_> = params.files.iter().map(|file| file.path().file_name()).collect();
+        names.sort_unstable();
+        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => {
+                Err(format!("two of `files` are called `{}`", pair[0].unwrap_or_default().display()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
+        for name in params.outputs.keys() {
+            context.output(name)?;
+        }
+        let scratch = context.scratch().to_owned();
+        if !params.files.is_empty() {
+            let folder = scratch.join("files");
+            fs::create_dir(&folder).map_err(Failure::writing(&folder))?;
+            for file in &params.files {
+                let from = file.path();
+                let name = from
+                    .file_name()
+                    .ok_or_else(|| Failure::new(format!("{} has no name", from.display())))?;
+                // A copy, so that the program cannot change the original.
+                fs::copy(from, folder.join(name)).map_err(Failure::reading(from))?;
+            }
+        }
+        if !params.parameters.is_empty() {
+            write_json(&scratch.join("params.json"), &params.parameters)?;
+        }
+        let arguments: Vec<OsString> = match &params.run {
+            Run::Shell(line) => ["sh", "-c", line].map(OsString::from).into(),
+            Run::Program(arguments) => arguments.iter().map(OsString::from).collect(),
+        };
+        let mut environment: Vec<(String, OsString)> =
+            vec![("TMPDIR".to_owned(), scratch.join("tmp").into())];
+        for (name, value) in &params.parameters {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            environment.push((format!("PARAM_{name}"), text.into()));
+        }
+        context.run_program(&Program { arguments, environment }).map_err(|failure| {
+            let message = format!("the program {}", failure.message());
+            failure.say(message).help("its output is in the log; it may write only below its own folder")
+        })
+    }
+}

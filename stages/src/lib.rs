@@ -1,0 +1,31 @@
+//! The stage kinds: `ls stages/src` is the list of them.
+//!
+//! Only this crate knows both worlds: the engine's stages and the libraries that do the work.
+//! A file here is glue, and short.
+//!
+//! ```
+//! assert!(stages::KINDS.iter().any(|kind| kind.name() == "subset"));
+//! ```
+
+pub mod artifacts;
+mod command;
+mod compose;
+mod devices;
+mod evaluate;
+mod rows;
+mod source;
+mod subset;
+
+use engine::Kind;
+
+pub use devices::{check_device, devices};
+pub use source::model_summary;
+
+/// All kinds of stages, in the order in which the manual shows them.
+pub const KINDS: &[Kind] = &[
+    Kind::of::<source::Source>(),
+    Kind::of::<compose::Compose>(),
+    Kind::of::<subset::Subset>(),
+    Kind::of::<evaluate::Evaluate>(),
+    Kind::of::<command::Command>(),
+];

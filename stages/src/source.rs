@@ -1,0 +1,243 @@
+//! `kind = "source"`: brings in rows or a model folder, as they are in a file of somebody else.
+//!
+//! The file enters the key by its content. Rows come out as JSONL with the fields that
+//! `columns` names; what was skipped or changed on the way is counted and said. A model folder
+//! comes out as it is, once it is known to be whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+use corpus::formats::{self, OnBadRow, ReadOptions, Report};
+use engine::{Context, Failure, InputFile, Ports, Stage};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use weights::ModelFolder;
+
+use crate::artifacts::{REPORT, ROWS, WEIGHTS};
+use crate::rows::{RowWriter, write_json};
+
+/// What to bring in.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "Written")]
+pub struct Params {
+    path: InputFile,
+    format: Format,
+    columns: BTreeMap<String, String>,
+    split: BTreeMap<String, String>,
+    collapse_backslashes: BTreeSet<String>,
+    on_bad_row: OnBadRow,
+    most_bad_rows: f64,
+}
+
+/// The same as a user writes it: the format may be left to the file's name.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// The file with the rows, or the model folder.
+    path: InputFile,
+    /// How the file is written; else told by its name. Compression by gzip is recognised.
+    format: Option<Format>,
+    /// Our fields and the columns that they come from; none takes all columns as they are.
+    #[serde(default)]
+    columns: BTreeMap<String, String>,
+    /// Fields that hold lists, and what separates the items.
+    #[serde(default)]
+    split: BTreeMap<String, String>,
+    /// Fields in which a doubled backslash stands for one.
+    #[serde(default)]
+    collapse_backslashes: BTreeSet<String>,
+    /// What to do about rows that cannot be read.
+    #[serde(default)]
+    on_bad_row: OnBadRow,
+    /// The share of rows that may be skipped before it is taken for a mistake.
+    #[serde(default = "default_most_bad_rows")]
+    most_bad_rows: f64,
+}
+
+fn default_most_bad_rows() -> f64 {
+    0.01
+}
+
+/// How a source is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Format {
+    /// Comma-separated values, RFC 4180.
+    Csv,
+    /// Tab-separated values; nothing quotes them.
+    Tsv,
+    /// One JSON object per line.
+    Jsonl,
+    /// A model folder in the layout of Hugging Face.
+    Model,
+}
+
+impl TryFrom<Written> for Params {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        let name = written.path.path().to_string_lossy();
+        let by_name = || match formats::Format::from_path(&name) {
+            Some(formats::Format::Csv) => Some(Format::Csv),
+            Some(formats::Format::Tsv) => Some(Format::Tsv),
+            Some(formats::Format::Jsonl) => Some(Format::Jsonl),
+            None => None,
+        };
+        let format = written.format.or_else(by_name).ok_or_else(|| {
+            format!("the name `{name}` does not tell the format: add `format = \"csv\"`, \"tsv\", \"jsonl\" or \"model\"")
+        })?;
+        if !(0.0..=1.0).contains(&written.most_bad_rows) {
+            return Err(format!("`most_bad_rows` is a share between 0 and 1, not {}", written.most_bad_rows));
+        }
+        Ok(Self {
+            path: written.path,
+            format,
+            columns: written.columns,
+            split: written.split,
+            collapse_backslashes: written.collapse_backslashes,
+            on_bad_row: written.on_bad_row,
+            most_bad_rows: written.most_bad_rows,
+        })
+    }
+}
+
+/// Brings in rows or a model folder.
+pub struct Source;
+
+impl Stage for Source {
+    const KIND: &'static str = "source";
+    const VERSION: u32 = 1;
+    type Params = Params;
+
+    fn ports(params: &Params) -> Ports {
+        match params.format {
+            Format::Model => Ports::new().output("model", WEIGHTS),
+            // Apart from the rows, so that a blank line more changes nothing below.
+            _ => Ports::new().output("rows", ROWS).output("report", REPORT),
+        }
+    }
+
+    fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
+        let path = params.path.path();
+        let format = match params.format {
+            Format::Model => return bring_model(path, context),
+            Format::Csv => formats::Format::Csv,
+            Format::Tsv => formats::Format::Tsv,
+            Format::Jsonl => formats::Format::Jsonl,
+        };
+        if path.is_dir() {
+            let failure = Failure::new(format!("{} is a folder, not a file of rows", path.display()));
+            return Err(failure.help("name one file, or write `format = \"model\"` for a model folder"));
+        }
+        let options = ReadOptions {
+            columns: params.columns.clone(),
+            split: params.split.clone(),
+            collapse_backslashes: params.collapse_backslashes.clone(),
+            on_bad_row: params.on_bad_row,
+        };
+        let read = || format!("read {}", path.display());
+        let file = File::open(path).map_err(Failure::reading(path))?;
+        let bytes = file.metadata().map_err(Failure::reading(path))?.len();
+        let (counted, position) = Counted::new(file);
+        let mut rows =
+            formats::read(counted, format, &options).map_err(|error| Failure::caused(read(), error))?;
+        let mut writer = RowWriter::create(&context.output("rows")?)?;
+        for (done, row) in (&mut rows).enumerate() {
+            writer.write(&row.map_err(|error| Failure::caused(read(), error))?)?;
+            if done % 4096 == 0 {
+                context.progress(position.get(), bytes, "bytes");
+            }
+        }
+        writer.finish()?;
+        let report = rows.into_report();
+        tell(&report, context);
+        write_json(&context.output("report")?.join("report.json"), &report)?;
+        let skipped = report.rows_skipped() as f64 / (report.rows + report.rows_skipped()).max(1) as f64;
+        if skipped > params.most_bad_rows {
+            let message = format!(
+                "{} of {} rows of {} cannot be read ({})",
+                report.rows_skipped(),
+                report.rows + report.rows_skipped(),
+                path.display(),
+                reasons(&report)
+            );
+            return Err(Failure::new(message)
+                .help("check `format` and `columns`; if the data is that dirty, raise `most_bad_rows`"));
+        }
+        Ok(())
+    }
+}
+
+/// Says what was done to the data.
+fn tell(report: &Report, context: &mut Context) {
+    context.log(format_args!("{} rows", report.rows));
+    if report.rows_skipped() > 0 {
+        context.note(format!("{} rows skipped: {}", report.rows_skipped(), reasons(report)));
+    }
+    for (field, cells) in &report.collapsed_cells {
+        if *cells > 0 {
+            context.note(format!("{cells} rows had doubled backslashes in `{field}`, now single"));
+        }
+    }
+}
+
+fn reasons(report: &Report) -> String {
+    let each = report.skipped.iter().map(|(reason, skipped)| match skipped.examples.first() {
+        Some(first) => format!("{reason} {} (first on line {}: {})", skipped.count, first.line, first.detail),
+        None => format!("{reason} {}", skipped.count),
+    });
+    each.collect::<Vec<_>>().join("; ")
+}
+
+fn bring_model(path: &Path, context: &mut Context) -> Result<(), Failure> {
+    let model = ModelFolder::open(path)
+        .map_err(|error| Failure::caused(format!("read the model folder {}", path.display()), error))?;
+    context.log(model_summary(&model));
+    let output = context.output("model")?;
+    let files: Vec<_> = fs::read_dir(path).map_err(Failure::reading(path))?.flatten().collect();
+    for (done, entry) in files.iter().enumerate() {
+        context.progress(done as u64, files.len() as u64, "files");
+        let from = entry.path();
+        // Folders and hidden files beside a model, such as `.git`, are no part of it.
+        if from.is_file() && !entry.file_name().to_string_lossy().starts_with('.') {
+            fs::copy(&from, output.join(entry.file_name())).map_err(Failure::reading(&from))?;
+        }
+    }
+    Ok(())
+}
+
+/// Says in one line what a model folder holds.
+pub fn model_summary(model: &ModelFolder) -> String {
+    let kind = model.model_type().unwrap_or("unknown type");
+    let tokenizer = if model.has_tokenizer() { "with" } else { "without" };
+    format!(
+        "{kind}, {} tensors, {} parameters, {} bytes in {} files, {tokenizer} tokenizer",
+        model.tensors().len(),
+        model.parameters(),
+        model.bytes(),
+        model.files().len()
+    )
+}
+
+/// Counts what was read of a file, for progress.
+struct Counted {
+    file: File,
+    position: std::rc::Rc<std::cell::Cell<u64>>,
+}
+
+impl Counted {
+    fn new(file: File) -> (Self, std::rc::Rc<std::cell::Cell<u64>>) {
+        let position = std::rc::Rc::default();
+        (Self { file, position: std::rc::Rc::clone(&position) }, position)
+    }
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.position.set(self.position.get() + count as u64);
+        Ok(count)
+    }
+}

@@ -1,0 +1,277 @@
+//! A folder that holds one model.
+
+use crate::error::ModelError;
+use crate::header::{self, Tensor};
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufReader, ErrorKind};
+use std::path::{Component, Path, PathBuf};
+
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+const TOKENIZER: &str = "tokenizer.json";
+
+/// Says what a folder holds: a configuration and tensors, and whether a tokenizer.
+#[derive(Clone, Debug)]
+pub struct ModelFolder {
+    path: PathBuf,
+    config: Map<String, Value>,
+    files: Vec<String>,
+    tensors: Vec<Tensor>,
+    has_tokenizer: bool,
+}
+
+impl ModelFolder {
+    /// Reads a folder and checks that it is whole, without reading the tensors.
+    ///
+    /// `model.safetensors` is taken if it is there, else the shards that
+    /// `model.safetensors.index.json` names, as transformers does.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
+        let path = path.as_ref();
+        let config = object(path, CONFIG, "; a model folder is in the layout of Hugging Face")?;
+        let (files, mut tensors) = if exists(path, WEIGHTS)? {
+            (vec![WEIGHTS.to_owned()], tensors_of(path, WEIGHTS)?)
+        } else if exists(path, INDEX)? {
+            sharded(path)?
+        } else {
+            let hint = " and no index of shards; weights in another format have to be converted";
+            return Err(ModelError::MissingFile { file: WEIGHTS.to_owned(), hint });
+        };
+        tensors.sort_by(|one, other| one.name.cmp(&other.name));
+        let has_tokenizer = exists(path, TOKENIZER)?;
+        if has_tokenizer {
+            let _: BTreeMap<String, IgnoredAny> = json(path, TOKENIZER, "")?;
+        }
+        Ok(Self { path: path.to_owned(), config, files, tensors, has_tokenizer })
+    }
+
+    /// Returns the folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns what `config.json` says.
+    pub fn config(&self) -> &Map<String, Value> {
+        &self.config
+    }
+
+    /// Returns the `model_type` of the configuration, such as `llama`.
+    pub fn model_type(&self) -> Option<&str> {
+        self.config.get("model_type")?.as_str()
+    }
+
+    /// Returns the `architectures` of the configuration, such as `LlamaForCausalLM`.
+    pub fn architectures(&self) -> Vec<&str> {
+        let listed = self.config.get("architectures").and_then(Value::as_array);
+        listed.into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
+    /// Returns the names of the files that hold tensors, in order.
+    pub fn files(&self) -> &[String] {
+        &self.files
+    }
+
+    /// Returns the tensors, by name.
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
+    /// Returns one tensor.
+    pub fn tensor(&self, name: &str) -> Option<&Tensor> {
+        let place = self.tensors.binary_search_by(|tensor| tensor.name.as_str().cmp(name));
+        place.ok().map(|place| &self.tensors[place])
+    }
+
+    /// Returns how many numbers the tensors hold.
+    pub fn parameters(&self) -> u64 {
+        self.tensors.iter().map(Tensor::elements).sum()
+    }
+
+    /// Returns how many bytes the tensors hold.
+    pub fn bytes(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.bytes.end - tensor.bytes.start).sum()
+    }
+
+    /// Says whether there is a `tokenizer.json`.
+    pub fn has_tokenizer(&self) -> bool {
+        self.has_tokenizer
+    }
+}
+
+fn sharded(path: &Path) -> Result<(Vec<String>, Vec<Tensor>), ModelError> {
+    let index = object(path, INDEX, "")?;
+    let map = index.get("weight_map").and_then(Value::as_object);
+    let map = map.ok_or_else(|| ModelError::NoWeightMap { file: INDEX.to_owned() })?;
+    let mut shards: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (tensor, shard) in map {
+        let name = shard.as_str().filter(|name| is_file_name(name));
+        let name = name.ok_or_else(|| ModelError::ShardName {
+            tensor: tensor.clone(),
+            shard: shard.as_str().map_or_else(|| shard.to_string(), str::to_owned),
+        })?;
+        shards.entry(name).or_default().insert(tensor);
+    }
+    let mut tensors = Vec::with_capacity(map.len());
+    for (shard, mut wanted) in shards.iter().map(|(shard, wanted)| (*shard, wanted.clone())) {
+        for tensor in tensors_of(path, shard)? {
+            if !wanted.remove(tensor.name.as_str()) {
+                return Err(ModelError::ExtraTensor { tensor: tensor.name, shard: tensor.file });
+            }
+            tensors.push(tensor);
+        }
+        if let Some(tensor) = wanted.first() {
+            let (tensor, shard) = ((*tensor).to_owned(), shard.to_owned());
+            return Err(ModelError::MissingTensor { tensor, shard });
+        }
+    }
+    Ok((shards.into_keys().map(str::to_owned).collect(), tensors))
+}
+
+/// Says whether a name stays in the folder.
+fn is_file_name(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
+        && !name.contains('\\')
+}
+
+fn tensors_of(path: &Path, file: &str) -> Result<Vec<Tensor>, ModelError> {
+    let source = open(path, file, ", which the index names: fetch the missing shards")?;
+    let io = |source| ModelError::Io { file: file.to_owned(), source };
+    let file_bytes = source.metadata().map_err(io)?.len();
+    let read = header::read(file, file_bytes, BufReader::new(source)).map_err(io)?;
+    read.map_err(|fault| ModelError::Header { file: file.to_owned(), fault })
+}
+
+fn exists(path: &Path, file: &str) -> Result<bool, ModelError> {
+    let io = |source| ModelError::Io { file: file.to_owned(), source };
+    path.join(file).try_exists().map_err(io)
+}
+
+fn open(path: &Path, file: &str, hint: &'static str) -> Result<File, ModelError> {
+    File::open(path.join(file)).map_err(|source| match source.kind() {
+        ErrorKind::NotFound => ModelError::MissingFile { file: file.to_owned(), hint },
+        _ => ModelError::Io { file: file.to_owned(), source },
+    })
+}
+
+fn object(path: &Path, file: &str, hint: &'static str) -> Result<Map<String, Value>, ModelError> {
+    json(path, file, hint)
+}
+
+fn json<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    file: &str,
+    hint: &'static str,
+) -> Result<T, ModelError> {
+    let source = BufReader::new(open(path, file, hint)?);
+    serde_json::from_reader(source).map_err(|source| match source.classify() {
+        serde_json::error::Category::Data => ModelError::NotAnObject { file: file.to_owned() },
+        serde_json::error::Category::Io => ModelError::Io { file: file.to_owned(), source: source.into() },
+        _ => ModelError::Json { file: file.to_owned(), source },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    fn folder(files: &[(&str, Vec<u8>)]) -> TempDir {
+        let folder = TempDir::new().unwrap();
+        for (name, bytes) in files {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        folder
+    }
+
+    /// A file of tensors of one byte each.
+    fn shard(names: &[&str]) -> Vec<u8> {
+        let entries = names.iter().enumerate().map(|(at, name)| {
+            format!(r#""{name}":{{"dtype":"U8","shape":[1],"data_offsets":[{at},{}]}}"#, at + 1)
+        });
+        let header = format!("{{{}}}", entries.collect::<Vec<_>>().join(","));
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.resize(bytes.len() + names.len(), 0);
+        bytes
+    }
+
+    fn config() -> (&'static str, Vec<u8>) {
+        (CONFIG, br#"{"model_type":"llama","architectures":["LlamaForCausalLM"]}"#.to_vec())
+    }
+
+    fn index(map: &str) -> (&'static str, Vec<u8>) {
+        (INDEX, format!(r#"{{"metadata":{{}},"weight_map":{map}}}"#).into_bytes())
+    }
+
+    fn refused(files: &[(&str, Vec<u8>)]) -> String {
+        ModelFolder::open(folder(files).path()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn one_file_is_a_model() {
+        let tokenizer = (TOKENIZER, b"{\"model\":{}}".to_vec());
+        let folder = folder(&[config(), (WEIGHTS, shard(&["b", "a"])), tokenizer]);
+        let model = ModelFolder::open(folder.path()).unwrap();
+        assert_eq!((model.model_type(), model.architectures()), (Some("llama"), vec!["LlamaForCausalLM"]));
+        assert_eq!((model.parameters(), model.bytes(), model.has_tokenizer()), (2, 2, true));
+        assert_eq!((model.tensors()[0].name.as_str(), model.files()), ("a", &[WEIGHTS.to_owned()][..]));
+        assert_eq!(model.tensor("b").unwrap().bytes.end, model.tensor("a").unwrap().bytes.start);
+        assert!(model.tensor("c").is_none());
+    }
+
+    #[test]
+    fn shards_are_a_model() {
+        let folder = folder(&[
+            config(),
+            index(r#"{"a":"1.safetensors","b":"2.safetensors","c":"1.safetensors"}"#),
+            ("1.safetensors", shard(&["c", "a"])),
+            ("2.safetensors", shard(&["b"])),
+        ]);
+        let model = ModelFolder::open(folder.path()).unwrap();
+        let places = model.tensors().iter().map(|t| (t.name.as_str(), t.file.as_str()));
+        let expected = [("a", "1.safetensors"), ("b", "2.safetensors"), ("c", "1.safetensors")];
+        assert_eq!(places.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn shards_and_index_must_agree() {
+        let with =
+            |map: &str, names: &[&str]| refused(&[config(), index(map), ("1.safetensors", shard(names))]);
+        assert_eq!(
+            with(r#"{"a":"1.safetensors","b":"1.safetensors"}"#, &["a"]),
+            "the index puts tensor `b` in `1.safetensors`, which does not hold it"
+        );
+        assert_eq!(
+            with(r#"{"a":"1.safetensors"}"#, &["a", "b"]),
+            "`1.safetensors` holds tensor `b`, which the index does not put there"
+        );
+        assert_eq!(
+            with(r#"{"a":"2.safetensors"}"#, &["a"]),
+            "there is no `2.safetensors`, which the index names: fetch the missing shards"
+        );
+        for name in ["../1.safetensors", "/1.safetensors", "a/1.safetensors", "..", "", "1/"] {
+            let message = with(&format!(r#"{{"a":"{name}"}}"#), &["a"]);
+            assert!(message.contains("not the name of a file here"), "{name}: {message}");
+        }
+        assert!(with("7", &[]).contains("has no `weight_map`"));
+    }
+
+    #[test]
+    fn what_is_missing_or_damaged_is_named() {
+        let weights = (WEIGHTS, shard(&["a"]));
+        assert!(refused(&[]).starts_with("there is no `config.json`"));
+        assert!(refused(&[config()]).starts_with("there is no `model.safetensors` and no index"));
+        let array = (CONFIG, b"[]".to_vec());
+        assert_eq!(refused(&[array, weights.clone()]), "`config.json` is not a json object");
+        let half = (CONFIG, b"{".to_vec());
+        assert!(refused(&[half, weights.clone()]).starts_with("`config.json` is not valid json"));
+        let tokenizer = (TOKENIZER, b"{".to_vec());
+        assert!(refused(&[config(), weights, tokenizer]).starts_with("`tokenizer.json` is not"));
+        let message = refused(&[config(), (WEIGHTS, vec![1, 2])]);
+        assert!(message.starts_with("`model.safetensors`: the file has 2 bytes"), "{message}");
+    }
+}
