@@ -1,1 +1,71 @@
-fn main() {}
+//! The command line: the only place that prints, reads the environment and chooses exit codes.
+
+mod cache_command;
+mod completions;
+mod doctor;
+mod exit;
+mod graph;
+mod house;
+mod log;
+mod plan;
+mod progress;
+mod run;
+mod schema;
+mod show;
+mod status;
+mod table;
+mod why;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Turns a paper's tables into reproducible graphs.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+// One entry per file of this folder, in the order of the manual.
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Arguments),
+    Plan(plan::Arguments),
+    Why(why::Arguments),
+    Status(status::Arguments),
+    Table(table::Arguments),
+    Graph(graph::Arguments),
+    Show(show::Arguments),
+    Log(log::Arguments),
+    Cache(cache_command::Arguments),
+    Schema(schema::Arguments),
+    Doctor(doctor::Arguments),
+    Completions(completions::Arguments),
+    #[command(hide = true)]
+    Worker(worker::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Plan(arguments) => plan::run(arguments),
+        Command::Why(arguments) => why::run(arguments),
+        Command::Status(arguments) => status::run(arguments),
+        Command::Table(arguments) => table::run(arguments),
+        Command::Graph(arguments) => graph::run(arguments),
+        Command::Show(arguments) => show::run(arguments),
+        Command::Log(arguments) => log::run(arguments),
+        Command::Cache(arguments) => cache_command::run(arguments),
+        Command::Schema(arguments) => schema::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Completions(arguments) => completions::run(arguments),
+        Command::Worker(arguments) => worker::run(arguments),
+    };
+    exit::code(result)
+}

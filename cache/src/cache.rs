@@ -112,6 +112,11 @@ impl Cache {
         KeyLock::try_take(&self.folder.join("locks").join(key.to_string()))
     }
 
+    /// Returns whether some run holds the lock on a key just now.
+    pub fn is_held(&self, key: Key) -> bool {
+        KeyLock::is_held(&self.folder.join("locks").join(key.to_string()))
+    }
+
     /// Returns the folder in which the work of a key happens. What is in `keep` below it
     /// survives a kill; the rest is cleared before each attempt.
     pub fn work_folder(&self, key: Key) -> PathBuf {

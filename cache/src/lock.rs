@@ -41,6 +41,13 @@ impl KeyLock {
     }
 }
 
+impl KeyLock {
+    /// Returns whether somebody holds the lock on a file, without making the file.
+    pub(crate) fn is_held(path: &Path) -> bool {
+        File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+}
+
 impl Drop for KeyLock {
     fn drop(&mut self) {
         // Removed while still held, so nobody can hold the name we remove. A name left
@@ -60,7 +67,9 @@ mod tests {
         let held = KeyLock::try_take(&path).unwrap();
         assert!(held.is_some());
         assert!(KeyLock::try_take(&path).unwrap().is_none());
+        assert!(KeyLock::is_held(&path));
         drop(held);
+        assert!(!KeyLock::is_held(&path));
         assert!(KeyLock::try_take(&path).unwrap().is_some());
         assert!(!path.exists());
     }

@@ -19,7 +19,7 @@ mod subset;
 use engine::Kind;
 
 pub use devices::{check_device, devices};
-pub use source::model_summary;
+pub use source::describe_model;
 
 /// All kinds of stages, in the order in which the manual shows them.
 pub const KINDS: &[Kind] = &[

@@ -15,7 +15,7 @@ pub const ROWS_FILE: &str = "rows.jsonl";
 ///
 /// # Errors
 /// [`Failure`] if the file is not there; a row that cannot be read names its line.
-pub fn read_rows(folder: &Path) -> Result<impl Iterator<Item = Result<Row, Failure>>, Failure> {
+pub fn read_rows(folder: &Path) -> Result<impl Iterator<Item = Result<Row, Failure>> + use<>, Failure> {
     let path = folder.join(ROWS_FILE);
     let file = File::open(&path).map_err(Failure::reading(&path))?;
     let rows = corpus::read_jsonl_rows(BufReader::with_capacity(1 << 18, file));

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use corpus::formats::{self, OnBadRow, ReadOptions, Report};
 use engine::{Context, Failure, InputFile, Ports, Stage};
@@ -209,7 +209,7 @@ fn bring_model(path: &Path, context: &mut Context) -> Result<(), Failure> {
 }
 
 /// Says in one line what a model folder holds.
-pub fn model_summary(model: &ModelFolder) -> String {
+fn model_summary(model: &ModelFolder) -> String {
     let kind = model.model_type().unwrap_or("unknown type");
     let tokenizer = if model.has_tokenizer() { "with" } else { "without" };
     format!(
@@ -219,6 +219,24 @@ pub fn model_summary(model: &ModelFolder) -> String {
         model.bytes(),
         model.files().len()
     )
+}
+
+/// Describes a model whose files lie anywhere, each with the name it has in its folder: one
+/// line about the whole, then one per tensor.
+///
+/// # Errors
+/// What is wrong with the model, or with looking at it.
+pub fn describe_model(files: &[(String, PathBuf)]) -> Result<Vec<String>, String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    for (name, path) in files.iter().filter(|(name, _)| !name.contains('/')) {
+        std::os::unix::fs::symlink(path, folder.path().join(name)).map_err(|error| error.to_string())?;
+    }
+    let model = ModelFolder::open(folder.path()).map_err(|error| error.to_string())?;
+    let mut lines = vec![model_summary(&model)];
+    for tensor in model.tensors() {
+        lines.push(format!("{}  {:?}  {:?}", tensor.name, tensor.dtype, tensor.shape));
+    }
+    Ok(lines)
 }
 
 /// Counts what was read of a file, for progress.

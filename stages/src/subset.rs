@@ -4,7 +4,7 @@
 //! their order, and a smaller sample lies inside a larger one. Rows come out in their order.
 
 use corpus::Row;
-use corpus::sample::{Candidate, Identities, Identity, MissingField, Sampling, Take, sample};
+use corpus::sample::{Candidate, Identified, Identities, Identity, MissingField, Sampling, Take, sample};
 use engine::{Context, Failure, Place, Ports, Resources, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -61,7 +61,7 @@ impl Stage for Subset {
         let without: Vec<_> = context.inputs("without").iter().map(|input| input.folder.clone()).collect();
         for folder in without {
             let rows = read_rows(&folder)?;
-            in_batches(rows, threads, |row| params.identity.of(row), &mut |found| {
+            in_batches(rows, threads, |row| params.identity.of(row), &mut |found: Identified| {
                 excluded.insert(&found.text);
             })?;
         }

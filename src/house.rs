@@ -1,0 +1,179 @@
+//! What every command begins with: the experiment, its plan and keys, and the cache.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cache::{Cache, CacheError, Sources};
+use engine::{Experiment, FileDigests, Keys, Plan, Request};
+
+use crate::exit::Stop;
+
+/// Which experiment, and how it is changed.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ExperimentArguments {
+    /// The experiment file.
+    pub file: PathBuf,
+    /// Lay this profile over the file; `mini` if the file has it.
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Override one value: `stages.NAME.FIELD=VALUE`. Can be repeated.
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+    /// What `${data}` stands for [default: `$PIPELINE_DATA`].
+    #[arg(long, value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub cache: CacheArguments,
+    /// Read all source files again instead of trusting their time stamps.
+    #[arg(long)]
+    pub rehash: bool,
+}
+
+/// Where results are kept.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CacheArguments {
+    /// Keep results here [default: `$PIPELINE_CACHE`, else `.pipeline` beside the workspace].
+    #[arg(long, value_name = "FOLDER")]
+    pub cache: Option<PathBuf>,
+}
+
+impl CacheArguments {
+    /// Returns the cache's folder for an experiment file, or for the folder where we are.
+    pub fn folder(&self, file: Option<&Path>) -> PathBuf {
+        let chosen = self.cache.clone().or_else(|| environment_path("PIPELINE_CACHE"));
+        chosen.unwrap_or_else(|| workspace_of(file).join(".pipeline"))
+    }
+}
+
+/// Finds the workspace of a file: the nearest folder above with a cache, else with a `.git`,
+/// else the file's own.
+fn workspace_of(file: Option<&Path>) -> PathBuf {
+    let here = std::env::current_dir().unwrap_or_default();
+    let start = match file {
+        Some(file) => here.join(file).parent().map_or(here, Path::to_owned),
+        None => here,
+    };
+    let having = |name: &str| start.ancestors().find(|folder| folder.join(name).exists()).map(Path::to_owned);
+    having(".pipeline/index.sqlite").or_else(|| having(".git")).unwrap_or(start)
+}
+
+fn environment_path(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// How a command uses the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// It keeps results, and makes the cache if there is none.
+    Keep,
+    /// It only looks, and a cache that is not there is empty.
+    Look,
+}
+
+/// An experiment, planned and keyed, with the cache it is kept in.
+pub struct House {
+    pub plan: Plan,
+    pub keys: Keys,
+    pub cache: Option<Cache>,
+}
+
+impl House {
+    /// Opens everything that a command on an experiment needs.
+    pub fn open(arguments: &ExperimentArguments, use_of_cache: Use) -> Result<Self, Stop> {
+        let plan = plan(arguments)?;
+        let folder = arguments.cache.folder(Some(&arguments.file));
+        let cache = match use_of_cache {
+            Use::Keep => Some(Cache::open(&folder)?),
+            Use::Look => look_at(&folder)?,
+        };
+        let digests = digests(&plan, cache.as_ref().filter(|_| !arguments.rehash))?;
+        let keys = Keys::new(&plan, digests);
+        Ok(Self { plan, keys, cache })
+    }
+
+    /// Returns the cache, or says that there is none.
+    pub fn cache(&self, arguments: &ExperimentArguments) -> Result<&Cache, Stop> {
+        let absent = || CacheError::Absent { path: arguments.cache.folder(Some(&arguments.file)) };
+        self.cache.as_ref().ok_or_else(|| Stop::Cache(absent()))
+    }
+
+    /// Returns the nodes that a text names.
+    pub fn select(&self, text: &str) -> Result<Vec<usize>, Stop> {
+        self.plan.select(text).map_err(Stop::Usage)
+    }
+
+    /// Returns the one node that a text names.
+    pub fn select_one(&self, text: &str) -> Result<usize, Stop> {
+        let found = self.select(text)?;
+        let labels: Vec<&str> = found.iter().map(|node| self.plan.nodes()[*node].label()).collect();
+        match found.as_slice() {
+            [only] => Ok(*only),
+            [] => Err(Stop::Usage(format!("`{text}` selects nothing"))),
+            _ => Err(Stop::Usage(format!("`{text}` is one of\n  {}\nname one of them", labels.join("\n  ")))),
+        }
+    }
+}
+
+/// Opens a cache for looking; one that is not there is none.
+pub fn look_at(folder: &Path) -> Result<Option<Cache>, Stop> {
+    match Cache::open_for_reading(folder) {
+        Ok(cache) => Ok(Some(cache)),
+        Err(CacheError::Absent { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn plan(arguments: &ExperimentArguments) -> Result<Plan, Stop> {
+    let request = Request {
+        file: arguments.file.clone(),
+        profile: arguments.profile.clone(),
+        set: arguments.set.clone(),
+        data: arguments.data.clone().or_else(|| environment_path("PIPELINE_DATA")),
+    };
+    let experiment = Experiment::load(&request, stages::KINDS, &|path| fs::read_to_string(path));
+    Ok(Plan::new(experiment)?)
+}
+
+fn digests(plan: &Plan, memory: Option<&Cache>) -> Result<FileDigests, Stop> {
+    let sources = memory.map_or_else(Sources::rehashed, |cache| Sources::remembered(cache.index()));
+    let here = std::env::current_dir().unwrap_or_default();
+    let mut digests = BTreeMap::new();
+    let mut problems = Vec::new();
+    for path in plan.files() {
+        if digests.contains_key(path) {
+            continue;
+        }
+        match sources.digest(&here.join(path)) {
+            Ok(digest) => {
+                digests.insert(path.to_owned(), digest);
+            }
+            Err(
+                error @ (CacheError::Io { .. } | CacheError::Unstable { .. } | CacheError::Unkeepable { .. }),
+            ) => {
+                let cause = std::error::Error::source(&error).map(|source| format!(": {source}"));
+                problems.push((path.to_owned(), format!("{error}{}", cause.unwrap_or_default())));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match plan.report_files(&problems) {
+        Some(report) => Err(report.into()),
+        None => Ok(FileDigests(digests)),
+    }
+}
+
+/// Writes a number of bytes for people.
+pub fn bytes(bytes: u64) -> String {
+    indicatif::HumanBytes(bytes).to_string()
+}
+
+/// Writes a time for people.
+pub fn seconds(seconds: f64) -> String {
+    match seconds {
+        s if s < 0.1 => format!("{:.0} ms", s * 1e3),
+        s if s < 60.0 => format!("{s:.1} s"),
+        s if s < 3600.0 => format!("{:.0} min {:.0} s", (s / 60.0).floor(), s % 60.0),
+        s => format!("{:.0} h {:.0} min", (s / 3600.0).floor(), (s % 3600.0) / 60.0),
+    }
+}

@@ -1,0 +1,284 @@
+//! Tells what happens: live bars on a terminal, plain lines in a pipe, or JSON events.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use engine::{Event, Plan, Progress, RunReport, StageResult};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use crate::house::seconds;
+
+/// How many lines of a failed stage's log are shown.
+const LOG_LINES: usize = 8;
+
+/// How to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Bars that move, on standard error.
+    Live,
+    /// A line per stage that ran, on standard error.
+    Plain,
+    /// A JSON object per event, on standard output.
+    Json,
+}
+
+impl Mode {
+    /// Chooses by what standard error is.
+    pub fn choose(json: bool) -> Self {
+        match (json, io::stderr().is_terminal()) {
+            (true, _) => Self::Json,
+            (false, true) => Self::Live,
+            (false, false) => Self::Plain,
+        }
+    }
+}
+
+/// Hears the events of a run and tells them.
+pub struct Listener<'a> {
+    plan: &'a Plan,
+    cache: PathBuf,
+    mode: Mode,
+    bars: MultiProgress,
+    all: Option<ProgressBar>,
+    running: BTreeMap<usize, ProgressBar>,
+    began: Instant,
+}
+
+impl<'a> Listener<'a> {
+    /// Listens to the run of a plan.
+    pub fn new(plan: &'a Plan, cache: &Path, mode: Mode) -> Self {
+        Self {
+            plan,
+            cache: cache.to_owned(),
+            mode,
+            bars: MultiProgress::new(),
+            all: None,
+            running: BTreeMap::new(),
+            began: Instant::now(),
+        }
+    }
+
+    /// Hears one event.
+    pub fn hear(&mut self, event: &Event) {
+        match self.mode {
+            Mode::Json => self.tell_json(event),
+            Mode::Live | Mode::Plain => self.tell(event),
+        }
+    }
+
+    fn label(&self, node: usize) -> &'a str {
+        self.plan.nodes()[node].label()
+    }
+
+    fn line(&self, text: &str) {
+        if self.mode == Mode::Live && !self.running.is_empty() {
+            let _ = self.bars.println(text);
+        } else {
+            // A reader that went away does not stop the run.
+            let _ = writeln!(io::stderr(), "{text}");
+        }
+    }
+
+    fn tell(&mut self, event: &Event) {
+        match event {
+            Event::Begun { nodes, hits } => {
+                if self.mode == Mode::Live && nodes > hits {
+                    let bar = ProgressBar::new(*nodes as u64).with_position(*hits as u64);
+                    bar.set_style(style("{bar:24} {pos} of {len} stages  {elapsed}"));
+                    self.all = Some(self.bars.add(bar));
+                }
+            }
+            Event::Started { node } => {
+                let label = self.label(*node);
+                if self.mode == Mode::Live {
+                    let bar = self.bars.add(ProgressBar::new_spinner().with_message(label.to_owned()));
+                    bar.set_style(style("{spinner} {msg}  {elapsed}"));
+                    bar.enable_steady_tick(Duration::from_millis(120));
+                    self.running.insert(*node, bar);
+                }
+            }
+            Event::Waiting { node } => {
+                self.line(&format!("wait     {}  (another run makes it)", self.label(*node)))
+            }
+            Event::Progress { node, progress } => self.move_bar(*node, progress),
+            Event::Retrying { node, message } => {
+                self.line(&format!("retry    {}  ({message})", self.label(*node)))
+            }
+            Event::Finished { node, result } => {
+                if let Some(bar) = self.running.remove(node) {
+                    bar.finish_and_clear();
+                }
+                if let Some(all) = &self.all {
+                    all.inc(1);
+                }
+                self.tell_result(*node, result);
+            }
+            Event::Warning { message } => self.line(&format!("warning  {message}")),
+        }
+    }
+
+    fn move_bar(&self, node: usize, progress: &Progress) {
+        let Some(bar) = self.running.get(&node) else {
+            return;
+        };
+        let detail =
+            if progress.detail.is_empty() { String::new() } else { format!("  {}", progress.detail) };
+        if progress.all > 0 {
+            if bar.length() != Some(progress.all) {
+                bar.set_length(progress.all);
+                let numbers = if progress.unit == "bytes" {
+                    "{bytes} of {total_bytes}  {bytes_per_sec}".to_owned()
+                } else {
+                    format!("{{pos}} of {{len}} {}  {{per_sec}}", progress.unit)
+                };
+                bar.set_style(style(&format!(
+                    "{{spinner}} {{bar:24}} {{prefix}}  {numbers}  {{eta}} left{{msg}}"
+                )));
+                bar.set_prefix(self.label(node).to_owned());
+            }
+            bar.set_message(detail);
+        } else {
+            bar.set_style(style(&format!(
+                "{{spinner}} {{msg}}  {{pos}} {}  {{per_sec}}  {{elapsed}}",
+                progress.unit
+            )));
+            bar.set_message(format!("{}{detail}", self.label(node)));
+        }
+        bar.set_position(progress.done);
+    }
+
+    fn tell_result(&self, node: usize, result: &StageResult) {
+        let label = self.label(node);
+        match result {
+            StageResult::Ran { seconds: took, notes } => {
+                self.line(&format!("ran      {label}  ({})", seconds(*took)));
+                for note in notes {
+                    self.line(&format!("         note: {note}"));
+                }
+            }
+            StageResult::CutOff => self.line(&format!("same     {label}  (its inputs came out as before)")),
+            StageResult::Shared => self.line(&format!("shared   {label}  (another run made it)")),
+            StageResult::Failed { message, help, log, .. } => {
+                self.line(&format!(
+                    "FAILED   {label} of {}: {message}",
+                    self.plan.experiment().file().display()
+                ));
+                if let Some(help) = help {
+                    self.line(&format!("         help: {help}"));
+                }
+                if !log.is_empty() {
+                    self.show_log(node, log);
+                }
+            }
+            StageResult::Skipped { because } => self.line(&format!("skipped  {label}  ({because})")),
+            StageResult::Hit | StageResult::NotNeeded => {}
+        }
+    }
+
+    fn show_log(&self, node: usize, log: &str) {
+        let text = std::fs::read(self.cache.join(log)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text[text.len().saturating_sub(8192)..]).into_owned();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
+            let short: String = line.chars().take(200).collect();
+            self.line(&format!("         | {short}"));
+        }
+        let file = self.plan.experiment().file().display();
+        self.line(&format!("         whole log: pipeline log {file} '{}'", self.label(node)));
+    }
+
+    fn tell_json(&self, event: &Event) {
+        let value = match event {
+            Event::Begun { nodes, hits } => json!({ "event": "begun", "stages": nodes, "hits": hits }),
+            Event::Started { node } => json!({ "event": "started", "stage": self.label(*node) }),
+            Event::Waiting { node } => json!({ "event": "waiting", "stage": self.label(*node) }),
+            Event::Progress { node, progress } => {
+                json!({ "event": "progress", "stage": self.label(*node), "progress": progress })
+            }
+            Event::Retrying { node, message } => {
+                json!({ "event": "retrying", "stage": self.label(*node), "message": message })
+            }
+            Event::Finished { node, result } => {
+                let mut value = json!({ "event": "finished", "stage": self.label(*node) });
+                let fields = value.as_object_mut().expect("written as an object");
+                let (how, more) = describe(result);
+                fields.insert("result".to_owned(), how.into());
+                fields.extend(more);
+                value
+            }
+            Event::Warning { message } => json!({ "event": "warning", "message": message }),
+        };
+        let _ = writeln!(io::stdout(), "{value}");
+    }
+
+    /// Takes the bars off the screen.
+    pub fn close(&mut self) {
+        for (_, bar) in std::mem::take(&mut self.running) {
+            bar.finish_and_clear();
+        }
+        if let Some(all) = self.all.take() {
+            all.finish_and_clear();
+        }
+    }
+
+    /// Sums the run up.
+    pub fn finish(&mut self, report: &RunReport) {
+        self.close();
+        let count = |is: fn(&StageResult) -> bool| report.results.iter().filter(|result| is(result)).count();
+        let ran = report.ran();
+        let hits =
+            count(|result| matches!(result, StageResult::Hit | StageResult::CutOff | StageResult::Shared));
+        let failed = report.failed().count();
+        let skipped = count(|result| matches!(result, StageResult::Skipped { .. }));
+        let unneeded = count(|result| matches!(result, StageResult::NotNeeded));
+        if self.mode == Mode::Json {
+            let value = json!({
+                "event": "ended", "ran": ran, "reused": hits, "failed": failed, "skipped": skipped,
+                "not_needed": unneeded, "interrupted": report.was_interrupted,
+                "seconds": self.began.elapsed().as_secs_f64(),
+            });
+            let _ = writeln!(io::stdout(), "{value}");
+            return;
+        }
+        let mut parts = vec![format!("{ran} ran"), format!("{hits} reused")];
+        for (number, word) in [(failed, "failed"), (skipped, "skipped"), (unneeded, "not needed")] {
+            if number > 0 {
+                parts.push(format!("{number} {word}"));
+            }
+        }
+        if report.was_interrupted {
+            parts.push("interrupted".to_owned());
+        }
+        self.line(&format!(
+            "{} stages: {}  ({})",
+            report.results.len(),
+            parts.join(", "),
+            seconds(self.began.elapsed().as_secs_f64())
+        ));
+    }
+}
+
+fn describe(result: &StageResult) -> (&'static str, serde_json::Map<String, serde_json::Value>) {
+    let (how, more) = match result {
+        StageResult::Hit => ("hit", json!({})),
+        StageResult::CutOff => ("same", json!({})),
+        StageResult::Shared => ("shared", json!({})),
+        StageResult::Ran { seconds, notes } => ("ran", json!({ "seconds": seconds, "notes": notes })),
+        StageResult::Failed { reason, message, help, log } => {
+            ("failed", json!({ "reason": reason.word(), "message": message, "help": help, "log": log }))
+        }
+        StageResult::Skipped { because } => ("skipped", json!({ "because": because })),
+        StageResult::NotNeeded => ("not-needed", json!({})),
+    };
+    match more {
+        serde_json::Value::Object(fields) => (how, fields),
+        _ => unreachable!("written as objects"),
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}

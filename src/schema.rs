@@ -1,0 +1,16 @@
+//! `pipeline schema`: a JSON Schema, so that editors complete and check experiment files.
+
+use std::io::{self, Write as _};
+
+use crate::exit::Stop;
+
+/// Write a JSON Schema of experiment files.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {}
+
+/// Runs the command.
+pub fn run(_: Arguments) -> Result<(), Stop> {
+    let schema = engine::schema(stages::KINDS);
+    let text = serde_json::to_string_pretty(&schema).expect("a schema is plain data");
+    Ok(writeln!(io::stdout().lock(), "{text}")?)
+}

@@ -1,0 +1,164 @@
+//! `pipeline show FILE STAGE`: a look into what a stage made.
+
+use std::io::{self, BufRead as _, BufReader, Write};
+
+use cache::{Artifact, Cache, Manifest};
+use engine::forecast;
+
+use crate::exit::Stop;
+use crate::house::{ExperimentArguments, House, Use, bytes, seconds};
+
+/// Look into what a stage made: how it was made, its files, its numbers, its first rows.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    experiment: ExperimentArguments,
+    /// The stage: `name` or `name[axis=variant]`.
+    stage: String,
+    /// Show this output alone.
+    #[arg(long, value_name = "NAME")]
+    output: Option<String>,
+    /// Write one file of the output to standard output, and nothing else.
+    #[arg(long, value_name = "PATH")]
+    file: Option<String>,
+    /// How many rows to show.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    rows: usize,
+}
+
+/// Runs the command.
+pub fn run(arguments: Arguments) -> Result<(), Stop> {
+    let house = House::open(&arguments.experiment, Use::Look)?;
+    let node = house.select_one(&arguments.stage)?;
+    let cache = house.cache(&arguments.experiment)?;
+    let state = forecast(&house.plan, &house.keys, Some(cache))?.swap_remove(node);
+    let label = house.plan.nodes()[node].label();
+    let Some(trace) = state.trace else {
+        return Err(Stop::Usage(format!("`{label}` has not been made yet: run the experiment first")));
+    };
+    let manifest = cache
+        .index()
+        .manifest(trace.key)?
+        .ok_or_else(|| Stop::Usage(format!("`{label}` has no manifest")))?;
+    let mut outputs: Vec<_> = manifest.outputs.iter().collect();
+    if let Some(name) = &arguments.output {
+        outputs.retain(|output| output.name == *name);
+        if outputs.is_empty() {
+            let names: Vec<&str> = manifest.outputs.iter().map(|output| output.name.as_str()).collect();
+            return Err(Stop::Usage(format!(
+                "`{label}` has no output `{name}`; it has {}",
+                names.join(", ")
+            )));
+        }
+    }
+    let mut out = io::stdout().lock();
+    if let Some(path) = &arguments.file {
+        for output in outputs {
+            if let Some(content) = cache.read(output.artifact, path)? {
+                return Ok(out.write_all(&content)?);
+            }
+        }
+        return Err(Stop::Usage(format!("`{label}` made no file `{path}`")));
+    }
+    if arguments.output.is_none() {
+        show_making(&mut out, label, &manifest, trace.key)?;
+    }
+    for output in outputs {
+        let Some(artifact) = cache.index().artifact(output.artifact)? else {
+            continue;
+        };
+        writeln!(
+            out,
+            "\noutput {} ({}): {}, {} files, blake3:{}",
+            output.name,
+            output.artifact_type,
+            bytes(output.bytes),
+            output.files,
+            output.artifact
+        )?;
+        show_artifact(&mut out, cache, &artifact, arguments.rows)?;
+    }
+    Ok(())
+}
+
+fn show_making(out: &mut impl Write, label: &str, manifest: &Manifest, key: cache::Key) -> Result<(), Stop> {
+    writeln!(out, "{label}: {} version {}", manifest.kind, manifest.version)?;
+    writeln!(out, "  trace key   {key}")?;
+    writeln!(
+        out,
+        "  made by     pipeline {}, on {} ({})",
+        manifest.program, manifest.device, manifest.instruction_set
+    )?;
+    writeln!(out, "  took        {}", seconds(manifest.seconds))?;
+    if manifest.stage != label {
+        writeln!(out, "  first as    {}", manifest.stage)?;
+    }
+    for (part, version) in &manifest.parts {
+        writeln!(out, "  part        {part} version {version}")?;
+    }
+    if let Some(seed) = manifest.seed {
+        writeln!(out, "  seed        {seed}")?;
+    }
+    writeln!(out, "  parameters  {}", manifest.params)?;
+    for input in &manifest.inputs {
+        let label = input.label.as_ref().map_or_else(String::new, |label| format!(".{label}"));
+        writeln!(out, "  input       {}{label} = blake3:{}", input.port, input.from)?;
+    }
+    for note in &manifest.notes {
+        writeln!(out, "  note        {note}")?;
+    }
+    Ok(())
+}
+
+fn show_artifact(out: &mut impl Write, cache: &Cache, artifact: &Artifact, rows: usize) -> Result<(), Stop> {
+    for entry in artifact.entries() {
+        writeln!(out, "  {}  {}", entry.path, bytes(entry.bytes))?;
+    }
+    for entry in artifact.entries() {
+        let blob = cache.blobs().checked(entry.digest)?;
+        let is_small = entry.bytes < 100_000;
+        if entry.path.ends_with(".jsonl") {
+            writeln!(out, "  first rows of {}:", entry.path)?;
+            for line in BufReader::new(std::fs::File::open(&blob)?).lines().take(rows) {
+                let line = line?;
+                let short: String = line.chars().take(300).collect();
+                let more = if short.len() < line.len() { "…" } else { "" };
+                writeln!(out, "    {short}{more}")?;
+            }
+        } else if entry.path == "metrics.json" && is_small {
+            let text = std::fs::read(&blob)?;
+            if let Ok(serde_json::Value::Object(metrics)) = serde_json::from_slice(&text) {
+                for (name, value) in metrics {
+                    writeln!(out, "    {name} = {value}")?;
+                }
+            }
+        } else if entry.path.ends_with(".json") && is_small {
+            writeln!(out, "  {}:", entry.path)?;
+            for line in String::from_utf8_lossy(&std::fs::read(&blob)?).lines().take(40) {
+                writeln!(out, "    {line}")?;
+            }
+        }
+    }
+    if artifact.entry("config.json").is_some() {
+        show_model(out, cache, artifact)?;
+    }
+    Ok(())
+}
+
+/// Lays a model's files out as a folder of links, and lists its tensors.
+fn show_model(out: &mut impl Write, cache: &Cache, artifact: &Artifact) -> Result<(), Stop> {
+    let files: Vec<_> = artifact
+        .entries()
+        .iter()
+        .map(|entry| (entry.path.clone(), cache.blobs().path(entry.digest)))
+        .collect();
+    match stages::describe_model(&files) {
+        Ok(lines) => {
+            for line in lines {
+                writeln!(out, "    {line}")?;
+            }
+        }
+        Err(problem) => writeln!(out, "    not a model that can be read: {problem}")?,
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! `pipeline status FILE`: per stage, done, running, missing or failed, and its log.
+
+use std::io::{self, BufWriter, Write as _};
+
+use engine::{State, forecast};
+
+use crate::exit::Stop;
+use crate::house::{ExperimentArguments, House, Use};
+
+/// Say per stage whether it is done, running, missing or failed, and where its log is.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    experiment: ExperimentArguments,
+}
+
+/// Runs the command.
+pub fn run(arguments: Arguments) -> Result<(), Stop> {
+    let house = House::open(&arguments.experiment, Use::Look)?;
+    let states = forecast(&house.plan, &house.keys, house.cache.as_ref())?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    let width = house.plan.nodes().iter().map(|node| node.label().chars().count()).max().unwrap_or(0).min(60);
+    for (at, (node, state)) in house.plan.nodes().iter().zip(&states).enumerate() {
+        let mut word = if state.state == State::Hit { "done" } else { "missing" };
+        let mut more = String::new();
+        if let Some(cache) = &house.cache {
+            let last = cache.index().last_execution(house.keys.recipe(at))?;
+            if state.state != State::Hit && is_running(&house, &states, at) {
+                word = "running";
+            } else if let Some(last) = &last
+                && state.state != State::Hit
+                && last.outcome != "done"
+            {
+                word = "failed";
+                more = format!("  {}: {}", last.outcome, last.message);
+            }
+            let log = match &state.trace {
+                Some(trace) => cache.index().manifest(trace.key)?.map(|manifest| manifest.log),
+                None => last.map(|last| last.log),
+            };
+            if let Some(log) = log {
+                more = format!("{more}  {}", cache.folder().join(log).display());
+            }
+        }
+        writeln!(out, "{}", format!("{word:<8} {:<width$}{more}", node.label()).trim_end())?;
+    }
+    Ok(out.flush()?)
+}
+
+/// Returns whether another run is making this node just now.
+fn is_running(house: &House, states: &[engine::StageState], at: usize) -> bool {
+    let Some(cache) = &house.cache else {
+        return false;
+    };
+    let inputs = house.plan.nodes()[at].inputs().iter();
+    let artifacts: Option<Vec<_>> =
+        inputs.map(|edge| states[edge.from].trace.as_ref()?.output(&edge.output)).collect();
+    artifacts.is_some_and(|artifacts| cache.is_held(house.keys.trace(&house.plan, at, &artifacts)))
+}
