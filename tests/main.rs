@@ -1,1 +1,10 @@
-fn main() {}
+//! Stories: the real binary, on small experiments in temporary houses.
+
+mod cases {
+    mod cache;
+    mod house;
+    mod invalid;
+    mod keys;
+    mod running;
+}
+mod lab;

@@ -195,6 +195,8 @@ fn attend(
 ) -> Ended {
     let group = child.id() as i32;
     let stdout = child.stdout.take();
+    // Held open until the end: a worker takes its closing for our death, and waiting closes it.
+    let _stdin = child.stdin.take();
     let timed_out = AtomicBool::new(false);
     cancel.watch(group);
     let status = std::thread::scope(|scope| {
