@@ -64,7 +64,8 @@ pub trait Stage: 'static {
 /// Where a stage runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Place {
-    /// On a thread of the coordinator: light work.
+    /// On a thread of the coordinator: light work, or the waiting for a program. A time-out
+    /// ends the program; it cannot end a thread.
     Thread,
     /// In a process of its own: a crash or an out-of-memory kill costs this stage only.
     Worker,

@@ -10,7 +10,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use corpus::formats::{self, OnBadRow, ReadOptions, Report};
-use engine::{Context, Failure, InputFile, Ports, Stage};
+use engine::{Context, Failure, InputFile, Place, Ports, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weights::ModelFolder;
@@ -109,6 +109,7 @@ pub struct Source;
 impl Stage for Source {
     const KIND: &'static str = "source";
     const VERSION: u32 = 1;
+    const PLACE: Place = Place::Worker;
     type Params = Params;
 
     fn ports(params: &Params) -> Ports {
