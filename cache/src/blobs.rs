@@ -61,7 +61,9 @@ impl Blobs {
     pub fn move_in(&self, file: &Path) -> Result<(Digest, u64), CacheError> {
         let (digest, print) = digest_file(file)?;
         let target = self.path(digest);
-        if fs::metadata(&target).is_ok_and(|found| found.len() == print.bytes) {
+        // A blob that is there is believed only after a look: good bytes must not be thrown
+        // away in favour of damaged ones.
+        if self.checked(digest).is_ok() {
             fs::remove_file(file).map_err(CacheError::io("remove", file))?;
             return Ok((digest, print.bytes));
         }
@@ -208,6 +210,21 @@ mod tests {
         assert!(matches!(blobs.checked(digest), Err(CacheError::Damaged { .. })));
         blobs.discard(digest).unwrap();
         assert!(matches!(blobs.checked(digest), Err(CacheError::Missing { .. })));
+    }
+
+    #[test]
+    fn keeping_the_same_bytes_again_heals_a_damaged_blob() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = store(folder.path());
+        let file = folder.path().join("f");
+        fs::write(&file, "content").unwrap();
+        let (digest, _) = blobs.move_in(&file).unwrap();
+        let path = blobs.path(digest);
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        fs::write(&path, "cOntent").unwrap();
+        fs::write(&file, "content").unwrap();
+        assert_eq!(blobs.move_in(&file).unwrap().0, digest);
+        assert_eq!(fs::read(blobs.checked(digest).unwrap()).unwrap(), b"content");
     }
 
     #[test]
