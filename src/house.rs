@@ -151,8 +151,16 @@ fn digests(plan: &Plan, memory: Option<&Cache>) -> Result<FileDigests, Stop> {
             Err(
                 error @ (CacheError::Io { .. } | CacheError::Unstable { .. } | CacheError::Unkeepable { .. }),
             ) => {
-                let cause = std::error::Error::source(&error).map(|source| format!(": {source}"));
-                problems.push((path.to_owned(), format!("{error}{}", cause.unwrap_or_default())));
+                problems.push((
+                    path.to_owned(),
+                    match error {
+                        // As the experiment leads to it: an absolute path would say less.
+                        CacheError::Io { source, .. } => {
+                            format!("failed to read {}: {source}", path.display())
+                        }
+                        error => error.to_string(),
+                    },
+                ));
             }
             Err(error) => return Err(error.into()),
         }

@@ -5,6 +5,8 @@ mod cases {
     mod house;
     mod invalid;
     mod keys;
+    mod laws;
     mod running;
+    mod valid;
 }
 mod lab;

@@ -376,6 +376,13 @@ impl Kind {
         (self.schema)()
     }
 
+    /// Returns the names of its parameters.
+    pub(crate) fn field_names(&self) -> Vec<String> {
+        let schema = self.schema();
+        let fields = schema.get("properties").and_then(serde_json::Value::as_object);
+        fields.into_iter().flatten().map(|(name, _)| name.clone()).collect()
+    }
+
     pub(crate) fn parse(&self, params: &Node) -> Result<Parsed, Finding> {
         (self.parse)(params)
     }

@@ -86,7 +86,8 @@ impl TryFrom<Written> for Params {
             None => None,
         };
         let format = written.format.or_else(by_name).ok_or_else(|| {
-            format!("the name `{name}` does not tell the format: add `format = \"csv\"`, \"tsv\", \"jsonl\" or \"model\"")
+            let formats = "`format = \"csv\"`, \"tsv\", \"jsonl\" or \"model\"";
+            format!("`path` does not tell the format by its ending, `{name}`: add {formats}")
         })?;
         if !(0.0..=1.0).contains(&written.most_bad_rows) {
             return Err(format!("`most_bad_rows` is a share between 0 and 1, not {}", written.most_bad_rows));
