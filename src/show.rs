@@ -19,8 +19,8 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME")]
     output: Option<String>,
     /// Write one file of the output to standard output, and nothing else.
-    #[arg(long, value_name = "PATH")]
-    file: Option<String>,
+    #[arg(long = "file", value_name = "PATH")]
+    inside: Option<String>,
     /// How many rows to show.
     #[arg(long, default_value_t = 3, value_name = "N")]
     rows: usize,
@@ -52,7 +52,7 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
         }
     }
     let mut out = io::stdout().lock();
-    if let Some(path) = &arguments.file {
+    if let Some(path) = &arguments.inside {
         for output in outputs {
             if let Some(content) = cache.read(output.artifact, path)? {
                 return Ok(out.write_all(&content)?);
