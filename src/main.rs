@@ -69,3 +69,13 @@ fn main() -> ExitCode {
     };
     exit::code(result)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn no_two_arguments_are_in_each_others_way() {
+        super::Arguments::command().debug_assert();
+    }
+}
