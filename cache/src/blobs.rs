@@ -61,7 +61,8 @@ impl Blobs {
     pub fn move_in(&self, file: &Path) -> Result<(Digest, u64), CacheError> {
         let (digest, print) = digest_file(file)?;
         let target = self.path(digest);
-        if fs::metadata(&target).is_ok_and(|found| found.len() == print.bytes) {
+        // What is there already stays, unless it is damaged: then this is how it is mended.
+        if self.checked(digest).is_ok() {
             fs::remove_file(file).map_err(CacheError::io("remove", file))?;
             return Ok((digest, print.bytes));
         }
@@ -208,6 +209,20 @@ mod tests {
         assert!(matches!(blobs.checked(digest), Err(CacheError::Damaged { .. })));
         blobs.discard(digest).unwrap();
         assert!(matches!(blobs.checked(digest), Err(CacheError::Missing { .. })));
+    }
+
+    #[test]
+    fn the_same_content_mends_a_damaged_blob() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = store(folder.path());
+        let keep = || {
+            fs::write(folder.path().join("f"), "content").unwrap();
+            blobs.move_in(&folder.path().join("f")).unwrap().0
+        };
+        let path = blobs.path(keep());
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        fs::write(&path, "cOntent").unwrap();
+        assert_eq!(fs::read(blobs.checked(keep()).unwrap()).unwrap(), b"content");
     }
 
     #[test]
