@@ -2,9 +2,14 @@
 
 mod cases {
     mod cache;
+    mod commands;
+    mod data;
+    mod failures;
     mod house;
+    mod interruptions;
     mod invalid;
     mod keys;
     mod running;
+    mod sharing;
 }
 mod lab;
