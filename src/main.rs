@@ -5,6 +5,7 @@ mod completions;
 mod doctor;
 mod exit;
 mod graph;
+mod guard;
 mod house;
 mod log;
 mod plan;
@@ -49,6 +50,8 @@ enum Command {
     Completions(completions::Arguments),
     #[command(hide = true)]
     Worker(worker::Arguments),
+    #[command(hide = true)]
+    Guard(guard::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Completions(arguments) => completions::run(arguments),
         Command::Worker(arguments) => worker::run(arguments),
+        Command::Guard(arguments) => guard::run(arguments),
     };
     exit::code(result)
 }

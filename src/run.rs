@@ -50,7 +50,7 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
     let house = House::open(&arguments.experiment, Use::Keep)?;
     let cache = house.cache(&arguments.experiment)?;
     let options = options(&arguments, &house, device)?;
-    let cancel = Cancel::new();
+    let cancel = Cancel::guarded(vec![std::env::current_exe()?.into_os_string(), "guard".into()]);
     listen_for_signals(&cancel)?;
     let mut listener = Listener::new(&house.plan, cache.folder(), Mode::choose(arguments.json));
     let report = run_plan(&house.plan, &house.keys, stages::KINDS, cache, &options, &cancel, &mut |event| {

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// The project's own folder.
 pub fn project() -> &'static Path {
@@ -48,11 +49,87 @@ impl Told {
 
     /// Returns the stages that ran, sorted.
     pub fn ran(&self) -> Vec<String> {
-        let lines = self.stderr.lines().filter_map(|line| line.strip_prefix("ran      "));
+        self.told("ran")
+    }
+
+    /// Returns the stages of which a line on standard error tells with this first word, sorted.
+    pub fn told(&self, word: &str) -> Vec<String> {
+        let lines = self.stderr.lines().filter_map(|line| line.strip_prefix(&format!("{word:<9}")));
         let mut names: Vec<String> =
             lines.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect();
         names.sort();
         names
+    }
+
+    /// Asserts that standard error has every one of some pieces.
+    #[track_caller]
+    pub fn says(self, pieces: &[&str]) -> Self {
+        for piece in pieces {
+            assert!(self.stderr.contains(piece), "no `{piece}` in stderr:\n{}", self.stderr);
+        }
+        self
+    }
+
+    /// Asserts that standard output has every one of some pieces.
+    #[track_caller]
+    pub fn shows(self, pieces: &[&str]) -> Self {
+        for piece in pieces {
+            assert!(self.stdout.contains(piece), "no `{piece}` in stdout:\n{}", self.stdout);
+        }
+        self
+    }
+
+    /// Reads standard output as JSON, one document per line.
+    #[track_caller]
+    pub fn events(&self) -> Vec<serde_json::Value> {
+        let parse = |line: &str| {
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("`{line}` is not JSON: {error}"))
+        };
+        self.stdout.lines().map(parse).collect()
+    }
+}
+
+/// Looks again and again until something holds, and gives up with a panic after a minute.
+#[track_caller]
+pub fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(60), "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Returns the processes below one, children before their own children.
+pub fn below(pid: u32) -> Vec<u32> {
+    let mut found = vec![pid];
+    let mut at = 0;
+    while let Some(parent) = found.get(at).copied() {
+        let tasks = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+        for task in tasks {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            found.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+        }
+        at += 1;
+    }
+    found.split_off(1)
+}
+
+/// Returns the processes whose command line or environment names a text.
+pub fn processes_naming(text: &str) -> Vec<u32> {
+    let names = |pid: &u32| {
+        ["cmdline", "environ"].iter().any(|file| {
+            let content = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            String::from_utf8_lossy(&content).contains(text)
+        })
+    };
+    let all = fs::read_dir("/proc").expect("Linux").flatten();
+    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(names).collect()
+}
+
+/// Sends a signal to a process, which may be gone.
+pub fn signal(pid: u32, signal: rustix::process::Signal) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid as i32) {
+        let _ = rustix::process::kill_process(pid, signal);
     }
 }
 
@@ -64,6 +141,13 @@ pub struct Lab {
 impl Lab {
     pub fn new() -> Self {
         Self { folder: tempfile::tempdir().expect("a temporary folder") }
+    }
+
+    /// Makes a house in shared memory where there is such a thing, for tests that run a lot: what
+    /// is kept there is synced at once, and a killed process loses as little as on a disk.
+    pub fn in_memory() -> Self {
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        Self { folder: folder.expect("a temporary folder") }
     }
 
     /// Makes a house with one experiment, `x.toml`.
@@ -94,7 +178,8 @@ impl Lab {
         command
             .env("PIPELINE_CACHE", self.path(".pipeline"))
             .env_remove("PIPELINE_DATA")
-            .env("NO_COLOR", "1");
+            .env("NO_COLOR", "1")
+            .env("RUST_BACKTRACE", "0");
         command
     }
 
@@ -105,5 +190,62 @@ impl Lab {
     pub fn spawn<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Child {
         let mut command = self.command(arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts")
+    }
+
+    /// Waits for a spawned binary.
+    pub fn told(&self, child: Child) -> Told {
+        Told::of(child.wait_with_output().expect("the binary ends"))
+    }
+
+    /// Changes a file by replacing the first occurrence of a text.
+    #[track_caller]
+    pub fn edit(&self, inside: &str, from: &str, to: &str) {
+        let text = self.read(inside);
+        assert!(text.contains(from), "no `{from}` in {inside}");
+        self.write(inside, text.replacen(from, to, 1));
+    }
+
+    /// Returns a line for the shell that waits until a file of this house is there, so that a
+    /// test decides when a stage goes on.
+    pub fn gate(&self, inside: &str) -> String {
+        format!("while [ ! -e {} ]; do sleep 0.01; done", self.path(inside).display())
+    }
+
+    /// Returns the cache's folder.
+    pub fn cache(&self) -> PathBuf {
+        self.path(".pipeline")
+    }
+
+    /// Returns what a stage of `x.toml` wrote to a file of its only output.
+    #[track_caller]
+    pub fn made(&self, stage: &str, file: &str) -> String {
+        self.run(["show", "x.toml", stage, "--file", file]).expect(0).stdout
+    }
+
+    /// Returns the blob that holds this content.
+    pub fn blob(&self, content: &[u8]) -> PathBuf {
+        let mut open = vec![self.cache().join("blobs")];
+        while let Some(folder) = open.pop() {
+            for entry in fs::read_dir(folder).expect("a folder of blobs").flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    open.push(path);
+                } else if fs::read(&path).is_ok_and(|found| found == content) {
+                    return path;
+                }
+            }
+        }
+        panic!("no blob holds {:?}", String::from_utf8_lossy(content))
+    }
+
+    /// Flips a bit in the blob that holds this content; size and name stay.
+    pub fn damage(&self, content: &[u8]) -> PathBuf {
+        let path = self.blob(content);
+        let mut bytes = content.to_vec();
+        bytes[0] ^= 1;
+        let writable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        fs::set_permissions(&path, writable).expect("the blob is ours");
+        fs::write(&path, bytes).expect("the blob is ours");
+        path
     }
 }

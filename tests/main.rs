@@ -2,11 +2,16 @@
 
 mod cases {
     mod cache;
+    mod commands;
+    mod data;
+    mod failures;
     mod house;
+    mod interruptions;
     mod invalid;
     mod keys;
     mod laws;
     mod running;
+    mod sharing;
     mod valid;
 }
 mod lab;

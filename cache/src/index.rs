@@ -373,9 +373,12 @@ impl Index {
     pub fn totals(&self) -> Result<Totals, CacheError> {
         self.read(|connection| {
             let traces = connection.query_row("SELECT count(*) FROM traces", [], |row| row.get(0))?;
-            connection.query_row("SELECT count(*), coalesce(sum(bytes), 0) FROM artifacts", [], |row| {
-                Ok(Totals { traces, artifacts: row.get(0)?, bytes: row.get(1)? })
-            })
+            connection.query_row(
+                "SELECT count(*), coalesce(sum(bytes), 0) FROM artifacts \
+                 WHERE digest IN (SELECT artifact FROM outputs)",
+                [],
+                |row| Ok(Totals { traces, artifacts: row.get(0)?, bytes: row.get(1)? }),
+            )
         })
     }
 

@@ -44,6 +44,10 @@ impl Cache {
         let mut verification = Verification { index: self.index().complaints()?, ..Verification::default() };
         let mut owners: BTreeMap<Digest, Vec<Digest>> = BTreeMap::new();
         for digest in self.index().artifacts()? {
+            // What only forgotten work made is nobody's any more, and missing to nobody.
+            if self.index().makers(digest)?.is_empty() {
+                continue;
+            }
             let artifact = self.index().artifact(digest)?.expect("listed a moment ago");
             for entry in artifact.entries() {
                 owners.entry(entry.digest).or_default().push(digest);

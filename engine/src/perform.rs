@@ -44,6 +44,12 @@ pub(crate) enum Performed {
     },
 }
 
+/// A disk with less room than this counts as full.
+const FULL_BELOW_BYTES: u64 = 1 << 16;
+
+/// What to do about a full disk.
+const FREE_SPACE: &str = "the disk is full: free space, or use another `--cache`";
+
 /// A failure with its advice.
 struct Trouble {
     reason: Reason,
@@ -61,8 +67,7 @@ impl Trouble {
         if let Some(source) = std::error::Error::source(error) {
             message.push_str(&format!(": {source}"));
         }
-        let help =
-            error.is_full_disk().then(|| "the disk is full: free space, or use another `--cache`".to_owned());
+        let help = error.is_full_disk().then(|| FREE_SPACE.to_owned());
         Self { reason: Reason::Failed, message, help }
     }
 
@@ -70,9 +75,21 @@ impl Trouble {
         let what = format!("failed to {doing} {}", path.display());
         move |error| {
             let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-            let help = is_full.then(|| "the disk is full: free space, or use another `--cache`".to_owned());
+            let help = is_full.then(|| FREE_SPACE.to_owned());
             Self { reason: Reason::Failed, message: format!("{what}: {error}"), help }
         }
+    }
+
+    /// Blames the disk if it is full: a foreign program that could not write has no other way
+    /// to tell, and its log may not have been written either.
+    fn on_a_full_disk(mut self, scratch: &Path) -> Self {
+        let is_full = rustix::fs::statvfs(scratch)
+            .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < FULL_BELOW_BYTES);
+        if is_full && self.help.as_deref() != Some(FREE_SPACE) {
+            self.message.push_str(", and the disk is full");
+            self.help = Some(FREE_SPACE.to_owned());
+        }
+        self
     }
 }
 
@@ -122,8 +139,9 @@ pub(crate) fn perform(
                 return Performed::Done(StageResult::Ran { seconds, notes });
             }
             Err(Trouble { reason, message, help }) => {
-                record(reason.word(), &message);
+                // Cleared first, for on a full disk there is room for the record only afterwards.
                 clear(&folder);
+                record(reason.word(), &message);
                 let filter = &task.settings.retry_on;
                 let may_retry = filter.is_empty() || filter.contains(&reason);
                 if tries_left > 0 && may_retry && reason != Reason::Interrupted && !cancel.is_asked() {
@@ -187,7 +205,9 @@ fn once(
     };
     Ok(match attempt(&job, &task.kind, &options.worker, log, Box::new(progress), cancel) {
         Outcome::Done { notes } => check_outputs(task, &job.scratch).map(|()| notes),
-        Outcome::Failed { reason, message, help } => Err(Trouble { reason, message, help }),
+        Outcome::Failed { reason, message, help } => {
+            Err(Trouble { reason, message, help }.on_a_full_disk(&job.scratch))
+        }
     })
 }
 
@@ -238,6 +258,13 @@ fn lay_out(task: &Task, cache: &Cache, scratch: &Path) -> Result<Result<Vec<JobI
 /// Checks that a stage made what it promised, and nothing else.
 fn check_outputs(task: &Task, scratch: &Path) -> Result<(), Trouble> {
     let outputs = scratch.join("outputs");
+    // Keeping moves files, so a link in place of a folder would empty what it points to.
+    let names = task.outputs.iter().map(|output| format!("outputs/{}", output.name));
+    for place in std::iter::once("outputs".to_owned()).chain(names) {
+        if scratch.join(&place).is_symlink() {
+            return Err(Trouble::failed(format!("it put a link in place of the folder `{place}`")));
+        }
+    }
     for entry in fs::read_dir(&outputs).map_err(Trouble::io("list", &outputs))?.flatten() {
         let name = entry.file_name();
         let is_declared = task.outputs.iter().any(|output| name.to_str() == Some(output.name.as_str()));
@@ -252,8 +279,7 @@ fn check_outputs(task: &Task, scratch: &Path) -> Result<(), Trouble> {
     }
     for output in &task.outputs {
         let folder = outputs.join(&output.name);
-        let is_empty = fs::read_dir(&folder).map_or(true, |mut entries| entries.next().is_none());
-        if is_empty {
+        if !has_files(&folder) {
             let mut trouble =
                 Trouble::failed(format!("it ended well but wrote nothing to `outputs/{}`", output.name));
             trouble.help = Some("an output is a folder with at least one file".to_owned());
@@ -280,6 +306,16 @@ fn check_outputs(task: &Task, scratch: &Path) -> Result<(), Trouble> {
         }
     }
     Ok(())
+}
+
+/// Returns whether anything but folders lies below a folder.
+fn has_files(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|entries| {
+        entries.flatten().any(|entry| {
+            let is_folder = entry.file_type().is_ok_and(|found| found.is_dir());
+            !is_folder || has_files(&entry.path())
+        })
+    })
 }
 
 #[allow(clippy::too_many_arguments)]

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::guard::Guard;
 use crate::sandbox::confine_this_thread;
 
 /// How much of a log's beginning is kept.
@@ -30,12 +31,19 @@ pub struct Cancel(Arc<CancelState>);
 struct CancelState {
     level: AtomicU8,
     groups: Mutex<BTreeSet<i32>>,
+    guard: Mutex<Guard>,
 }
 
 impl Cancel {
     /// Makes one that nobody has asked for yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Makes one with a guard, started by a command line that calls [`crate::guard`], which ends
+    /// what runs when this process is killed.
+    pub fn guarded(command: Vec<OsString>) -> Self {
+        Self(Arc::new(CancelState { guard: Mutex::new(Guard::new(command)), ..CancelState::default() }))
     }
 
     /// Asks once: begin nothing new. Asks twice: stop now, and kill what runs.
@@ -59,6 +67,7 @@ impl Cancel {
     }
 
     fn watch(&self, group: i32) {
+        self.0.guard.lock().expect("no panic while held").begun(group);
         self.0.groups.lock().expect("no panic while held").insert(group);
         // It may have been asked for between the start of the program and now.
         if self.is_now() {
@@ -67,11 +76,12 @@ impl Cancel {
     }
 
     fn unwatch(&self, group: i32) {
+        self.0.guard.lock().expect("no panic while held").ended(group);
         self.0.groups.lock().expect("no panic while held").remove(&group);
     }
 }
 
-fn kill_group(group: i32) {
+pub(crate) fn kill_group(group: i32) {
     if let Some(pid) = Pid::from_raw(group) {
         // It may be gone already, which is what was wanted.
         let _ = kill_process_group(pid, Signal::KILL);
@@ -220,9 +230,9 @@ fn attend(
         }
         let status = child.wait();
         drop(ended);
-        cancel.unwatch(group);
         // What it left running holds the log open, and has no business going on.
         kill_group(group);
+        cancel.unwatch(group);
         status
     });
     match status {

@@ -19,8 +19,8 @@ use crate::table::METRICS_FILE;
 const LOCK_POLL: Duration = Duration::from_millis(25);
 /// How often the wish to stop is looked at while nothing happens.
 const IDLE_POLL: Duration = Duration::from_millis(200);
-/// How often one stage's inputs may turn out damaged before it fails.
-const MOST_REPAIRS: u32 = 3;
+/// How often each of a stage's inputs may turn out damaged before the stage fails.
+const MOST_REPAIRS: usize = 3;
 
 #[derive(Debug, Clone, PartialEq)]
 enum Status {
@@ -57,7 +57,7 @@ pub(crate) struct Schedule<'a> {
     ready: BTreeSet<usize>,
     locked: BTreeSet<usize>,
     running: BTreeMap<usize, (u32, u64)>,
-    repairs: BTreeMap<usize, u32>,
+    repairs: BTreeMap<usize, usize>,
     /// Nodes whose finished work must not be looked up: forced ones.
     forced: BTreeSet<usize>,
     is_stopping: bool,
@@ -88,15 +88,8 @@ impl<'a> Schedule<'a> {
         }
         let forced: BTreeSet<usize> = options.force.iter().map(|node| leaders[*node]).collect();
         let found = cache.index().recipes(keys.recipes())?;
-        let statuses = found
-            .into_iter()
-            .enumerate()
-            .map(|(node, trace)| match trace {
-                Some(trace) if !forced.contains(&node) => Status::Done(trace),
-                _ => Status::Absent,
-            })
-            .collect();
-        Ok(Self {
+        let statuses = found.into_iter().map(|trace| trace.map_or(Status::Absent, Status::Done)).collect();
+        let mut schedule = Self {
             plan,
             keys,
             cache,
@@ -113,7 +106,37 @@ impl<'a> Schedule<'a> {
             forced,
             is_stopping: false,
             run: 0,
-        })
+        };
+        schedule.unsettle_forced();
+        Ok(schedule)
+    }
+
+    /// Takes back that forced nodes are done, and so what lies between them and the targets: a
+    /// forced node may come out otherwise, and then its old consumers' results are not of it.
+    fn unsettle_forced(&mut self) {
+        if self.forced.is_empty() {
+            return;
+        }
+        let mut is_wanted = vec![false; self.leaders.len()];
+        let mut open = self.targets();
+        while let Some(node) = open.pop() {
+            if !std::mem::replace(&mut is_wanted[node], true) {
+                open.extend(self.inputs_of(node));
+            }
+        }
+        let mut open: Vec<usize> = self.forced.iter().copied().collect();
+        let mut seen = BTreeSet::new();
+        while let Some(node) = open.pop() {
+            if is_wanted[node] && seen.insert(node) {
+                self.statuses[node] = Status::Absent;
+                open.extend(self.consumers[node].iter().copied());
+            }
+        }
+    }
+
+    /// Returns the leaders among the inputs of a node, each once.
+    fn inputs_of(&self, node: usize) -> Vec<usize> {
+        inputs_of(&self.leaders, self.plan.nodes()[node].inputs().iter().map(|edge| edge.from))
     }
 
     pub fn run(mut self, tell: &mut dyn FnMut(Event)) -> Result<RunReport, RunError> {
@@ -225,9 +248,8 @@ impl<'a> Schedule<'a> {
                 self.lose_node(node, StageResult::Skipped { because }, tell);
                 continue;
             }
-            let inputs =
-                inputs_of(&self.leaders, self.plan.nodes()[node].inputs().iter().map(|edge| edge.from));
-            let missing: Vec<usize> = inputs
+            let missing: Vec<usize> = self
+                .inputs_of(node)
                 .into_iter()
                 .filter(|input| !matches!(self.statuses[*input], Status::Done(_)))
                 .collect();
@@ -442,7 +464,7 @@ impl<'a> Schedule<'a> {
     ) -> Result<(), RunError> {
         let repairs = self.repairs.entry(node).or_default();
         *repairs += 1;
-        if *repairs > MOST_REPAIRS {
+        if *repairs > MOST_REPAIRS * self.plan.nodes()[node].inputs().len() {
             let help = Some("run `pipeline cache verify`, and check the disk".to_owned());
             let result =
                 StageResult::Failed { reason: crate::job::Reason::Failed, message, help, log: String::new() };
@@ -450,22 +472,34 @@ impl<'a> Schedule<'a> {
             self.lose_node(node, result, tell);
             return Ok(());
         }
-        self.cache.blobs().discard(blob)?;
-        for maker in self.cache.index().makers(artifact)? {
-            self.cache.index().forget(maker)?;
-        }
-        let inputs = inputs_of(&self.leaders, self.plan.nodes()[node].inputs().iter().map(|edge| edge.from));
-        for input in inputs {
-            let is_it = matches!(&self.statuses[input], Status::Done(trace) if trace.outputs.iter().any(|(_, made)| *made == artifact));
-            if is_it {
+        let is_it = |input: &usize| matches!(&self.statuses[*input], Status::Done(trace) if trace.outputs.iter().any(|(_, made)| *made == artifact));
+        let makers: Vec<usize> = self.inputs_of(node).into_iter().filter(is_it).collect();
+        let mut waiting = vec![node];
+        // Another consumer may have noticed before; then the bytes are there again, or on their way.
+        if !makers.is_empty() && self.cache.blobs().checked(blob).is_err_and(|error| error.is_damage()) {
+            self.cache.blobs().discard(blob)?;
+            for maker in self.cache.index().makers(artifact)? {
+                self.cache.index().forget(maker)?;
+            }
+            for input in makers {
                 let label = self.plan.nodes()[input].label();
                 tell(Event::Warning { message: format!("{message}; `{label}` is made again") });
                 self.statuses[input] = Status::Absent;
                 self.results[input] = None;
+                waiting.extend(self.consumers[input].iter().filter(|consumer| {
+                    matches!(self.statuses[**consumer], Status::Blocked(_) | Status::Ready | Status::Locked)
+                }));
             }
         }
-        self.statuses[node] = Status::Absent;
-        self.demand(node, tell);
+        // All of them wait anew, or they would begin without the input that was lost.
+        for node in &waiting {
+            self.statuses[*node] = Status::Absent;
+            self.ready.remove(node);
+            self.locked.remove(node);
+        }
+        for node in waiting {
+            self.demand(node, tell);
+        }
         Ok(())
     }
 
@@ -508,12 +542,14 @@ impl<'a> Schedule<'a> {
     fn report(&self, before: &[bool], was_interrupted: bool) -> RunReport {
         let mut results = Vec::with_capacity(self.leaders.len());
         let mut traces = Vec::with_capacity(self.leaders.len());
-        for leader in &self.leaders {
+        for (node, leader) in self.leaders.iter().enumerate() {
             traces.push(match &self.statuses[*leader] {
                 Status::Done(trace) => Some(trace.clone()),
                 _ => None,
             });
             results.push(match (&self.results[*leader], &self.statuses[*leader]) {
+                // The work was done once, for the first node with this recipe.
+                (Some(StageResult::Ran { .. }), _) if node != *leader => StageResult::Hit,
                 (Some(result), _) => result.clone(),
                 (None, Status::Done(_)) if before[*leader] => StageResult::Hit,
                 (None, Status::Absent) => StageResult::NotNeeded,

@@ -1,6 +1,6 @@
 //! What runs, and what does not.
 
-use crate::lab::Lab;
+use crate::lab::{Lab, wait_until};
 
 const TWO: &str = r#"
 [stages.a]
@@ -21,4 +21,344 @@ fn a_second_run_does_nothing() {
     assert_eq!(lab.run(["run", "x.toml"]).expect(0).ran(), ["a", "b"]);
     let again = lab.run(["run", "x.toml"]).expect(0);
     assert!(again.ran().is_empty() && again.stderr.contains("0 ran, 2 reused"), "{}", again.stderr);
+}
+
+/// `a` makes a word, `lines` counts its lines, `report` reads the count; `shout` reads the word.
+const CUT: &str = r#"
+[stages.a]
+kind = "command"
+run = "echo $PARAM_word > outputs/out/a.txt"
+parameters.word = "hello"
+outputs.out = {}
+
+[stages.lines]
+kind = "command"
+inputs = { a = "a" }
+run = "wc -l < inputs/a/a.txt > outputs/out/n.txt"
+outputs.out = {}
+
+[stages.report]
+kind = "command"
+inputs = { n = "lines" }
+run = "(printf 'lines: '; cat inputs/n/n.txt) > outputs/out/report.txt"
+outputs.out = {}
+
+[stages.shout]
+kind = "command"
+inputs = { a = "a" }
+run = "tr a-z A-Z < inputs/a/a.txt > outputs/out/shout.txt"
+outputs.out = {}
+"#;
+
+#[test]
+fn a_changed_parameter_runs_what_is_below_until_the_bytes_are_the_same() {
+    let lab = Lab::with(CUT);
+    lab.run(["run", "x.toml"]).expect(0);
+    lab.edit("x.toml", "hello", "world");
+    let changed = lab.run(["run", "x.toml"]).expect(0);
+    assert_eq!(changed.ran(), ["a", "lines", "shout"]);
+    assert_eq!(changed.told("same"), ["report"]);
+    assert_eq!(lab.made("shout", "shout.txt"), "WORLD\n");
+    // The cut-off is remembered under the new recipe, so that the next run need not look.
+    let again = lab.run(["run", "x.toml"]).expect(0);
+    assert!(again.ran().is_empty() && again.told("same").is_empty(), "{}", again.stderr);
+}
+
+#[test]
+fn a_stage_that_makes_the_same_bytes_runs_nothing_below() {
+    let lab = Lab::with(CUT);
+    lab.run(["run", "x.toml"]).expect(0);
+    lab.edit("x.toml", "echo $PARAM_word >", "echo   $PARAM_word >");
+    let changed = lab.run(["run", "x.toml"]).expect(0);
+    assert_eq!(changed.ran(), ["a"]);
+    assert_eq!(changed.told("same"), ["lines", "report", "shout"]);
+}
+
+#[test]
+fn a_change_below_leaves_what_is_above_and_beside() {
+    let lab = Lab::with(CUT);
+    lab.run(["run", "x.toml"]).expect(0);
+    lab.edit("x.toml", "lines: ", "count: ");
+    assert_eq!(lab.run(["run", "x.toml"]).expect(0).ran(), ["report"]);
+    // And back again: the old result is still there.
+    lab.edit("x.toml", "count: ", "lines: ");
+    assert!(lab.run(["run", "x.toml"]).expect(0).ran().is_empty());
+}
+
+#[test]
+fn equal_stages_are_done_once() {
+    let twins =
+        TWO.replace("[stages.b]", "[stages.c]").replace("inputs = { a = \"a\" }", "inputs = { a = \"z\" }");
+    let twins = twins.replace("[stages.a]", "[stages.z]");
+    let lab = Lab::with(&format!("{TWO}{twins}"));
+    let told = lab.run(["run", "x.toml"]).expect(0).says(&["4 stages: 2 ran, 2 reused"]);
+    assert_eq!(told.ran().len(), 2);
+    assert_eq!(lab.made("c", "b.txt"), "hello\nhello\n");
+}
+
+#[test]
+fn a_name_is_no_part_of_the_work() {
+    let lab = Lab::with(TWO);
+    lab.run(["run", "x.toml"]).expect(0);
+    lab.write("x.toml", TWO.replace("stages.a", "stages.first").replace("\"a\" }", "\"first\" }"));
+    assert!(lab.run(["run", "x.toml"]).expect(0).ran().is_empty());
+}
+
+#[test]
+fn a_forced_stage_runs_and_what_comes_out_the_same_stops_there() {
+    let lab = Lab::with(CUT);
+    lab.run(["run", "x.toml"]).expect(0);
+    let forced = lab.run(["run", "x.toml", "--force", "a"]).expect(0);
+    assert_eq!(forced.ran(), ["a"]);
+    assert_eq!(forced.told("same"), ["lines", "report", "shout"]);
+    let forced = lab.run(["run", "x.toml", "--force", "lines", "--force", "shout"]).expect(0);
+    assert_eq!(forced.ran(), ["lines", "shout"]);
+}
+
+#[test]
+fn what_a_forced_stage_makes_anew_is_used_below() {
+    let lab = Lab::with(&TWO.replace("echo hello", "cat /proc/sys/kernel/random/uuid"));
+    lab.run(["run", "x.toml"]).expect(0);
+    let before = lab.made("b", "b.txt");
+    assert_eq!(lab.run(["run", "x.toml", "--force", "a"]).expect(0).ran(), ["a", "b"]);
+    let (a, b) = (lab.made("a", "a.txt"), lab.made("b", "b.txt"));
+    assert_ne!(b, before);
+    assert_eq!(b, format!("{a}{a}"));
+    assert!(lab.run(["run", "x.toml"]).expect(0).ran().is_empty());
+}
+
+#[test]
+fn until_makes_a_stage_and_what_it_needs() {
+    let lab = Lab::with(CUT);
+    let told = lab.run(["run", "x.toml", "--until", "lines"]).expect(0);
+    assert_eq!(told.ran(), ["a", "lines"]);
+    assert!(told.stderr.contains("2 not needed"), "{}", told.stderr);
+    assert_eq!(lab.run(["run", "x.toml"]).expect(0).ran(), ["report", "shout"]);
+}
+
+#[test]
+fn only_makes_a_stage_from_what_is_there() {
+    let lab = Lab::with(CUT);
+    let told = lab.run(["run", "x.toml", "--only", "lines"]).expect(3);
+    assert!(told.ran().is_empty());
+    let told = told.says(&["`--only`"]);
+    assert_eq!(told.told("skipped"), ["a", "lines"]);
+    lab.run(["run", "x.toml", "--until", "a"]).expect(0);
+    assert_eq!(lab.run(["run", "x.toml", "--only", "lines"]).expect(0).ran(), ["lines"]);
+}
+
+/// `bad` fails; `below` needs it; `first`, which waits for the gate, and `second` do not.
+const BROKEN: &str = r#"
+[stages.bad]
+kind = "command"
+run = "exit 1"
+outputs.out = {}
+
+[stages.below]
+kind = "command"
+inputs = { a = "bad" }
+run = "touch outputs/out/x"
+outputs.out = {}
+
+[stages.first]
+kind = "command"
+run = "GATE; touch outputs/out/x"
+outputs.out = {}
+
+[stages.second]
+kind = "command"
+inputs = { a = "first" }
+run = "touch outputs/out/x"
+outputs.out = {}
+"#;
+
+#[test]
+fn a_failure_stops_the_run_unless_it_is_to_keep_going() {
+    let run = |arguments: &[&str]| {
+        let lab = Lab::new();
+        lab.write("x.toml", BROKEN.replace("GATE", &lab.gate("gate")));
+        let child = lab.spawn(["run", "x.toml", "--jobs", "2"].iter().chain(arguments));
+        // The failure is told before the gate opens, so `second` comes after it.
+        wait_until("the failure is known", || lab.run(["status", "x.toml"]).stdout.contains("failed   bad"));
+        lab.write("gate", "");
+        lab.told(child).expect(3)
+    };
+    let told = run(&[]);
+    assert_eq!(
+        (told.told("FAILED"), told.told("skipped")),
+        (vec!["bad".to_owned()], vec!["below".to_owned()])
+    );
+    assert_eq!(told.ran(), ["first"], "{}", told.stderr);
+    let told = run(&["--keep-going"]).says(&["4 stages: 2 ran, 0 reused, 1 failed, 1 skipped"]);
+    assert_eq!(
+        (told.ran(), told.told("skipped")),
+        (vec!["first".to_owned(), "second".to_owned()], vec!["below".to_owned()])
+    );
+}
+
+/// Returns the most stages that ran at once, by the events of a run.
+fn most_at_once(lab: &Lab, arguments: &[&str]) -> i32 {
+    let (mut now, mut most) = (0, 0);
+    for event in lab.run(["run", "x.toml", "--json"].iter().chain(arguments)).expect(0).events() {
+        match event["event"].as_str() {
+            Some("started") => now += 1,
+            Some("finished") => now -= 1,
+            _ => {}
+        }
+        most = most.max(now);
+    }
+    most
+}
+
+#[test]
+fn jobs_and_cores_limit_how_much_runs_at_once() {
+    let stage = |name: u8, cores: u8| {
+        format!(
+            "[stages.s{name}]\nkind = \"command\"\nrun = \"sleep 0.1; echo {name} > outputs/out/x\"\n\
+             outputs.out = {{}}\nresources.cores = {cores}\n"
+        )
+    };
+    let single: String = (0..4).map(|name| stage(name, 1)).collect();
+    assert_eq!(most_at_once(&Lab::with(&single), &["--jobs", "1"]), 1);
+    assert_eq!(most_at_once(&Lab::with(&single), &["--jobs", "3"]), 3);
+    let double: String = (0..3).map(|name| stage(name, 2)).collect();
+    assert_eq!(most_at_once(&Lab::with(&double), &["--jobs", "3"]), 1);
+    // More than the machine has is cut down to all of it, or the stage would wait for ever.
+    assert_eq!(most_at_once(&Lab::with(&stage(0, 64)), &["--jobs", "2"]), 1);
+}
+
+#[test]
+fn what_is_missing_between_hits_is_not_made() {
+    let lab = Lab::with(CUT);
+    lab.run(["run", "x.toml"]).expect(0);
+    lab.damage(b"hello\n");
+    lab.run(["cache", "verify", "--repair"]).expect(0);
+    let told = lab.run(["run", "x.toml"]).expect(0).says(&["0 ran, 3 reused, 1 not needed"]);
+    assert!(told.ran().is_empty());
+    // Asked for, or needed by something new, it is made.
+    lab.edit("x.toml", "tr a-z A-Z", "tr a-y A-Y");
+    assert_eq!(lab.run(["run", "x.toml"]).expect(0).ran(), ["a", "shout"]);
+}
+
+const AXES: &str = r#"
+[experiment]
+seed = 7
+
+[stages.guess]
+kind = "command"
+run = "echo $PARAM_level > outputs/out/level; echo $PARAM_draw > outputs/out/draw"
+parameters = { level = 0, draw = 0 }
+outputs.out = {}
+
+[stages.guess.axes.method]
+low.parameters.level = 10
+high.parameters.level = 20
+
+[stages.guess.axes.draw]
+field = "parameters.draw"
+values = [1, 2, 3]
+
+[stages.score]
+kind = "command"
+inputs = { guess = "guess" }
+run = '''
+level=$(cat inputs/guess/level); draw=$(cat inputs/guess/draw)
+echo '{"accuracy": '$((level + draw))'}' > outputs/scores/metrics.json
+'''
+outputs.scores = { type = "scores", columns = ["accuracy"] }
+
+[stages.pinned]
+kind = "command"
+inputs = { guess = "guess[method=high,draw=2]" }
+run = "cat inputs/guess/level > outputs/out/x"
+outputs.out = {}
+
+[stages.gathered]
+kind = "command"
+inputs = { guesses = "guess[method=*,draw=*]" }
+run = "cd inputs/guesses; for each in *; do echo $each $(cat $each/level); done > ../../outputs/out/x"
+outputs.out = {}
+
+[table]
+rows = ["method"]
+average = ["draw"]
+columns = ["accuracy"]
+"#;
+
+#[test]
+fn axes_multiply_pin_gather_and_average() {
+    let lab = Lab::with(AXES);
+    let told = lab.run(["run", "x.toml", "--format", "csv"]).expect(0);
+    // Six guesses and six scores; one pinned, one gathered.
+    assert_eq!(told.ran().len(), 14);
+    assert_eq!(
+        told.stdout,
+        "label,accuracy,accuracy_published,accuracy_std,accuracy_n,missing\n\
+         low,12.0,,1.0,3,\nhigh,22.0,,1.0,3,\n"
+    );
+    assert_eq!(lab.made("pinned", "x"), "20\n");
+    let gathered = lab.made("gathered", "x");
+    assert_eq!(gathered.lines().count(), 6, "{gathered}");
+    assert!(gathered.contains("high") && gathered.contains(" 20"), "{gathered}");
+
+    // One variant more runs what it adds, and what gathers it.
+    lab.edit("x.toml", "values = [1, 2, 3]", "values = [1, 2, 3, 4]");
+    let told = lab.run(["run", "x.toml"]).expect(0);
+    assert_eq!(
+        told.ran(),
+        [
+            "gathered",
+            "guess[method=high,draw=4]",
+            "guess[method=low,draw=4]",
+            "score[method=high,draw=4]",
+            "score[method=low,draw=4]"
+        ]
+    );
+}
+
+#[test]
+fn a_table_shows_published_numbers_differences_and_gaps() {
+    let stage = |name: &str, json: &str| {
+        format!(
+            "[stages.{name}]\nkind = \"command\"\nrun = '''{json}'''\n\
+             outputs.scores = {{ type = \"scores\", columns = [\"bleu\"] }}\n"
+        )
+    };
+    let lab = Lab::with(&format!(
+        "{}{}{}",
+        stage("good", r#"echo '{"bleu": 0.75}' > outputs/scores/metrics.json"#),
+        stage("bad", r#"echo oh no; exit 5"#),
+        r#"
+[table]
+title = "Captions"
+columns = [{ metric = "bleu", label = "BLEU", digits = 2, better = "higher" }]
+published = "printed.toml"
+
+[[table.row]]
+label = "ours"
+from = "good"
+
+[[table.row]]
+label = "theirs"
+from = "bad"
+
+[[table.delta]]
+row = "ours"
+minus = "theirs"
+"#
+    ));
+    lab.write("printed.toml", "columns = [\"bleu\"]\n[rows]\nours = [0.72]\ntheirs = [0.43]\nold = [0.04]\n");
+    let told = lab.run(["run", "x.toml", "--keep-going"]).expect(3);
+    let told = told.shows(&["Captions", "BLEU", "0.75 (0.72)", "ours - theirs", "old", "exited with code 5"]);
+    assert!(told.stdout.contains("0.43") && told.stdout.contains("+0.29"), "{}", told.stdout);
+    let table = lab.run(["table", "x.toml", "--format", "csv"]).expect(3).stdout;
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines[..2], ["label,bleu,bleu_published,missing", "ours,0.75,0.72,"]);
+    assert!(lines[2].starts_with("theirs,,0.43,") && lines[2].contains("exited with code 5"), "{table}");
+    assert_eq!(lines[3], "old,,0.04,published only");
+
+    // With the gap filled the code is 0, and a published row that nobody makes fails nothing.
+    lab.edit("x.toml", "echo oh no; exit 5", r#"echo '{"bleu": 0.5}' > outputs/scores/metrics.json"#);
+    lab.run(["run", "x.toml"]).expect(0).shows(&["+0.25"]);
+    lab.run(["table", "x.toml"]).expect(0);
 }

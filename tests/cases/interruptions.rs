@@ -1,0 +1,130 @@
+//! Ctrl-C: once finishes cleanly, twice stops now.
+
+use rustix::process::Signal;
+
+use crate::lab::{Lab, processes_naming, signal, wait_until};
+
+/// `first` waits at the gate, `second` reads it.
+fn gated() -> Lab {
+    let lab = Lab::new();
+    let experiment = format!(
+        r#"
+[stages.first]
+kind = "command"
+run = "{}; echo one > outputs/out/x"
+outputs.out = {{}}
+
+[stages.second]
+kind = "command"
+inputs = {{ x = "first" }}
+run = "cat inputs/x/x inputs/x/x > outputs/out/x"
+outputs.out = {{}}
+
+[table]
+columns = ["n"]
+[[table.row]]
+label = "all"
+from = "scores"
+
+[stages.scores]
+kind = "command"
+inputs = {{ x = "second" }}
+run = '''echo '{{"n": 2}}' > outputs/scores/metrics.json'''
+outputs.scores = {{ type = "scores", columns = ["n"] }}
+"#,
+        lab.gate("gate")
+    );
+    lab.write("x.toml", experiment);
+    lab
+}
+
+fn wait_until_running(lab: &Lab) {
+    wait_until("the first stage runs", || lab.run(["status", "x.toml"]).stdout.contains("running  first"));
+}
+
+/// Waits until the run has heard a first signal, by what it says.
+fn hear(stderr: &mut impl std::io::Read) -> String {
+    let mut said = Vec::new();
+    let mut byte = [0];
+    while !String::from_utf8_lossy(&said).contains("once more stops now") {
+        assert_eq!(stderr.read(&mut byte).unwrap(), 1, "ended: {}", String::from_utf8_lossy(&said));
+        said.push(byte[0]);
+    }
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+#[test]
+fn once_lets_what_runs_end_and_begins_nothing() {
+    for how in [Signal::INT, Signal::TERM] {
+        let lab = gated();
+        let mut child = lab.spawn(["run", "x.toml"]);
+        wait_until_running(&lab);
+        signal(child.id(), how);
+        let mut stderr = child.stderr.take().unwrap();
+        hear(&mut stderr);
+        lab.write("gate", "");
+        let mut rest = String::new();
+        std::io::Read::read_to_string(&mut stderr, &mut rest).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{rest}");
+        assert!(output.stdout.is_empty(), "half a table is no table");
+        assert!(
+            rest.contains("ran      first") && rest.contains("1 ran, 0 reused, 2 skipped, interrupted"),
+            "{rest}"
+        );
+        assert_eq!(lab.run(["run", "x.toml"]).expect(0).ran(), ["scores", "second"]);
+    }
+}
+
+#[test]
+fn twice_stops_now() {
+    let lab = gated();
+    let mut child = lab.spawn(["run", "x.toml"]);
+    wait_until_running(&lab);
+    let mut stderr = child.stderr.take().unwrap();
+    signal(child.id(), Signal::INT);
+    hear(&mut stderr);
+    signal(child.id(), Signal::INT);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let mark = lab.cache().display().to_string();
+    wait_until("nothing runs any more", || processes_naming(&mark).is_empty());
+    assert!(
+        lab.run(["status", "x.toml"]).expect(0).stdout.contains("first   interrupted"),
+        "{:?}",
+        lab.run(["status", "x.toml"])
+    );
+    lab.write("gate", "");
+    assert_eq!(lab.run(["run", "x.toml"]).expect(0).ran(), ["first", "scores", "second"]);
+}
+
+#[test]
+fn an_interrupted_stage_is_not_retried() {
+    let lab = gated();
+    lab.edit("x.toml", "[stages.second]", "retries = 5\n\n[stages.second]");
+    let mut child = lab.spawn(["run", "x.toml"]);
+    wait_until_running(&lab);
+    let mut stderr = child.stderr.take().unwrap();
+    signal(child.id(), Signal::INT);
+    hear(&mut stderr);
+    signal(child.id(), Signal::INT);
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut stderr, &mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(!rest.contains("retry"), "{rest}");
+}
+
+#[test]
+fn a_run_that_only_waits_for_another_can_be_interrupted() {
+    let lab = gated();
+    let one = lab.spawn(["run", "x.toml"]);
+    wait_until_running(&lab);
+    let mut other = lab.spawn(["run", "x.toml"]);
+    let mut stderr = other.stderr.take().unwrap();
+    let mut said = [0; 8];
+    std::io::Read::read_exact(&mut stderr, &mut said).unwrap();
+    assert_eq!(&said, b"wait    ");
+    signal(other.id(), Signal::INT);
+    assert_eq!(other.wait().unwrap().code(), Some(130));
+    lab.write("gate", "");
+    assert_eq!(lab.told(one).expect(0).ran(), ["first", "scores", "second"]);
+}
