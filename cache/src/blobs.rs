@@ -61,12 +61,7 @@ impl Blobs {
     pub fn move_in(&self, file: &Path) -> Result<(Digest, u64), CacheError> {
         let (digest, print) = digest_file(file)?;
         let target = self.path(digest);
-<<<<<<< HEAD
-        // A blob that is there is believed only after a look: good bytes must not be thrown
-        // away in favour of damaged ones.
-=======
         // What is there already stays, unless it is damaged: then this is how it is mended.
->>>>>>> 4f20c464315fe34f89b28fd5695dfe62fcb577fb
         if self.checked(digest).is_ok() {
             fs::remove_file(file).map_err(CacheError::io("remove", file))?;
             return Ok((digest, print.bytes));
@@ -217,20 +212,6 @@ mod tests {
     }
 
     #[test]
-<<<<<<< HEAD
-    fn keeping_the_same_bytes_again_heals_a_damaged_blob() {
-        let folder = tempfile::tempdir().unwrap();
-        let blobs = store(folder.path());
-        let file = folder.path().join("f");
-        fs::write(&file, "content").unwrap();
-        let (digest, _) = blobs.move_in(&file).unwrap();
-        let path = blobs.path(digest);
-        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        fs::write(&path, "cOntent").unwrap();
-        fs::write(&file, "content").unwrap();
-        assert_eq!(blobs.move_in(&file).unwrap().0, digest);
-        assert_eq!(fs::read(blobs.checked(digest).unwrap()).unwrap(), b"content");
-=======
     fn the_same_content_mends_a_damaged_blob() {
         let folder = tempfile::tempdir().unwrap();
         let blobs = store(folder.path());
@@ -242,7 +223,6 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         fs::write(&path, "cOntent").unwrap();
         assert_eq!(fs::read(blobs.checked(keep()).unwrap()).unwrap(), b"content");
->>>>>>> 4f20c464315fe34f89b28fd5695dfe62fcb577fb
     }
 
     #[test]
