@@ -115,12 +115,12 @@ impl House {
     }
 }
 
-/// Opens a cache for looking; one that is not there is none.
+/// Opens a cache for looking; one that is not there is none. One that can be written to
+/// remembers the digests of sources, so that looking twice is quick.
 pub fn look_at(folder: &Path) -> Result<Option<Cache>, Stop> {
-    match Cache::open_for_reading(folder) {
-        Ok(cache) => Ok(Some(cache)),
-        Err(CacheError::Absent { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
+    match Cache::exists(folder) {
+        true => Ok(Some(Cache::open(folder)?)),
+        false => Ok(None),
     }
 }
 
@@ -151,8 +151,16 @@ fn digests(plan: &Plan, memory: Option<&Cache>) -> Result<FileDigests, Stop> {
             Err(
                 error @ (CacheError::Io { .. } | CacheError::Unstable { .. } | CacheError::Unkeepable { .. }),
             ) => {
-                let cause = std::error::Error::source(&error).map(|source| format!(": {source}"));
-                problems.push((path.to_owned(), format!("{error}{}", cause.unwrap_or_default())));
+                problems.push((
+                    path.to_owned(),
+                    match error {
+                        // As the experiment leads to it: an absolute path would say less.
+                        CacheError::Io { source, .. } => {
+                            format!("failed to read {}: {source}", path.display())
+                        }
+                        error => error.to_string(),
+                    },
+                ));
             }
             Err(error) => return Err(error.into()),
         }

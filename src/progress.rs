@@ -1,12 +1,13 @@
 //! Tells what happens: live bars on a terminal, plain lines in a pipe, or JSON events.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use engine::{Event, Plan, Progress, RunReport, StageResult};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use serde_json::json;
 
 use crate::house::seconds;
@@ -88,6 +89,7 @@ impl<'a> Listener<'a> {
                 if self.mode == Mode::Live && nodes > hits {
                     let bar = ProgressBar::new(*nodes as u64).with_position(*hits as u64);
                     bar.set_style(style("{bar:24} {pos} of {len} stages  {elapsed}"));
+                    bar.enable_steady_tick(Duration::from_secs(1));
                     self.all = Some(self.bars.add(bar));
                 }
             }
@@ -132,7 +134,7 @@ impl<'a> Listener<'a> {
                 let numbers = if progress.unit == "bytes" {
                     "{bytes} of {total_bytes}  {bytes_per_sec}".to_owned()
                 } else {
-                    format!("{{pos}} of {{len}} {}  {{per_sec}}", progress.unit)
+                    format!("{{pos}} of {{len}} {}  {{rate}}", progress.unit)
                 };
                 bar.set_style(style(&format!(
                     "{{spinner}} {{bar:24}} {{prefix}}  {numbers}  {{eta}} left{{msg}}"
@@ -142,7 +144,7 @@ impl<'a> Listener<'a> {
             bar.set_message(detail);
         } else {
             bar.set_style(style(&format!(
-                "{{spinner}} {{msg}}  {{pos}} {}  {{per_sec}}  {{elapsed}}",
+                "{{spinner}} {{msg}}  {{pos}} {}  {{rate}}  {{elapsed}}",
                 progress.unit
             )));
             bar.set_message(format!("{}{detail}", self.label(node)));
@@ -280,5 +282,9 @@ fn describe(result: &StageResult) -> (&'static str, serde_json::Map<String, serd
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
+    style.with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
+        // A line that cannot be drawn is drawn the next time.
+        let _ = write!(out, "{:.0}/s", state.per_sec());
+    })
 }

@@ -9,7 +9,9 @@ mod cases {
     mod interruptions;
     mod invalid;
     mod keys;
+    mod laws;
     mod running;
     mod sharing;
+    mod valid;
 }
 mod lab;

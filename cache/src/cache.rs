@@ -32,6 +32,11 @@ pub struct Cache {
 }
 
 impl Cache {
+    /// Returns whether there is a cache in a folder.
+    pub fn exists(folder: &Path) -> bool {
+        index_path(folder).exists()
+    }
+
     /// Opens the cache in a folder, making it if it is not there, and falls back to reading
     /// where the folder cannot be written to.
     ///

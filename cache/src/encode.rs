@@ -47,6 +47,10 @@ impl ser::Error for EncodeError {
     }
 }
 
+/// Gives the value that stands for a path: from its place (field names and list positions from
+/// the root) and its text.
+pub type DigestOf<'a, E> = &'a mut dyn FnMut(&[String], &str) -> Result<Value, E>;
+
 /// A value with exactly one encoding.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -136,23 +140,15 @@ impl Value {
         Ok(())
     }
 
-    /// Replaces every path by what `digest_of` gives for its place (field names and list
-    /// positions from the root) and its text.
+    /// Replaces every path by what `digest_of` gives for it.
     ///
     /// # Errors
     /// The first error of `digest_of`.
-    pub fn resolve_paths<E>(
-        &mut self,
-        digest_of: &mut dyn FnMut(&[String], &str) -> Result<Value, E>,
-    ) -> Result<(), E> {
+    pub fn resolve_paths<E>(&mut self, digest_of: DigestOf<'_, E>) -> Result<(), E> {
         self.resolve_below(&mut Vec::new(), digest_of)
     }
 
-    fn resolve_below<E>(
-        &mut self,
-        place: &mut Vec<String>,
-        digest_of: &mut dyn FnMut(&[String], &str) -> Result<Value, E>,
-    ) -> Result<(), E> {
+    fn resolve_below<E>(&mut self, place: &mut Vec<String>, digest_of: DigestOf<'_, E>) -> Result<(), E> {
         match self {
             Self::Path(path) => *self = digest_of(place, path)?,
             Self::List(items) => {

@@ -791,22 +791,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(folder.path()).unwrap();
         let index = cache.index();
-        index
-            .begin_run(
-                "e",
-                "mini",
-                key("plan 1"),
-                &[("a", key("a1"), &recipe()), ("b", key("b1"), &recipe())],
-            )
-            .unwrap();
-        let run = index
-            .begin_run(
-                "e",
-                "mini",
-                key("plan 2"),
-                &[("a", key("a1"), &recipe()), ("b", key("b2"), &recipe())],
-            )
-            .unwrap();
+        let stages =
+            |b: &str| vec![("a".to_owned(), key("a1"), recipe()), ("b".to_owned(), key(b), recipe())];
+        index.begin_run("e", "mini", key("plan 1"), &|| stages("b1")).unwrap();
+        let run = index.begin_run("e", "mini", key("plan 2"), &|| stages("b2")).unwrap();
         index.end_run(run, "done").unwrap();
         assert_eq!(index.history("e", "a").unwrap().len(), 1);
         let b = index.history("e", "b").unwrap();

@@ -1,6 +1,7 @@
 //! Axes: named variants of a stage, each an overlay on its table.
 
 use crate::diagnostic::Finding;
+use crate::document::Overlay;
 use crate::node::{Content, Entry, Node, Table};
 use crate::reference::is_name;
 use crate::source_map::Span;
@@ -19,6 +20,13 @@ pub(crate) struct Axis {
     /// Whether the variants are values of one field.
     pub is_scalar: bool,
     pub variants: Vec<Variant>,
+}
+
+impl Axis {
+    /// Returns how its variants are laid over the stage.
+    pub fn overlay(&self) -> Overlay {
+        if self.is_scalar { Overlay::Leaf } else { Overlay::Whole }
+    }
 }
 
 /// An axis by the stage that declares it and its position there.
@@ -91,7 +99,7 @@ fn read_axis(name: &str, entry: &Entry, findings: &mut Vec<Finding>) -> Option<A
             }
         }
     }
-    if variants.is_empty() {
+    if table.is_empty() {
         return fail(
             entry.key.clone(),
             format!("axis `{name}` has no variants"),
@@ -129,6 +137,12 @@ fn read_scalar_axis(
     for value in values {
         let text = value.scalar_text();
         match text {
+            Some(text) if !is_label(&text) => {
+                findings.push(
+                    Finding::new(value.span.clone(), format!("`{text}` cannot be asked for as a variant"))
+                        .help("use named variants: `name.field = value`"),
+                );
+            }
             Some(text) if !variants.iter().any(|variant| variant.name == text) => {
                 variants.push(Variant { name: text, overlay: nested(field, &key, value.clone()) });
             }
@@ -148,6 +162,13 @@ fn read_scalar_axis(
         }
     }
     Some(Axis { name: name.to_owned(), is_scalar: true, variants })
+}
+
+/// Returns whether a value can stand in `stage[axis=value]`, and name a folder.
+fn is_label(text: &str) -> bool {
+    !["", "*", ".", ".."].contains(&text)
+        && !text.contains(|c: char| c.is_control() || ",=[]\\".contains(c))
+        && text == text.trim()
 }
 
 /// Makes the table that holds `value` at a dotted path.
@@ -195,10 +216,11 @@ mod tests {
         for (text, count) in [
             ("a = 1", 1),
             ("a = {}", 1),
-            ("a = { x = 1 }", 2),
+            ("a = { x = 1 }", 1),
             ("a = { field = 'f', values = [] }", 1),
             ("a = { field = 'f', values = [1, 1] }", 1),
-            ("a.x.kind = 'k'", 2),
+            ("a.x.kind = 'k'", 1),
+            ("a = { field = 'f', values = ['..', 'a]', ' b', 'c d/e.txt'] }", 3),
         ] {
             assert_eq!(axes(text).1.len(), count, "{text}: {:?}", axes(text).1);
         }

@@ -7,7 +7,8 @@ use indexmap::IndexMap;
 
 use crate::axes::{Axis, nested, read_axes};
 use crate::diagnostic::{Finding, did_you_mean, nearest_or_all};
-use crate::document::{Overlay, overlay};
+use crate::document::{Choices, Overlay, overlay};
+use crate::files::tidy;
 use crate::job::Reason;
 use crate::node::{self, Content, Entry, Node, Table};
 use crate::reference::is_name;
@@ -54,6 +55,8 @@ pub(crate) struct StageSpec {
     pub about: Option<String>,
     pub choices: Vec<Vec<String>>,
     pub settings: Settings,
+    /// Whether it has a mistake that was reported already, so that nothing more is said of it.
+    pub is_broken: bool,
 }
 
 /// What the engine itself wants to know of a stage. None of it is keyed.
@@ -110,8 +113,14 @@ impl Experiment {
         kinds: &'static [Kind],
         read: &dyn Fn(&Path) -> io::Result<String>,
     ) -> Self {
-        let mut loader =
-            Loader { sources: SourceMap::default(), findings: Vec::new(), read, layers: Vec::new() };
+        let mut loader = Loader {
+            sources: SourceMap::default(),
+            findings: Vec::new(),
+            read,
+            layers: Vec::new(),
+            loaded: Vec::new(),
+            doubtful: Vec::new(),
+        };
         loader.load_file(&request.file, None, &mut Vec::new());
         let has_syntax_errors = !loader.findings.is_empty();
         let mut experiment = Self {
@@ -131,6 +140,7 @@ impl Experiment {
             data: request.data.clone(),
         };
         loader.add_profile(request, &mut experiment);
+        loader.check_other_profiles(experiment.profile.as_deref());
         for text in &request.set {
             loader.add_override(text);
         }
@@ -169,10 +179,27 @@ struct Loader<'a> {
     findings: Vec<Finding>,
     read: &'a dyn Fn(&Path) -> io::Result<String>,
     layers: Vec<Layer>,
+    /// Files that are there already: each is laid down once, where it is first asked for.
+    loaded: Vec<PathBuf>,
+    /// Where syntax errors are.
+    doubtful: Vec<Span>,
 }
 
 impl Loader<'_> {
+    fn is_doubtful(&self, span: &Span) -> bool {
+        self.doubtful.iter().any(|range| range.start <= span.start && span.start < range.end)
+    }
+
+    /// Returns whether any name in a table stands where the syntax is wrong.
+    fn has_doubtful(&self, table: &Table) -> bool {
+        table.values().any(|entry| {
+            self.is_doubtful(&entry.key)
+                || entry.node.as_table().is_some_and(|below| self.has_doubtful(below))
+        })
+    }
+
     fn load_file(&mut self, path: &Path, asked_at: Option<&Span>, chain: &mut Vec<PathBuf>) {
+        self.loaded.push(tidy(path));
         let name = path.display().to_string();
         let folder = path.parent().map(Path::to_owned).unwrap_or_default();
         let text = match (self.read)(path) {
@@ -189,6 +216,10 @@ impl Loader<'_> {
         };
         let base = self.sources.add(name, folder.clone(), text.clone());
         let (root, findings) = node::parse(&text, base);
+        self.doubtful.extend(findings.iter().map(|finding| {
+            let range = node::doubtful(&text, finding.span.start - base);
+            base + range.start..base + range.end
+        }));
         if text.trim().is_empty() {
             self.findings.push(
                 Finding::new(base..base, "the experiment file is empty")
@@ -196,16 +227,18 @@ impl Loader<'_> {
             );
         }
         self.findings.extend(findings);
-        chain.push(path.to_owned());
+        chain.push(tidy(path));
         let include = root.get("experiment").and_then(|entry| entry.node.as_table()?.get("include"));
         for item in include.map(|entry| text_list(&entry.node, &mut self.findings)).unwrap_or_default() {
-            let target = folder.join(&item.0);
+            let target = tidy(&folder.join(&item.0));
             if chain.contains(&target) {
                 let message = format!("`{}` includes itself", item.0);
                 self.findings.push(Finding::new(item.1, message).help("take one of the includes out"));
                 continue;
             }
-            self.load_file(&target, Some(&item.1), chain);
+            if !self.loaded.contains(&target) {
+                self.load_file(&target, Some(&item.1), chain);
+            }
         }
         chain.pop();
         self.layers.push(Layer { root, how: Overlay::Whole, is_override: false });
@@ -243,25 +276,47 @@ impl Loader<'_> {
             for (field, below) in table {
                 match field.as_str() {
                     "stages" | "experiment" | "table" => {}
-                    "note" => experiment.profile_note = below.node.as_text().map(str::to_owned),
-                    "comparable" => experiment.is_comparable = below.node.content == Content::Bool(true),
-                    other => self.findings.push(
-                        Finding::new(
-                            below.key.clone(),
-                            format!("unknown field `{other}` in profile `{name}`"),
-                        )
-                        .maybe_help(nearest_or_all(
-                            other,
-                            "a profile has",
-                            ["stages", "experiment", "table", "note", "comparable"],
-                        )),
-                    ),
+                    "note" => match &below.node.content {
+                        Content::Text(note) => experiment.profile_note = Some(note.clone()),
+                        _ => self.findings.push(Finding::new(below.node.span.clone(), "`note` is a text")),
+                    },
+                    "comparable" => match below.node.content {
+                        Content::Bool(truth) => experiment.is_comparable = truth,
+                        _ => self
+                            .findings
+                            .push(Finding::new(below.node.span.clone(), "`comparable` is `true` or `false`")),
+                    },
+                    _ => self.findings.extend(unknown_in_profile(&name, field, below)),
                 }
             }
             layers.push(Layer { root: table.clone(), how: Overlay::Whole, is_override: true });
         }
         self.layers.extend(layers);
         experiment.profile = Some(name);
+    }
+
+    /// Checks the profiles that are not used, as far as it goes without using them.
+    fn check_other_profiles(&mut self, used: Option<&str>) {
+        let stages: Vec<String> = self
+            .layers
+            .iter()
+            .filter(|layer| !layer.is_override)
+            .flat_map(|layer| subtable(&layer.root, "stages"))
+            .map(|(name, _)| name.clone())
+            .collect();
+        let mut findings = Vec::new();
+        let profiles = self.layers.iter().filter(|layer| !layer.is_override);
+        for (name, entry) in profiles.flat_map(|layer| subtable(&layer.root, "profile")) {
+            let Some(profile) = entry.node.as_table().filter(|_| Some(name.as_str()) != used) else {
+                continue;
+            };
+            findings
+                .extend(profile.iter().filter_map(|(field, below)| unknown_in_profile(name, field, below)));
+            for (stage, below) in subtable(profile, "stages").filter(|(stage, _)| !stages.contains(*stage)) {
+                findings.push(changes_nothing(stage, below.key.clone(), &stages));
+            }
+        }
+        self.findings.extend(findings);
     }
 
     fn add_override(&mut self, text: &str) {
@@ -360,7 +415,10 @@ impl Loader<'_> {
                     .help("it needs at least one: `[stages.NAME]` with a `kind`"),
             );
         }
-        if let Some(entry) = table.shift_remove("table") {
+        if let Some(entry) = table.shift_remove("table").filter(|entry| {
+            !self.is_doubtful(&entry.key)
+                && !entry.node.as_table().is_some_and(|table| self.has_doubtful(table))
+        }) {
             match node::read::<TableSpec>(&entry.node) {
                 Ok(spec) => experiment.table = Some((spec, entry.node)),
                 Err(finding) => self.findings.push(finding),
@@ -376,6 +434,7 @@ impl Loader<'_> {
                     experiment.seed = *seed as u64;
                     experiment.seed_span = Some(entry.node.span.clone());
                 }
+                _ if self.is_doubtful(&entry.key) => {}
                 ("include", _) => {}
                 ("title", _) => {
                     self.findings.push(Finding::new(entry.node.span.clone(), "`title` is a text"))
@@ -421,14 +480,18 @@ impl Loader<'_> {
                 .iter()
                 .filter(|layer| !layer.is_override)
                 .flat_map(|layer| subtable(&layer.root, "stages"));
-            let known: Vec<&str> = others.map(|(name, _)| name.as_str()).collect();
-            let message = format!("a profile changes stage `{name}`, which is not there");
-            self.findings.push(Finding::new(key, message).maybe_help(nearest_or_all(name, "stages", known)));
+            let known: Vec<String> = others.map(|(name, _)| name.clone()).collect();
+            self.findings.push(changes_nothing(name, key, &known));
             return None;
         }
+        let is_doubtful = entries.iter().any(|(_, entry)| self.is_doubtful(&entry.key))
+            || tables.iter().any(|(_, table, _)| self.has_doubtful(table));
         let Some(kind_node) =
             tables.iter().rev().find_map(|(_, table, _)| table.get("kind")).map(|entry| &entry.node)
         else {
+            if is_doubtful {
+                return None;
+            }
             let all: Vec<String> = kinds.iter().map(|kind| format!("`{}`", kind.name())).collect();
             let message = format!("stage `{name}` has no `kind`");
             self.findings.push(
@@ -436,7 +499,15 @@ impl Loader<'_> {
             );
             return None;
         };
-        let kind_name = kind_node.as_text().unwrap_or_default();
+        let Some(kind_name) = kind_node.as_text() else {
+            let message = format!("the kind of stage `{name}` is a text, not {}", kind_node.describe());
+            self.findings.push(Finding::new(kind_node.span.clone(), message).maybe_help(nearest_or_all(
+                "",
+                "kinds",
+                kinds.iter().map(Kind::name),
+            )));
+            return None;
+        };
         let Some(kind) = kinds.iter().find(|kind| kind.name() == kind_name) else {
             let names = kinds.iter().map(Kind::name);
             self.findings.push(
@@ -451,15 +522,24 @@ impl Loader<'_> {
         for (layer, over, _) in &tables {
             overlay(&mut table, over, &choices, layer.how);
         }
+        let before = self.findings.len();
         let axes = table
             .shift_remove("axes")
             .map(|entry| read_axes(&entry.node, &mut self.findings))
             .unwrap_or_default();
+        let is_broken = is_doubtful || self.findings.len() > before;
         for (_, over, _) in tables.iter().filter(|(layer, ..)| layer.is_override) {
-            self.refuse_overridden_axes(name, over, &axes);
+            self.refuse_overridden_axes(name, over, &axes, &choices);
         }
         table.shift_remove("kind");
-        let about = table.shift_remove("about").and_then(|entry| entry.node.as_text().map(str::to_owned));
+        let about = table.shift_remove("about").and_then(|entry| {
+            let text = entry.node.as_text().map(str::to_owned);
+            if text.is_none() {
+                let message = format!("`about` is a text, not {}", entry.node.describe());
+                self.findings.push(Finding::new(entry.node.span, message));
+            }
+            text
+        });
         let settings = self.read_settings(&mut table);
         let mut take = |field: &str| table.shift_remove(field).map(|entry| entry.node);
         Some(StageSpec {
@@ -474,15 +554,18 @@ impl Loader<'_> {
             about,
             choices,
             settings,
+            is_broken,
         })
     }
 
     /// An override of a field that every variant sets again would silently do nothing.
-    fn refuse_overridden_axes(&mut self, stage: &str, over: &Table, axes: &[Axis]) {
+    fn refuse_overridden_axes(&mut self, stage: &str, over: &Table, axes: &[Axis], choices: &Choices) {
         for (field, entry) in over.iter().filter(|(field, _)| *field != "axes") {
             for axis in axes {
+                let place = vec![field.clone()];
                 let sets = |variant: &crate::axes::Variant| {
-                    overlaps(&entry.node, variant.overlay.get(field).map(|e| &e.node))
+                    let set = variant.overlay.get(field).map(|entry| &entry.node);
+                    set.is_some_and(|set| hides(set, &entry.node, axis.overlay(), choices, &place))
                 };
                 if let Some(variant) = axis.variants.iter().find(|variant| sets(variant)) {
                     let message = format!("`{field}` of stage `{stage}` is set by its axis `{}`", axis.name);
@@ -575,6 +658,20 @@ impl Loader<'_> {
     }
 }
 
+fn unknown_in_profile(profile: &str, field: &str, entry: &Entry) -> Option<Finding> {
+    let known = ["stages", "experiment", "table", "note", "comparable"];
+    let message = format!("unknown field `{field}` in profile `{profile}`");
+    (!known.contains(&field)).then(|| {
+        Finding::new(entry.key.clone(), message).maybe_help(nearest_or_all(field, "a profile has", known))
+    })
+}
+
+fn changes_nothing(stage: &str, key: Span, stages: &[String]) -> Finding {
+    Finding::new(key, format!("a profile changes stage `{stage}`, which is not there"))
+        .label("no such stage")
+        .maybe_help(nearest_or_all(stage, "stages", stages.iter().map(String::as_str)))
+}
+
 /// Returns the entries of a table inside a root, or none.
 fn subtable<'a>(root: &'a Table, name: &str) -> impl Iterator<Item = (&'a String, &'a Entry)> + use<'a> {
     root.get(name).and_then(|entry| entry.node.as_table()).into_iter().flatten()
@@ -599,19 +696,20 @@ fn text_list(node: &Node, findings: &mut Vec<Finding>) -> Vec<(String, Span)> {
     texts
 }
 
-/// Returns whether two values say something about the same leaf.
-fn overlaps(a: &Node, b: Option<&Node>) -> bool {
-    let Some(b) = b else {
-        return false;
+/// Returns whether something that `over` says is lost when `top` is laid over it.
+fn hides(top: &Node, over: &Node, how: Overlay, choices: &Choices, place: &[String]) -> bool {
+    let (Some(top), Some(over)) = (top.as_table(), over.as_table()) else {
+        return true;
     };
-    match (a.as_table(), b.as_table()) {
-        (Some(a), Some(b)) => {
-            a.is_empty()
-                || b.is_empty()
-                || a.iter().any(|(name, entry)| overlaps(&entry.node, b.get(name).map(|e| &e.node)))
-        }
-        _ => true,
+    if choices.iter().any(|choice| choice == place)
+        && (how == Overlay::Whole || over.keys().any(|name| !top.contains_key(name)))
+    {
+        return true;
     }
+    over.iter().any(|(name, entry)| {
+        let place: Vec<String> = place.iter().chain([name]).cloned().collect();
+        top.get(name).is_some_and(|top| hides(&top.node, &entry.node, how, choices, &place))
+    })
 }
 
 fn parse_bytes(text: &str) -> Option<u64> {

@@ -71,7 +71,7 @@ pub(crate) fn absolute(written: &str, folder: &Path, data: Option<&Path>) -> Res
 }
 
 /// Takes `.` and `x/..` out of a path by its text alone.
-fn tidy(path: &Path) -> PathBuf {
+pub(crate) fn tidy(path: &Path) -> PathBuf {
     let mut parts: Vec<std::path::Component<'_>> = Vec::new();
     for part in path.components() {
         match (part, parts.last()) {

@@ -43,17 +43,83 @@ pub(crate) struct Entry {
     pub node: Node,
 }
 
+/// After so many lines that end a parse, the rest of a text is left alone.
+const MOST_STOPS: usize = 20;
+
 /// Parses a text; what can be read is read, whatever else is wrong. Spans are moved by `base`.
 pub(crate) fn parse(text: &str, base: usize) -> (Table, Vec<Finding>) {
-    let (root, errors) = DeTable::parse_recoverable(text);
-    let mut findings: Vec<Finding> = errors
-        .iter()
-        .map(|error| {
-            let span = error.span().unwrap_or(0..0);
-            Finding::new(base + span.start..base + span.end, error.message()).label("not valid TOML")
-        })
-        .collect();
-    (convert_table(root.into_inner(), base, &mut findings), findings)
+    let mut readable = text.to_owned();
+    let mut findings = Vec::new();
+    loop {
+        let (root, errors) = DeTable::parse_recoverable(&readable);
+        let at = |error: &toml::de::Error| error.span().unwrap_or(0..0);
+        // The parser gives up at a key without a value, and the rest must be heard as well.
+        let stop = errors.iter().find(|error| error.message().starts_with("key with no value"));
+        if let Some(span) = stop.map(at).filter(|_| findings.len() < MOST_STOPS) {
+            let end = span.start + readable[span.start..].find('\n').unwrap_or(readable.len() - span.start);
+            let start = readable[..span.start].rfind('\n').map_or(0, |line| line + 1);
+            findings.push(syntax_error(text, "key with no value, expected `=`", start..end, base));
+            readable.replace_range(start..end, &" ".repeat(end - start));
+            continue;
+        }
+        let mut is_repeated_table = false;
+        for error in &errors {
+            let span = at(error);
+            if error.message() == "duplicate key" {
+                // The fields of a repeated table are repeated, too, and are not to blame.
+                let is_header =
+                    text[..span.start].rsplit('\n').next().is_some_and(|line| line.starts_with('['));
+                if is_repeated_table && !is_header {
+                    continue;
+                }
+                is_repeated_table = is_header;
+            }
+            findings.push(syntax_error(text, error.message(), span, base));
+        }
+        return (convert_table(root.into_inner(), base, &mut findings), findings);
+    }
+}
+
+/// Says in plain words what the parser complains of.
+fn syntax_error(text: &str, message: &str, span: Span, base: usize) -> Finding {
+    let written = text[span.clone()].trim();
+    let after_key = || text[..span.start].trim_end().ends_with('=');
+    let (message, label) = match message.split_once(", expected ") {
+        None if message == "duplicate key" => {
+            (format!("`{written}` is given twice"), "given before".to_owned())
+        }
+        Some(("key with no value", _)) => {
+            (format!("`{written}` gives no value"), "write `name = value`".to_owned())
+        }
+        Some(("string values must be quoted", _)) if written.is_empty() && after_key() => {
+            ("there is no value after `=`".to_owned(), "a value is missing".to_owned())
+        }
+        Some(("string values must be quoted", _)) => {
+            (format!("`{written}` is not a value: texts are quoted"), "texts are quoted".to_owned())
+        }
+        Some(("invalid basic string", "`\"`")) => {
+            ("the text has no end".to_owned(), "the closing `\"` is missing".to_owned())
+        }
+        Some((what, "nothing")) => (what.to_owned(), "not valid TOML".to_owned()),
+        Some((what, expected)) => (what.to_owned(), format!("expected {expected}")),
+        None => (message.to_owned(), "not valid TOML".to_owned()),
+    };
+    Finding::new(base + span.start..base + span.end, message).label(label)
+}
+
+/// Returns the part of a text that a mistake in its syntax makes doubtful: from the header of
+/// the table before it to the next header.
+pub(crate) fn doubtful(text: &str, at: usize) -> Span {
+    let is_header = |line: &&str| line.starts_with('[');
+    let start_of = |line: &str| line.as_ptr() as usize - text.as_ptr() as usize;
+    let before = &text[..text.floor_char_boundary(at)];
+    let line = before.rfind('\n').map_or(0, |end| end + 1);
+    let start = match text[line..].starts_with('[') {
+        true => line,
+        false => before.lines().rfind(is_header).map_or(0, start_of),
+    };
+    let end = text[line..].lines().skip(1).find(is_header).map_or(text.len(), start_of);
+    start..end
 }
 
 /// Parses one value, as given on a command line.
@@ -90,10 +156,16 @@ fn convert(item: Spanned<DeValue<'_>>, base: usize, findings: &mut Vec<Finding>)
         },
         DeValue::Float(float) => match float.as_str().parse::<f64>() {
             Ok(value) if value.is_finite() => Content::Float(value),
-            _ => {
+            Ok(_) => {
                 findings.push(Finding::new(span.clone(), format!("`{float}` is not a finite number")).help(
                     "parameters must be finite: a result cannot be keyed by a value that equals nothing",
                 ));
+                Content::Float(0.0)
+            }
+            Err(_) => {
+                if findings.is_empty() {
+                    findings.push(Finding::new(span.clone(), format!("`{float}` is not a number")));
+                }
                 Content::Float(0.0)
             }
         },
@@ -207,6 +279,42 @@ fn listed(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
+/// Says what was found in the words of the experiment file, not of the program.
+fn found(unexpected: &de::Unexpected<'_>) -> String {
+    match unexpected {
+        de::Unexpected::Bool(truth) => format!("`{truth}`"),
+        de::Unexpected::Unsigned(integer) => format!("`{integer}`"),
+        de::Unexpected::Signed(integer) => format!("`{integer}`"),
+        de::Unexpected::Float(float) => format!("`{float:?}`"),
+        de::Unexpected::Str(text) => format!("the text \"{text}\""),
+        de::Unexpected::Seq => "a list".to_owned(),
+        de::Unexpected::Map => "a table".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Says what was expected in the words of the experiment file.
+fn wanted(expected: &str) -> String {
+    let plain = match expected {
+        "a boolean" => "`true` or `false`",
+        "a string" => "a text",
+        "a sequence" => "a list",
+        "a map" => "a table",
+        "f32" | "f64" => "a number",
+        "i8" | "i16" | "i32" | "i64" | "i128" => "an integer",
+        "u8" => "an integer from 0 to 255",
+        "u16" => "an integer from 0 to 65535",
+        "u32" => "an integer from 0 to 4294967295",
+        "u64" | "u128" | "usize" => "an integer of at least 0",
+        "a nonzero u8" | "a nonzero u16" | "a nonzero u32" | "a nonzero u64" | "a nonzero usize" => {
+            "an integer of at least 1"
+        }
+        other if other.starts_with("struct ") => "a table",
+        other => other,
+    };
+    plain.to_owned()
+}
+
 impl de::Error for NodeError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         Self { message: message.to_string(), label: None, help: None, span: None }
@@ -250,8 +358,9 @@ impl de::Error for NodeError {
     }
 
     fn invalid_type(unexpected: de::Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let (found, expected) = (found(&unexpected), wanted(&expected.to_string()));
         Self {
-            message: format!("expected {expected}, found {unexpected}"),
+            message: format!("expected {expected}, found {found}"),
             label: Some(format!("expected {expected}")),
             help: None,
             span: None,
@@ -259,8 +368,9 @@ impl de::Error for NodeError {
     }
 
     fn invalid_value(unexpected: de::Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let (found, expected) = (found(&unexpected), wanted(&expected.to_string()));
         Self {
-            message: format!("{unexpected} is out of bounds: expected {expected}"),
+            message: format!("{found} is out of bounds: expected {expected}"),
             label: Some(format!("expected {expected}")),
             help: None,
             span: None,
@@ -464,9 +574,36 @@ mod tests {
 
     #[test]
     fn what_follows_a_syntax_error_is_still_read() {
-        let (table, findings) = parse("a = \nb = 2\n", 0);
-        assert_eq!(findings.len(), 1);
-        assert!(table.contains_key("b"));
+        for text in
+            ["a = \nb = 2\n", "a\nb = 2\n", "a 1\n[b]\n", "a = 1.2.3\nb = 2", "b = 1\n[a]\n[a]\nc = 1\n"]
+        {
+            let (table, findings) = parse(text, 0);
+            assert_eq!(findings.len(), 1, "{text}: {findings:?}");
+            assert!(table.contains_key("b"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_syntax_error_makes_its_own_table_doubtful() {
+        let text = "x = 1\n[a]\ny = \n[b]\nz = 1";
+        let of = |wanted: &str| &text[doubtful(text, text.find(wanted).unwrap())];
+        assert_eq!(of("x"), "x = 1\n");
+        assert_eq!(of("y"), "[a]\ny = \n");
+        assert_eq!(of("[a]"), "[a]\ny = \n");
+        assert_eq!(of("z"), "[b]\nz = 1");
+    }
+
+    #[test]
+    fn messages_speak_of_the_file_and_not_of_the_program() {
+        let message = |text: &str| read_text(text).unwrap_err().1;
+        assert_eq!(
+            message("method.soup = {}\nsteps = 'x'"),
+            "expected an integer from 0 to 4294967295, found the text \"x\""
+        );
+        assert_eq!(
+            message("method.soup = {}\nsteps = 1\nnames = 'a'"),
+            "expected a list, found the text \"a\""
+        );
     }
 
     #[test]

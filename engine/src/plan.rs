@@ -12,7 +12,7 @@ use petgraph::graph::DiGraph;
 
 use crate::axes::{Assignment, AxisId};
 use crate::diagnostic::{Finding, Report, nearest_or_all};
-use crate::document::{Overlay, overlay};
+use crate::document::overlay;
 use crate::experiment::{Experiment, StageSpec, unknown_stage};
 use crate::files;
 use crate::node::{Content, Node as Toml, Table as TomlTable};
@@ -23,6 +23,20 @@ use crate::table::{self, PlannedTable};
 
 /// More than this many nodes of one stage is a mistake in its axes.
 const MOST_NODES_PER_STAGE: usize = 100_000;
+
+/// The fields that a stage of every kind has.
+const COMMON_FIELDS: [&str; 10] = [
+    "kind",
+    "about",
+    "inputs",
+    "axes",
+    "only",
+    "except",
+    "resources",
+    "timeout_seconds",
+    "retries",
+    "retry_on",
+];
 
 /// One stage with one variant of each of its axes.
 #[derive(Debug, Clone)]
@@ -350,8 +364,13 @@ impl<'a> Draft<'a> {
         self.by_stage.iter().all(|nodes| !nodes.is_empty())
     }
 
-    /// Finds the axis that a name means, among those of an assignment.
-    pub fn axis_named(&self, assignment: &Assignment, name: &str) -> Result<AxisId, String> {
+    /// Finds the axis that a name means, among those of an assignment; else says what is wrong
+    /// with the name, and what would be right.
+    pub fn axis_named(
+        &self,
+        assignment: &Assignment,
+        name: &str,
+    ) -> Result<AxisId, (String, Option<String>)> {
         let matching: Vec<AxisId> = assignment
             .iter()
             .map(|(axis, _)| *axis)
@@ -365,11 +384,15 @@ impl<'a> Draft<'a> {
             .collect();
         match matching.as_slice() {
             [axis] => Ok(*axis),
-            [] => Err(format!("has no axis `{name}`")),
+            [] => {
+                let known: Vec<&str> = assignment.iter().map(|(axis, _)| self.axis_name(*axis)).collect();
+                let help = nearest_or_all(name, "its axes", known).unwrap_or("it has no axes".to_owned());
+                Err((format!("has no axis `{name}`"), Some(help)))
+            }
             several => {
                 let full: Vec<String> =
                     several.iter().map(|axis| format!("`{}.{name}`", self.stage_name(axis.0))).collect();
-                Err(format!("has several axes `{name}`: write {}", full.join(" or ")))
+                Err((format!("has several axes `{name}`"), Some(format!("write {}", full.join(" or ")))))
             }
         }
     }
@@ -377,6 +400,9 @@ impl<'a> Draft<'a> {
     fn add_stage(&mut self, stage: usize) -> Result<(), Vec<Finding>> {
         let stages = self.stages;
         let spec = &stages[stage];
+        if spec.is_broken {
+            return Err(Vec::new());
+        }
         let combinations = combine(stage, spec)?;
         let mut used_ports: BTreeSet<String> = BTreeSet::new();
         let mut added = Vec::new();
@@ -427,7 +453,9 @@ impl<'a> Draft<'a> {
         self.refuse_unused_inputs(spec, &combinations, &used_ports)?;
         if added.is_empty() {
             let message = format!("`only` and `except` leave nothing of stage `{}`", spec.name);
-            return Err(vec![Finding::new(spec.key.clone(), message)]);
+            let list = spec.only.as_ref().or(spec.except.as_ref());
+            let span = list.map_or_else(|| spec.key.clone(), |node| node.span.clone());
+            return Err(vec![Finding::new(span, message)]);
         }
         for node in added {
             self.by_stage[stage].push(self.nodes.len());
@@ -462,10 +490,32 @@ impl<'a> Draft<'a> {
         }
         let node = Toml { span: spec.span.clone(), content: Content::Table(table) };
         let parsed = spec.kind.parse(&node).map_err(|mut finding| {
+            self.improve(&mut finding, spec, &node);
             finding.message = format!("stage `{}` ({}): {}", spec.name, spec.kind.name(), finding.message);
             finding
         })?;
         Ok(parsed)
+    }
+
+    /// Adds what the kind itself cannot know: where the field stands that a message begins with,
+    /// and which fields every stage has.
+    fn improve(&self, finding: &mut Finding, spec: &StageSpec, node: &Toml) {
+        let table = node.as_table().expect("parameters are a table");
+        let mut quoted = finding.message.split('`');
+        let (before, name) = (quoted.next().unwrap_or_default(), quoted.next().unwrap_or_default());
+        let name = name.split(['.', ' ']).next().unwrap_or_default();
+        let Some(entry) = table.get(name) else {
+            return;
+        };
+        if before.is_empty() && finding.span == node.span {
+            finding.span = entry.node.span.clone();
+        }
+        if before == "unknown field " && finding.span == entry.key {
+            let mut names = spec.kind.field_names();
+            names.extend(COMMON_FIELDS.iter().map(|name| (*name).to_owned()));
+            names.extend(spec.kind.is_seeded().then(|| "seed".to_owned()));
+            finding.help = nearest_or_all(name, "fields", names.iter().map(String::as_str));
+        }
     }
 
     fn seed_of(&self, spec: &StageSpec, combination: &Combination<'_>) -> Result<Option<u64>, Finding> {
@@ -549,11 +599,8 @@ impl<'a> Draft<'a> {
             for (position, item) in texts(&entry.node).into_iter().enumerate() {
                 let arrivals = self.arrivals_of(item, spec, name)?;
                 for (_, from, output) in arrivals.iter().flat_map(|arrival| &arrival.edges) {
-                    let made = self.nodes[*from]
-                        .outputs
-                        .iter()
-                        .find(|found| found.name == *output)
-                        .expect("found above");
+                    let outputs = &self.nodes[*from].outputs;
+                    let made = outputs.iter().find(|found| found.name == *output).expect("found above");
                     if !accepts.takes(&made.artifact_type) {
                         let (wanted, made) = (accepts.describe(), &made.artifact_type);
                         let message = format!(
@@ -561,7 +608,13 @@ impl<'a> Draft<'a> {
                             spec.name,
                             item.as_text().unwrap_or_default()
                         );
-                        return Err(Finding::new(item.span.clone(), message).label(format!("wants {wanted}")));
+                        let all: Vec<String> = outputs
+                            .iter()
+                            .map(|output| format!("`{}` ({})", output.name, output.artifact_type))
+                            .collect();
+                        return Err(Finding::new(item.span.clone(), message)
+                            .label(format!("wants {wanted}"))
+                            .help(format!("its outputs: {}", all.join(", "))));
                     }
                 }
                 if arity != Arity::Many && arrivals.iter().any(|arrival| arrival.edges.len() > 1) {
@@ -571,6 +624,11 @@ impl<'a> Draft<'a> {
                 }
                 let list_label = is_list.then(|| position.to_string());
                 joined = join(joined, &arrivals, name, list_label.as_deref());
+            }
+            if let Some(label) = joined.iter().find_map(|(_, edges)| repeated_label(edges, name)) {
+                let message = format!("port `{name}` of stage `{}` gathers two `{label}`", spec.name);
+                return Err(Finding::new(entry.node.span.clone(), message)
+                    .help("gather over axes whose variants have different names"));
             }
         }
         for (_, edges) in &mut joined {
@@ -601,16 +659,14 @@ impl<'a> Draft<'a> {
             let mut labels = Vec::new();
             let mut is_selected = true;
             for (name, choice) in &reference.selectors {
-                let axis = self
-                    .axis_named(&found.assignment, name)
-                    .map_err(|problem| self.selector_problem(item, &reference, &problem))?;
+                let axis = self.axis_named(&found.assignment, name).map_err(|(problem, help)| {
+                    Finding::new(item.span.clone(), format!("stage `{}` {problem}", reference.stage))
+                        .maybe_help(help)
+                })?;
                 let position = stays.iter().position(|(id, _)| *id == axis);
                 let Some(position) = position else {
-                    return Err(self.selector_problem(
-                        item,
-                        &reference,
-                        &format!("is asked for `{name}` twice"),
-                    ));
+                    let message = format!("stage `{}` is asked for its axis `{name}` twice", reference.stage);
+                    return Err(Finding::new(item.span.clone(), message));
                 };
                 let (_, variant) = stays.remove(position);
                 match choice {
@@ -644,12 +700,6 @@ impl<'a> Draft<'a> {
                 .help("its `only` or `except` leaves this combination out"));
         }
         Ok(arrivals)
-    }
-
-    fn selector_problem(&self, item: &Toml, reference: &Reference, problem: &str) -> Finding {
-        let known = self.axis_names();
-        Finding::new(item.span.clone(), format!("stage `{}` {problem}", reference.stage))
-            .maybe_help(nearest_or_all(&reference.selectors[0].0, "axes", known.iter().map(String::as_str)))
     }
 
     fn output_of<'n>(&self, node: &'n Node, reference: &Reference) -> Result<&'n str, Finding> {
@@ -693,7 +743,7 @@ impl<'a> Draft<'a> {
                 return Err(Finding::new(list.span.clone(), message).help("write `[{ axis = \"variant\" }]`"));
             };
             for item in items {
-                if self.combination_matches(item, assignment)? {
+                if self.combination_matches(spec, item, assignment)? {
                     return Ok(true);
                 }
             }
@@ -710,19 +760,21 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn combination_matches(&self, item: &Toml, assignment: &Assignment) -> Result<bool, Finding> {
+    fn combination_matches(
+        &self,
+        spec: &StageSpec,
+        item: &Toml,
+        assignment: &Assignment,
+    ) -> Result<bool, Finding> {
         let Some(table) = item.as_table() else {
             let message = format!("a combination is a table, not {}", item.describe());
             return Err(Finding::new(item.span.clone(), message).help("write `{ axis = \"variant\" }`"));
         };
         let mut all = true;
         for (name, entry) in table {
-            let axis =
-                self.axis_named(assignment, name).map_err(|problem| {
-                    let known = self.axis_names();
-                    Finding::new(entry.key.clone(), format!("this stage {problem}"))
-                        .maybe_help(nearest_or_all(name, "axes", known.iter().map(String::as_str)))
-                })?;
+            let axis = self.axis_named(assignment, name).map_err(|(problem, help)| {
+                Finding::new(entry.key.clone(), format!("stage `{}` {problem}", spec.name)).maybe_help(help)
+            })?;
             let wanted = entry.node.scalar_text().unwrap_or_default();
             let variants = &self.stages[axis.0].axes[axis.1].variants;
             if !variants.iter().any(|variant| variant.name == wanted) {
@@ -766,13 +818,12 @@ fn combine(stage: usize, spec: &StageSpec) -> Result<Vec<Combination<'_>>, Vec<F
             );
             return Err(vec![Finding::new(spec.key.clone(), message).help("leave some out with `only`")]);
         }
-        let how = if axis.is_scalar { Overlay::Leaf } else { Overlay::Whole };
         combinations = combinations
             .into_iter()
             .flat_map(|combination| {
                 axis.variants.iter().enumerate().map(move |(variant, of)| {
                     let mut table = combination.table.clone().into_owned();
-                    overlay(&mut table, &of.overlay, &spec.choices, how);
+                    overlay(&mut table, &of.overlay, &spec.choices, axis.overlay());
                     let mut own = combination.own.clone();
                     own.push(((stage, position), variant));
                     Combination { own, table: Cow::Owned(table) }
@@ -789,8 +840,7 @@ pub(crate) fn table_of(spec: &StageSpec, stage: usize, assignment: &Assignment) 
     for ((of, axis), variant) in assignment {
         if *of == stage {
             let axis = &spec.axes[*axis];
-            let how = if axis.is_scalar { Overlay::Leaf } else { Overlay::Whole };
-            overlay(&mut table, &axis.variants[*variant].overlay, &spec.choices, how);
+            overlay(&mut table, &axis.variants[*variant].overlay, &spec.choices, axis.overlay());
         }
     }
     table
@@ -830,6 +880,16 @@ fn join(
     joined
 }
 
+/// Returns a label that two inputs of one port have: they would lie in one folder.
+fn repeated_label<'e>(edges: &'e [Edge], port: &str) -> Option<&'e str> {
+    let mut seen = BTreeSet::new();
+    edges
+        .iter()
+        .filter(|edge| edge.port == port)
+        .filter_map(|edge| edge.label.as_deref())
+        .find(|label| !seen.insert(label.replace('/', "_")))
+}
+
 /// Returns the nodes of a stage that a reference's selectors leave.
 pub(crate) fn select(
     draft: &Draft<'_>,
@@ -841,11 +901,9 @@ pub(crate) fn select(
         let assignment = &draft.nodes[*node].assignment;
         let mut is_selected = true;
         for (name, choice) in &reference.selectors {
-            let known = draft.axis_names();
-            let axis = draft.axis_named(assignment, name).map_err(|problem| {
-                let help = nearest_or_all(name, "axes", known.iter().map(String::as_str));
-                (format!("stage `{}` {problem}", reference.stage), help)
-            })?;
+            let axis = draft
+                .axis_named(assignment, name)
+                .map_err(|(problem, help)| (format!("stage `{}` {problem}", reference.stage), help))?;
             let variants = &draft.stages[axis.0].axes[axis.1].variants;
             let variant = assignment.iter().find(|(id, _)| *id == axis).map(|(_, variant)| *variant);
             if let Choice::One(wanted) = choice {

@@ -317,6 +317,10 @@ impl<'a> Schedule<'a> {
             let used = self.running.values().fold((0, 0), |sum: (u32, u64), (cores, memory)| {
                 (sum.0 + cores, sum.1.saturating_add(*memory))
             });
+            // Every stage takes a core, so there is no room for any of the others either.
+            if used.0 >= self.options.cores {
+                break;
+            }
             let has_room = used.0 + cores <= self.options.cores
                 && used.1.saturating_add(memory) <= self.options.memory_bytes;
             if !has_room && !self.running.is_empty() {

@@ -85,7 +85,7 @@ mod tests {
         map.add("a".to_owned(), PathBuf::new(), "one\ntwo".to_owned());
         let base = map.add("b".to_owned(), PathBuf::new(), "thrée\nfour".to_owned());
         let span = base + 5..base + 6;
-        assert_eq!(map.position(&span), Position { name: "b", line: 1, column: 4 });
+        assert_eq!(map.position(&span), Position { name: "b", line: 1, column: 5 });
         assert_eq!(map.line(&(base + 7..base + 8)), "b:2");
         assert_eq!(map.position(&(7..7)), Position { name: "a", line: 2, column: 4 });
     }

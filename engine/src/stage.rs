@@ -64,7 +64,8 @@ pub trait Stage: 'static {
 /// Where a stage runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Place {
-    /// On a thread of the coordinator: light work.
+    /// On a thread of the coordinator: light work, or the waiting for a program. A time-out
+    /// ends the program; it cannot end a thread.
     Thread,
     /// In a process of its own: a crash or an out-of-memory kill costs this stage only.
     Worker,
@@ -373,6 +374,13 @@ impl Kind {
     /// Returns the JSON Schema of its parameters.
     pub fn schema(&self) -> serde_json::Value {
         (self.schema)()
+    }
+
+    /// Returns the names of its parameters.
+    pub(crate) fn field_names(&self) -> Vec<String> {
+        let schema = self.schema();
+        let fields = schema.get("properties").and_then(serde_json::Value::as_object);
+        fields.into_iter().flatten().map(|(name, _)| name.clone()).collect()
     }
 
     pub(crate) fn parse(&self, params: &Node) -> Result<Parsed, Finding> {

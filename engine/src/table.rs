@@ -10,7 +10,7 @@ use serde::de::{MapAccess, Visitor};
 
 use crate::axes::{Assignment, AxisId};
 use crate::cells::{Better, Cell, CellValue, Column, Delta, DeltaCell, Provenance, Row, RowOrigin, Table};
-use crate::diagnostic::{Finding, did_you_mean, nearest_or_all};
+use crate::diagnostic::{Finding, nearest_or_all};
 use crate::experiment::unknown_stage;
 use crate::node::{Content, Node, Table as Toml};
 use crate::plan::{Draft, Plan, select};
@@ -133,13 +133,11 @@ impl Published {
         }
         for (label, values) in &published.rows {
             if values.len() != published.columns.len() {
-                let message = format!(
-                    "published row `{label}` has {} numbers for {} columns",
-                    values.len(),
-                    published.columns.len()
-                );
+                let label_of = format!("{} for {} columns", values.len(), published.columns.len());
+                let message = format!("published row `{label}` does not have one number per column");
                 let span = root.get("rows").and_then(|entry| entry.node.at(std::slice::from_ref(label)));
-                findings.push(Finding::new(span.map_or(0..0, |node| node.span.clone()), message));
+                findings
+                    .push(Finding::new(span.map_or(0..0, |node| node.span.clone()), message).label(label_of));
             }
         }
         published
@@ -238,6 +236,7 @@ pub(crate) fn plan(spec: &TableSpec, node: &Node, draft: &Draft<'_>) -> Result<P
             Some("name at least one metric".to_owned()),
         );
     }
+    planner.check_average();
     let mut rows = if spec.rows.is_empty() && spec.from.is_none() && !spec.row.is_empty() {
         Vec::new()
     } else {
@@ -268,6 +267,17 @@ impl Planner<'_> {
         self.findings.push(Finding::new(span, message).maybe_help(help));
     }
 
+    fn check_average(&mut self) {
+        let known = self.draft.axis_names();
+        for (position, name) in self.spec.average.iter().flatten().enumerate() {
+            if !known.contains(name) {
+                let help = nearest_or_all(name, "axes", known.iter().map(String::as_str));
+                let message = format!("there is no axis `{name}` to average over");
+                self.complain(&["average", &position.to_string()], message, help);
+            }
+        }
+    }
+
     /// Returns the output of a stage that has a metric.
     fn output_with(&self, stage: usize, metric: &str) -> Option<&str> {
         let first = *self.draft.nodes_of(stage).first()?;
@@ -293,8 +303,14 @@ impl Planner<'_> {
 
     /// Returns the axis of a stage's nodes by its name, maybe written `stage.axis`.
     fn axis(&self, stage: usize, name: &str) -> Option<AxisId> {
-        let first = *self.draft.nodes_of(stage).first()?;
-        self.draft.axis_named(&self.draft.nodes[first].assignment, name).ok()
+        self.find_axis(stage, name).ok()
+    }
+
+    fn find_axis(&self, stage: usize, name: &str) -> Result<AxisId, (String, Option<String>)> {
+        let nodes = self.draft.nodes_of(stage);
+        let nothing = Assignment::new();
+        let assignment = nodes.first().map_or(&nothing, |first| &self.draft.nodes[*first].assignment);
+        self.draft.axis_named(assignment, name)
     }
 
     fn rows_from_axes(&mut self) -> Vec<PlannedRow> {
@@ -360,6 +376,9 @@ impl Planner<'_> {
         match fitting.as_slice() {
             [stage] => Some((*stage, self.draft.nodes_of(*stage).to_vec())),
             [] => {
+                if let [maker] = makers.as_slice() {
+                    return Some((*maker, self.draft.nodes_of(*maker).to_vec()));
+                }
                 for (row, axis) in self.spec.rows.iter().enumerate() {
                     if !makers.iter().any(|stage| self.axis(*stage, axis).is_some()) {
                         let known = self.draft.axis_names();
@@ -389,13 +408,11 @@ impl Planner<'_> {
     fn group(&mut self, stage: usize, nodes: &[usize]) -> Vec<(String, Vec<usize>)> {
         let mut row_axes = Vec::new();
         for (position, name) in self.spec.rows.iter().enumerate() {
-            match self.axis(stage, name) {
-                Some(axis) => row_axes.push(axis),
-                None => {
-                    let known = self.draft.axis_names();
-                    let message = format!("stage `{}` has no axis `{name}`", self.draft.stage_name(stage));
-                    let help = nearest_or_all(name, "axes", known.iter().map(String::as_str));
+            match self.find_axis(stage, name) {
+                Ok(axis) => row_axes.push(axis),
+                Err((problem, help)) => {
                     let position = position.to_string();
+                    let message = format!("stage `{}` {problem}", self.draft.stage_name(stage));
                     self.complain(&["rows", &position], message, help);
                     return Vec::new();
                 }
@@ -503,8 +520,8 @@ impl Planner<'_> {
                     .iter()
                     .flat_map(|output| output.columns.clone())
                     .collect();
-                let help = did_you_mean(&column.metric, made.iter().map(String::as_str))
-                    .or_else(|| nearest_or_all(&column.metric, "it makes", made.iter().map(String::as_str)));
+                let help = nearest_or_all(&column.metric, "it makes", made.iter().map(String::as_str))
+                    .or_else(|| Some("it makes no numbers for tables".to_owned()));
                 self.complain(&["row", &at, "from"], message, help);
                 return None;
             };

@@ -10,7 +10,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use corpus::formats::{self, OnBadRow, ReadOptions, Report};
-use engine::{Context, Failure, InputFile, Ports, Stage};
+use engine::{Context, Failure, InputFile, Place, Ports, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weights::ModelFolder;
@@ -86,7 +86,8 @@ impl TryFrom<Written> for Params {
             None => None,
         };
         let format = written.format.or_else(by_name).ok_or_else(|| {
-            format!("the name `{name}` does not tell the format: add `format = \"csv\"`, \"tsv\", \"jsonl\" or \"model\"")
+            let formats = "`format = \"csv\"`, \"tsv\", \"jsonl\" or \"model\"";
+            format!("`path` does not tell the format by its ending, `{name}`: add {formats}")
         })?;
         if !(0.0..=1.0).contains(&written.most_bad_rows) {
             return Err(format!("`most_bad_rows` is a share between 0 and 1, not {}", written.most_bad_rows));
@@ -109,6 +110,7 @@ pub struct Source;
 impl Stage for Source {
     const KIND: &'static str = "source";
     const VERSION: u32 = 1;
+    const PLACE: Place = Place::Worker;
     type Params = Params;
 
     fn ports(params: &Params) -> Ports {
