@@ -59,26 +59,25 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
     let report = report.inspect_err(|_| listener.close())?;
     listener.finish(&report);
     let mut has_gaps = false;
+    let mut printed = Ok(());
     let wanted = arguments.until.is_empty() && arguments.only.is_empty();
     if wanted && !report.was_interrupted {
         let reasons = |node: usize| reason(&house, &report, node);
         if let Some(table) = engine::fill(&house.plan, cache, &report.traces, &reasons) {
             has_gaps = crate::table::has_gaps(&table);
-            if arguments.json {
-                writeln!(
-                    io::stdout(),
-                    "{{\"event\":\"table\",\"table\":{}}}",
-                    compact(&engine::json(&table))
-                )?;
+            printed = if arguments.json {
+                let table = compact(&engine::json(&table));
+                writeln!(io::stdout(), "{{\"event\":\"table\",\"table\":{table}}}").map_err(Stop::from)
             } else {
-                print_table(&table, arguments.format)?;
-            }
+                print_table(&table, arguments.format)
+            };
         }
     }
     match () {
         () if report.was_interrupted => Err(Stop::Interrupted),
         () if report.failed().next().is_some() || has_gaps || was_skipped(&report) => Err(Stop::Stage),
-        () => Ok(()),
+        // A reader that went away must not hide a failure.
+        () => printed,
     }
 }
 

@@ -61,6 +61,9 @@ impl Cache {
             return Err(CacheError::Absent { path: folder });
         }
         let index = Index::open(&index_path(&folder), Access::ReadOnly)?;
+        if index.is_unmade()? {
+            return Err(CacheError::Absent { path: folder });
+        }
         Self::with(folder, Access::ReadOnly, index)
     }
 

@@ -143,14 +143,14 @@ impl Index {
         Ok(index)
     }
 
+    /// Returns whether the index was begun and never made, as when a run is killed right away.
+    pub(crate) fn is_unmade(&self) -> Result<bool, CacheError> {
+        self.read(is_unmade)
+    }
+
     fn prepare(&self) -> Result<(), CacheError> {
         self.write(|connection| {
-            let known: bool = connection.query_row(
-                "SELECT count(*) > 0 FROM sqlite_schema WHERE name = 'meta'",
-                [],
-                |row| row.get(0),
-            )?;
-            if !known {
+            if is_unmade(connection)? {
                 connection.execute_batch(SCHEMA)?;
                 connection.execute("INSERT INTO meta VALUES ('format', ?)", [FORMAT])?;
             }
@@ -613,6 +613,10 @@ impl Index {
         })?;
         Ok(lines.into_iter().filter(|line| line != "ok").collect())
     }
+}
+
+fn is_unmade(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
 }
 
 /// Reads `(trace, output, artifact)` rows of one trace; none means that there is no such work.

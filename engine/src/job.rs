@@ -36,7 +36,8 @@ pub struct Job {
 
 impl Job {
     pub(crate) fn timeout(&self) -> Option<Duration> {
-        self.timeout_seconds.map(Duration::from_secs_f64)
+        // Longer than can be counted is as good as none.
+        self.timeout_seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
     }
 }
 

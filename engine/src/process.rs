@@ -23,6 +23,9 @@ const LOG_HEAD_BYTES: usize = 8 << 20;
 /// How much of a flooding log's end is kept.
 const LOG_TAIL_BYTES: usize = 1 << 20;
 
+/// How long after a program's end its log is read on.
+const LOG_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How the user asks a run to stop. Clones are one and the same.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<CancelState>);
@@ -209,8 +212,12 @@ fn attend(
     let _stdin = child.stdin.take();
     let timed_out = AtomicBool::new(false);
     cancel.watch(group);
+    let (pumping, pumped) = mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        pump(output, log);
+        drop(pumping);
+    });
     let status = std::thread::scope(|scope| {
-        scope.spawn(|| pump(output, log));
         if let (Some(stdout), Some(lines)) = (stdout, lines) {
             scope.spawn(move || {
                 for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -235,6 +242,8 @@ fn attend(
         cancel.unwatch(group);
         status
     });
+    // What left the group may hold the log open for as long as it likes.
+    let _ = pumped.recv_timeout(LOG_PATIENCE);
     match status {
         _ if timed_out.load(Ordering::SeqCst) => Ended::TimedOut(timeout.unwrap_or_default()),
         Ok(status) => ended(status, cancel),

@@ -2,7 +2,7 @@
 //! machine's cores and memory, each piece of work once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cache::{Access, Cache, Digest, Input, Key, Trace};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
@@ -275,6 +275,7 @@ impl<'a> Schedule<'a> {
     where
         'a: 'scope,
     {
+        let mut tried_locks = Instant::now();
         loop {
             let may_begin = !self.cancel.is_asked() && !self.is_stopping;
             if may_begin {
@@ -287,8 +288,12 @@ impl<'a> Schedule<'a> {
             let patience = if is_waiting { LOCK_POLL } else { IDLE_POLL };
             match receiver.recv_timeout(patience) {
                 Ok(message) => self.hear(message, tell)?,
-                Err(RecvTimeoutError::Timeout) => self.ready.append(&mut self.locked),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the schedule holds a sender itself"),
+            }
+            if tried_locks.elapsed() >= LOCK_POLL {
+                tried_locks = Instant::now();
+                self.ready.append(&mut self.locked);
             }
         }
     }

@@ -117,6 +117,7 @@ fn an_output_must_be_declared() {
 fn links_in_outputs_are_refused() {
     let lab = one("ln -s /etc/hostname outputs/out/link", "");
     fails(&lab, &["outputs/out/link is a link"]);
+    fails(&one("mkfifo outputs/out/pipe", ""), &["outputs/out/pipe is neither a file nor a folder"]);
     // A folder that is a link would be emptied into the cache.
     let lab = Lab::new();
     lab.write("precious/data.txt", "kept for years");
@@ -156,6 +157,24 @@ fn what_a_program_leaves_behind_in_the_background_is_ended() {
     lab.run(["run", "x.toml"]).expect(0);
     let mark = lab.cache().display().to_string();
     wait_until("nothing runs any more", || processes_naming(&mark).is_empty());
+}
+
+#[test]
+fn a_daemon_that_keeps_the_log_open_does_not_hold_the_run_up() {
+    // It leaves the group of processes, and so is out of reach.
+    let lab = one("setsid sleep 20 & echo started; echo x > outputs/out/x", "");
+    let began = Instant::now();
+    lab.run(["run", "x.toml"]).expect(0);
+    assert!(began.elapsed() < Duration::from_secs(15), "took {:?}", began.elapsed());
+    assert_eq!(lab.run(["log", "x.toml", "s"]).expect(0).stdout, "started\n");
+    for pid in processes_naming(&lab.cache().display().to_string()) {
+        signal(pid, Signal::KILL);
+    }
+}
+
+#[test]
+fn a_timeout_beyond_all_time_is_none() {
+    one("echo x > outputs/out/x", "timeout_seconds = 1e300").run(["run", "x.toml"]).expect(0);
 }
 
 #[test]
@@ -205,7 +224,7 @@ fn an_attempt_sees_nothing_of_the_one_before() {
 }
 
 /// Rows enough to keep a worker busy until it is found.
-fn long_worker() -> Lab {
+pub fn long_worker() -> Lab {
     let lab = Lab::with(
         "[stages.rows]\nkind = \"source\"\npath = \"rows.tsv\"\n\
          [stages.s]\nkind = \"subset\"\ninputs = { rows = \"rows\" }\ntake.count = 10\n\
@@ -222,7 +241,7 @@ fn long_worker() -> Lab {
 }
 
 /// Returns the worker process below a run, once it is there.
-fn worker_below(run: u32) -> u32 {
+pub fn worker_below(run: u32) -> u32 {
     let find = || {
         below(run).into_iter().find(|pid| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use rustix::process::Signal;
 
+use super::failures::{long_worker, worker_below};
 use crate::lab::{Lab, processes_naming, signal, wait_until};
 
 /// `first` waits at the gate, `second` reads it.
@@ -127,4 +128,19 @@ fn a_run_that_only_waits_for_another_can_be_interrupted() {
     assert_eq!(other.wait().unwrap().code(), Some(130));
     lab.write("gate", "");
     assert_eq!(lab.told(one).expect(0).ran(), ["first", "scores", "second"]);
+}
+
+#[test]
+fn twice_stops_a_worker_too() {
+    let lab = long_worker();
+    let mut child = lab.spawn(["run", "x.toml"]);
+    worker_below(child.id());
+    let mut stderr = child.stderr.take().unwrap();
+    signal(child.id(), Signal::INT);
+    hear(&mut stderr);
+    signal(child.id(), Signal::INT);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let mark = lab.cache().display().to_string();
+    wait_until("nothing runs any more", || processes_naming(&mark).is_empty());
+    assert_eq!(lab.run(["run", "x.toml"]).expect(0).ran(), ["s"]);
 }
