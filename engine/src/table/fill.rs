@@ -127,26 +127,21 @@ impl MetricFiles<'_> {
     }
 
     fn number(&mut self, node: usize, output: &str, metric: &str) -> Result<(String, f64), String> {
-        let label = self.plan.nodes()[node].label().to_owned();
-        let (plan, cache, traces, reasons) = (self.plan, self.cache, self.traces, self.reasons);
+        let (cache, traces, reasons) = (self.cache, self.traces, self.reasons);
         let file = self.read.entry((node, output.to_owned())).or_insert_with(|| {
             let Some(trace) = &traces[node] else {
                 return Err(reasons(node));
             };
-            let artifact = trace.output(output).ok_or_else(|| {
-                format!("{}: the cache has no output `{output}`", plan.nodes()[node].label())
-            })?;
-            let bytes = cache.read(artifact, METRICS_FILE).map_err(|error| format!("{label}: {error}"))?;
-            let bytes = bytes.ok_or_else(|| format!("{label}: output `{output}` has no {METRICS_FILE}"))?;
+            let artifact =
+                trace.output(output).ok_or_else(|| format!("the cache has no output `{output}`"))?;
+            let bytes = cache.read(artifact, METRICS_FILE).map_err(|error| error.to_string())?;
+            let bytes = bytes.ok_or_else(|| format!("output `{output}` has no {METRICS_FILE}"))?;
             let value = serde_json::from_slice(&bytes)
-                .map_err(|error| format!("{label}: {METRICS_FILE} is not JSON: {error}"))?;
+                .map_err(|error| format!("{METRICS_FILE} is not JSON: {error}"))?;
             Ok((artifact.to_string(), value))
         });
         let (artifact, metrics) = file.as_ref().map_err(Clone::clone)?;
-        let label = self.plan.nodes()[node].label();
-        read_metric(metrics, metric)
-            .map(|value| (artifact.clone(), value))
-            .map_err(|reason| format!("{label}: {reason}"))
+        read_metric(metrics, metric).map(|value| (artifact.clone(), value))
     }
 }
 
