@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
@@ -41,6 +41,9 @@ CREATE TABLE IF NOT EXISTS sources (
     path TEXT PRIMARY KEY, device INTEGER NOT NULL, inode INTEGER NOT NULL, bytes INTEGER NOT NULL,
     mtime_ns BLOB NOT NULL, ctime_ns BLOB NOT NULL, digest BLOB NOT NULL) WITHOUT ROWID;
 ";
+
+/// How long others are waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The index of a cache.
 #[derive(Debug)]
@@ -123,39 +126,18 @@ impl Index {
     /// Opens or makes the SQLite file.
     pub(crate) fn open(path: &Path, access: Access) -> Result<Self, CacheError> {
         let wrap = |source| CacheError::Index { path: path.to_owned(), source };
-        let connection = match access {
-            Access::ReadWrite => {
-                let connection = Connection::open(path).map_err(wrap)?;
-                connection.busy_timeout(Duration::from_secs(60)).map_err(wrap)?;
-                // Shared memory does not work between machines.
-                let journal = if is_network(path) { "DELETE" } else { "WAL" };
-                connection.pragma_update(None, "journal_mode", journal).map_err(wrap)?;
-                connection.pragma_update(None, "synchronous", "NORMAL").map_err(wrap)?;
-                connection
-            }
-            Access::ReadOnly => open_for_reading(path).map_err(wrap)?,
-        };
+        let connection = patiently(|| match access {
+            Access::ReadWrite => open_for_writing(path),
+            Access::ReadOnly => open_for_reading(path),
+        });
+        let connection = connection.map_err(wrap)?;
         connection.set_prepared_statement_cache_capacity(64);
-        let index = Self { path: path.to_owned(), connection: Mutex::new(connection) };
-        if access == Access::ReadWrite {
-            index.prepare()?;
-        }
-        Ok(index)
+        Ok(Self { path: path.to_owned(), connection: Mutex::new(connection) })
     }
 
     /// Returns whether the index was begun and never made, as when a run is killed right away.
     pub(crate) fn is_unmade(&self) -> Result<bool, CacheError> {
         self.read(is_unmade)
-    }
-
-    fn prepare(&self) -> Result<(), CacheError> {
-        self.write(|connection| {
-            if is_unmade(connection)? {
-                connection.execute_batch(SCHEMA)?;
-                connection.execute("INSERT INTO meta VALUES ('format', ?)", [FORMAT])?;
-            }
-            Ok(())
-        })
     }
 
     pub(crate) fn format(&self) -> Result<u32, CacheError> {
@@ -653,6 +635,48 @@ fn now_ms() -> i64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as i64)
 }
 
+/// Opens for writing, and makes the tables if there are none.
+fn open_for_writing(path: &Path) -> rusqlite::Result<Connection> {
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(PATIENCE)?;
+    // Shared memory does not work between machines.
+    let journal = if is_network(path) { "delete" } else { "wal" };
+    let found: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    // To set it takes the whole file, even where nothing changes.
+    if found != journal {
+        connection.pragma_update(None, "journal_mode", journal)?;
+    }
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    if is_unmade(&connection)? {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Another run may have made them meanwhile.
+        if is_unmade(&transaction)? {
+            transaction.execute_batch(SCHEMA)?;
+            transaction.execute("INSERT INTO meta VALUES ('format', ?)", [FORMAT])?;
+        }
+        transaction.commit()?;
+    }
+    Ok(connection)
+}
+
+/// Tries again while others make the file, mend it after a kill, or tidy it up as the last to
+/// close it: then SQLite does not wait by itself.
+fn patiently<T>(open: impl Fn() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    let began = Instant::now();
+    loop {
+        match open() {
+            Err(error) if is_busy(&error) && began.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            other => return other,
+        }
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+}
+
 /// Opens for reading. A WAL that cannot be joined, as on a read-only file system, is bypassed:
 /// then nobody writes there either.
 fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
@@ -660,10 +684,12 @@ fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
         path,
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
-    plain.busy_timeout(Duration::from_secs(60))?;
-    let readable = plain.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
-    if readable.is_ok() {
-        return Ok(plain);
+    plain.busy_timeout(PATIENCE)?;
+    match is_unmade(&plain) {
+        Ok(_) => return Ok(plain),
+        // Somebody does write there.
+        Err(error) if is_busy(&error) => return Err(error),
+        Err(_) => {}
     }
     let address = format!("file:{}?immutable=1", percent_encoded(path));
     Connection::open_with_flags(

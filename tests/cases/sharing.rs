@@ -1,6 +1,6 @@
 //! Several runs on one cache.
 
-use crate::lab::{Lab, wait_until};
+use crate::lab::{Lab, Told, wait_until};
 
 /// Stages enough that two runs meet at many of them.
 fn many(lab: &Lab) -> String {
@@ -99,4 +99,19 @@ fn when_the_run_that_works_is_killed_the_one_that_waits_takes_over() {
     lab.write("gate", "");
     assert_eq!(lab.told(other).expect(0).ran(), ["a"]);
     assert_eq!(lab.made("a", "x"), "made\n");
+}
+
+#[test]
+fn many_runs_and_onlookers_may_begin_at_once() {
+    let lab = Lab::new();
+    lab.write("x.toml", many(&lab));
+    lab.write("gate", "");
+    // All of them find no cache, and one of them makes it.
+    let runs: Vec<_> = (0..6).map(|_| lab.spawn(["run", "x.toml", "--jobs", "2"])).collect();
+    let looks: Vec<_> = (0..12).map(|_| lab.spawn(["status", "x.toml"])).collect();
+    let told: Vec<Told> = runs.into_iter().map(|child| lab.told(child).expect(0)).collect();
+    for look in looks {
+        lab.told(look).expect(0);
+    }
+    assert_eq!(told.iter().map(|told| told.ran().len()).sum::<usize>(), 12, "{told:#?}");
 }
