@@ -34,7 +34,8 @@ pub struct Cache {
 impl Cache {
     /// Returns whether there is a cache in a folder.
     pub fn exists(folder: &Path) -> bool {
-        index_path(folder).exists()
+        // A making that was cut short leaves an empty file.
+        fs::metadata(index_path(folder)).is_ok_and(|found| found.len() > 0)
     }
 
     /// Opens the cache in a folder, making it if it is not there, and falls back to reading
