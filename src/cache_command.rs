@@ -37,9 +37,7 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
             list(&cache)
         }
         Action::Verify { repair } => {
-            // Opened for reading first, so that a mistyped folder is not made.
-            let looked_at = look_at(&folder)?.ok_or_else(|| CacheError::Absent { path: folder.clone() })?;
-            let cache = if repair { Cache::open(&folder)? } else { looked_at };
+            let cache = look_at(&folder)?.ok_or(CacheError::Absent { path: folder })?;
             verify(&cache, repair)
         }
     }

@@ -34,7 +34,7 @@ pub struct ExperimentArguments {
 #[derive(Debug, Clone, clap::Args)]
 pub struct CacheArguments {
     /// Keep results here [default: `$PIPELINE_CACHE`, else `.pipeline` beside the workspace].
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", global = true)]
     pub cache: Option<PathBuf>,
 }
 

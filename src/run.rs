@@ -53,7 +53,7 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
     let cancel = Cancel::guarded(vec![std::env::current_exe()?.into_os_string(), "guard".into()]);
     listen_for_signals(&cancel)?;
     let mut listener = Listener::new(&house.plan, cache.folder(), Mode::choose(arguments.json));
-    let report = run_plan(&house.plan, &house.keys, stages::KINDS, cache, &options, &cancel, &mut |event| {
+    let report = run_plan(&house.plan, &house.keys, cache, &options, &cancel, &mut |event| {
         listener.hear(&event);
     });
     let report = report.inspect_err(|_| listener.close())?;

@@ -155,7 +155,8 @@ pub fn work(job_file: &Path, kinds: &[Kind]) -> Result<(), Failure> {
     let log = errors.map(File::from).map_err(|error| Failure::caused("open the log", error))?;
     let mut last: Option<Instant> = None;
     let listen = move |progress: Progress| {
-        if progress.done < progress.all && last.is_some_and(|last| last.elapsed() < PROGRESS_EVERY) {
+        let is_end = progress.all > 0 && progress.done >= progress.all;
+        if !is_end && last.is_some_and(|last| last.elapsed() < PROGRESS_EVERY) {
             return;
         }
         last = Some(Instant::now());

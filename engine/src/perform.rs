@@ -93,63 +93,65 @@ impl Trouble {
     }
 }
 
+/// A run as one stage sees it: what it shares with all others.
+#[derive(Clone, Copy)]
+pub(crate) struct Workshop<'a> {
+    pub cache: &'a Cache,
+    pub options: &'a RunOptions,
+    pub cancel: &'a Cancel,
+}
+
+/// One stage at work.
+struct Work<'a> {
+    task: &'a Task,
+    shop: Workshop<'a>,
+    folder: PathBuf,
+    log: PathBuf,
+    began: Instant,
+    started_ms: u64,
+}
+
 /// Runs one stage and commits what it made. Holds the lock on its key until all is recorded.
 pub(crate) fn perform(
     task: &Task,
-    cache: &Cache,
-    options: &RunOptions,
-    cancel: &Cancel,
+    shop: Workshop<'_>,
     _lock: KeyLock,
     progress: impl Fn(Progress) + Send + Clone + 'static,
     retrying: &dyn Fn(String),
 ) -> Performed {
-    let began = (Instant::now(), milliseconds_now());
-    let folder = cache.work_folder(task.trace);
-    let log = cache.log_path(task.trace, task.run);
+    let work = Work {
+        task,
+        shop,
+        folder: shop.cache.work_folder(task.trace),
+        log: shop.cache.log_path(task.trace, task.run),
+        began: Instant::now(),
+        started_ms: milliseconds_now(),
+    };
     let mut tries_left = task.settings.retries;
     loop {
-        let tried = once(task, cache, options, cancel, &folder, &log, progress.clone());
-        let seconds = began.0.elapsed().as_secs_f64();
-        let committed = match tried {
-            Ok(Ok(notes)) => {
-                commit(task, cache, options, &folder, &log, &notes, began.1, seconds).map(|()| notes)
-            }
+        let committed = match work.once(progress.clone()) {
+            Ok(Ok(notes)) => work.commit(&notes).map(|()| notes),
             Ok(Err(trouble)) => Err(trouble),
             Err(damaged) => return damaged,
         };
-        let record = |outcome: &str, message: &str| {
-            let execution = Execution {
-                run: task.run,
-                stage: task.label.clone(),
-                recipe: task.recipe.0,
-                trace: task.trace,
-                at_ms: began.1,
-                seconds,
-                outcome: outcome.to_owned(),
-                message: message.to_owned(),
-                log: log.display().to_string(),
-            };
-            // What is worth knowing about an attempt is in its log too; the result is safe.
-            let _ = cache.index().record(&execution);
-        };
         match committed {
             Ok(notes) => {
-                record("done", "");
-                let _ = fs::remove_dir_all(&folder);
-                return Performed::Done(StageResult::Ran { seconds, notes });
+                work.record("done", "");
+                let _ = fs::remove_dir_all(&work.folder);
+                return Performed::Done(StageResult::Ran { seconds: work.seconds(), notes });
             }
             Err(Trouble { reason, message, help }) => {
                 // Cleared first, for on a full disk there is room for the record only afterwards.
-                clear(&folder);
-                record(reason.word(), &message);
+                clear(&work.folder);
+                work.record(reason.word(), &message);
                 let filter = &task.settings.retry_on;
                 let may_retry = filter.is_empty() || filter.contains(&reason);
-                if tries_left > 0 && may_retry && reason != Reason::Interrupted && !cancel.is_asked() {
+                if tries_left > 0 && may_retry && reason != Reason::Interrupted && !shop.cancel.is_asked() {
                     tries_left -= 1;
                     retrying(message);
                     continue;
                 }
-                let log = log.display().to_string();
+                let log = work.log.display().to_string();
                 return Performed::Done(StageResult::Failed { reason, message, help, log });
             }
         }
@@ -166,49 +168,113 @@ fn clear(folder: &Path) {
     let _ = fs::remove_dir(folder);
 }
 
-/// Tries once: `Ok(Ok(notes))` if the outputs are in the scratch folder.
-fn once(
-    task: &Task,
-    cache: &Cache,
-    options: &RunOptions,
-    cancel: &Cancel,
-    folder: &Path,
-    log: &Path,
-    progress: impl Fn(Progress) + Send + 'static,
-) -> Result<Result<Vec<String>, Trouble>, Performed> {
-    clear(folder);
-    let scratch = folder.join("run");
-    for made in [scratch.join("outputs"), scratch.join("tmp")] {
-        if let Err(error) = fs::create_dir_all(&made) {
-            return Ok(Err(Trouble::io("create", &made)(error)));
+impl Work<'_> {
+    /// Tries once: `Ok(Ok(notes))` if the outputs are in the scratch folder.
+    fn once(
+        &self,
+        progress: impl Fn(Progress) + Send + 'static,
+    ) -> Result<Result<Vec<String>, Trouble>, Performed> {
+        let Self { task, shop, folder, log, .. } = self;
+        clear(folder);
+        let scratch = folder.join("run");
+        for made in [scratch.join("outputs"), scratch.join("tmp")] {
+            if let Err(error) = fs::create_dir_all(&made) {
+                return Ok(Err(Trouble::io("create", &made)(error)));
+            }
         }
+        let inputs = match lay_out(task, shop.cache, &scratch)? {
+            Ok(inputs) => inputs,
+            Err(trouble) => return Ok(Err(trouble)),
+        };
+        let job = Job {
+            kind: task.kind.name().to_owned(),
+            params: task.params.clone(),
+            seed: task.seed,
+            inputs,
+            outputs: task.outputs.iter().map(|output| output.name.clone()).collect(),
+            scratch,
+            keep: folder.join("keep"),
+            cores: task.cores,
+            device: shop.options.device.clone(),
+            timeout_seconds: task.settings.timeout_seconds,
+        };
+        let log = match open_log(&shop.cache.folder().join(log)) {
+            Ok(log) => log,
+            Err(trouble) => return Ok(Err(trouble)),
+        };
+        Ok(match attempt(&job, &task.kind, &shop.options.worker, log, Box::new(progress), shop.cancel) {
+            Outcome::Done { notes } => check_outputs(task, &job.scratch).map(|()| notes),
+            Outcome::Failed { reason, message, help } => {
+                Err(Trouble { reason, message, help }.on_a_full_disk(&job.scratch))
+            }
+        })
     }
-    let inputs = match lay_out(task, cache, &scratch)? {
-        Ok(inputs) => inputs,
-        Err(trouble) => return Ok(Err(trouble)),
-    };
-    let job = Job {
-        kind: task.kind.name().to_owned(),
-        params: task.params.clone(),
-        seed: task.seed,
-        inputs,
-        outputs: task.outputs.iter().map(|output| output.name.clone()).collect(),
-        scratch,
-        keep: folder.join("keep"),
-        cores: task.cores,
-        device: options.device.clone(),
-        timeout_seconds: task.settings.timeout_seconds,
-    };
-    let log = match open_log(&cache.folder().join(log)) {
-        Ok(log) => log,
-        Err(trouble) => return Ok(Err(trouble)),
-    };
-    Ok(match attempt(&job, &task.kind, &options.worker, log, Box::new(progress), cancel) {
-        Outcome::Done { notes } => check_outputs(task, &job.scratch).map(|()| notes),
-        Outcome::Failed { reason, message, help } => {
-            Err(Trouble { reason, message, help }.on_a_full_disk(&job.scratch))
+
+    /// Keeps what it made and records it.
+    fn commit(&self, notes: &[String]) -> Result<(), Trouble> {
+        let Self { task, shop, folder, log, .. } = self;
+        let cache = shop.cache;
+        let mut artifacts: Vec<Artifact> = Vec::new();
+        let mut outputs = Vec::new();
+        for output in &task.outputs {
+            let made = folder.join("run/outputs").join(&output.name);
+            let artifact = cache
+                .blobs()
+                .keep_folder(&made)
+                .map_err(|error| Trouble::cache(&format!("keep output `{}`", output.name), &error))?;
+            outputs.push(Output {
+                name: output.name.clone(),
+                artifact_type: output.artifact_type.name().to_owned(),
+                artifact: artifact.digest(),
+                bytes: artifact.bytes(),
+                files: artifact.entries().len(),
+            });
+            artifacts.push(artifact);
         }
-    })
+        let recipe = &task.recipe.1;
+        let manifest = Manifest {
+            kind: recipe.kind.clone(),
+            version: recipe.version,
+            parts: recipe.parts.clone(),
+            params: recipe.params.clone(),
+            seed: recipe.seed,
+            inputs: task.inputs.clone(),
+            outputs,
+            notes: notes.to_vec(),
+            stage: task.label.clone(),
+            device: shop.options.device.0.clone(),
+            instruction_set: instruction_set().to_owned(),
+            program: shop.options.program.clone(),
+            started_ms: self.started_ms,
+            seconds: self.seconds(),
+            log: log.display().to_string(),
+        };
+        cache
+            .index()
+            .commit(task.trace, task.skeleton, &manifest, &artifacts, (task.recipe.0, recipe))
+            .map_err(|error| Trouble::cache("record its result", &error))
+    }
+
+    /// Records an attempt.
+    fn record(&self, outcome: &str, message: &str) {
+        let execution = Execution {
+            run: self.task.run,
+            stage: self.task.label.clone(),
+            recipe: self.task.recipe.0,
+            trace: self.task.trace,
+            at_ms: self.started_ms,
+            seconds: self.seconds(),
+            outcome: outcome.to_owned(),
+            message: message.to_owned(),
+            log: self.log.display().to_string(),
+        };
+        // What is worth knowing about an attempt is in its log too; the result is safe.
+        let _ = self.shop.cache.index().record(&execution);
+    }
+
+    fn seconds(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
 }
 
 fn open_log(path: &Path) -> Result<File, Trouble> {
@@ -316,58 +382,6 @@ fn has_files(folder: &Path) -> bool {
             !is_folder || has_files(&entry.path())
         })
     })
-}
-
-#[allow(clippy::too_many_arguments)]
-fn commit(
-    task: &Task,
-    cache: &Cache,
-    options: &RunOptions,
-    folder: &Path,
-    log: &Path,
-    notes: &[String],
-    started_ms: u64,
-    seconds: f64,
-) -> Result<(), Trouble> {
-    let mut artifacts: Vec<Artifact> = Vec::new();
-    let mut outputs = Vec::new();
-    for output in &task.outputs {
-        let made = folder.join("run/outputs").join(&output.name);
-        let artifact = cache
-            .blobs()
-            .keep_folder(&made)
-            .map_err(|error| Trouble::cache(&format!("keep output `{}`", output.name), &error))?;
-        outputs.push(Output {
-            name: output.name.clone(),
-            artifact_type: output.artifact_type.name().to_owned(),
-            artifact: artifact.digest(),
-            bytes: artifact.bytes(),
-            files: artifact.entries().len(),
-        });
-        artifacts.push(artifact);
-    }
-    let recipe = &task.recipe.1;
-    let manifest = Manifest {
-        kind: recipe.kind.clone(),
-        version: recipe.version,
-        parts: recipe.parts.clone(),
-        params: recipe.params.clone(),
-        seed: recipe.seed,
-        inputs: task.inputs.clone(),
-        outputs,
-        notes: notes.to_vec(),
-        stage: task.label.clone(),
-        device: options.device.0.clone(),
-        instruction_set: instruction_set().to_owned(),
-        program: options.program.clone(),
-        started_ms,
-        seconds,
-        log: log.display().to_string(),
-    };
-    cache
-        .index()
-        .commit(task.trace, task.skeleton, &manifest, &artifacts, (task.recipe.0, recipe))
-        .map_err(|error| Trouble::cache("record its result", &error))
 }
 
 fn milliseconds_now() -> u64 {

@@ -11,7 +11,6 @@ use crate::key::Keys;
 use crate::plan::Plan;
 use crate::process::Cancel;
 use crate::schedule::Schedule;
-use crate::stage::Kind;
 
 /// How to run, which is never keyed: it must not change results.
 #[derive(Debug, Clone)]
@@ -180,11 +179,10 @@ pub enum RunError {
 pub fn run(
     plan: &Plan,
     keys: &Keys,
-    kinds: &'static [Kind],
     cache: &Cache,
     options: &RunOptions,
     cancel: &Cancel,
     tell: &mut dyn FnMut(Event),
 ) -> Result<RunReport, RunError> {
-    Schedule::new(plan, keys, kinds, cache, options, cancel)?.run(tell)
+    Schedule::new(plan, keys, cache, options, cancel)?.run(tell)
 }

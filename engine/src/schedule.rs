@@ -8,11 +8,10 @@ use cache::{Access, Cache, Digest, Input, Key, Trace};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use crate::key::Keys;
-use crate::perform::{Performed, Task, perform};
+use crate::perform::{Performed, Task, Workshop, perform};
 use crate::plan::Plan;
 use crate::process::Cancel;
 use crate::run::{Event, Progress, RunError, RunOptions, RunReport, StageResult};
-use crate::stage::Kind;
 use crate::table::METRICS_FILE;
 
 /// How often a key that another run holds is tried again.
@@ -68,7 +67,6 @@ impl<'a> Schedule<'a> {
     pub fn new(
         plan: &'a Plan,
         keys: &'a Keys,
-        _kinds: &'static [Kind],
         cache: &'a Cache,
         options: &'a RunOptions,
         cancel: &'a Cancel,
@@ -372,7 +370,8 @@ impl<'a> Schedule<'a> {
             self.running.insert(node, (cores, memory));
             tell(Event::Started { node });
             let task = self.task(node, trace, &artifacts);
-            let (cache, options, cancel, sender) = (self.cache, self.options, self.cancel, sender.clone());
+            let shop = Workshop { cache: self.cache, options: self.options, cancel: self.cancel };
+            let sender = sender.clone();
             scope.spawn(move || {
                 let (telling, retrying) = (sender.clone(), sender.clone());
                 let progress = move |progress| {
@@ -381,7 +380,7 @@ impl<'a> Schedule<'a> {
                 let retry = |message| {
                     let _ = retrying.send(Message::Retrying(node, message));
                 };
-                let performed = perform(&task, cache, options, cancel, lock, progress, &retry);
+                let performed = perform(&task, shop, lock, progress, &retry);
                 let _ = sender.send(Message::Finished(node, performed));
             });
         }

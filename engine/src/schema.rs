@@ -101,6 +101,7 @@ pub fn schema(kinds: &[Kind]) -> Value {
             "table": {
                 "type": "object",
                 "properties": {
+                    "title": { "type": "string" },
                     "from": { "type": "string" },
                     "rows": { "type": "array", "items": { "type": "string" } },
                     "columns": { "type": "array", "items": { "type": ["string", "object"] } },

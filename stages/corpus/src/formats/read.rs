@@ -36,7 +36,7 @@ pub fn read<'r>(
     };
     let split = options.split.keys().map(|field| ("split", field.clone()));
     let collapse = options.collapse_backslashes.iter();
-    let collapse = collapse.map(|field| ("collapse-backslashes", field.clone()));
+    let collapse = collapse.map(|field| ("collapse_backslashes", field.clone()));
     let mut rows = Rows {
         source,
         options: options.clone(),
@@ -387,7 +387,7 @@ mod tests {
 
     #[test]
     fn options_read_from_toml_refuse_what_they_do_not_know() {
-        let options: ReadOptions = toml::from_str("columns.id = 'CID'\non-bad-row = 'fail'").unwrap();
+        let options: ReadOptions = toml::from_str("columns.id = 'CID'\non_bad_row = 'fail'").unwrap();
         assert_eq!(options.on_bad_row, OnBadRow::Fail);
         assert!(toml::from_str::<ReadOptions>("colums.id = 'CID'").is_err());
     }

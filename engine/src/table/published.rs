@@ -1,0 +1,96 @@
+//! The numbers that a paper prints, from a file of their own.
+
+use std::collections::BTreeMap;
+
+use crate::diagnostic::{Finding, nearest_or_all};
+use crate::node::{Content, Node, Table as Toml};
+
+/// The numbers that a paper prints.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Published {
+    pub(super) columns: Vec<String>,
+    pub(super) rows: Vec<(String, Vec<f64>)>,
+    pub(super) deltas: BTreeMap<String, Vec<f64>>,
+    /// What one unit of a metric is in the unit of the printed deltas: 100 for percentage points.
+    pub(super) delta_scale: Vec<f64>,
+}
+
+impl Published {
+    /// Reads a file of published numbers.
+    pub fn read(root: &Toml, findings: &mut Vec<Finding>) -> Self {
+        let mut published = Self::default();
+        let known = ["task", "source", "row_axes", "columns", "rows", "delta_printed", "delta_scale"];
+        for (name, entry) in root {
+            match name.as_str() {
+                "columns" => {
+                    let items = entry.node.as_list().unwrap_or_default();
+                    published.columns =
+                        items.iter().filter_map(|item| item.as_text().map(str::to_owned)).collect();
+                }
+                "rows" => published.rows = rows_of(&entry.node, findings),
+                "delta_printed" => published.deltas = rows_of(&entry.node, findings).into_iter().collect(),
+                "delta_scale" => published.delta_scale = numbers(&entry.node, findings),
+                other if known.contains(&other) => {}
+                other => findings.push(
+                    Finding::new(entry.key.clone(), format!("unknown part `{other}` of published numbers"))
+                        .maybe_help(nearest_or_all(other, "they have", known)),
+                ),
+            }
+        }
+        for (label, values) in &published.rows {
+            if values.len() != published.columns.len() {
+                let label_of = format!("{} for {} columns", values.len(), published.columns.len());
+                let message = format!("published row `{label}` does not have one number per column");
+                let span = root.get("rows").and_then(|entry| entry.node.at(std::slice::from_ref(label)));
+                findings
+                    .push(Finding::new(span.map_or(0..0, |node| node.span.clone()), message).label(label_of));
+            }
+        }
+        published
+    }
+
+    pub(super) fn row(&self, label: &str) -> Option<&[f64]> {
+        self.rows.iter().find(|(found, _)| found == label).map(|(_, values)| values.as_slice())
+    }
+
+    pub(super) fn cell(&self, label: &str, metric: &str) -> Option<f64> {
+        let column = self.columns.iter().position(|found| found == metric)?;
+        self.row(label)?.get(column).copied()
+    }
+
+    pub(super) fn printed(&self, delta: &str, metric: &str) -> Option<(f64, f64)> {
+        let column = self.columns.iter().position(|found| found == metric)?;
+        let value = *self.deltas.get(delta)?.get(column)?;
+        Some((value, self.delta_scale.get(column).copied().unwrap_or(1.0)))
+    }
+}
+
+fn rows_of(node: &Node, findings: &mut Vec<Finding>) -> Vec<(String, Vec<f64>)> {
+    let Some(table) = node.as_table() else {
+        findings.push(Finding::new(
+            node.span.clone(),
+            format!("expected a table of rows, not {}", node.describe()),
+        ));
+        return Vec::new();
+    };
+    table.iter().map(|(name, entry)| (name.clone(), numbers(&entry.node, findings))).collect()
+}
+
+fn numbers(node: &Node, findings: &mut Vec<Finding>) -> Vec<f64> {
+    let mut values = Vec::new();
+    for item in node.as_list().unwrap_or_default() {
+        match item.content {
+            Content::Integer(integer) => values.push(integer as f64),
+            Content::Float(float) => values.push(float),
+            _ => findings
+                .push(Finding::new(item.span.clone(), format!("expected a number, not {}", item.describe()))),
+        }
+    }
+    if node.as_list().is_none() {
+        findings.push(Finding::new(
+            node.span.clone(),
+            format!("expected a list of numbers, not {}", node.describe()),
+        ));
+    }
+    values
+}

@@ -1,0 +1,87 @@
+//! `[table]` as written in the experiment file.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+
+/// `[table]` as written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TableSpec {
+    pub(super) title: Option<String>,
+    pub(super) from: Option<String>,
+    #[serde(default)]
+    pub(super) rows: Vec<String>,
+    pub(super) columns: Vec<ColumnSpec>,
+    pub(super) average: Option<Vec<String>>,
+    pub published: Option<String>,
+    #[serde(default)]
+    pub(super) row: Vec<RowSpec>,
+    #[serde(default)]
+    pub(super) delta: Vec<DeltaSpec>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RowSpec {
+    pub(super) label: String,
+    pub(super) from: String,
+    pub(super) published: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeltaSpec {
+    pub(super) row: String,
+    pub(super) minus: String,
+    pub(super) label: Option<String>,
+    pub(super) printed: Option<String>,
+}
+
+/// A column: a metric's name, or a table that says more about it.
+#[derive(Debug, Clone)]
+pub(super) struct ColumnSpec {
+    pub(super) metric: String,
+    pub(super) label: Option<String>,
+    pub(super) digits: Option<u8>,
+    pub(super) better: Option<BetterSpec>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum BetterSpec {
+    Higher,
+    Lower,
+}
+
+impl<'de> Deserialize<'de> for ColumnSpec {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Full {
+            metric: String,
+            label: Option<String>,
+            digits: Option<u8>,
+            better: Option<BetterSpec>,
+        }
+
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = ColumnSpec;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a metric's name or a table with `metric`")
+            }
+            fn visit_str<E>(self, metric: &str) -> Result<ColumnSpec, E> {
+                Ok(ColumnSpec { metric: metric.to_owned(), label: None, digits: None, better: None })
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ColumnSpec, A::Error> {
+                let Full { metric, label, digits, better } =
+                    Full::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(ColumnSpec { metric, label, digits, better })
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
