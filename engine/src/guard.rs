@@ -8,8 +8,11 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{self, BufRead as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{ChildStdin, Command, Stdio};
+
+use rustix::process::{Pid, test_kill_process_group};
 
 use crate::process::kill_group;
 
@@ -26,30 +29,57 @@ impl Guard {
         Self { command, pipe: None }
     }
 
-    /// Tells of a group that begins.
-    pub fn begun(&mut self, group: i32) {
-        if self.pipe.is_none()
-            && let Some((program, arguments)) = self.command.split_first()
-        {
-            let mut command = Command::new(program);
-            // In a group of its own, so that Ctrl-C does not end it before its time.
-            command.args(arguments).process_group(0);
-            command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-            // A run without a guard is still a run.
-            self.pipe = command.spawn().ok().and_then(|mut child| child.stdin.take());
-        }
-        self.tell('+', group);
-    }
-
-    /// Tells of a group that has ended.
-    pub fn ended(&mut self, group: i32) {
-        self.tell('-', group);
-    }
-
-    fn tell(&mut self, sign: char, group: i32) {
-        if let Some(pipe) = &mut self.pipe {
+    /// Has a program tell of itself before it begins, so that there is no moment in which the
+    /// run could die with a group that the guard has not heard of.
+    #[allow(unsafe_code)]
+    pub fn hear_of(&mut self, command: &mut Command) {
+        self.start();
+        // A run without a guard is still a run.
+        let Some(pipe) = self.pipe.as_ref().and_then(|pipe| pipe.as_fd().try_clone_to_owned().ok()) else {
+            return;
+        };
+        let tell = move || {
+            let mut line = [b'+', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, b'\n'];
+            let mut rest = rustix::process::getpid().as_raw_nonzero().get();
+            for digit in line[1..11].iter_mut().rev() {
+                *digit = b'0' + (rest % 10) as u8;
+                rest /= 10;
+            }
             // Whoever killed the guard has taken what comes of it upon himself.
-            let _ = writeln!(pipe, "{sign}{group}");
+            let _ = rustix::io::write(&pipe, &line);
+            Ok(())
+        };
+        // SAFETY: between fork and exec only two system calls are made, both async-signal-safe,
+        // and nothing is allocated.
+        unsafe {
+            command.pre_exec(tell);
+        }
+    }
+
+    fn start(&mut self) {
+        let (None, Some((program, arguments))) = (&self.pipe, self.command.split_first()) else {
+            return;
+        };
+        let mut command = Command::new(program);
+        // In a group of its own, so that Ctrl-C does not end it before its time.
+        command.args(arguments).process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.pipe = command.spawn().ok().and_then(|mut child| child.stdin.take());
+    }
+
+    /// Tells that a group has ended.
+    pub fn ended(&mut self, group: i32) {
+        self.tell(&format!("-{group}"));
+    }
+
+    /// Tells that a program could not be started, and so is gone already.
+    pub fn not_begun(&mut self) {
+        self.tell("?");
+    }
+
+    fn tell(&mut self, line: &str) {
+        if let Some(pipe) = &mut self.pipe {
+            let _ = writeln!(pipe, "{line}");
         }
     }
 }
@@ -60,11 +90,15 @@ pub fn guard() {
     for line in io::stdin().lock().lines().map_while(Result::ok) {
         match line.split_at_checked(1) {
             Some(("+", group)) => groups.extend(group.parse::<i32>()),
-            Some((_, group)) => groups.retain(|known| group.parse() != Ok(*known)),
-            None => {}
+            Some(("-", group)) => groups.retain(|known| group.parse() != Ok(*known)),
+            _ => groups.retain(|known| is_there(*known)),
         }
     }
     for group in groups {
         kill_group(group);
     }
+}
+
+fn is_there(group: i32) -> bool {
+    Pid::from_raw(group).is_some_and(|group| test_kill_process_group(group).is_ok())
 }

@@ -10,7 +10,7 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -69,8 +69,11 @@ impl Cancel {
         self.0.level.load(Ordering::SeqCst) >= 2
     }
 
+    fn guard(&self) -> MutexGuard<'_, Guard> {
+        self.0.guard.lock().expect("no panic while held")
+    }
+
     fn watch(&self, group: i32) {
-        self.0.guard.lock().expect("no panic while held").begun(group);
         self.0.groups.lock().expect("no panic while held").insert(group);
         // It may have been asked for between the start of the program and now.
         if self.is_now() {
@@ -79,7 +82,7 @@ impl Cancel {
     }
 
     fn unwatch(&self, group: i32) {
-        self.0.guard.lock().expect("no panic while held").ended(group);
+        self.guard().ended(group);
         self.0.groups.lock().expect("no panic while held").remove(&group);
     }
 }
@@ -192,7 +195,11 @@ pub(crate) fn watch(
     };
     command.stderr(their_output).process_group(0);
     die_with_parent(command);
-    let mut child = command.spawn().map_err(start)?;
+    cancel.guard().hear_of(command);
+    let mut child = command.spawn().map_err(|error| {
+        cancel.guard().not_begun();
+        start(error)
+    })?;
     // Our copy of the writing end would keep the pipe open for ever.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     Ok(attend(&mut child, output, log, lines_pipe, timeout, cancel))

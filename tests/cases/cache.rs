@@ -138,6 +138,8 @@ fn a_run_killed_at_any_moment_leaves_a_cache_that_the_next_run_uses() {
         child.kill().unwrap();
         let was_killed = child.wait().unwrap().code().is_none();
         kills += u32::from(was_killed);
+        let mark = lab.cache().display().to_string();
+        crate::lab::wait_until("nothing runs any more", || processes_naming(&mark).is_empty());
         // Several kills in a row on one cache are harder on it than one; then it must complete.
         if kills % 3 == 0 || !was_killed || kills == KILLS {
             let told = lab.run(["run", "x.toml"]).expect(0);
@@ -156,8 +158,12 @@ fn a_killed_run_leaves_nothing_running() {
         Lab::with("[stages.long]\nkind = \"command\"\nrun = \"sleep 300 & sleep 300\"\noutputs.out = {}\n");
     let mut child = lab.spawn(["run", "x.toml"]);
     let mark = lab.cache().display().to_string();
-    // The run, its shell and both sleepers.
-    crate::lab::wait_until("the program runs", || processes_naming(&mark).len() >= 4);
+    let sleepers = || {
+        let is_sleeper =
+            |pid: &u32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"sleep"));
+        processes_naming(&mark).iter().filter(|pid| is_sleeper(pid)).count()
+    };
+    crate::lab::wait_until("both sleep", || sleepers() == 2);
     child.kill().unwrap();
     child.wait().unwrap();
     crate::lab::wait_until("nothing runs any more", || processes_naming(&mark).is_empty());
