@@ -1,6 +1,7 @@
 //! Labelled reports that point into the experiment file.
 
 use std::fmt;
+use std::sync::Arc;
 
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode, SourceSpan};
 
@@ -42,7 +43,7 @@ pub struct Problem {
     message: String,
     help: Option<String>,
     label: LabeledSpan,
-    source: NamedSource<String>,
+    source: NamedSource<Arc<str>>,
     line: usize,
     column: usize,
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 
@@ -53,7 +54,7 @@ pub(crate) struct StageSpec {
     pub only: Option<Node>,
     pub except: Option<Node>,
     pub about: Option<String>,
-    pub choices: Vec<Vec<String>>,
+    pub choices: Arc<Choices>,
     pub settings: Settings,
     /// Whether it has a mistake that was reported already, so that nothing more is said of it.
     pub is_broken: bool,
@@ -118,6 +119,8 @@ impl Experiment {
             findings: Vec::new(),
             read,
             layers: Vec::new(),
+            kinds,
+            choices: vec![None; kinds.len()],
             loaded: Vec::new(),
             doubtful: Vec::new(),
         };
@@ -144,7 +147,7 @@ impl Experiment {
         for text in &request.set {
             loader.add_override(text);
         }
-        loader.assemble(kinds, &mut experiment);
+        loader.assemble(&mut experiment);
         loader.read_published(&mut experiment);
         experiment.sources = loader.sources;
         experiment.findings = loader.findings;
@@ -179,6 +182,9 @@ struct Loader<'a> {
     findings: Vec<Finding>,
     read: &'a dyn Fn(&Path) -> io::Result<String>,
     layers: Vec<Layer>,
+    kinds: &'static [Kind],
+    /// The choices of each kind, once a stage has asked for them.
+    choices: Vec<Option<Arc<Choices>>>,
     /// Files that are there already: each is laid down once, where it is first asked for.
     loaded: Vec<PathBuf>,
     /// Where syntax errors are.
@@ -367,12 +373,21 @@ impl Loader<'_> {
         self.layers.push(Layer { root, how: Overlay::Leaf, is_override: true });
     }
 
-    fn assemble(&mut self, kinds: &'static [Kind], experiment: &mut Experiment) {
+    fn assemble(&mut self, experiment: &mut Experiment) {
         let mut head = Table::new();
         let mut table = Table::new();
         let mut declared: IndexMap<String, Vec<(usize, Entry)>> = IndexMap::new();
-        let layers = std::mem::take(&mut self.layers);
-        for (position, layer) in layers.iter().enumerate() {
+        let mut layers = std::mem::take(&mut self.layers);
+        for (position, layer) in layers.iter_mut().enumerate() {
+            // Moved out, for this is nearly all of a large experiment.
+            let stages = layer.root.get_mut("stages").map(|entry| &mut entry.node.content);
+            if let Some(Content::Table(below)) = stages {
+                for (stage, entry) in std::mem::take(below) {
+                    declared.entry(stage).or_default().push((position, entry));
+                }
+            }
+        }
+        for layer in &layers {
             for (name, entry) in &layer.root {
                 let below = entry.node.as_table();
                 match (name.as_str(), below) {
@@ -381,11 +396,7 @@ impl Loader<'_> {
                         let over = Table::from([(name.clone(), entry.clone())]);
                         overlay(&mut table, &over, &[], layer.how);
                     }
-                    ("stages", Some(below)) => {
-                        for (stage, entry) in below {
-                            declared.entry(stage.clone()).or_default().push((position, entry.clone()));
-                        }
-                    }
+                    ("stages", Some(_)) => {}
                     ("profile", Some(_)) if !layer.is_override => {}
                     ("experiment" | "table" | "stages" | "profile", None) => {
                         let message = format!("`{name}` is a table, not {}", entry.node.describe());
@@ -404,8 +415,11 @@ impl Loader<'_> {
             }
         }
         self.read_head(&head, experiment);
+        let own = |entries: &[(usize, Entry)]| entries.iter().any(|(layer, _)| !layers[*layer].is_override);
+        let known: Vec<String> =
+            declared.iter().filter(|(_, entries)| own(entries)).map(|(name, _)| name.clone()).collect();
         for (name, entries) in declared {
-            if let Some(spec) = self.assemble_stage(&name, &entries, &layers, kinds) {
+            if let Some(spec) = self.assemble_stage(&name, entries, &layers, &known) {
                 experiment.stages.insert(name, spec);
             }
         }
@@ -454,9 +468,9 @@ impl Loader<'_> {
     fn assemble_stage(
         &mut self,
         name: &str,
-        entries: &[(usize, Entry)],
+        entries: Vec<(usize, Entry)>,
         layers: &[Layer],
-        kinds: &'static [Kind],
+        known: &[String],
     ) -> Option<StageSpec> {
         let key = entries[0].1.key.clone();
         if !is_name(name) {
@@ -464,35 +478,30 @@ impl Loader<'_> {
             self.findings.push(Finding::new(key, message).help("use letters, digits, `_` and `-`"));
             return None;
         }
+        let is_doubtful = entries.iter().any(|(_, entry)| self.is_doubtful(&entry.key));
         let mut tables = Vec::new();
-        for (position, entry) in entries {
-            match entry.node.as_table() {
-                Some(table) => tables.push((&layers[*position], table, &entry.node.span)),
-                None => {
-                    let message = format!("stage `{name}` is a table, not {}", entry.node.describe());
-                    self.findings.push(Finding::new(entry.node.span.clone(), message));
+        for (position, Entry { node, .. }) in entries {
+            match node.content {
+                Content::Table(table) => tables.push((&layers[position], table, node.span)),
+                other => {
+                    let message = format!("stage `{name}` is a table, not {}", other.describe());
+                    self.findings.push(Finding::new(node.span, message));
                     return None;
                 }
             }
         }
         if tables.iter().all(|(layer, ..)| layer.is_override) {
-            let others = layers
-                .iter()
-                .filter(|layer| !layer.is_override)
-                .flat_map(|layer| subtable(&layer.root, "stages"));
-            let known: Vec<String> = others.map(|(name, _)| name.clone()).collect();
-            self.findings.push(changes_nothing(name, key, &known));
+            self.findings.push(changes_nothing(name, key, known));
             return None;
         }
-        let is_doubtful = entries.iter().any(|(_, entry)| self.is_doubtful(&entry.key))
-            || tables.iter().any(|(_, table, _)| self.has_doubtful(table));
+        let is_doubtful = is_doubtful || tables.iter().any(|(_, table, _)| self.has_doubtful(table));
         let Some(kind_node) =
             tables.iter().rev().find_map(|(_, table, _)| table.get("kind")).map(|entry| &entry.node)
         else {
             if is_doubtful {
                 return None;
             }
-            let all: Vec<String> = kinds.iter().map(|kind| format!("`{}`", kind.name())).collect();
+            let all: Vec<String> = self.kinds.iter().map(|kind| format!("`{}`", kind.name())).collect();
             let message = format!("stage `{name}` has no `kind`");
             self.findings.push(
                 Finding::new(key, message).label("needs a `kind`").help(format!("kinds: {}", all.join(", "))),
@@ -504,12 +513,12 @@ impl Loader<'_> {
             self.findings.push(Finding::new(kind_node.span.clone(), message).maybe_help(nearest_or_all(
                 "",
                 "kinds",
-                kinds.iter().map(Kind::name),
+                self.kinds.iter().map(Kind::name),
             )));
             return None;
         };
-        let Some(kind) = kinds.iter().find(|kind| kind.name() == kind_name) else {
-            let names = kinds.iter().map(Kind::name);
+        let Some(position) = self.kinds.iter().position(|kind| kind.name() == kind_name) else {
+            let names = self.kinds.iter().map(Kind::name);
             self.findings.push(
                 Finding::new(kind_node.span.clone(), format!("unknown kind `{kind_name}`"))
                     .label("no such kind of stage")
@@ -517,9 +526,12 @@ impl Loader<'_> {
             );
             return None;
         };
-        let choices = choices_of(kind);
-        let mut table = Table::new();
-        for (layer, over, _) in &tables {
+        let kind = &self.kinds[position];
+        let choices = self.choices[position].get_or_insert_with(|| choices_of(kind).into()).clone();
+        let mut layered = tables.into_iter();
+        let (_, mut table, span) = layered.next().expect("some layer declares the stage");
+        let over: Vec<(&Layer, Table, Span)> = layered.collect();
+        for (layer, over, _) in &over {
             overlay(&mut table, over, &choices, layer.how);
         }
         let before = self.findings.len();
@@ -528,7 +540,7 @@ impl Loader<'_> {
             .map(|entry| read_axes(&entry.node, &mut self.findings))
             .unwrap_or_default();
         let is_broken = is_doubtful || self.findings.len() > before;
-        for (_, over, _) in tables.iter().filter(|(layer, ..)| layer.is_override) {
+        for (_, over, _) in over.iter().filter(|(layer, ..)| layer.is_override) {
             self.refuse_overridden_axes(name, over, &axes, &choices);
         }
         table.shift_remove("kind");
@@ -549,7 +561,7 @@ impl Loader<'_> {
             only: take("only"),
             except: take("except"),
             table,
-            span: tables[0].2.clone(),
+            span,
             axes,
             about,
             choices,

@@ -35,7 +35,7 @@ impl Keys {
     pub fn new(plan: &Plan, files: FileDigests) -> Self {
         let mut keys = Self { recipes: Vec::with_capacity(plan.nodes().len()), skeletons: Vec::new(), files };
         for node in plan.nodes() {
-            let mut entries = keys.own(node);
+            let mut own = keys.own(node);
             let skeleton_inputs =
                 node.inputs.iter().map(|edge| vec![text(&edge.port), label(edge.label.as_deref())]);
             let inputs = node.inputs.iter().map(|edge| {
@@ -43,9 +43,8 @@ impl Keys {
                 vec![text(&edge.port), label(edge.label.as_deref()), upstream, text(&edge.output)]
             });
             let inputs = list(inputs);
-            let skeleton = with_inputs(&mut entries, list(skeleton_inputs));
-            keys.skeletons.push(hash(SKELETON_DOMAIN, skeleton));
-            keys.recipes.push(hash(RECIPE_DOMAIN, with_inputs(&mut entries, inputs)));
+            keys.skeletons.push(hash_with(SKELETON_DOMAIN, &mut own, list(skeleton_inputs)));
+            keys.recipes.push(hash_with(RECIPE_DOMAIN, &mut own, inputs));
         }
         keys
     }
@@ -68,11 +67,11 @@ impl Keys {
     /// Returns the trace key of a node, given the artifact that enters by each of its edges.
     pub fn trace(&self, plan: &Plan, node: usize, artifacts: &[Digest]) -> Key {
         let node = &plan.nodes()[node];
-        let mut entries = self.own(node);
+        let mut own = self.own(node);
         let inputs = node.inputs.iter().zip(artifacts).map(|(edge, artifact)| {
             vec![text(&edge.port), label(edge.label.as_deref()), Value::Digest(*artifact)]
         });
-        hash(TRACE_DOMAIN, with_inputs(&mut entries, list(inputs)))
+        hash_with(TRACE_DOMAIN, &mut own, list(inputs))
     }
 
     /// Returns one key for the plan as a whole: all labels and their recipes.
@@ -81,7 +80,7 @@ impl Keys {
             plan.nodes().iter().zip(&self.recipes).map(|(node, key)| {
                 Value::List(vec![text(node.label()), Value::Bytes(key.as_bytes().to_vec())])
             });
-        hash(PLAN_DOMAIN, Value::List(all.collect()))
+        hash(PLAN_DOMAIN, &Value::List(all.collect()))
     }
 
     /// Returns what a node's recipe key hashes, in readable form.
@@ -117,26 +116,30 @@ impl Keys {
         params
     }
 
-    fn own(&self, node: &Node) -> Vec<(&'static str, Value)> {
+    /// All that is hashed of a node but its inputs.
+    fn own(&self, node: &Node) -> Value {
         let parts = node.parts.iter().map(|part| vec![text(part.name), Value::Integer(part.version.into())]);
-        vec![
+        Value::map([
             ("format", Value::Integer(FORMAT.into())),
             ("kind", text(node.kind.name())),
             ("version", Value::Integer(node.kind.version().into())),
             ("parts", list(parts)),
             ("params", self.params(node)),
             ("seed", node.seed.map_or(Value::Null, |seed| Value::Integer(seed.into()))),
-        ]
+        ])
     }
 }
 
-fn with_inputs(entries: &mut [(&'static str, Value)], inputs: Value) -> Value {
-    let own = entries.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
-    Value::Map(own.chain([("inputs".to_owned(), inputs)]).collect())
+/// Hashes what is a node's own with some view of its inputs, which stays in `own` until the next.
+fn hash_with(domain: &str, own: &mut Value, inputs: Value) -> Key {
+    if let Value::Map(entries) = own {
+        entries.insert("inputs".to_owned(), inputs);
+    }
+    hash(domain, own)
 }
 
-fn hash(domain: &str, value: Value) -> Key {
-    Key::of(domain, &value).expect("all paths are replaced by digests")
+fn hash(domain: &str, value: &Value) -> Key {
+    Key::of(domain, value).expect("all paths are replaced by digests")
 }
 
 fn text(text: &str) -> Value {

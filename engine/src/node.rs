@@ -179,6 +179,21 @@ fn convert(item: Spanned<DeValue<'_>>, base: usize, findings: &mut Vec<Finding>)
     Node { span, content }
 }
 
+impl Content {
+    /// Returns what kind of value it is, for messages.
+    pub fn describe(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "a text",
+            Self::Integer(_) => "an integer",
+            Self::Float(_) => "a float",
+            Self::Bool(_) => "a truth value",
+            Self::Time(_) => "a date or time",
+            Self::List(_) => "a list",
+            Self::Table(_) => "a table",
+        }
+    }
+}
+
 impl Node {
     pub fn as_text(&self) -> Option<&str> {
         match &self.content {
@@ -203,15 +218,7 @@ impl Node {
 
     /// Returns what kind of value it is, for messages.
     pub fn describe(&self) -> &'static str {
-        match self.content {
-            Content::Text(_) => "a text",
-            Content::Integer(_) => "an integer",
-            Content::Float(_) => "a float",
-            Content::Bool(_) => "a truth value",
-            Content::Time(_) => "a date or time",
-            Content::List(_) => "a list",
-            Content::Table(_) => "a table",
-        }
+        self.content.describe()
     }
 
     /// Returns a short text for labels: variants of a scalar axis are named by it.

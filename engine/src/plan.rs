@@ -132,8 +132,8 @@ impl Plan {
             seed: experiment.seed,
             data: experiment.data.as_deref(),
             is_lenient: experiment.has_syntax_errors,
-            nodes: Vec::new(),
-            by_stage: vec![Vec::new(); experiment.stages.len()],
+            nodes: Cow::Owned(Vec::new()),
+            by_stage: Cow::Owned(vec![Vec::new(); experiment.stages.len()]),
             broken: BTreeSet::new(),
             files: Vec::new(),
         };
@@ -152,7 +152,7 @@ impl Plan {
                 Err(_) => {}
             }
         }
-        let Draft { nodes, by_stage, files, .. } = draft;
+        let (nodes, by_stage, files) = (draft.nodes.into_owned(), draft.by_stage.into_owned(), draft.files);
         match Report::of(findings, &experiment.sources) {
             Some(report) => Err(report),
             None => Ok(Self { experiment, nodes, by_stage, files, table }),
@@ -227,8 +227,8 @@ impl Plan {
             seed: self.experiment.seed,
             data: None,
             is_lenient: false,
-            nodes: self.nodes.clone(),
-            by_stage: self.by_stage.clone(),
+            nodes: Cow::Borrowed(&self.nodes),
+            by_stage: Cow::Borrowed(&self.by_stage),
             broken: BTreeSet::new(),
             files: Vec::new(),
         }
@@ -242,8 +242,9 @@ pub(crate) struct Draft<'a> {
     seed: u64,
     data: Option<&'a Path>,
     is_lenient: bool,
-    pub nodes: Vec<Node>,
-    by_stage: Vec<Vec<usize>>,
+    /// Owned while a plan is made, borrowed from one that is.
+    pub nodes: Cow<'a, [Node]>,
+    by_stage: Cow<'a, [Vec<usize>]>,
     broken: BTreeSet<usize>,
     files: Vec<FileUse>,
 }
@@ -457,10 +458,9 @@ impl<'a> Draft<'a> {
             let span = list.map_or_else(|| spec.key.clone(), |node| node.span.clone());
             return Err(vec![Finding::new(span, message)]);
         }
-        for node in added {
-            self.by_stage[stage].push(self.nodes.len());
-            self.nodes.push(node);
-        }
+        let first = self.nodes.len();
+        self.by_stage.to_mut()[stage] = (first..first + added.len()).collect();
+        self.nodes.to_mut().extend(added);
         Ok(())
     }
 
@@ -650,7 +650,8 @@ impl<'a> Draft<'a> {
             return Err(unknown_stage(&reference.stage, item.span.clone(), self.stages));
         };
         let mut arrivals: Vec<Arrival> = Vec::new();
-        for node in &self.by_stage[from] {
+        let mut gathered: BTreeMap<Assignment, usize> = BTreeMap::new();
+        for node in self.nodes_of(from) {
             let found = &self.nodes[*node];
             let output = self
                 .output_of(found, &reference)
@@ -687,11 +688,16 @@ impl<'a> Draft<'a> {
                 continue;
             }
             let label = (!labels.is_empty()).then(|| labels.join("/"));
-            let edge = (label.clone(), *node, output.to_owned());
-            let place = arrivals.iter_mut().find(|arrival| label.is_some() && arrival.assignment == stays);
-            match place {
-                Some(arrival) => arrival.edges.push(edge),
-                None => arrivals.push(Arrival { assignment: stays, edges: vec![edge] }),
+            let is_gathered = label.is_some();
+            let edge = (label, *node, output.to_owned());
+            match gathered.get(&stays) {
+                Some(place) => arrivals[*place].edges.push(edge),
+                None => {
+                    if is_gathered {
+                        gathered.insert(stays.clone(), arrivals.len());
+                    }
+                    arrivals.push(Arrival { assignment: stays, edges: vec![edge] });
+                }
             }
         }
         if arrivals.is_empty() {
@@ -854,8 +860,14 @@ fn join(
     list_label: Option<&str>,
 ) -> Vec<(Assignment, Vec<Edge>)> {
     let mut joined = Vec::new();
+    // Two inputs below the same thousand variants meet in a thousand pairs, not in a million.
+    let shared = shared_axes(&there, arrivals);
+    let mut by_variants: BTreeMap<Vec<usize>, Vec<&Arrival>> = BTreeMap::new();
+    for arrival in arrivals {
+        by_variants.entry(variants_on(&shared, &arrival.assignment)).or_default().push(arrival);
+    }
     for (assignment, edges) in there {
-        for arrival in arrivals {
+        for arrival in by_variants.get(&variants_on(&shared, &assignment)).into_iter().flatten() {
             let agrees = arrival
                 .assignment
                 .iter()
@@ -888,6 +900,25 @@ fn repeated_label<'e>(edges: &'e [Edge], port: &str) -> Option<&'e str> {
         .filter(|edge| edge.port == port)
         .filter_map(|edge| edge.label.as_deref())
         .find(|label| !seen.insert(label.replace('/', "_")))
+}
+
+/// Returns the axes that everything there and everything that arrives has.
+fn shared_axes(there: &[(Assignment, Vec<Edge>)], arrivals: &[Arrival]) -> Vec<AxisId> {
+    let mut all =
+        there.iter().map(|(assignment, _)| assignment).chain(arrivals.iter().map(|a| &a.assignment));
+    let first = all.next().into_iter().flatten();
+    let mut shared: Vec<AxisId> = first.map(|(axis, _)| *axis).collect();
+    for assignment in all {
+        shared.retain(|axis| assignment.iter().any(|(found, _)| found == axis));
+    }
+    shared
+}
+
+/// Returns an assignment's variants on some of its axes.
+fn variants_on(axes: &[AxisId], assignment: &Assignment) -> Vec<usize> {
+    let variant =
+        |axis: &AxisId| assignment.iter().find(|(found, _)| found == axis).map(|(_, variant)| *variant);
+    axes.iter().filter_map(variant).collect()
 }
 
 /// Returns the nodes of a stage that a reference's selectors leave.

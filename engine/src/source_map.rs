@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A stretch of the texts of one experiment.
 pub(crate) type Span = Range<usize>;
@@ -13,8 +14,8 @@ pub(crate) struct Source {
     pub name: String,
     /// The folder that relative paths in it start from.
     pub folder: PathBuf,
-    /// Its text.
-    pub text: String,
+    /// Its text. Every problem in a report holds it too.
+    pub text: Arc<str>,
     base: usize,
 }
 
@@ -38,7 +39,7 @@ impl SourceMap {
     pub fn add(&mut self, name: String, folder: PathBuf, text: String) -> usize {
         // One byte between two texts, so that an empty span at an end has one owner.
         let base = self.sources.last().map_or(0, |last| last.base + last.text.len() + 1);
-        self.sources.push(Source { name, folder, text, base });
+        self.sources.push(Source { name, folder, text: text.into(), base });
         base
     }
 

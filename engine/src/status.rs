@@ -1,5 +1,7 @@
 //! What would happen, before anything does.
 
+use std::collections::BTreeSet;
+
 use cache::{Cache, CacheError, Digest, Trace};
 
 use crate::draw;
@@ -143,15 +145,11 @@ pub fn drawing(plan: &Plan, states: &dyn Fn(usize) -> draw::State) -> draw::Draw
         });
     }
     let mut edges: Vec<draw::Edge> = Vec::new();
+    let mut known: BTreeSet<(usize, usize, &str)> = BTreeSet::new();
     for node in plan.nodes() {
         for edge in node.inputs() {
             let (from, to) = (place[plan.nodes()[edge.from].stage], place[node.stage]);
-            let is_known = edges
-                .iter()
-                .rev()
-                .take(64)
-                .any(|found| found.from == from && found.to == to && found.port == edge.port);
-            if !is_known {
+            if known.insert((from, to, &edge.port)) {
                 edges.push(draw::Edge { from, to, port: edge.port.clone() });
             }
         }
