@@ -404,8 +404,11 @@ impl Loader<'_> {
             }
         }
         self.read_head(&head, experiment);
+        // Once per kind, not per stage: schemas are slow to make.
+        let choices: Vec<_> = kinds.iter().map(choices_of).collect();
+        let kinds: Vec<_> = kinds.iter().zip(&choices).collect();
         for (name, entries) in declared {
-            if let Some(spec) = self.assemble_stage(&name, &entries, &layers, kinds) {
+            if let Some(spec) = self.assemble_stage(&name, &entries, &layers, &kinds) {
                 experiment.stages.insert(name, spec);
             }
         }
@@ -456,7 +459,7 @@ impl Loader<'_> {
         name: &str,
         entries: &[(usize, Entry)],
         layers: &[Layer],
-        kinds: &'static [Kind],
+        kinds: &[(&'static Kind, &Vec<Vec<String>>)],
     ) -> Option<StageSpec> {
         let key = entries[0].1.key.clone();
         if !is_name(name) {
@@ -492,7 +495,7 @@ impl Loader<'_> {
             if is_doubtful {
                 return None;
             }
-            let all: Vec<String> = kinds.iter().map(|kind| format!("`{}`", kind.name())).collect();
+            let all: Vec<String> = kinds.iter().map(|(kind, _)| format!("`{}`", kind.name())).collect();
             let message = format!("stage `{name}` has no `kind`");
             self.findings.push(
                 Finding::new(key, message).label("needs a `kind`").help(format!("kinds: {}", all.join(", "))),
@@ -504,12 +507,12 @@ impl Loader<'_> {
             self.findings.push(Finding::new(kind_node.span.clone(), message).maybe_help(nearest_or_all(
                 "",
                 "kinds",
-                kinds.iter().map(Kind::name),
+                kinds.iter().map(|(kind, _)| kind.name()),
             )));
             return None;
         };
-        let Some(kind) = kinds.iter().find(|kind| kind.name() == kind_name) else {
-            let names = kinds.iter().map(Kind::name);
+        let Some((kind, choices)) = kinds.iter().find(|(kind, _)| kind.name() == kind_name) else {
+            let names = kinds.iter().map(|(kind, _)| kind.name());
             self.findings.push(
                 Finding::new(kind_node.span.clone(), format!("unknown kind `{kind_name}`"))
                     .label("no such kind of stage")
@@ -517,10 +520,9 @@ impl Loader<'_> {
             );
             return None;
         };
-        let choices = choices_of(kind);
         let mut table = Table::new();
         for (layer, over, _) in &tables {
-            overlay(&mut table, over, &choices, layer.how);
+            overlay(&mut table, over, choices, layer.how);
         }
         let before = self.findings.len();
         let axes = table
@@ -529,7 +531,7 @@ impl Loader<'_> {
             .unwrap_or_default();
         let is_broken = is_doubtful || self.findings.len() > before;
         for (_, over, _) in tables.iter().filter(|(layer, ..)| layer.is_override) {
-            self.refuse_overridden_axes(name, over, &axes, &choices);
+            self.refuse_overridden_axes(name, over, &axes, choices);
         }
         table.shift_remove("kind");
         let about = table.shift_remove("about").and_then(|entry| {
@@ -552,7 +554,7 @@ impl Loader<'_> {
             span: tables[0].2.clone(),
             axes,
             about,
-            choices,
+            choices: choices.to_vec(),
             settings,
             is_broken,
         })

@@ -397,6 +397,16 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Finds the variant of an axis that a name means; else says what is wrong with the name.
+    pub fn variant_named(&self, axis: AxisId, name: &str) -> Result<usize, (String, Option<String>)> {
+        let of = &self.stages[axis.0].axes[axis.1];
+        of.position(name).ok_or_else(|| {
+            let names = of.variants.iter().map(|variant| variant.name.as_str());
+            let message = format!("axis `{}` has no variant `{name}`", of.name);
+            (message, nearest_or_all(name, "variants", names))
+        })
+    }
+
     fn add_stage(&mut self, stage: usize) -> Result<(), Vec<Finding>> {
         let stages = self.stages;
         let spec = &stages[stage];
@@ -585,6 +595,9 @@ impl<'a> Draft<'a> {
             }
         }
         let mut joined: Vec<(Assignment, Vec<Edge>)> = vec![(Vec::new(), Vec::new())];
+        // By name, for the order of inputs in the text means nothing.
+        let mut inputs: Vec<_> = inputs.iter().collect();
+        inputs.sort_by_key(|(name, _)| *name);
         for (name, entry) in inputs {
             let Some((accepts, arity)) = ports.port(name) else {
                 // Kept for the complaint about inputs that no variant uses.
@@ -631,10 +644,6 @@ impl<'a> Draft<'a> {
                     .help("gather over axes whose variants have different names"));
             }
         }
-        for (_, edges) in &mut joined {
-            // The order of ports in the text means nothing, the order within a port does.
-            edges.sort_by(|a, b| a.port.cmp(&b.port));
-        }
         Ok(joined)
     }
 
@@ -649,13 +658,14 @@ impl<'a> Draft<'a> {
         let Some(from) = self.stage_named(&reference.stage) else {
             return Err(unknown_stage(&reference.stage, item.span.clone(), self.stages));
         };
-        let mut arrivals: Vec<Arrival> = Vec::new();
+        let mut brought: Vec<(Vec<usize>, Arrival)> = Vec::new();
         for node in &self.by_stage[from] {
             let found = &self.nodes[*node];
             let output = self
                 .output_of(found, &reference)
                 .map_err(|finding| Finding { span: item.span.clone(), ..finding })?;
             let mut stays = found.assignment.clone();
+            let mut gathered = Vec::new();
             let mut labels = Vec::new();
             let mut is_selected = true;
             for (name, choice) in &reference.selectors {
@@ -670,16 +680,15 @@ impl<'a> Draft<'a> {
                 };
                 let (_, variant) = stays.remove(position);
                 match choice {
-                    Choice::All => labels.push(self.variant_name(axis, variant).to_owned()),
+                    Choice::All => {
+                        gathered.push(variant);
+                        labels.push(self.variant_name(axis, variant).to_owned());
+                    }
                     Choice::One(wanted) => {
-                        let variants = &self.stages[axis.0].axes[axis.1].variants;
-                        if !variants.iter().any(|variant| variant.name == *wanted) {
-                            let names = variants.iter().map(|variant| variant.name.as_str());
-                            let message = format!("axis `{name}` has no variant `{wanted}`");
-                            let help = nearest_or_all(wanted, "variants", names);
-                            return Err(Finding::new(item.span.clone(), message).maybe_help(help));
-                        }
-                        is_selected &= self.variant_name(axis, variant) == wanted;
+                        let wanted = self.variant_named(axis, wanted).map_err(|(problem, help)| {
+                            Finding::new(item.span.clone(), problem).maybe_help(help)
+                        })?;
+                        is_selected &= variant == wanted;
                     }
                 }
             }
@@ -687,11 +696,18 @@ impl<'a> Draft<'a> {
                 continue;
             }
             let label = (!labels.is_empty()).then(|| labels.join("/"));
-            let edge = (label.clone(), *node, output.to_owned());
-            let place = arrivals.iter_mut().find(|arrival| label.is_some() && arrival.assignment == stays);
-            match place {
-                Some(arrival) => arrival.edges.push(edge),
-                None => arrivals.push(Arrival { assignment: stays, edges: vec![edge] }),
+            let edge = (label, *node, output.to_owned());
+            brought.push((gathered, Arrival { assignment: stays, edges: vec![edge] }));
+        }
+        // Gathered in the order in which the axes declare their variants, whatever the order in
+        // which the axes themselves are written.
+        brought.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut arrivals: Vec<Arrival> = Vec::new();
+        for (gathered, arrival) in brought {
+            let same = |other: &&mut Arrival| other.assignment == arrival.assignment;
+            match arrivals.iter_mut().find(|other| !gathered.is_empty() && same(other)) {
+                Some(there) => there.edges.extend(arrival.edges),
+                None => arrivals.push(arrival),
             }
         }
         if arrivals.is_empty() {
@@ -776,15 +792,10 @@ impl<'a> Draft<'a> {
                 Finding::new(entry.key.clone(), format!("stage `{}` {problem}", spec.name)).maybe_help(help)
             })?;
             let wanted = entry.node.scalar_text().unwrap_or_default();
-            let variants = &self.stages[axis.0].axes[axis.1].variants;
-            if !variants.iter().any(|variant| variant.name == wanted) {
-                let names = variants.iter().map(|variant| variant.name.as_str());
-                let message = format!("axis `{name}` has no variant `{wanted}`");
-                return Err(Finding::new(entry.node.span.clone(), message)
-                    .maybe_help(nearest_or_all(&wanted, "variants", names)));
-            }
-            let variant = assignment.iter().find(|(id, _)| *id == axis).map(|(_, variant)| *variant);
-            all &= variant.is_some_and(|variant| variants[variant].name == wanted);
+            let wanted = self
+                .variant_named(axis, &wanted)
+                .map_err(|(problem, help)| Finding::new(entry.node.span.clone(), problem).maybe_help(help))?;
+            all &= assignment.contains(&(axis, wanted));
         }
         Ok(all)
     }
@@ -853,9 +864,24 @@ fn join(
     port: &str,
     list_label: Option<&str>,
 ) -> Vec<(Assignment, Vec<Edge>)> {
+    // Sought by the axes that all have, or joining long axes would take their product.
+    let axes_of = |assignment: &Assignment| assignment.iter().map(|(axis, _)| *axis).collect::<BTreeSet<_>>();
+    let all =
+        there.iter().map(|(assignment, _)| assignment).chain(arrivals.iter().map(|found| &found.assignment));
+    let shared = all.map(axes_of).reduce(|a, b| &a & &b).unwrap_or_default();
+    let place = |assignment: &Assignment| -> Vec<(AxisId, usize)> {
+        let mut place: Vec<_> =
+            assignment.iter().filter(|(axis, _)| shared.contains(axis)).copied().collect();
+        place.sort_unstable();
+        place
+    };
+    let mut by_place: BTreeMap<_, Vec<&Arrival>> = BTreeMap::new();
+    for arrival in arrivals {
+        by_place.entry(place(&arrival.assignment)).or_default().push(arrival);
+    }
     let mut joined = Vec::new();
     for (assignment, edges) in there {
-        for arrival in arrivals {
+        for arrival in by_place.get(&place(&assignment)).into_iter().flatten() {
             let agrees = arrival
                 .assignment
                 .iter()
@@ -904,15 +930,8 @@ pub(crate) fn select(
             let axis = draft
                 .axis_named(assignment, name)
                 .map_err(|(problem, help)| (format!("stage `{}` {problem}", reference.stage), help))?;
-            let variants = &draft.stages[axis.0].axes[axis.1].variants;
-            let variant = assignment.iter().find(|(id, _)| *id == axis).map(|(_, variant)| *variant);
             if let Choice::One(wanted) = choice {
-                if !variants.iter().any(|variant| variant.name == *wanted) {
-                    let names = variants.iter().map(|variant| variant.name.as_str());
-                    let help = nearest_or_all(wanted, "variants", names);
-                    return Err((format!("axis `{name}` has no variant `{wanted}`"), help));
-                }
-                is_selected &= variant.is_some_and(|variant| variants[variant].name == *wanted);
+                is_selected &= assignment.contains(&(axis, draft.variant_named(axis, wanted)?));
             }
         }
         if is_selected {
