@@ -167,6 +167,32 @@ fn every_command_is_entered() {
 }
 
 #[test]
+fn every_kind_and_every_command_is_documented() {
+    let mut missing = Vec::new();
+    let mut expect = |file: &str, heading: String| {
+        if !text(file).lines().any(|line| line.starts_with(&heading)) {
+            missing.push(format!("{file} has no heading \"{heading}\""));
+        }
+    };
+    for kind in stages::KINDS {
+        expect("docs/stages.md", format!("## `{}`", kind.name()));
+    }
+    let main = text("src/main.rs");
+    for (name, text) in modules("src") {
+        let is_hidden = main.lines().collect::<Vec<_>>().windows(2).any(|lines| {
+            lines[0].contains("hide = true") && lines[1].contains(&format!("({name}::Arguments)"))
+        });
+        if text.contains("clap::Args)]\npub struct Arguments") && !is_hidden {
+            expect("docs/commands.md", format!("## `{}", name.trim_end_matches("_command")));
+        }
+    }
+    let readme = text("README.md");
+    let links = ["docs/commands.md", "docs/stages.md"].into_iter().filter(|link| !readme.contains(link));
+    missing.extend(links.map(|link| format!("README.md does not lead to {link}")));
+    assert_eq!(missing, Vec::<String>::new());
+}
+
+#[test]
 fn nothing_is_left_undone_or_switched_off() {
     // Put together here, or this file would be the first to break the rule.
     let words =

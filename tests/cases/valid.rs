@@ -18,7 +18,7 @@ fn lab() -> Lab {
             if path.is_file() {
                 let name = path.file_name().expect("a name").to_string_lossy().into_owned();
                 lab.write(
-                    &format!("{inside}/{name}").trim_start_matches('/'),
+                    format!("{inside}/{name}").trim_start_matches('/'),
                     fs::read(&path).expect("a file"),
                 );
             }
