@@ -42,10 +42,12 @@
 //! # Ok::<(), engine::Report>(())
 //! ```
 
+mod arrivals;
 mod axes;
 mod cells;
 mod diagnostic;
 mod document;
+mod draft;
 mod draw;
 mod execute;
 mod experiment;
@@ -65,6 +67,7 @@ mod run;
 mod sandbox;
 mod schedule;
 mod schema;
+mod settings;
 mod source_map;
 mod stage;
 mod status;

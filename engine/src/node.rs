@@ -526,6 +526,7 @@ impl<'de> VariantAccess<'de> for &'de Node {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde::Deserialize;
 
     #[derive(Debug, PartialEq, Deserialize)]
@@ -618,5 +619,43 @@ mod tests {
         assert_eq!(parse("a = nan", 0).1.len(), 1);
         assert_eq!(parse("a = 99999999999999999999", 0).1.len(), 1);
         assert_eq!(parse("a = 0xff", 0).0["a"].node.content, Content::Integer(255));
+    }
+
+    fn spans(table: &Table, found: &mut Vec<Span>) {
+        for entry in table.values() {
+            found.extend([entry.key.clone(), entry.node.span.clone()]);
+            if let Some(below) = entry.node.as_table() {
+                spans(below, found);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_span_lies_in_its_text(
+            pieces in proptest::collection::vec(
+                prop_oneof![
+                    proptest::sample::select(vec![
+                        "a", "é", "=", " ", "\n", "[", "]", "[[", "{", "}", "'", "\"", "\"\"\"", ".", ",", "1", "-",
+                        "nan", "99999999999999999999", "#", "\r\n", "\\u00e9", "true", "a = 1\n", "[é.b]\n",
+                    ])
+                    .prop_map(str::to_owned),
+                    ".{0,3}",
+                ],
+                0..24,
+            )
+        ) {
+            let text = pieces.concat();
+            let base = 7;
+            let (table, findings) = parse(&text, base);
+            let mut all: Vec<Span> = findings.into_iter().map(|finding| finding.span).collect();
+            spans(&table, &mut all);
+            for span in all {
+                let of_text = span.start.checked_sub(base).zip(span.end.checked_sub(base));
+                prop_assert!(of_text.is_some_and(|(start, end)| text.get(start..end).is_some()), "{span:?} in {text:?}");
+                let range = doubtful(&text, span.start - base);
+                prop_assert!(text.get(range).is_some());
+            }
+        }
     }
 }

@@ -8,11 +8,11 @@ use std::time::{Instant, SystemTime};
 use cache::{Artifact, Cache, CacheError, Digest, Execution, Input, Key, KeyLock, Manifest, Output, Recipe};
 
 use crate::execute::attempt;
-use crate::experiment::Settings;
 use crate::job::{Job, JobInput, Outcome, Reason};
 use crate::process::Cancel;
 use crate::run::{Progress, RunOptions, StageResult};
 use crate::sandbox::Sandbox;
+use crate::settings::Settings;
 use crate::stage::{Kind, OutputPort};
 use crate::table::{METRICS_FILE, read_metric};
 

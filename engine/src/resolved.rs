@@ -2,8 +2,9 @@
 
 use cache::Value;
 
+use crate::draft::table_of;
 use crate::node::{Content, Node as Toml};
-use crate::plan::{Plan, table_of};
+use crate::plan::Plan;
 
 /// One leaf of a stage's parameters.
 #[derive(Debug, Clone, PartialEq)]

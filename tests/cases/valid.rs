@@ -1,1 +1,246 @@
-//! Written next.
+//! What can be said in an experiment, by example: one file per kind of stage and per feature.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::lab::{Lab, Told, project};
+
+fn folder() -> PathBuf {
+    project().join("tests/experiments/valid")
+}
+
+/// Copies all examples into a house of their own.
+fn lab() -> Lab {
+    let lab = Lab::new();
+    for inside in ["", "parts"] {
+        for entry in fs::read_dir(folder().join(inside)).expect("the folder is there") {
+            let path = entry.expect("an entry").path();
+            if path.is_file() {
+                let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+                lab.write(
+                    format!("{inside}/{name}").trim_start_matches('/'),
+                    fs::read(&path).expect("a file"),
+                );
+            }
+        }
+    }
+    lab
+}
+
+fn examples() -> Vec<String> {
+    let entries = fs::read_dir(folder()).expect("the folder is there");
+    let names = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.filter(|name| name.ends_with(".toml")).collect();
+    names.sort();
+    names
+}
+
+fn run(file: &str) -> (Lab, Told) {
+    let lab = lab();
+    let told = lab.run(["run", file, "--format", "csv"]).expect(0);
+    (lab, told)
+}
+
+/// Returns the labels of the nodes of a plan, in its order.
+fn labels(lab: &Lab, arguments: &[&str]) -> Vec<String> {
+    let told = lab.run(["plan", "--json"].iter().chain(arguments)).expect(0);
+    let nodes: serde_json::Value = serde_json::from_str(&told.stdout).expect("JSON");
+    let nodes = nodes.as_array().expect("a list of stages");
+    nodes.iter().map(|node| node["stage"].as_str().expect("a label").to_owned()).collect()
+}
+
+fn rows(lab: &Lab, file: &str, stage: &str) -> Vec<serde_json::Value> {
+    let told = lab.run(["show", file, stage, "--output", "rows", "--file", "rows.jsonl"]).expect(0);
+    told.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+fn metrics(lab: &Lab, file: &str, stage: &str) -> serde_json::Value {
+    let told = lab.run(["show", file, stage, "--file", "metrics.json"]).expect(0);
+    serde_json::from_str(&told.stdout).expect("JSON")
+}
+
+#[test]
+fn every_kind_has_an_example() {
+    let texts: Vec<String> =
+        examples().iter().map(|name| fs::read_to_string(folder().join(name)).expect("a text")).collect();
+    for kind in stages::KINDS {
+        let line = format!("kind = \"{}\"", kind.name());
+        let file = format!("kind-{}.toml", kind.name());
+        assert!(
+            texts.iter().any(|text| text.contains(&line)),
+            "no file in {} uses {line}",
+            folder().display()
+        );
+        assert!(examples().contains(&file), "there is no {file} in {}", folder().display());
+    }
+}
+
+#[test]
+fn every_example_runs_and_then_has_nothing_to_do() {
+    let lab = lab();
+    for file in examples() {
+        lab.run(["run", &file]).expect(0);
+        assert_eq!(lab.run(["run", &file]).expect(0).ran(), Vec::<String>::new(), "{file}");
+    }
+}
+
+#[test]
+fn a_source_brings_in_every_format() {
+    let (lab, _) = run("kind-source.toml");
+    let tsv = rows(&lab, "kind-source.toml", "tsv");
+    assert_eq!((tsv.len(), &tsv[0]["properties"]), (4, &serde_json::json!(["sweet", "cold"])));
+    assert_eq!(rows(&lab, "kind-source.toml", "csv")[0]["caption"], "one, two");
+    assert_eq!(rows(&lab, "kind-source.toml", "jsonl")[1]["caption"], "three");
+}
+
+#[test]
+fn captions_are_composed() {
+    let (lab, _) = run("kind-compose.toml");
+    let captions = rows(&lab, "kind-compose.toml", "captions");
+    assert_eq!(captions.len(), 4);
+    assert_eq!(captions[1]["caption"], "It is cold.");
+}
+
+#[test]
+fn subsets_are_disjoint() {
+    let (lab, _) = run("kind-subset.toml");
+    let half = rows(&lab, "kind-subset.toml", "half");
+    let rest = rows(&lab, "kind-subset.toml", "rest");
+    assert_eq!((half.len(), rest.len()), (1, 1));
+    assert_ne!(half[0]["id"], rest[0]["id"]);
+}
+
+#[test]
+fn words_are_counted() {
+    let (lab, _) = run("kind-evaluate.toml");
+    let found = metrics(&lab, "kind-evaluate.toml", "scores");
+    assert_eq!((&found["words_mean"], &found["words_max"]), (&2.5.into(), &4.0.into()));
+}
+
+#[test]
+fn a_command_has_its_inputs_files_and_parameters() {
+    let (lab, _) = run("kind-command.toml");
+    assert_eq!(metrics(&lab, "kind-command.toml", "count"), serde_json::json!({ "rows": 4, "least": 3 }));
+}
+
+#[test]
+fn named_variants_are_laid_over_the_stage() {
+    let (lab, _) = run("axis-named.toml");
+    assert_eq!(labels(&lab, &["axis-named.toml"]), ["rows", "half[size=small]", "half[size=large]"]);
+    assert_eq!(rows(&lab, "axis-named.toml", "half[size=large]").len(), 2);
+}
+
+#[test]
+fn an_axis_over_seeds_is_averaged() {
+    let (_, told) = run("axis-scalar.toml");
+    let cells: Vec<&str> = told.stdout.lines().collect();
+    assert_eq!(cells.len(), 2, "one row below the heading:\n{}", told.stdout);
+    assert!(cells[1].starts_with("scores,"), "{}", told.stdout);
+}
+
+#[test]
+fn shared_axes_join_and_others_cross() {
+    let lab = lab();
+    let found = labels(&lab, &["axes-join-and-cross.toml"]);
+    let both: Vec<&String> = found.iter().filter(|label| label.starts_with("both")).collect();
+    assert_eq!(both.len(), 6, "{both:?}");
+    assert_eq!(both[0], "both[size=1,seed=1]");
+}
+
+#[test]
+fn gathered_inputs_come_in_declared_order_with_their_labels() {
+    let (lab, _) = run("gather.toml");
+    let told = lab.run(["show", "gather.toml", "count", "--file", "labels.txt"]).expect(0);
+    assert_eq!(told.stdout, "large small ", "a shell lists by name");
+    let resolved = lab.run(["plan", "gather.toml", "--resolved"]).expect(0).stdout;
+    let at = |label: &str| resolved.find(&format!("inputs.rows.{label}")).expect("the label is there");
+    assert!(at("small") < at("large"), "{resolved}");
+}
+
+#[test]
+fn a_pin_takes_one_variant() {
+    let lab = lab();
+    assert_eq!(labels(&lab, &["pin.toml"]), ["rows", "half[lr=1]", "half[lr=2]", "scores"]);
+    let resolved = lab.run(["plan", "pin.toml", "--resolved"]).expect(0).stdout;
+    assert!(resolved.contains("inputs.rows = \"half[lr=2].rows\""), "{resolved}");
+}
+
+#[test]
+fn combinations_are_listed_or_left_out() {
+    let found = labels(&lab(), &["only-and-except.toml"]);
+    let expected = ["half[seed=1,size=small]", "half[seed=2,size=small]", "half[seed=2,size=large]"];
+    assert_eq!(found[1..], expected.map(str::to_owned));
+}
+
+#[test]
+fn later_layers_win() {
+    let lab = lab();
+    let resolved = lab.run(["plan", "include.toml", "--resolved"]).expect(0).stdout;
+    for line in [
+        "take.count = 3            # parts/more.toml:5",
+        "seed = 7                  # include.toml:5",
+        "path = \"rows.tsv\"         # parts/common.toml:7",
+        "distinct = false          # assumed by `subset`",
+    ] {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let is_there = resolved.lines().any(|found| found.split_whitespace().eq(words.iter().copied()));
+        assert!(is_there, "{line}\n{resolved}");
+    }
+    assert!(!resolved.contains("take.fraction"), "a choice is replaced whole:\n{resolved}");
+}
+
+#[test]
+fn a_profile_lies_over_the_file_and_a_set_value_over_the_profile() {
+    let lab = lab();
+    let resolved = |arguments: &[&str]| {
+        let told = lab.run(["plan", "profiles.toml", "--resolved"].iter().chain(arguments)).expect(0);
+        told.stdout
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect::<Vec<_>>()
+    };
+    let mini = resolved(&[]);
+    assert!(mini.contains(&"take.count = 1 # profiles.toml:22".to_owned()), "{mini:#?}");
+    assert!(mini.contains(&"distinct = true # profiles.toml:10".to_owned()), "{mini:#?}");
+    let whole = resolved(&["--profile", "whole"]);
+    assert!(whole.contains(&"take.fraction = 1.0 # profiles.toml:27".to_owned()), "{whole:#?}");
+    assert!(whole.contains(&"seed = 9 # profiles.toml:26".to_owned()), "{whole:#?}");
+    let set = resolved(&["--profile", "whole", "--set", "stages.half.take.fraction=0.25"]);
+    assert!(set.contains(&"take.fraction = 0.25 # --set:1".to_owned()), "{set:#?}");
+    let table = lab.run(["run", "profiles.toml"]).expect(0).stdout;
+    assert!(table.contains("Small."), "a table says which profile made it:\n{table}");
+}
+
+#[test]
+fn a_table_has_rows_deltas_and_published_numbers() {
+    let (lab, _) = run("table.toml");
+    let told = lab.run(["table", "table.toml", "--format", "json"]).expect(0);
+    let table: serde_json::Value = serde_json::from_str(&told.stdout).expect("JSON");
+    let list = |of: &str| table[of].as_array().expect("a list").clone();
+    let names: Vec<String> =
+        list("rows").iter().map(|row| row["label"].as_str().unwrap_or("").to_owned()).collect();
+    assert_eq!(names, ["small", "large", "all rows"], "{table:#}");
+    assert_eq!(list("rows")[1]["cells"][1]["value"]["number"], 2.0);
+    assert_eq!(list("rows")[2]["cells"][0]["published"], 9.0);
+    let delta = &list("deltas")[0];
+    assert_eq!(delta["label"], "large - small");
+    assert_eq!((&delta["cells"][1]["ours"], &delta["cells"][1]["printed"]), (&1.0.into(), &1.0.into()));
+}
+
+#[test]
+fn a_row_is_averaged_over_seeds() {
+    let (lab, _) = run("table-averages.toml");
+    let told = lab.run(["table", "table-averages.toml", "--format", "json"]).expect(0);
+    let table: serde_json::Value = serde_json::from_str(&told.stdout).expect("JSON");
+    let cell = &table["rows"][1]["cells"][1]["value"]["mean"];
+    assert_eq!((&cell["mean"], &cell["n"], &cell["std"]), (&2.0.into(), &3.into(), &0.0.into()));
+}
+
+#[test]
+fn what_concerns_the_machine_is_not_keyed() {
+    let lab = lab();
+    let keys = |file: &str| lab.run(["plan", file, "--keys"]).expect(0).stdout;
+    let key =
+        |text: String| text.lines().next().and_then(|line| line.split_whitespace().last()).map(str::to_owned);
+    assert_eq!(key(keys("settings.toml")), key(keys("kind-evaluate.toml")));
+}

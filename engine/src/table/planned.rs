@@ -3,9 +3,10 @@
 use crate::axes::{Assignment, AxisId};
 use crate::cells::{Better, Column};
 use crate::diagnostic::{Finding, nearest_or_all};
+use crate::draft::Draft;
 use crate::experiment::unknown_stage;
 use crate::node::Node;
-use crate::plan::{Draft, select};
+use crate::plan::select;
 use crate::reference::Reference;
 
 use super::spec::{BetterSpec, DeltaSpec, TableSpec};

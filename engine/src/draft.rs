@@ -1,0 +1,439 @@
+//! A plan in the making: one stage after the other becomes nodes.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use cache::Value;
+use indexmap::IndexMap;
+
+use crate::axes::{Assignment, AxisId};
+use crate::diagnostic::{Finding, nearest_or_all};
+use crate::document::overlay;
+use crate::experiment::StageSpec;
+use crate::files;
+use crate::node::{Content, Node as Toml, Table as TomlTable};
+use crate::plan::{FileUse, Node};
+use crate::reference::Reference;
+use crate::source_map::SourceMap;
+use crate::stage::Parsed;
+
+/// More than this many nodes of one stage is a mistake in its axes.
+const MOST_NODES_PER_STAGE: usize = 100_000;
+
+/// The fields that a stage of every kind has.
+const COMMON_FIELDS: [&str; 10] = [
+    "kind",
+    "about",
+    "inputs",
+    "axes",
+    "only",
+    "except",
+    "resources",
+    "timeout_seconds",
+    "retries",
+    "retry_on",
+];
+
+/// A plan in the making.
+pub(crate) struct Draft<'a> {
+    pub stages: &'a IndexMap<String, StageSpec>,
+    pub sources: &'a SourceMap,
+    pub seed: u64,
+    pub data: Option<&'a Path>,
+    pub is_lenient: bool,
+    /// Owned while a plan is made, borrowed from one that is.
+    pub nodes: Cow<'a, [Node]>,
+    pub by_stage: Cow<'a, [Vec<usize>]>,
+    pub broken: BTreeSet<usize>,
+    pub files: Vec<FileUse>,
+}
+
+/// One own variant per axis of a stage, with its table.
+pub(crate) struct Combination<'a> {
+    pub own: Assignment,
+    pub table: Cow<'a, TomlTable>,
+}
+
+impl<'a> Draft<'a> {
+    pub fn stage_count(&self) -> usize {
+        self.stages.len()
+    }
+
+    pub fn stage_name(&self, stage: usize) -> &str {
+        &self.stages[stage].name
+    }
+
+    pub fn stage_named(&self, name: &str) -> Option<usize> {
+        self.stages.get_index_of(name)
+    }
+
+    pub fn nodes_of(&self, stage: usize) -> &[usize] {
+        &self.by_stage[stage]
+    }
+
+    pub fn axis_name(&self, axis: AxisId) -> &str {
+        &self.stages[axis.0].axes[axis.1].name
+    }
+
+    pub fn variant_name(&self, axis: AxisId, variant: usize) -> &str {
+        &self.stages[axis.0].axes[axis.1].variants[variant].name
+    }
+
+    /// Returns whether the variants of an axis are seeds.
+    pub fn is_seed_axis(&self, axis: AxisId) -> bool {
+        let axis = &self.stages[axis.0].axes[axis.1];
+        axis.is_scalar && axis.variants.iter().all(|variant| variant.overlay.contains_key("seed"))
+    }
+
+    pub fn axis_names(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.stages.values().flat_map(|spec| spec.axes.iter().map(|axis| axis.name.clone())).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    pub fn has_gaps(&self) -> bool {
+        !self.broken.is_empty() || !self.is_complete()
+    }
+
+    pub fn is_complete(&self) -> bool {
+        self.by_stage.iter().all(|nodes| !nodes.is_empty())
+    }
+
+    /// Finds the axis that a name means, among those of an assignment; else says what is wrong
+    /// with the name, and what would be right.
+    pub fn axis_named(
+        &self,
+        assignment: &Assignment,
+        name: &str,
+    ) -> Result<AxisId, (String, Option<String>)> {
+        let matching: Vec<AxisId> = assignment
+            .iter()
+            .map(|(axis, _)| *axis)
+            .filter(|axis| {
+                let own = self.axis_name(*axis);
+                own == name
+                    || name.split_once('.').is_some_and(|(stage, axis_name)| {
+                        axis_name == own && stage == self.stage_name(axis.0)
+                    })
+            })
+            .collect();
+        match matching.as_slice() {
+            [axis] => Ok(*axis),
+            [] => {
+                let known: Vec<&str> = assignment.iter().map(|(axis, _)| self.axis_name(*axis)).collect();
+                let help = nearest_or_all(name, "its axes", known).unwrap_or("it has no axes".to_owned());
+                Err((format!("has no axis `{name}`"), Some(help)))
+            }
+            several => {
+                let full: Vec<String> =
+                    several.iter().map(|axis| format!("`{}.{name}`", self.stage_name(axis.0))).collect();
+                Err((format!("has several axes `{name}`"), Some(format!("write {}", full.join(" or ")))))
+            }
+        }
+    }
+
+    /// Finds the variant of an axis that a name means; else says what is wrong with the name.
+    pub fn variant_named(&self, axis: AxisId, name: &str) -> Result<usize, (String, Option<String>)> {
+        let of = &self.stages[axis.0].axes[axis.1];
+        of.position(name).ok_or_else(|| {
+            let names = of.variants.iter().map(|variant| variant.name.as_str());
+            let message = format!("axis `{}` has no variant `{name}`", of.name);
+            (message, nearest_or_all(name, "variants", names))
+        })
+    }
+
+    pub fn add_stage(&mut self, stage: usize) -> Result<(), Vec<Finding>> {
+        let stages = self.stages;
+        let spec = &stages[stage];
+        if spec.is_broken {
+            return Err(Vec::new());
+        }
+        let combinations = combine(stage, spec)?;
+        let mut used_ports: BTreeSet<String> = BTreeSet::new();
+        let mut added = Vec::new();
+        let has_broken_input = self.has_broken_input(spec);
+        for combination in &combinations {
+            let parsed = self.parse(spec, combination).map_err(|finding| vec![finding])?;
+            if has_broken_input {
+                continue;
+            }
+            let seed = self.seed_of(spec, combination).map_err(|finding| vec![finding])?;
+            let (parsed, paths) = self.resolve_files(spec, combination, parsed)?;
+            self.files.extend(paths);
+            let arrivals = self
+                .arrivals(spec, combination, &parsed.ports, &mut used_ports)
+                .map_err(|finding| vec![finding])?;
+            for (assignment, inputs) in arrivals {
+                let mut assignment = assignment;
+                assignment.extend(combination.own.iter().copied());
+                if !self.is_wanted(spec, &assignment).map_err(|finding| vec![finding])? {
+                    continue;
+                }
+                added.push(Node {
+                    stage,
+                    label: self.label(spec, &assignment),
+                    assignment,
+                    kind: spec.kind,
+                    params: parsed.value.clone(),
+                    parts: parsed.parts.clone(),
+                    seed,
+                    inputs,
+                    outputs: parsed.ports.outputs.clone(),
+                    resources: spec.settings.resources(parsed.resources),
+                });
+                if added.len() > MOST_NODES_PER_STAGE {
+                    let message = format!(
+                        "the axes of stage `{}` make more than {MOST_NODES_PER_STAGE} combinations",
+                        spec.name
+                    );
+                    return Err(vec![
+                        Finding::new(spec.key.clone(), message).help("leave some out with `only`"),
+                    ]);
+                }
+            }
+        }
+        if has_broken_input {
+            return Err(Vec::new());
+        }
+        self.refuse_unused_inputs(spec, &combinations, &used_ports)?;
+        if added.is_empty() {
+            let message = format!("`only` and `except` leave nothing of stage `{}`", spec.name);
+            let list = spec.only.as_ref().or(spec.except.as_ref());
+            let span = list.map_or_else(|| spec.key.clone(), |node| node.span.clone());
+            return Err(vec![Finding::new(span, message)]);
+        }
+        let first = self.nodes.len();
+        self.by_stage.to_mut()[stage] = (first..first + added.len()).collect();
+        self.nodes.to_mut().extend(added);
+        Ok(())
+    }
+
+    /// Returns whether an input is wrong itself: then this stage is not to blame.
+    fn has_broken_input(&self, spec: &StageSpec) -> bool {
+        let of_variants = spec.axes.iter().flat_map(|axis| &axis.variants).map(|variant| &variant.overlay);
+        std::iter::once(&spec.table)
+            .chain(of_variants)
+            .filter_map(|table| table.get("inputs")?.node.as_table())
+            .flatten()
+            .flat_map(|(_, entry)| texts(&entry.node))
+            .filter_map(|node| Reference::parse(node.as_text()?).ok())
+            .any(|reference| match self.stage_named(&reference.stage) {
+                Some(stage) => self.by_stage[stage].is_empty(),
+                None => self.is_lenient,
+            })
+    }
+
+    fn parse(&self, spec: &StageSpec, combination: &Combination<'_>) -> Result<Parsed, Finding> {
+        let mut table = combination.table.as_ref().clone();
+        table.shift_remove("inputs");
+        if spec.kind.is_seeded() {
+            table.shift_remove("seed");
+        } else if let Some(entry) = table.get("seed") {
+            let message = format!("stage `{}` of kind `{}` uses no seed", spec.name, spec.kind.name());
+            return Err(Finding::new(entry.key.clone(), message).help("take it out: it would change nothing"));
+        }
+        let node = Toml { span: spec.span.clone(), content: Content::Table(table) };
+        let parsed = spec.kind.parse(&node).map_err(|mut finding| {
+            self.improve(&mut finding, spec, &node);
+            finding.message = format!("stage `{}` ({}): {}", spec.name, spec.kind.name(), finding.message);
+            finding
+        })?;
+        Ok(parsed)
+    }
+
+    /// Adds what the kind itself cannot know: where the field stands that a message begins with,
+    /// and which fields every stage has.
+    fn improve(&self, finding: &mut Finding, spec: &StageSpec, node: &Toml) {
+        let table = node.as_table().expect("parameters are a table");
+        let mut quoted = finding.message.split('`');
+        let (before, name) = (quoted.next().unwrap_or_default(), quoted.next().unwrap_or_default());
+        let name = name.split(['.', ' ']).next().unwrap_or_default();
+        let Some(entry) = table.get(name) else {
+            return;
+        };
+        if before.is_empty() && finding.span == node.span {
+            finding.span = entry.node.span.clone();
+        }
+        if before == "unknown field " && finding.span == entry.key {
+            let mut names = spec.kind.field_names();
+            names.extend(COMMON_FIELDS.iter().map(|name| (*name).to_owned()));
+            names.extend(spec.kind.is_seeded().then(|| "seed".to_owned()));
+            finding.help = nearest_or_all(name, "fields", names.iter().map(String::as_str));
+        }
+    }
+
+    fn seed_of(&self, spec: &StageSpec, combination: &Combination<'_>) -> Result<Option<u64>, Finding> {
+        if !spec.kind.is_seeded() {
+            return Ok(None);
+        }
+        match combination.table.get("seed").map(|entry| &entry.node) {
+            None => Ok(Some(self.seed)),
+            Some(Toml { content: Content::Integer(seed @ 0..), .. }) => Ok(Some(*seed as u64)),
+            Some(node) => Err(Finding::new(node.span.clone(), "`seed` is an integer of at least 0")),
+        }
+    }
+
+    /// Makes the paths of file parameters absolute.
+    fn resolve_files(
+        &self,
+        spec: &StageSpec,
+        combination: &Combination<'_>,
+        mut parsed: Parsed,
+    ) -> Result<(Parsed, Vec<FileUse>), Vec<Finding>> {
+        let mut files = Vec::new();
+        let table =
+            Toml { span: spec.span.clone(), content: Content::Table(combination.table.as_ref().clone()) };
+        parsed
+            .value
+            .resolve_paths(&mut |place, written| {
+                let span = table.at(place).map_or_else(|| spec.span.clone(), |node| node.span.clone());
+                let path =
+                    files::absolute(written, self.sources.folder(&span), self.data).map_err(|help| {
+                        Finding::new(span.clone(), format!("`{written}` cannot be found")).help(help)
+                    })?;
+                let text = path.to_str().map(str::to_owned).ok_or_else(|| {
+                    Finding::new(span.clone(), format!("the path `{}` is not UTF-8", path.display()))
+                })?;
+                files.push(FileUse { path, span, about: spec.about.clone() });
+                Ok(Value::Path(text))
+            })
+            .map_err(|finding: Finding| vec![finding])?;
+        Ok((parsed, files))
+    }
+
+    fn refuse_unused_inputs(
+        &self,
+        spec: &StageSpec,
+        combinations: &[Combination<'_>],
+        used: &BTreeSet<String>,
+    ) -> Result<(), Vec<Finding>> {
+        let inputs =
+            combinations.iter().filter_map(|combination| combination.table.get("inputs")?.node.as_table());
+        for (name, entry) in inputs.flatten() {
+            if !used.contains(name) {
+                let parsed = self.parse(spec, &combinations[0]).map_err(|finding| vec![finding])?;
+                let known: Vec<&str> = parsed.ports.inputs.iter().map(|port| port.name.as_str()).collect();
+                let help = nearest_or_all(name, "its inputs", known)
+                    .unwrap_or_else(|| "it takes no inputs".to_owned());
+                let message = format!("stage `{}` has no input `{name}`", spec.name);
+                return Err(vec![Finding::new(entry.key.clone(), message).label("no such port").help(help)]);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_wanted(&self, spec: &StageSpec, assignment: &Assignment) -> Result<bool, Finding> {
+        let matches = |list: &Toml| -> Result<bool, Finding> {
+            let Some(items) = list.as_list() else {
+                let message = format!("expected a list of combinations, not {}", list.describe());
+                return Err(Finding::new(list.span.clone(), message).help("write `[{ axis = \"variant\" }]`"));
+            };
+            for item in items {
+                if self.combination_matches(spec, item, assignment)? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        if let Some(list) = &spec.except
+            && matches(list)?
+        {
+            return Ok(false);
+        }
+        match &spec.only {
+            Some(list) => matches(list),
+            None => Ok(true),
+        }
+    }
+
+    fn combination_matches(
+        &self,
+        spec: &StageSpec,
+        item: &Toml,
+        assignment: &Assignment,
+    ) -> Result<bool, Finding> {
+        let Some(table) = item.as_table() else {
+            let message = format!("a combination is a table, not {}", item.describe());
+            return Err(Finding::new(item.span.clone(), message).help("write `{ axis = \"variant\" }`"));
+        };
+        let mut all = true;
+        for (name, entry) in table {
+            let axis = self.axis_named(assignment, name).map_err(|(problem, help)| {
+                Finding::new(entry.key.clone(), format!("stage `{}` {problem}", spec.name)).maybe_help(help)
+            })?;
+            let wanted = entry.node.scalar_text().unwrap_or_default();
+            let wanted = self
+                .variant_named(axis, &wanted)
+                .map_err(|(problem, help)| Finding::new(entry.node.span.clone(), problem).maybe_help(help))?;
+            all &= assignment.contains(&(axis, wanted));
+        }
+        Ok(all)
+    }
+
+    fn label(&self, spec: &StageSpec, assignment: &Assignment) -> String {
+        if assignment.is_empty() {
+            return spec.name.clone();
+        }
+        let parts: Vec<String> = assignment
+            .iter()
+            .map(|(axis, variant)| {
+                let name = self.axis_name(*axis);
+                let is_shared =
+                    assignment.iter().filter(|(other, _)| self.axis_name(*other) == name).count() > 1;
+                let prefix = if is_shared { format!("{}.", self.stage_name(axis.0)) } else { String::new() };
+                format!("{prefix}{name}={}", self.variant_name(*axis, *variant))
+            })
+            .collect();
+        format!("{}[{}]", spec.name, parts.join(","))
+    }
+}
+
+/// Multiplies a stage's own axes out, the last one fastest.
+fn combine(stage: usize, spec: &StageSpec) -> Result<Vec<Combination<'_>>, Vec<Finding>> {
+    let mut combinations = vec![Combination { own: Vec::new(), table: Cow::Borrowed(&spec.table) }];
+    for (position, axis) in spec.axes.iter().enumerate() {
+        if combinations.len() * axis.variants.len() > MOST_NODES_PER_STAGE {
+            let message = format!(
+                "the axes of stage `{}` make more than {MOST_NODES_PER_STAGE} combinations",
+                spec.name
+            );
+            return Err(vec![Finding::new(spec.key.clone(), message).help("leave some out with `only`")]);
+        }
+        combinations = combinations
+            .into_iter()
+            .flat_map(|combination| {
+                axis.variants.iter().enumerate().map(move |(variant, of)| {
+                    let mut table = combination.table.clone().into_owned();
+                    overlay(&mut table, &of.overlay, &spec.choices, axis.overlay());
+                    let mut own = combination.own.clone();
+                    own.push(((stage, position), variant));
+                    Combination { own, table: Cow::Owned(table) }
+                })
+            })
+            .collect();
+    }
+    Ok(combinations)
+}
+
+/// Returns the table of one node: the stage's, with the node's own variants laid over it.
+pub(crate) fn table_of(spec: &StageSpec, stage: usize, assignment: &Assignment) -> TomlTable {
+    let mut table = spec.table.clone();
+    for ((of, axis), variant) in assignment {
+        if *of == stage {
+            let axis = &spec.axes[*axis];
+            overlay(&mut table, &axis.variants[*variant].overlay, &spec.choices, axis.overlay());
+        }
+    }
+    table
+}
+
+/// Returns the texts of a value that is one text or a list of them.
+pub(crate) fn texts(node: &Toml) -> Vec<&Toml> {
+    match &node.content {
+        Content::List(items) => items.iter().collect(),
+        _ => vec![node],
+    }
+}

@@ -1,0 +1,1 @@
+wc -l < inputs/rows/rows.jsonl
