@@ -11,6 +11,7 @@ use crate::cache::{Access, FORMAT};
 use crate::digest::{Digest, Key};
 use crate::error::CacheError;
 use crate::manifest::{Manifest, Recipe};
+use crate::place::{is_network, percent_encoded};
 use crate::sources::Fingerprint;
 
 const SCHEMA: &str = "
@@ -696,38 +697,6 @@ fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
         address,
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI,
     )
-}
-
-fn percent_encoded(path: &Path) -> String {
-    path.to_string_lossy()
-        .bytes()
-        .map(|byte| match byte {
-            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
-                char::from(byte).to_string()
-            }
-            other => format!("%{other:02X}"),
-        })
-        .collect()
-}
-
-#[cfg(target_os = "linux")]
-fn is_network(path: &Path) -> bool {
-    const NETWORK: [u32; 7] = [
-        0x6969,      // NFS
-        0xff53_4d42, // CIFS
-        0xfe53_4d42, // SMB2
-        0x0bd0_0bd0, // Lustre
-        0x4750_4653, // GPFS
-        0x00c3_6400, // Ceph
-        0x1983_0326, // BeeGFS
-    ];
-    let folder = path.parent().unwrap_or(path);
-    rustix::fs::statfs(folder).is_ok_and(|found| NETWORK.contains(&(found.f_type as u32)))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn is_network(_: &Path) -> bool {
-    false
 }
 
 #[cfg(test)]

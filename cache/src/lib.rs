@@ -28,6 +28,7 @@ mod error;
 mod index;
 mod lock;
 mod manifest;
+mod place;
 mod sources;
 mod verify;
 

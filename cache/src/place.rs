@@ -1,0 +1,38 @@
+//! Where an index lies: its address, and whether that is on another machine.
+
+use std::path::Path;
+
+/// Writes a path as SQLite wants it in an address.
+pub(crate) fn percent_encoded(path: &Path) -> String {
+    path.to_string_lossy()
+        .bytes()
+        .map(|byte| match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                char::from(byte).to_string()
+            }
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
+/// Returns whether a file lies on another machine, where memory cannot be shared.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_network(path: &Path) -> bool {
+    const NETWORK: [u32; 7] = [
+        0x6969,      // NFS
+        0xff53_4d42, // CIFS
+        0xfe53_4d42, // SMB2
+        0x0bd0_0bd0, // Lustre
+        0x4750_4653, // GPFS
+        0x00c3_6400, // Ceph
+        0x1983_0326, // BeeGFS
+    ];
+    let folder = path.parent().unwrap_or(path);
+    rustix::fs::statfs(folder).is_ok_and(|found| NETWORK.contains(&(found.f_type as u32)))
+}
+
+/// Returns whether a file lies on another machine; nobody asks that here.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn is_network(_: &Path) -> bool {
+    false
+}
