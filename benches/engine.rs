@@ -10,7 +10,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufWriter};
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -69,7 +69,9 @@ fn main() -> io::Result<()> {
 fn nothing_to_do(sizes: &Sizes, ninja: Option<&Ninja>) -> io::Result<()> {
     let house = House::layered(sizes.unchanged)?;
     house.run();
-    ninja.inspect(|ninja| drop(ninja.run(&house)));
+    if let Some(ninja) = ninja {
+        ninja.run(&house);
+    }
     // What is written so recently that it may change unseen is read again.
     std::thread::sleep(RACY);
     house.run();
@@ -326,7 +328,8 @@ struct Usage {
 }
 
 /// Runs a command that must succeed.
-#[allow(unsafe_code)]
+// `wait4` below waits for the child, and tells what it has used.
+#[allow(unsafe_code, clippy::zombie_processes)]
 fn measure(mut command: Command) -> Usage {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let began = Instant::now();
@@ -377,8 +380,11 @@ fn median_of_peer(pairs: &[Pair], value: fn(&Usage) -> f64) -> f64 {
     median(pairs, |pair| pair.1.as_ref().map_or(f64::NAN, value))
 }
 
+/// A figure: its name, how it is read, and how it is written.
+type Figure = (&'static str, fn(&Usage) -> f64, fn(f64) -> String);
+
 fn tell_usage(what: &str, pairs: &[Pair]) {
-    let rows: [(&str, fn(&Usage) -> f64, fn(f64) -> String); 3] = [
+    let rows: [Figure; 3] = [
         ("CPU", |usage| usage.cpu, plain_seconds),
         ("wall", |usage| usage.wall, plain_seconds),
         ("peak memory", |usage| usage.peak_bytes, megabytes),
