@@ -9,7 +9,8 @@ mod fraction;
 mod select;
 mod take;
 
-pub use candidate::{Candidate, Identified, Identity, MissingField};
+pub use crate::row::MissingField;
+pub use candidate::{Candidate, Identified, Identity};
 pub use fraction::{Fraction, NotAFraction};
 pub use select::{Identities, SampleError, SampleReport, Sampled, StratumReport, sample};
 pub use take::{Sampling, Take};

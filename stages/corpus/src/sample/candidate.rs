@@ -1,6 +1,6 @@
 //! What a sample needs to know of a row.
 
-use crate::row::Row;
+use crate::row::{MissingField, Row};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,18 +14,6 @@ pub enum Identity {
     ///
     /// A SMILES that cannot be read is its own identity, as text.
     Molecule(String),
-}
-
-/// Says that a row lacks a field that its identity or its stratum comes from.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("row `{row}` has no text `{field}`; its fields are {available}")]
-pub struct MissingField {
-    /// The row's `id`.
-    pub row: String,
-    /// The field.
-    pub field: String,
-    /// The fields that it has.
-    pub available: String,
 }
 
 /// Holds the identity of one row.
@@ -51,10 +39,10 @@ impl Identity {
     pub fn of(&self, row: &Row) -> Result<Identified, MissingField> {
         match self {
             Identity::Field(field) => {
-                Ok(Identified { text: text(row, field)?.to_owned(), unparsable: false })
+                Ok(Identified { text: row.needed(field)?.to_owned(), unparsable: false })
             }
             Identity::Molecule(field) => {
-                let smiles = text(row, field)?;
+                let smiles = row.needed(field)?;
                 Ok(match chem::canonical(smiles) {
                     Ok(text) => Identified { text, unparsable: false },
                     Err(_) => Identified { text: smiles.to_owned(), unparsable: true },
@@ -67,17 +55,9 @@ impl Identity {
 impl Candidate {
     /// Returns what a sample needs to know of a row, with the text of `stratify` as its stratum.
     pub fn of(row: &Row, identity: &Identity, stratify: Option<&str>) -> Result<Self, MissingField> {
-        let stratum = stratify.map(|field| text(row, field).map(str::to_owned)).transpose()?;
+        let stratum = stratify.map(|field| row.needed(field).map(str::to_owned)).transpose()?;
         Ok(Self { identity: identity.of(row)?, stratum })
     }
-}
-
-fn text<'r>(row: &'r Row, field: &str) -> Result<&'r str, MissingField> {
-    row.text(field).ok_or_else(|| MissingField {
-        row: row.id().to_owned(),
-        field: field.to_owned(),
-        available: row.names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
-    })
 }
 
 #[cfg(test)]
