@@ -2,9 +2,10 @@
 //!
 //! [`formats`] reads the files that people have and says what it did to them; [`compose`] makes
 //! captions of property lists; [`sample`] takes part of the rows; a [`Prompt`] asks for one
-//! [`Direction`]. The crate refuses to know where files are, what a stage is, and what anything costs: bytes, rows and parameters come
-//! in, and rows and reports go out. Everything that looks random is a hash of a seed and of the
-//! row itself, so the order of rows and of threads changes nothing.
+//! [`Direction`], and [`negatives`] holds a target against what a model made of the same input.
+//! The crate refuses to know where files are, what a stage is, and what anything costs: bytes,
+//! rows and parameters come in, and rows and reports go out. Everything that looks random is a
+//! hash of a seed and of the row itself, so the order of rows and of threads changes nothing.
 //!
 //! ```
 //! use corpus::formats::{Format, ReadOptions, read};
@@ -26,6 +27,7 @@
 pub mod compose;
 mod direction;
 pub mod formats;
+pub mod negatives;
 mod prompt;
 mod record;
 mod row;
