@@ -1,5 +1,6 @@
 //! What a sample needs to know of a row.
 
+use super::longest::Longest;
 use crate::row::{MissingField, Row};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,13 +26,30 @@ pub struct Identified {
     pub unparsable: bool,
 }
 
+/// Says which of a row's fields matter to a sample.
+#[derive(Clone, Copy, Debug)]
+pub struct Traits<'p> {
+    /// What makes two rows the same.
+    pub identity: &'p Identity,
+    /// The field with the stratum.
+    pub stratify: Option<&'p str>,
+    /// The field with the group.
+    pub group: Option<&'p str>,
+    /// How long fields may be.
+    pub longest: Option<&'p Longest>,
+}
+
 /// Holds what a sample needs to know of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// What makes it the same as another.
     pub identity: Identified,
-    /// The group it is counted in. Rows without one are a group of their own.
+    /// The stratum it is counted in. Rows without one are a stratum of their own.
     pub stratum: Option<String>,
+    /// The group that it stays with.
+    pub group: Option<String>,
+    /// The field that is too long, if one is.
+    pub too_long: Option<String>,
 }
 
 impl Identity {
@@ -53,10 +71,16 @@ impl Identity {
 }
 
 impl Candidate {
-    /// Returns what a sample needs to know of a row, with the text of `stratify` as its stratum.
-    pub fn of(row: &Row, identity: &Identity, stratify: Option<&str>) -> Result<Self, MissingField> {
-        let stratum = stratify.map(|field| row.needed(field).map(str::to_owned)).transpose()?;
-        Ok(Self { identity: identity.of(row)?, stratum })
+    /// Returns what a sample needs to know of a row.
+    pub fn of(row: &Row, traits: &Traits<'_>) -> Result<Self, MissingField> {
+        let text = |field: Option<&str>| field.map(|field| row.needed(field).map(str::to_owned)).transpose();
+        let exceeded = traits.longest.map(|longest| longest.exceeded_by(row)).transpose()?;
+        Ok(Self {
+            identity: traits.identity.of(row)?,
+            stratum: text(traits.stratify)?,
+            group: text(traits.group)?,
+            too_long: exceeded.flatten().map(str::to_owned),
+        })
     }
 }
 
@@ -89,7 +113,9 @@ mod tests {
 
     #[test]
     fn a_missing_field_is_named() {
-        let error = Candidate::of(&row("C"), &molecule(), Some("split")).unwrap_err();
+        let identity = molecule();
+        let traits = Traits { identity: &identity, stratify: Some("split"), group: None, longest: None };
+        let error = Candidate::of(&row("C"), &traits).unwrap_err();
         let expected = "row `7` has no text `split`; its fields are `id`, `molecule`";
         assert_eq!(error.to_string(), expected);
     }
