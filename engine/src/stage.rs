@@ -548,6 +548,11 @@ impl Context {
         (self.listen)(Progress { done, all, unit: unit.to_owned(), detail: String::new() });
     }
 
+    /// Tells how far the work is, and something about it, such as the loss.
+    pub fn progress_with(&mut self, done: u64, all: u64, unit: &str, detail: String) {
+        (self.listen)(Progress { done, all, unit: unit.to_owned(), detail });
+    }
+
     /// Returns whether the run was told to stop now.
     pub fn is_cancelled(&self) -> bool {
         self.cancel.is_now()

@@ -12,6 +12,12 @@ pub const PREFERENCES: ArtifactType = ArtifactType::new("preferences");
 pub const UNPAIRED: ArtifactType = ArtifactType::new("unpaired");
 /// A model folder in the layout of Hugging Face: `config.json`, safetensors, `tokenizer.json`.
 pub const WEIGHTS: ArtifactType = ArtifactType::new("weights");
+/// What was learnt beside frozen weights, as PEFT writes it.
+pub const ADAPTER: ArtifactType = ArtifactType::new("adapter");
+/// A tokenizer: `tokenizer.json`.
+pub const TOKENIZER: ArtifactType = ArtifactType::new("tokenizer");
+/// The curves of a training: `rows.jsonl`, one step or one look at the validation rows per line.
+pub const CURVES: ArtifactType = ArtifactType::new("curves");
 /// Scores: `metrics.json` with the numbers for tables, `rows.jsonl` with those per row.
 pub const SCORES: ArtifactType = ArtifactType::new("scores");
 /// What a stage did to its data, as `report.json`.
@@ -20,4 +26,5 @@ pub const REPORT: ArtifactType = ArtifactType::new("report");
 pub const FILES: ArtifactType = ArtifactType::new("files");
 
 /// All types, in the order in which the manual shows them.
-pub const ALL: &[ArtifactType] = &[ROWS, PREDICTIONS, PREFERENCES, UNPAIRED, WEIGHTS, SCORES, REPORT, FILES];
+pub const ALL: &[ArtifactType] =
+    &[ROWS, PREDICTIONS, PREFERENCES, UNPAIRED, TOKENIZER, WEIGHTS, ADAPTER, CURVES, SCORES, REPORT, FILES];

@@ -143,11 +143,6 @@ impl Packed {
         let count = self.targets.len();
         token_ids(&self.targets, device).reshape([count, 1])
     }
-
-    /// Returns how many numbers a step reads, filling among them.
-    pub fn tokens(&self) -> usize {
-        self.ids.len()
-    }
 }
 
 /// Returns the order of the examples in an epoch.

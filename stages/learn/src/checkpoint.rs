@@ -90,17 +90,17 @@ pub(crate) fn write(folder: &Path, recipe: &Recipe, checkpoint: &Checkpoint) -> 
     let bytes: Vec<(&str, Vec<u8>)> = checkpoint
         .tensors
         .iter()
-        .map(|(name, numbers)| (name.as_str(), numbers.iter().flat_map(|number| number.to_le_bytes()).collect()))
+        .map(|(name, numbers)| {
+            (name.as_str(), numbers.iter().flat_map(|number| number.to_le_bytes()).collect())
+        })
         .collect();
     let views = bytes.iter().map(|(name, bytes)| {
         let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes).expect("four bytes to a number");
         (*name, view)
     });
     let path = begun.join(TENSORS);
-    let tensors = safetensors::serialize(views, None).map_err(|error| CheckpointError::Damaged {
-        path: path.clone(),
-        detail: error.to_string(),
-    })?;
+    let tensors = safetensors::serialize(views, None)
+        .map_err(|error| CheckpointError::Damaged { path: path.clone(), detail: error.to_string() })?;
     fs::write(&path, tensors).map_err(failed(&path))?;
     let path = begun.join(STATE);
     fs::write(&path, serde_json::to_string(&state).expect("a state is JSON")).map_err(failed(&path))?;
@@ -125,13 +125,15 @@ pub(crate) fn latest(folder: &Path, recipe: &Recipe) -> Result<Option<Checkpoint
         fs::read(path).map_err(|source| CheckpointError::Io { doing: "read", path: path.to_owned(), source })
     };
     let path = found.join(STATE);
-    let state: State = serde_json::from_slice(&read(&path)?).map_err(|error| damaged(&path, error.to_string()))?;
+    let state: State =
+        serde_json::from_slice(&read(&path)?).map_err(|error| damaged(&path, error.to_string()))?;
     if state.recipe != recipe_value(recipe) {
         return Err(CheckpointError::OtherRecipe { path: found });
     }
     let path = found.join(TENSORS);
     let bytes = read(&path)?;
-    let tensors = safetensors::SafeTensors::deserialize(&bytes).map_err(|error| damaged(&path, error.to_string()))?;
+    let tensors =
+        safetensors::SafeTensors::deserialize(&bytes).map_err(|error| damaged(&path, error.to_string()))?;
     let numbers = |view: &TensorView<'_>| {
         let numbers = view.data().chunks_exact(4);
         numbers.map(|bytes| f32::from_le_bytes(bytes.try_into().expect("chunks of four"))).collect()
@@ -147,7 +149,8 @@ fn all(folder: &Path) -> Result<Vec<(usize, PathBuf)>, CheckpointError> {
     for entry in fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name();
-        let step = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|step| step.parse().ok());
+        let step =
+            name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|step| step.parse().ok());
         found.extend(step.map(|step| (step, entry.path())));
     }
     Ok(found)

@@ -49,7 +49,13 @@ pub fn generate(
             .par_iter()
             .map(|batch| {
                 let prompts: Vec<&[u32]> = batch.iter().map(|place| prompts[*place].as_slice()).collect();
-                let found = greedy(model.llama(), &prompts, generation.max_new_tokens, model.end_tokens(), model.device());
+                let found = greedy(
+                    model.llama(),
+                    &prompts,
+                    generation.max_new_tokens,
+                    model.end_tokens(),
+                    model.device(),
+                );
                 let before = done.fetch_add(batch.len(), std::sync::atomic::Ordering::Relaxed);
                 hear(before + batch.len()).then_some(found)
             })
@@ -75,7 +81,13 @@ impl Row {
     }
 }
 
-pub(crate) fn greedy(model: &LlamaForCausalLM, prompts: &[&[u32]], max_new_tokens: usize, ends: &[u32], device: &Device) -> Vec<Generated> {
+pub(crate) fn greedy(
+    model: &LlamaForCausalLM,
+    prompts: &[&[u32]],
+    max_new_tokens: usize,
+    ends: &[u32],
+    device: &Device,
+) -> Vec<Generated> {
     let width = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
     let mut rows: Vec<Row> = prompts
         .iter()
@@ -97,7 +109,8 @@ pub(crate) fn greedy(model: &LlamaForCausalLM, prompts: &[&[u32]], max_new_token
     let mut live: Vec<usize> = (0..prompts.len()).collect();
     while !live.is_empty() {
         let hidden = model.extend(token_ids(&ids, device), &filled, &mut cache);
-        let logits = hidden.matmul(head.clone()).into_data().try_into_vec::<f32>().expect("logits are single floats");
+        let logits =
+            hidden.matmul(head.clone()).into_data().try_into_vec::<f32>().expect("logits are single floats");
         let vocabulary = logits.len() / live.len();
         ids.clear();
         for (row, logits) in live.iter().zip(logits.chunks_exact(vocabulary)) {

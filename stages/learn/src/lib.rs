@@ -27,7 +27,7 @@ mod score;
 mod tokenizer;
 mod trainer;
 
-pub use adapters::Lora;
+pub use adapters::{AdapterMethod, CheckAdapter, Lora};
 pub use batches::{Example, Fit, Sequence};
 pub use checkpoint::CheckpointError;
 pub use device::{DeviceError, DeviceName, available, check};
@@ -37,7 +37,7 @@ pub use models::{OpenError, UnusableConfig};
 pub use objectives::{Divisors, Logp, Loss, Objective, Outputs, Share};
 pub use optimiser::AdamW;
 pub use schedule::{LearningRate, Schedule};
-pub use tokenizer::{TOKENIZER_FILE, Tokenizer, TokenizerError};
+pub use tokenizer::{TOKENIZER_FILE, Tokenizer, TokenizerError, TokenizerModel, TrainTokenizer};
 pub use trainer::{
     Examples, Length, Point, Recipe, Rewards, StepPoint, TrainError, Trained, ValidationPoint, Watch, train,
 };

@@ -9,11 +9,11 @@ use choice::choices;
 use serde_json::{Map, Value, json};
 use weights::ModelFolder;
 
-use crate::adapters::{self, Adapter, Lora};
-use crate::parameters::Parameters as _;
+use crate::adapters::{self, Adapter, AdapterMethod, Lora};
 use crate::device::{self, DeviceError, DeviceName};
 use crate::models::llama::{LlamaForCausalLM, Untrained};
 use crate::models::{self, OpenError, llama};
+use crate::parameters::Parameters as _;
 use crate::tokenizer::{self, Tokenizer, TokenizerError};
 
 choices! {
@@ -98,7 +98,8 @@ impl Model {
     /// [`ModelError`], naming the folder and the tensor.
     pub fn open(folder: &Path, device: &DeviceName) -> Result<Self, ModelError> {
         let device = device::open(device)?;
-        let read = ModelFolder::open(folder).map_err(|source| OpenError::Folder { folder: folder.to_owned(), source })?;
+        let read = ModelFolder::open(folder)
+            .map_err(|source| OpenError::Folder { folder: folder.to_owned(), source })?;
         let llama = models::open(&read, &device)?;
         let tokenizer = Tokenizer::open(folder)?;
         let (tokens, embedded) = (tokenizer.vocabulary_size(), llama.config.vocab_size);
@@ -139,7 +140,8 @@ impl Model {
     ///
     /// # Errors
     /// [`ModelError::NoSuchModule`] if a target module is none.
-    pub fn adapt(&mut self, lora: &Lora, seed: u64) -> Result<(), ModelError> {
+    pub fn adapt(&mut self, adapter: &AdapterMethod, seed: u64) -> Result<(), ModelError> {
+        let AdapterMethod::Lora(lora) = adapter;
         let mut known = Vec::new();
         for layer in self.llama.layers.iter_mut().take(1) {
             known.extend(layer.linears().iter().map(|(path, _)| last_part(path)));
@@ -185,7 +187,10 @@ impl Model {
         let mut modules = lora.target_modules.clone();
         if modules.is_empty() {
             let layer = self.llama.layers.first_mut();
-            modules = layer.into_iter().flat_map(|layer| layer.linears().map(|(path, _)| last_part(path).to_owned())).collect();
+            modules = layer
+                .into_iter()
+                .flat_map(|layer| layer.linears().map(|(path, _)| last_part(path).to_owned()))
+                .collect();
         }
         let config = json!({
             "peft_type": "LORA",
@@ -202,7 +207,8 @@ impl Model {
         let mut tensors = Vec::new();
         self.llama.visit(&mut |name, slot| {
             if name.contains(".lora_") {
-                let numbers = slot.flat().into_data().try_into_vec::<f32>().expect("parameters are single floats");
+                let numbers =
+                    slot.flat().into_data().try_into_vec::<f32>().expect("parameters are single floats");
                 tensors.push((format!("base_model.model.{name}"), slot.shape(), numbers));
             }
         });

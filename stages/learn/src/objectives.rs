@@ -102,7 +102,11 @@ mod tests {
 
     fn all() -> Vec<Objective> {
         let cpo = |text: &str| serde_json::from_str::<Objective>(text).unwrap();
-        vec![Objective::Sft(sft::Sft {}), cpo(r#"{"cpo": {}}"#), cpo(r#"{"cpo": {"beta": 0.5, "alpha": 0.3}}"#)]
+        vec![
+            Objective::Sft(sft::Sft {}),
+            cpo(r#"{"cpo": {}}"#),
+            cpo(r#"{"cpo": {"beta": 0.5, "alpha": 0.3}}"#),
+        ]
     }
 
     #[test]

@@ -80,13 +80,18 @@ pub(crate) struct Update {
 }
 
 /// Moves parameters by one step, the one numbered `step` from 1.
-pub(crate) fn step(adam: &AdamW, learning_rate: f64, step: usize, updates: Vec<Update>) -> Vec<(Tensor<1>, Moments)> {
+pub(crate) fn step(
+    adam: &AdamW,
+    learning_rate: f64,
+    step: usize,
+    updates: Vec<Update>,
+) -> Vec<(Tensor<1>, Moments)> {
     let first = 1.0 - adam.beta1.powi(step as i32);
     let second = 1.0 - adam.beta2.powi(step as i32);
     let move_one = |update: Update| {
         let Update { weights, gradient, moments, decays } = update;
-        let square = moments.square.mul_scalar(adam.beta2)
-            + gradient.clone().square().mul_scalar(1.0 - adam.beta2);
+        let square =
+            moments.square.mul_scalar(adam.beta2) + gradient.clone().square().mul_scalar(1.0 - adam.beta2);
         let mean = moments.mean.mul_scalar(adam.beta1) + gradient.mul_scalar(1.0 - adam.beta1);
         let root = square.clone().sqrt().div_scalar(second.sqrt()).add_scalar(adam.epsilon);
         let weights = match decays && adam.weight_decay > 0.0 {

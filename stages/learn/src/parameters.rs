@@ -99,6 +99,7 @@ pub(crate) trait Parameters {
     fn visit(&mut self, see: &mut dyn FnMut(String, Slot<'_>));
 
     /// Returns the names of the parameters, in that order.
+    #[cfg(test)]
     fn names(&mut self) -> Vec<String> {
         let mut names = Vec::new();
         self.visit(&mut |name, _| names.push(name));

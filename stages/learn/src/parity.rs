@@ -79,7 +79,9 @@ fn masked_difference(found: &[f32], expected: &[f32], mask: &[Vec<i64>]) -> f32 
     let places = mask.concat();
     let width = expected.len() / places.len();
     let rows = found.chunks(width).zip(expected.chunks(width)).zip(places);
-    rows.filter(|(_, seen)| *seen == 1).map(|((found, expected), _)| difference(found, expected)).fold(0.0, f32::max)
+    rows.filter(|(_, seen)| *seen == 1)
+        .map(|((found, expected), _)| difference(found, expected))
+        .fold(0.0, f32::max)
 }
 
 #[test]
@@ -97,8 +99,10 @@ fn llama_logits() {
 #[test]
 fn llama3_rope_logits() {
     let (model, tensors) = (model("llama3rope"), Tensors::open("llama3rope/expected.safetensors"));
-    let names: Vec<String> = SafeTensors::deserialize(&tensors.0).unwrap().names().iter().map(|name| (*name).to_owned()).collect();
-    let frequencies: Vec<f32> = model.config.rope.frequencies(model.config.head_size).iter().map(|f| *f as f32).collect();
+    let names: Vec<String> =
+        SafeTensors::deserialize(&tensors.0).unwrap().names().iter().map(|name| (*name).to_owned()).collect();
+    let frequencies: Vec<f32> =
+        model.config.rope.frequencies(model.config.head_size).iter().map(|f| *f as f32).collect();
     assert!(difference(&frequencies, &tensors.floats("inv_freq")) < 1e-7, "{names:?}");
     let found = logits(&model, &tensors.rows("input_ids"));
     let off = masked_difference(&found, &tensors.floats("logits"), &tensors.rows("attention_mask"));
@@ -118,7 +122,8 @@ fn llama_greedy_generation() {
             let together: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
             let batch = crate::generation::greedy(&model, &together, most, &ends, &Device::flex());
             for (place, prompt) in prompts.iter().enumerate() {
-                let new: Vec<u32> = serde_json::from_value(one["per_prompt"][place]["new_tokens"][0].clone()).unwrap();
+                let new: Vec<u32> =
+                    serde_json::from_value(one["per_prompt"][place]["new_tokens"][0].clone()).unwrap();
                 let new: Vec<u32> = new.into_iter().take_while(|id| !ends.contains(id)).collect();
                 let alone = crate::generation::greedy(&model, &[prompt], most, &ends, &Device::flex());
                 assert_eq!(alone[0].tokens, new, "{name} {place}");
@@ -202,7 +207,8 @@ fn objectives_and_their_gradients() {
 #[test]
 fn lora_logits_gradients_and_merged_weights() {
     let mut model = model("llama");
-    let (tensors, adapters) = (Tensors::open("lora/expected.safetensors"), Tensors::open("lora/adapter_model.safetensors"));
+    let (tensors, adapters) =
+        (Tensors::open("lora/expected.safetensors"), Tensors::open("lora/adapter_model.safetensors"));
     let lora = crate::Lora { r: 8, alpha: 16.0, dropout: 0.0, target_modules: Vec::new() };
     model.visit(&mut |_, mut slot| slot.set_learns(false));
     let device = Device::flex();
@@ -212,8 +218,10 @@ fn lora_logits_gradients_and_merged_weights() {
             let mut adapter = crate::adapters::Adapter::new(&lora, shape, 0, 0, &device);
             let name = format!("base_model.model.model.layers.{place}.{path}");
             let take = |part: &str| adapters.floats(&format!("{name}.{part}.weight"));
-            adapter.a.value = Tensor::<1>::from_floats(take("lora_A").as_slice(), &device).reshape(adapter.a.value.dims());
-            adapter.b.value = Tensor::<1>::from_floats(take("lora_B").as_slice(), &device).reshape(adapter.b.value.dims());
+            adapter.a.value =
+                Tensor::<1>::from_floats(take("lora_A").as_slice(), &device).reshape(adapter.a.value.dims());
+            adapter.b.value =
+                Tensor::<1>::from_floats(take("lora_B").as_slice(), &device).reshape(adapter.b.value.dims());
             linear.adapter = Some(adapter);
         }
     }
@@ -240,7 +248,10 @@ fn lora_logits_gradients_and_merged_weights() {
     let mut compared = 0;
     for (name, gradient) in model.names().iter().zip(&gradients) {
         assert_eq!(gradient.is_some(), name.contains(".lora_"), "{name}");
-        let key = format!("grad.base_model.model.{}", name.replace("_A.weight", "_A.default.weight").replace("_B.weight", "_B.default.weight"));
+        let key = format!(
+            "grad.base_model.model.{}",
+            name.replace("_A.weight", "_A.default.weight").replace("_B.weight", "_B.default.weight")
+        );
         if SafeTensors::deserialize(&tensors.0).unwrap().tensor(&key).is_ok() {
             let off = difference(&numbers(gradient.clone().unwrap()), &tensors.floats(&key));
             assert!(off < 1e-5, "{key}: {off}");

@@ -54,10 +54,12 @@ pub(crate) fn gradients(
     let sums = sums(log_softmax.clone().gather(1, targets.clone()), packed);
     let slopes = slopes(&sums);
     let per_token = slopes.iter().zip(&packed.lengths);
-    let per_token: Vec<f32> = per_token.flat_map(|(slope, length)| std::iter::repeat_n(*slope as f32, *length)).collect();
+    let per_token: Vec<f32> =
+        per_token.flat_map(|(slope, length)| std::iter::repeat_n(*slope as f32, *length)).collect();
     let count = per_token.len();
     let per_token = Tensor::<2>::from_data(TensorData::new(per_token, [count, 1]), device);
-    let by_logits = (log_softmax.exp() * per_token.clone().neg()).scatter(1, targets, per_token, IndexingUpdateOp::Add);
+    let by_logits =
+        (log_softmax.exp() * per_token.clone().neg()).scatter(1, targets, per_token, IndexingUpdateOp::Add);
     let by_hidden = by_logits.clone().matmul(head.get());
     let mut found = (recorded * by_hidden.autodiff()).sum().backward();
     let by_head = head.learns.then(|| by_logits.transpose().matmul(hidden).flatten::<1>(0, 1));

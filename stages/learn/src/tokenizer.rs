@@ -1,15 +1,37 @@
 //! Texts to token ids and back, through Hugging Face's `tokenizers`.
 
+mod bpe;
+
 use std::path::{Path, PathBuf};
 
+use choice::choices;
 use serde_json::json;
-use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{AddedToken, NormalizerWrapper, PostProcessorWrapper, Tokenizer as Inner, TokenizerImpl};
+use tokenizers::Tokenizer as Inner;
 
 /// The file that a tokenizer is in.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
+
+choices! {
+    /// How a tokenizer finds its tokens.
+    pub enum TokenizerModel: TrainTokenizer in "tokenizer" {
+        bpe::Bpe,
+    }
+}
+
+/// One way to find tokens.
+pub trait TrainTokenizer {
+    /// Says what is wrong with the parameters.
+    ///
+    /// # Errors
+    /// The parameter and what it may be.
+    fn check(&self) -> Result<(), String>;
+
+    /// Trains a tokenizer on texts.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Untrainable`].
+    fn train(&self, texts: &[String]) -> Result<Tokenizer, TokenizerError>;
+}
 
 /// The tokens that every tokenizer made here begins with.
 const PAD: &str = "<pad>";
@@ -65,59 +87,18 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Trains byte-level BPE (Sennrich et al., 2016; the byte-level form of GPT-2) on texts.
-    ///
-    /// It has tokens for all bytes, so no text is beyond it. The first three are `<pad>`, `<s>`
-    /// and `</s>`; `<s>` is put before a text.
-    ///
-    /// # Errors
-    /// [`TokenizerError`] if the vocabulary is smaller than the bytes need, or there are no texts.
-    pub fn train_bpe(texts: &[String], vocabulary_size: usize) -> Result<Self, TokenizerError> {
-        let alphabet: std::collections::HashSet<char> = ByteLevel::alphabet().into_iter().collect();
-        let least = alphabet.len() + 3;
-        if vocabulary_size < least {
-            let message = format!("a byte-level vocabulary has at least {least} tokens, not {vocabulary_size}");
-            return Err(TokenizerError::Untrainable(message));
-        }
-        if texts.iter().all(|text| text.trim().is_empty()) {
-            return Err(TokenizerError::Untrainable("there is no text to learn from".to_owned()));
-        }
-        let byte_level = ByteLevel::new(false, true, true);
-        let mut trained = TokenizerImpl::<_, NormalizerWrapper, ByteLevel, PostProcessorWrapper, ByteLevel>::new(BPE::default());
-        trained.with_pre_tokenizer(Some(byte_level)).with_decoder(Some(byte_level));
-        let special = [PAD, BEGIN, END].map(|token| AddedToken::from(token, true));
-        let mut trainer = BpeTrainerBuilder::new()
-            .vocab_size(vocabulary_size)
-            .min_frequency(2)
-            .show_progress(false)
-            .special_tokens(special.to_vec())
-            .initial_alphabet(alphabet)
-            .build();
-        let untrainable = |error: Box<dyn std::error::Error + Send + Sync>| TokenizerError::Untrainable(error.to_string());
-        trained.train(&mut trainer, texts.iter().map(String::as_str)).map_err(untrainable)?;
-        let begin = trained.token_to_id(BEGIN).expect("the special tokens are in the vocabulary");
-        let template = TemplateProcessing::builder()
-            .try_single(format!("{BEGIN} $A"))
-            .map_err(|error| TokenizerError::Untrainable(error.to_string()))?
-            .special_tokens(vec![(BEGIN, begin)])
-            .build()
-            .map_err(|error| TokenizerError::Untrainable(error.to_string()))?;
-        trained.with_post_processor(Some(template));
-        let text = serde_json::to_string(&trained).map_err(|error| TokenizerError::Untrainable(error.to_string()))?;
-        Self::of(text.parse().map_err(untrainable)?)
-    }
-
     /// Opens the tokenizer of a folder.
     ///
     /// # Errors
     /// [`TokenizerError::Unreadable`].
     pub fn open(folder: &Path) -> Result<Self, TokenizerError> {
         let path = folder.join(TOKENIZER_FILE);
-        let inner = Inner::from_file(&path).map_err(|error| TokenizerError::Unreadable { path, detail: error.to_string() })?;
-        Self::of(inner)
+        let inner = Inner::from_file(&path)
+            .map_err(|error| TokenizerError::Unreadable { path, detail: error.to_string() })?;
+        Ok(Self::of(inner))
     }
 
-    fn of(mut inner: Inner) -> Result<Self, TokenizerError> {
+    fn of(mut inner: Inner) -> Self {
         // A file may carry the truncation and padding of whoever saved it; neither is wanted.
         let _ = inner.with_truncation(None);
         inner.with_padding(None);
@@ -125,7 +106,7 @@ impl Tokenizer {
         let falls_back = model.get("byte_fallback").and_then(serde_json::Value::as_bool) == Some(true);
         let unknown = model.get("unk_token").and_then(serde_json::Value::as_str);
         let unknown = unknown.filter(|_| !falls_back).and_then(|token| inner.token_to_id(token));
-        Ok(Self { inner, unknown })
+        Self { inner, unknown }
     }
 
     /// Writes the tokenizer, and what transformers wants beside it.
@@ -144,7 +125,8 @@ impl Tokenizer {
         let config = serde_json::to_string_pretty(&config).expect("a table is JSON");
         for (name, text) in [(TOKENIZER_FILE, tokenizer), ("tokenizer_config.json", config)] {
             let path = folder.join(name);
-            std::fs::write(&path, text + "\n").map_err(|source| TokenizerError::Unwritable { path, source })?;
+            std::fs::write(&path, text + "\n")
+                .map_err(|source| TokenizerError::Unwritable { path, source })?;
         }
         Ok(())
     }
@@ -176,10 +158,10 @@ impl Tokenizer {
     }
 
     fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, TokenizerError> {
-        let encoding = self.inner.encode(text, special).map_err(|error| TokenizerError::Failed {
-            text: text.to_owned(),
-            detail: error.to_string(),
-        })?;
+        let encoding = self
+            .inner
+            .encode(text, special)
+            .map_err(|error| TokenizerError::Failed { text: text.to_owned(), detail: error.to_string() })?;
         if let Some(unknown) = self.unknown.filter(|unknown| encoding.get_ids().contains(unknown)) {
             let places = encoding.get_ids().iter().zip(encoding.get_offsets());
             let pieces = places.filter(|(id, _)| **id == unknown);
@@ -213,13 +195,18 @@ mod tests {
     use super::*;
 
     fn texts() -> Vec<String> {
-        let texts = ["The molecule is a nutrient.", "CC(=O)Oc1ccccc1C(=O)O", "The molecule is a drug: C1CCCCC1."];
+        let texts =
+            ["The molecule is a nutrient.", "CC(=O)Oc1ccccc1C(=O)O", "The molecule is a drug: C1CCCCC1."];
         texts.iter().cycle().take(60).map(|text| (*text).to_owned()).collect()
+    }
+
+    fn bpe(vocabulary_size: u32) -> Result<Tokenizer, TokenizerError> {
+        bpe::Bpe { vocabulary_size }.train(&texts())
     }
 
     #[test]
     fn a_text_comes_back_whatever_it_holds() {
-        let tokenizer = Tokenizer::train_bpe(&texts(), 300).unwrap();
+        let tokenizer = bpe(300).unwrap();
         for text in ["The molecule is", "C[C@@H](N)C(=O)O", "\u{3b2}-carotene \u{1f9ea}", " two  spaces "] {
             let ids = tokenizer.encode_target(text).unwrap();
             assert_eq!(tokenizer.decode(&ids).unwrap(), text);
@@ -227,12 +214,12 @@ mod tests {
             assert_eq!((prompt[0], &prompt[1..]), (1, &ids[..]));
         }
         assert_eq!(made_here(&tokenizer), Some([0, 1, 2]));
-        assert_eq!(tokenizer.vocabulary_size(), 300);
+        assert!((259..=300).contains(&tokenizer.vocabulary_size()));
     }
 
     #[test]
     fn the_same_texts_give_the_same_bytes() {
-        let made = || serde_json::to_string(&Tokenizer::train_bpe(&texts(), 320).unwrap().inner).unwrap();
+        let made = || serde_json::to_string(&bpe(320).unwrap().inner).unwrap();
         let first = made();
         assert!((0..5).all(|_| made() == first));
     }
@@ -240,7 +227,7 @@ mod tests {
     #[test]
     fn a_saved_tokenizer_is_opened() {
         let folder = tempfile::tempdir().unwrap();
-        let tokenizer = Tokenizer::train_bpe(&texts(), 300).unwrap();
+        let tokenizer = bpe(300).unwrap();
         tokenizer.save(folder.path()).unwrap();
         let opened = Tokenizer::open(folder.path()).unwrap();
         let text = "CC(=O)N";
@@ -256,7 +243,7 @@ mod tests {
             "model":{"type":"BPE","dropout":null,"unk_token":"<unk>","continuing_subword_prefix":null,
             "end_of_word_suffix":null,"fuse_unk":false,"byte_fallback":false,"ignore_merges":false,
             "vocab":{"<unk>":0,"C":1,"O":2},"merges":[]}}"#;
-        let tokenizer = Tokenizer::of(json.parse().unwrap()).unwrap();
+        let tokenizer = Tokenizer::of(json.parse().unwrap());
         assert_eq!(tokenizer.encode_target("CCO").unwrap(), [1, 1, 2]);
         let error = tokenizer.encode_target("CCN=P").unwrap_err().to_string();
         assert_eq!(error, "the tokenizer lacks the characters `=`, `N`, `P` of \"CCN=P\"");
@@ -264,8 +251,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_trained_says_why() {
-        let error = Tokenizer::train_bpe(&texts(), 100).unwrap_err().to_string();
-        assert_eq!(error, "cannot make a tokenizer: a byte-level vocabulary has at least 259 tokens, not 100");
-        assert!(Tokenizer::train_bpe(&[], 300).is_err());
+        let error = bpe(100).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "cannot make a tokenizer: a byte-level vocabulary has at least 259 tokens, not 100"
+        );
+        assert!(bpe::Bpe { vocabulary_size: 300 }.train(&[]).is_err());
     }
 }

@@ -386,7 +386,8 @@ impl<'a> Training<'a> {
         let objective = &self.recipe.objective;
         let micro_batches: Vec<&[&Example]> = batch.chunks(self.recipe.micro_batch_size).collect();
         let weight = if objective.is_paired() { 1.0 / micro_batches.len() as f64 } else { 1.0 };
-        let tokens = |examples: &[&Example]| examples.iter().map(|example| example.chosen.output_tokens()).sum();
+        let tokens =
+            |examples: &[&Example]| examples.iter().map(|example| example.chosen.output_tokens()).sum();
         let jobs: Vec<(Vec<&Example>, Divisors)> = micro_batches
             .iter()
             .flat_map(|micro_batch| {
@@ -394,9 +395,9 @@ impl<'a> Training<'a> {
                 // preferences are a mean of the micro-batches' means: so do Trainer and TRL.
                 let whole = if objective.is_paired() { micro_batch } else { batch };
                 let divisors = Divisors { examples: whole.len(), target_tokens: tokens(whole) };
-                shards(micro_batch).into_iter().map(move |shard| {
-                    (shard.iter().map(|place| micro_batch[*place]).collect(), divisors)
-                })
+                shards(micro_batch)
+                    .into_iter()
+                    .map(move |shard| (shard.iter().map(|place| micro_batch[*place]).collect(), divisors))
             })
             .collect();
         let compute = |number: usize, (shard, divisors): &(Vec<&Example>, Divisors)| {
@@ -458,7 +459,10 @@ impl<'a> Training<'a> {
             }
             place += 1;
         });
-        let mut moved = self.pool.install(|| adam_step(&self.recipe.optimizer, learning_rate, self.step, updates)).into_iter();
+        let mut moved = self
+            .pool
+            .install(|| adam_step(&self.recipe.optimizer, learning_rate, self.step, updates))
+            .into_iter();
         let (moments, mut place) = (&mut self.moments, 0);
         self.model.visit(&mut |_, mut slot| {
             if slot.learns() && moments[place].is_none() {
@@ -475,7 +479,13 @@ impl<'a> Training<'a> {
         self.looked = Some(self.step);
         let examples: Vec<&Example> = self.examples.validation.iter().collect();
         if examples.is_empty() {
-            let point = ValidationPoint { step: self.step, epoch: steps.epoch(self.step), validation_loss: f64::NAN, best: false, validation_rewards: None };
+            let point = ValidationPoint {
+                step: self.step,
+                epoch: steps.epoch(self.step),
+                validation_loss: f64::NAN,
+                best: false,
+                validation_rewards: None,
+            };
             self.points.push(Point::Validation(point));
             return;
         }
@@ -486,7 +496,10 @@ impl<'a> Training<'a> {
             let compute = |shard: &Vec<usize>| {
                 let shard: Vec<&Example> = shard.iter().map(|place| examples[*place]).collect();
                 let logps = score::logps(self.model, &pack(&shard), &self.device);
-                outputs(&shard, &logps).iter().map(|found| self.recipe.objective.share(found, &divisors)).collect()
+                outputs(&shard, &logps)
+                    .iter()
+                    .map(|found| self.recipe.objective.share(found, &divisors))
+                    .collect()
             };
             jobs.par_iter().map(compute).collect()
         });
@@ -542,7 +555,8 @@ impl<'a> Training<'a> {
     fn resume(&mut self, found: Checkpoint) {
         let device = self.device.clone();
         let take = |name: String| {
-            let numbers = found.tensors.iter().find(|(known, _)| *known == name).map(|(_, numbers)| numbers.clone());
+            let numbers =
+                found.tensors.iter().find(|(known, _)| *known == name).map(|(_, numbers)| numbers.clone());
             numbers.map(|numbers| Tensor::<1>::from_floats(numbers.as_slice(), &device))
         };
         let mut best = Vec::new();

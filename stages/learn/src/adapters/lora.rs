@@ -11,6 +11,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::CheckAdapter;
 use crate::model::ModelError;
 use crate::parameters::{Parameter, Slot};
 use crate::random::{Purpose, Random};
@@ -48,12 +49,8 @@ fn default_dropout() -> f64 {
     0.1
 }
 
-impl Lora {
-    /// Says what is wrong with the numbers.
-    ///
-    /// # Errors
-    /// The parameter and what it may be.
-    pub fn check(&self) -> Result<(), String> {
+impl CheckAdapter for Lora {
+    fn check(&self) -> Result<(), String> {
         match () {
             () if self.r == 0 => Err("`r` is the rank of an adapter: at least 1".to_owned()),
             () if !(self.alpha.is_finite() && self.alpha > 0.0) => {
@@ -108,8 +105,8 @@ impl Adapter {
         let x = match self.dropout {
             Some(Dropout { probability, seed, occasion }) if probability > 0.0 => {
                 let [tokens, width] = x.dims();
-                let kept = Random::new(seed, Purpose::Dropout, occasion)
-                    .dropout(tokens * width, probability as f32);
+                let kept =
+                    Random::new(seed, Purpose::Dropout, occasion).dropout(tokens * width, probability as f32);
                 let kept = Tensor::from_data(TensorData::new(kept, [tokens, width]), &x.device());
                 x * kept
             }

@@ -34,7 +34,12 @@ impl<'a> Reader<'a> {
         self.table.get(field).filter(|value| !value.is_null())
     }
 
-    fn read<T>(&self, field: &str, wanted: &str, take: impl FnOnce(&'a Value) -> Option<T>) -> Result<Option<T>, UnusableConfig> {
+    fn read<T>(
+        &self,
+        field: &str,
+        wanted: &str,
+        take: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, UnusableConfig> {
         let Some(value) = self.get(field) else { return Ok(None) };
         let wrong = || self.unusable(field, format!("{value} is not {wanted}"));
         take(value).map(Some).ok_or_else(wrong)

@@ -85,7 +85,9 @@ impl Shape for Llama {
         }
         let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
         if hidden % (2 * heads) != 0 {
-            return Err(format!("a `hidden_size` of {hidden} does not give {heads} heads an even width each"));
+            return Err(format!(
+                "a `hidden_size` of {hidden} does not give {heads} heads an even width each"
+            ));
         }
         match self.num_key_value_heads {
             Some(keys) if heads % keys != 0 => {
@@ -155,17 +157,21 @@ impl Config {
         let head_size = match read.optional_size("head_dim")? {
             Some(size) => size,
             None if hidden_size % heads == 0 => hidden_size / heads,
-            None => return Err(read.unusable(
-                "num_attention_heads",
-                format!("{heads} heads do not divide a hidden size of {hidden_size}"),
-            )),
+            None => {
+                return Err(read.unusable(
+                    "num_attention_heads",
+                    format!("{heads} heads do not divide a hidden size of {hidden_size}"),
+                ));
+            }
         };
         if heads % key_value_heads != 0 {
             let message = format!("{key_value_heads} key-value heads do not divide {heads} heads");
             return Err(read.unusable("num_key_value_heads", message));
         }
         if head_size % 2 != 0 {
-            return Err(read.unusable("head_dim", format!("rotary positions need an even one, not {head_size}")));
+            return Err(
+                read.unusable("head_dim", format!("rotary positions need an even one, not {head_size}"))
+            );
         }
         let activation = read.text_or("hidden_act", "silu")?;
         if activation != "silu" && activation != "swish" {
@@ -335,11 +341,18 @@ impl LlamaForCausalLM {
             let gate_proj = linear("mlp.gate_proj", [wide, hidden], config.mlp_bias)?;
             let up_proj = linear("mlp.up_proj", [wide, hidden], config.mlp_bias)?;
             let down_proj = linear("mlp.down_proj", [hidden, wide], config.mlp_bias)?;
-            let mut norm = |name: &str| source.vector(&format!("{path}.{name}.weight"), hidden).map(Parameter::new);
+            let mut norm =
+                |name: &str| source.vector(&format!("{path}.{name}.weight"), hidden).map(Parameter::new);
             layers.push(Block {
                 input_layernorm: norm("input_layernorm")?,
                 post_attention_layernorm: norm("post_attention_layernorm")?,
-                q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj,
+                q_proj,
+                k_proj,
+                v_proj,
+                o_proj,
+                gate_proj,
+                up_proj,
+                down_proj,
             });
         }
         let norm = source.vector("model.norm.weight", hidden)?;
@@ -348,7 +361,14 @@ impl LlamaForCausalLM {
             false => Some(Parameter::new(source.matrix("lm_head.weight", [config.vocab_size, hidden])?)),
         };
         let rope = Rope::new(config.rope.frequencies(config.head_size), device);
-        Ok(Self { embed_tokens: Parameter::new(embed_tokens), layers, norm: Parameter::new(norm), lm_head, rope, config })
+        Ok(Self {
+            embed_tokens: Parameter::new(embed_tokens),
+            layers,
+            norm: Parameter::new(norm),
+            lm_head,
+            rope,
+            config,
+        })
     }
 
     /// Returns the matrix that turns hidden states into logits, `[vocabulary, hidden]`.
@@ -420,7 +440,10 @@ impl LlamaForCausalLM {
     /// Makes an empty cache for rows of at most so many tokens.
     pub fn cache(&self, rows: usize, capacity: usize, device: &Device) -> KeyValueCache {
         let shape = [rows, self.config.key_value_heads, capacity, self.config.head_size];
-        let layer = || CachedLayer { keys: Some(Tensor::zeros(shape, device)), values: Some(Tensor::zeros(shape, device)) };
+        let layer = || CachedLayer {
+            keys: Some(Tensor::zeros(shape, device)),
+            values: Some(Tensor::zeros(shape, device)),
+        };
         KeyValueCache { length: 0, layers: self.layers.iter().map(|_| layer()).collect() }
     }
 
@@ -553,9 +576,7 @@ fn cached_bias(filled: &[usize], group: usize, begin: usize, end: usize, device:
     for filled in filled {
         for _ in 0..group {
             for query in begin..end {
-                bias.extend((0..end).map(|key| {
-                    if key <= query && key >= *filled { 0.0 } else { HIDDEN }
-                }));
+                bias.extend((0..end).map(|key| if key <= query && key >= *filled { 0.0 } else { HIDDEN }));
             }
         }
     }

@@ -120,12 +120,15 @@ pub(crate) fn open(folder: &ModelFolder, device: &Device) -> Result<LlamaForCaus
             return Err(OpenError::UnknownType { folder: path(), found });
         }
     }
-    let config = Config::read(folder.config()).map_err(|source| OpenError::Config { folder: path(), source })?;
+    let config =
+        Config::read(folder.config()).map_err(|source| OpenError::Config { folder: path(), source })?;
     let mut read = Read { folder, device, seen: std::collections::BTreeSet::new() };
     let model = LlamaForCausalLM::build(config, device, &mut read)?;
     // What older versions of transformers wrote beside the weights, and what a tied head repeats.
-    let is_known = |name: &str| name.ends_with("rotary_emb.inv_freq") || (model.config.tied && name == "lm_head.weight");
-    let extra = folder.tensors().iter().find(|tensor| !read.seen.contains(&tensor.name) && !is_known(&tensor.name));
+    let is_known =
+        |name: &str| name.ends_with("rotary_emb.inv_freq") || (model.config.tied && name == "lm_head.weight");
+    let extra =
+        folder.tensors().iter().find(|tensor| !read.seen.contains(&tensor.name) && !is_known(&tensor.name));
     match extra {
         Some(extra) => Err(OpenError::Extra { folder: path(), tensor: extra.name.clone() }),
         None => Ok(model),
