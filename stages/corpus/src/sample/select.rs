@@ -375,7 +375,7 @@ mod tests {
         Candidate { group: Some(group.to_owned()), ..plain(text) }
     }
 
-    fn without<'t>(identities: &[&'t str]) -> Excluded {
+    fn without(identities: &[&str]) -> Excluded {
         Excluded { identities: identities.iter().collect(), ..Excluded::default() }
     }
 
