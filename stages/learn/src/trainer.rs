@@ -57,7 +57,7 @@ pub struct Recipe {
 pub enum Length {
     /// Passes over the rows; part of one is possible.
     Epochs(f64),
-    /// Moves of the optimiser.
+    /// Moves of the optimiser; with none a model stays as it began.
     Steps(u32),
 }
 
