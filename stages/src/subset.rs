@@ -4,7 +4,9 @@
 //! their order, and a smaller sample lies inside a larger one. Rows come out in their order.
 //! Rows that resemble each other can be kept together, on one side of a split.
 
-use corpus::sample::{Candidate, Excluded, Identity, Longest, SampleReport, Sampling, Take, Traits, sample};
+use corpus::sample::{
+    Candidate, Excluded, Group, Identity, Longest, SampleReport, Sampling, Take, Traits, sample,
+};
 use corpus::{MissingField, Row};
 use engine::{Context, Failure, Place, Ports, Resources, Stage};
 use schemars::JsonSchema;
@@ -27,9 +29,9 @@ pub struct Params {
     distinct: bool,
     /// A field whose values keep their shares in the sample.
     stratify: Option<String>,
-    /// A field whose rows of one value stay together: groups are taken whole, but for the last,
-    /// and none that has a row in `without`.
-    group: Option<String>,
+    /// Which rows stay together: groups are taken whole, but for the last, and none that has a
+    /// row in `without`.
+    group: Option<Group>,
     /// How many characters fields may have; rows with more are left out, and counted.
     longest: Option<Longest>,
 }
@@ -77,7 +79,7 @@ impl Stage for Subset {
 
     fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
         let threads = context.cores() as usize;
-        let (identity, group) = (&params.identity, params.group.as_deref());
+        let (identity, group) = (&params.identity, params.group.as_ref());
         let apart = Traits { identity, group, stratify: None, longest: None };
         let mut excluded = Excluded::default();
         for input in context.inputs("without") {

@@ -316,7 +316,9 @@ const CLASSES: &str = "id\tmolecule\tclass\tcaption\n\
 fn groups_stay_on_one_side_and_long_rows_on_none() {
     let lab = source("rows.tsv", CLASSES, "");
     let subset = |name: &str, inputs: &str, rest: &str| {
-        format!("[stages.{name}]\nkind = \"subset\"\ninputs = {{ {inputs} }}\ngroup = \"class\"\n{rest}\n")
+        format!(
+            "[stages.{name}]\nkind = \"subset\"\ninputs = {{ {inputs} }}\ngroup.field = \"class\"\n{rest}\n"
+        )
     };
     let stages = subset("test", "rows = \"rows\"", "take.count = 2\nlongest.caption = 8")
         + &subset("train", "rows = \"rows\", without = \"test\"", "take.fraction = 1.0");
@@ -335,7 +337,7 @@ fn groups_stay_on_one_side_and_long_rows_on_none() {
         assert_eq!(test.len(), 2);
         assert!(test.iter().all(|class| !train.contains(class)), "{test:?} {train:?}");
     }
-    lab.edit("x.toml", "group = \"class\"\ntake.count", "group = \"kind\"\ntake.count");
+    lab.edit("x.toml", "group.field = \"class\"\ntake.count", "group.field = \"kind\"\ntake.count");
     fails(&lab, "test", &["row `1` has no text `kind`", "`class`"]);
 }
 

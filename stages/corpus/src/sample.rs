@@ -14,7 +14,7 @@ mod select;
 mod take;
 
 pub use crate::row::MissingField;
-pub use candidate::{Candidate, Identified, Identity, Traits};
+pub use candidate::{Candidate, Group, Identified, Identity, Traits};
 pub use fraction::{Fraction, NotAFraction};
 pub use longest::Longest;
 pub use select::{

@@ -17,6 +17,14 @@ pub enum Identity {
     Molecule(String),
 }
 
+/// Says which rows resemble each other and stay together: `group.field = "class"`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Group {
+    /// Those with one text in this field.
+    Field(String),
+}
+
 /// Holds the identity of one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identified {
@@ -33,8 +41,8 @@ pub struct Traits<'p> {
     pub identity: &'p Identity,
     /// The field with the stratum.
     pub stratify: Option<&'p str>,
-    /// The field with the group.
-    pub group: Option<&'p str>,
+    /// What makes two rows of one group.
+    pub group: Option<&'p Group>,
     /// How long fields may be.
     pub longest: Option<&'p Longest>,
 }
@@ -70,15 +78,24 @@ impl Identity {
     }
 }
 
+impl Group {
+    /// Returns the name of a row's group.
+    pub fn of(&self, row: &Row) -> Result<String, MissingField> {
+        match self {
+            Group::Field(field) => Ok(row.needed(field)?.to_owned()),
+        }
+    }
+}
+
 impl Candidate {
     /// Returns what a sample needs to know of a row.
     pub fn of(row: &Row, traits: &Traits<'_>) -> Result<Self, MissingField> {
-        let text = |field: Option<&str>| field.map(|field| row.needed(field).map(str::to_owned)).transpose();
+        let stratum = traits.stratify.map(|field| row.needed(field).map(str::to_owned));
         let exceeded = traits.longest.map(|longest| longest.exceeded_by(row)).transpose()?;
         Ok(Self {
             identity: traits.identity.of(row)?,
-            stratum: text(traits.stratify)?,
-            group: text(traits.group)?,
+            stratum: stratum.transpose()?,
+            group: traits.group.map(|group| group.of(row)).transpose()?,
             too_long: exceeded.flatten().map(str::to_owned),
         })
     }
