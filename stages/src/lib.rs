@@ -12,6 +12,7 @@ mod command;
 mod compose;
 mod devices;
 mod evaluate;
+mod merge;
 mod rows;
 mod source;
 mod subset;
@@ -26,6 +27,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<source::Source>(),
     Kind::of::<compose::Compose>(),
     Kind::of::<subset::Subset>(),
+    Kind::of::<merge::Merge>(),
     Kind::of::<evaluate::Evaluate>(),
     Kind::of::<command::Command>(),
 ];
