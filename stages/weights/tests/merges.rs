@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use weights::merges::Method;
 use weights::{
-    Dtype, Durability, Expert, MOST_SHARD_BYTES, MergeError, Merged, ModelFolder, ModelWriter, Recipe,
-    Running, Setting, TensorSpec, Weighing, merge,
+    Adapter, Dtype, Durability, Expert, MOST_SHARD_BYTES, MergeError, Merged, ModelFolder, ModelWriter,
+    Recipe, Running, Setting, TensorSpec, Weighing, merge,
 };
 
 fn golden(file: &str) -> PathBuf {
@@ -516,4 +516,113 @@ fn a_merge_that_is_told_to_stop_leaves_nothing() {
     let error = merge(&recipe, folder.path(), running).expect_err("it was stopped");
     assert!(matches!(error, MergeError::Cancelled), "{error}");
     assert_eq!(bytes(&folder), []);
+}
+
+/// A base, and an adapter on it with its configuration and tensors changed.
+fn adapted(config: Value, change: impl Fn(&mut Vec<TensorSpec>)) -> (TempDir, ModelFolder, Adapter) {
+    let golden = golden("../lora");
+    let folder = TempDir::new().expect("a folder");
+    fs::write(folder.path().join("config.json"), "{\"model_type\": \"llama\"}").expect("written");
+    fs::copy(golden.join("base.safetensors"), folder.path().join("model.safetensors")).expect("copied");
+    let base = ModelFolder::open(folder.path()).expect("a model");
+    let adapter = folder.path().join("adapter");
+    fs::create_dir(&adapter).expect("a folder");
+    let text = fs::read(golden.join("adapter_config.json")).expect("there is a configuration");
+    let mut merged: serde_json::Map<String, Value> = serde_json::from_slice(&text).expect("JSON");
+    merged.extend(config.as_object().expect("a table").clone());
+    // Written by way of a model, whose file of tensors is one like any other.
+    let tensors = TempDir::new().expect("a folder");
+    fs::write(tensors.path().join("config.json"), "{}").expect("written");
+    fs::copy(golden.join("adapter_model.safetensors"), tensors.path().join("model.safetensors"))
+        .expect("copied");
+    let original = ModelFolder::open(tensors.path()).expect("tensors");
+    let mut specs: Vec<TensorSpec> = original.tensors().iter().map(TensorSpec::from).collect();
+    change(&mut specs);
+    let writer =
+        ModelWriter::create(&adapter, original.config(), specs.clone(), MOST_SHARD_BYTES).expect("begun");
+    for TensorSpec { name, shape, .. } in specs {
+        let values = original.read_f32(&name).ok();
+        let count = shape.iter().product::<u64>() as usize;
+        let values = values.filter(|values| values.len() == count).unwrap_or_else(|| vec![2.0; count]);
+        writer.write_f32(&name, &values).expect("written");
+    }
+    writer.finish(Durability::Buffered).expect("ended");
+    fs::rename(adapter.join("model.safetensors"), adapter.join("adapter_model.safetensors"))
+        .expect("renamed");
+    fs::write(adapter.join("adapter_config.json"), Value::Object(merged).to_string()).expect("written");
+    assert!(Adapter::is_in(&adapter) && !Adapter::is_in(folder.path()));
+    let opened = Adapter::open(&adapter).expect("an adapter");
+    (folder, base, opened)
+}
+
+/// The weights with an adapter merged in, as the mean of twice the same.
+fn with_adapter(base: &ModelFolder, adapter: &Adapter) -> Recipe {
+    let models = [base, base, base].map(Clone::clone);
+    let mut recipe = recipe(json!({ "soup": {} }), &models, [json!(1), json!(1)]);
+    recipe.experts.iter_mut().for_each(|expert| expert.adapter = Some(adapter.clone()));
+    recipe
+}
+
+#[test]
+fn adapters_are_merged_in_as_by_peft() {
+    let (_folder, base, adapter) = adapted(json!({}), |_| {});
+    let (_folder, found) = merged(&with_adapter(&base, &adapter));
+    let folder = TempDir::new().expect("a folder");
+    fs::write(folder.path().join("config.json"), "{}").expect("written");
+    let expected = golden("../lora/expected.safetensors");
+    fs::copy(expected, folder.path().join("model.safetensors")).expect("copied");
+    let expected = ModelFolder::open(folder.path()).expect("tensors");
+    let read = |model: &ModelFolder, name: &str| model.read_f32(name).expect("read");
+    assert_eq!(expected.tensors().len(), 4);
+    for tensor in expected.tensors() {
+        let [found, expected, base] = [&found, &expected, &base].map(|model| read(model, &tensor.name));
+        assert!(found.iter().zip(&expected).all(|(found, expected)| (found - expected).abs() < 1e-6));
+        assert!(base.iter().zip(&expected).any(|(base, expected)| (base - expected).abs() > 1e-2));
+    }
+    // The square root of the rank, and a scale of its own for one module.
+    let options = json!({ "use_rslora": true, "alpha_pattern": { "up_proj": 0 } });
+    let (_folder, base, adapter) = adapted(options, |_| {});
+    let (_folder, scaled) = merged(&with_adapter(&base, &adapter));
+    let name = "model.layers.0.self_attn.q_proj.weight";
+    let (base_values, expected) = (read(&base, name), read(&expected, name));
+    for (at, value) in read(&scaled, name).iter().enumerate() {
+        let delta = (expected[at] - base_values[at]) * 8f32.sqrt();
+        assert!((value - base_values[at] - delta).abs() < 1e-5, "{at}");
+    }
+    let unscaled = "model.layers.0.mlp.up_proj.weight";
+    assert_eq!(read(&scaled, unscaled), read(&base, unscaled));
+}
+
+#[test]
+fn an_adapter_may_replace_a_tensor_and_must_fit_its_base() {
+    let replaced = |specs: &mut Vec<TensorSpec>| {
+        specs.retain(|spec| !spec.name.contains("k_proj"));
+        let name = "base_model.model.model.layers.0.self_attn.k_proj.weight".to_owned();
+        specs.push(TensorSpec { name, dtype: Dtype::F32, shape: vec![32, 64] });
+    };
+    let (_folder, base, adapter) = adapted(json!({}), replaced);
+    let (_folder, found) = merged(&with_adapter(&base, &adapter));
+    let values = found.read_f32("model.layers.0.self_attn.k_proj.weight").expect("read");
+    assert!(values.iter().all(|value| *value == 2.0));
+    let (_folder, base, adapter) = adapted(json!({}), |specs| specs[0].shape[0] = 4);
+    let message = refused(&with_adapter(&base, &adapter));
+    assert!(message.contains("lora_B.weight` has the shape [176, 8], and [176, 4] is needed"), "{message}");
+    let (_folder, base, adapter) = adapted(json!({}), |specs| drop(specs.pop()));
+    assert!(refused(&with_adapter(&base, &adapter)).contains("has no counterpart"));
+    let (_folder, base, adapter) = adapted(json!({}), |specs| {
+        specs.iter_mut().for_each(|spec| spec.name = spec.name.replace("layers.1", "layers.5"));
+    });
+    let message = refused(&with_adapter(&base, &adapter));
+    assert!(
+        message.contains("it changes `model.layers.5.self_attn.q_proj.weight`, which its base"),
+        "{message}"
+    );
+    for (option, value) in [("use_dora", json!(true)), ("peft_type", json!("IA3"))] {
+        let folder = TempDir::new().expect("a folder");
+        let mut config = json!({ "peft_type": "LORA" });
+        config[option] = value;
+        fs::write(folder.path().join("adapter_config.json"), config.to_string()).expect("written");
+        let message = Adapter::open(folder.path()).expect_err("it is refused").to_string();
+        assert!(message.contains(option), "{message}");
+    }
 }
