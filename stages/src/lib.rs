@@ -14,6 +14,7 @@ mod devices;
 mod evaluate;
 mod examples;
 mod generate;
+mod merge;
 mod negatives;
 mod prompts;
 mod rows;
@@ -35,6 +36,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<subset::Subset>(),
     Kind::of::<negatives::Negatives>(),
     Kind::of::<train::Train>(),
+    Kind::of::<merge::Merge>(),
     Kind::of::<generate::Generate>(),
     Kind::of::<evaluate::Evaluate>(),
     Kind::of::<command::Command>(),

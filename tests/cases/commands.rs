@@ -387,7 +387,7 @@ fn the_schema_is_json_and_knows_every_kind() {
     let told = Lab::new().run(["schema"]).expect(0);
     let schema: Value = serde_json::from_str(&told.stdout).unwrap();
     assert!(schema["$schema"].as_str().is_some_and(|address| address.contains("json-schema.org")));
-    for kind in ["source", "compose", "subset", "evaluate", "command"] {
+    for kind in ["source", "compose", "subset", "merge", "evaluate", "command"] {
         assert!(told.stdout.contains(&format!("\"{kind}\"")), "{kind}");
     }
 }

@@ -47,6 +47,17 @@ files = ["templates.toml"]
 parameters = { whole = 3, half = 0.5, text = "é", list = [1, true] }
 run = "wc -l < files/templates.toml > outputs/lines/count.txt"
 outputs.lines = {}
+
+[stages.model]
+kind = "source"
+path = "model"
+format = "model"
+
+[stages.merged]
+kind = "merge"
+inputs = { one = "model", other = "model" }
+ratio = { one = 1, other = [0, 0.5] }
+method.slerp = {}
 "#;
 
 const ROWS: &str =
@@ -73,6 +84,9 @@ fn keys_are_what_they_were() {
     lab.write("rows.tsv", ROWS);
     lab.write("answers.tsv", ANSWERS);
     lab.write("templates.toml", TEMPLATES);
+    lab.write("model/config.json", "{}");
+    let header = r#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    lab.write("model/model.safetensors", [&54u64.to_le_bytes()[..], header.as_bytes(), &[0, 0, 128, 63]].concat());
     lab.run(["run", "x.toml"]).expect(0);
     let told = lab.run(["plan", "x.toml", "--json"]).expect(0);
     let nodes: serde_json::Value = serde_json::from_str(&told.stdout).expect("JSON");

@@ -18,6 +18,8 @@ pub(crate) const INDEX: &str = "model.safetensors.index.json";
 /// Files that hold weights in formats that are not read.
 const WEIGHT_ENDINGS: [&str; 9] =
     [".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx", ".ot"];
+/// Files that are about one model and true of no other.
+const NOT_CARRIED: [&str; 4] = [CONFIG, "adapter_config.json", "README.md", "trainer_state.json"];
 const TOKENIZER: &str = "tokenizer.json";
 
 /// Says what a folder holds: a configuration and tensors, and whether a tokenizer.
@@ -55,6 +57,15 @@ impl ModelFolder {
             let _: BTreeMap<String, IgnoredAny> = json(path, TOKENIZER, "")?;
         }
         Ok(Self { path: path.to_owned(), config, files, maps, tensors, has_tokenizer })
+    }
+
+    /// Reads a folder of which one file of tensors is all that matters.
+    pub(crate) fn of_one_file(path: &Path, file: &str) -> Result<Self, ModelError> {
+        let (map, mut tensors) = tensors_of(path, file)?;
+        tensors.sort_by(|one, other| one.name.cmp(&other.name));
+        let has_tokenizer = exists(path, TOKENIZER)?;
+        let (files, maps) = (vec![file.to_owned()], vec![map]);
+        Ok(Self { path: path.to_owned(), config: Map::new(), files, maps, tensors, has_tokenizer })
     }
 
     /// Returns the folder.
@@ -124,8 +135,8 @@ impl ModelFolder {
         self.tensors.iter().map(|tensor| tensor.bytes.end - tensor.bytes.start).sum()
     }
 
-    /// Returns the names of the files that are neither the configuration nor weights, in order:
-    /// tokenizer, vocabulary, templates. Hidden files and folders are no part of a model.
+    /// Returns the names of the files that are neither the configuration nor weights nor about
+    /// this very model, in order: tokenizer, vocabulary, templates. Hidden files and folders are no part of a model.
     pub fn other_files(&self) -> Result<Vec<String>, ModelError> {
         let io = |source| ModelError::Io { file: ".".to_owned(), source };
         let mut names = Vec::new();
@@ -135,7 +146,11 @@ impl ModelFolder {
             let is_weights = name.contains(".safetensors")
                 || WEIGHT_ENDINGS.iter().any(|ending| name.ends_with(ending))
                 || name.ends_with(".index.json");
-            if name != CONFIG && !is_weights && !name.starts_with('.') && entry.path().is_file() {
+            if !NOT_CARRIED.contains(&name.as_str())
+                && !is_weights
+                && !name.starts_with('.')
+                && entry.path().is_file()
+            {
                 names.push(name);
             }
         }
@@ -211,7 +226,7 @@ fn open(path: &Path, file: &str, hint: &'static str) -> Result<File, ModelError>
     })
 }
 
-fn object(path: &Path, file: &str, hint: &'static str) -> Result<Map<String, Value>, ModelError> {
+pub(crate) fn object(path: &Path, file: &str, hint: &'static str) -> Result<Map<String, Value>, ModelError> {
     json(path, file, hint)
 }
 
