@@ -10,6 +10,7 @@ mod cases {
     mod invalid;
     mod keys;
     mod laws;
+    mod preferences;
     mod running;
     mod sharing;
     mod valid;

@@ -9,7 +9,7 @@ use crate::experiment::{StageSpec, unknown_stage};
 use crate::node::{Content, Node as Toml, Table as TomlTable};
 use crate::plan::{Edge, Node};
 use crate::reference::{Choice, Reference};
-use crate::stage::{Arity, Ports};
+use crate::stage::Ports;
 
 /// One artifact, or one of several gathered ones, on its way into a port.
 #[derive(Clone)]
@@ -35,12 +35,12 @@ impl Draft<'_> {
                     .help("write `inputs = { PORT = \"STAGE\" }`")
             })?,
         };
-        for port in &ports.inputs {
-            if port.arity == Arity::One && !inputs.contains_key(&port.name) {
-                let span = combination
-                    .table
-                    .get("inputs")
-                    .map_or_else(|| spec.key.clone(), |entry| entry.key.clone());
+        for port in ports.inputs.iter().filter(|port| port.arity.is_needed()) {
+            let entry = inputs.get(&port.name);
+            if entry.is_none_or(|entry| texts(&entry.node).is_empty()) {
+                let inputs = combination.table.get("inputs").map(|entry| entry.key.clone());
+                let span = entry.map(|entry| entry.node.span.clone()).or(inputs);
+                let span = span.unwrap_or_else(|| spec.key.clone());
                 let message = format!("stage `{}` needs an input `{}`", spec.name, port.name);
                 let wants = format!("of type {}", port.accepts.describe());
                 return Err(Finding::new(span, message).label(format!("needs `{}` {wants}", port.name)));
@@ -57,7 +57,7 @@ impl Draft<'_> {
             };
             used.insert(name.clone());
             let is_list = matches!(entry.node.content, Content::List(_));
-            if is_list && arity != Arity::Many {
+            if is_list && !arity.takes_several() {
                 let message = format!("port `{name}` of stage `{}` takes one input, not a list", spec.name);
                 return Err(Finding::new(entry.node.span.clone(), message));
             }
@@ -82,7 +82,7 @@ impl Draft<'_> {
                             .help(format!("its outputs: {}", all.join(", "))));
                     }
                 }
-                if arity != Arity::Many && arrivals.iter().any(|arrival| arrival.edges.len() > 1) {
+                if !arity.takes_several() && arrivals.iter().any(|arrival| arrival.edges.len() > 1) {
                     let message =
                         format!("port `{name}` of stage `{}` takes one input and cannot gather", spec.name);
                     return Err(Finding::new(item.span.clone(), message));

@@ -74,6 +74,7 @@ mod status;
 mod table;
 
 pub use cells::{Better, Cell, CellValue, Column, Delta, DeltaCell, Provenance, Row, RowOrigin, Table};
+pub use choice::Part;
 pub use diagnostic::{Problem, Report};
 pub use draw::{Drawing, State as DrawnState, dot, mermaid, svg};
 pub use execute::work;

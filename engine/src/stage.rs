@@ -123,7 +123,20 @@ impl Accepts {
 pub(crate) enum Arity {
     One,
     ZeroOrOne,
+    OneOrMore,
     Many,
+}
+
+impl Arity {
+    /// Says whether a stage without it cannot run.
+    pub fn is_needed(self) -> bool {
+        matches!(self, Self::One | Self::OneOrMore)
+    }
+
+    /// Says whether it takes a list.
+    pub fn takes_several(self) -> bool {
+        matches!(self, Self::OneOrMore | Self::Many)
+    }
 }
 
 /// A named input.
@@ -172,6 +185,11 @@ impl Ports {
     /// Adds an input that may be left out.
     pub fn optional(self, name: &str, artifact_type: ArtifactType) -> Self {
         self.with_input(name, Accepts::Only(vec![artifact_type]), Arity::ZeroOrOne)
+    }
+
+    /// Adds an input that takes one artifact or more, in order.
+    pub fn several(self, name: &str, artifact_type: ArtifactType) -> Self {
+        self.with_input(name, Accepts::Only(vec![artifact_type]), Arity::OneOrMore)
     }
 
     /// Adds an input that takes any number of artifacts, in order.
@@ -528,6 +546,11 @@ impl Context {
     /// Tells how far the work is.
     pub fn progress(&mut self, done: u64, all: u64, unit: &str) {
         (self.listen)(Progress { done, all, unit: unit.to_owned(), detail: String::new() });
+    }
+
+    /// Tells how far the work is, and something about it, such as the loss.
+    pub fn progress_with(&mut self, done: u64, all: u64, unit: &str, detail: String) {
+        (self.listen)(Progress { done, all, unit: unit.to_owned(), detail });
     }
 
     /// Returns whether the run was told to stop now.

@@ -4,8 +4,20 @@ use engine::ArtifactType;
 
 /// Rows: `rows.jsonl`, one JSON object per line, each with a unique `id`.
 pub const ROWS: ArtifactType = ArtifactType::new("rows");
+/// What a model made of rows: `rows.jsonl`, one prediction per line.
+pub const PREDICTIONS: ArtifactType = ArtifactType::new("predictions");
+/// Pairs of answers, one preferred to the other: `rows.jsonl`, one pair per line.
+pub const PREFERENCES: ArtifactType = ArtifactType::new("preferences");
+/// Answers, wanted or not: `rows.jsonl`, one answer per line.
+pub const UNPAIRED: ArtifactType = ArtifactType::new("unpaired");
 /// A model folder in the layout of Hugging Face: `config.json`, safetensors, `tokenizer.json`.
 pub const WEIGHTS: ArtifactType = ArtifactType::new("weights");
+/// What was learnt beside frozen weights, as PEFT writes it.
+pub const ADAPTER: ArtifactType = ArtifactType::new("adapter");
+/// A tokenizer: `tokenizer.json`.
+pub const TOKENIZER: ArtifactType = ArtifactType::new("tokenizer");
+/// The curves of a training: `rows.jsonl`, one step or one look at the validation rows per line.
+pub const CURVES: ArtifactType = ArtifactType::new("curves");
 /// Scores: `metrics.json` with the numbers for tables, `rows.jsonl` with those per row.
 pub const SCORES: ArtifactType = ArtifactType::new("scores");
 /// What a stage did to its data, as `report.json`.
@@ -14,4 +26,5 @@ pub const REPORT: ArtifactType = ArtifactType::new("report");
 pub const FILES: ArtifactType = ArtifactType::new("files");
 
 /// All types, in the order in which the manual shows them.
-pub const ALL: &[ArtifactType] = &[ROWS, WEIGHTS, SCORES, REPORT, FILES];
+pub const ALL: &[ArtifactType] =
+    &[ROWS, PREDICTIONS, PREFERENCES, UNPAIRED, TOKENIZER, WEIGHTS, ADAPTER, CURVES, SCORES, REPORT, FILES];

@@ -58,6 +58,9 @@ struct Output {
 #[serde(rename_all = "snake_case")]
 enum OutputType {
     Rows,
+    Predictions,
+    Preferences,
+    Unpaired,
     Weights,
     Scores,
     Report,
@@ -69,6 +72,9 @@ impl OutputType {
     fn artifact_type(self) -> ArtifactType {
         match self {
             Self::Rows => artifacts::ROWS,
+            Self::Predictions => artifacts::PREDICTIONS,
+            Self::Preferences => artifacts::PREFERENCES,
+            Self::Unpaired => artifacts::UNPAIRED,
             Self::Weights => artifacts::WEIGHTS,
             Self::Scores => artifacts::SCORES,
             Self::Report => artifacts::REPORT,

@@ -12,9 +12,15 @@ mod command;
 mod compose;
 mod devices;
 mod evaluate;
+mod examples;
+mod generate;
+mod negatives;
+mod prompts;
 mod rows;
 mod source;
 mod subset;
+mod tokenizer;
+mod train;
 
 use engine::Kind;
 
@@ -25,7 +31,11 @@ pub use source::describe_model;
 pub const KINDS: &[Kind] = &[
     Kind::of::<source::Source>(),
     Kind::of::<compose::Compose>(),
+    Kind::of::<tokenizer::Tokenizer>(),
     Kind::of::<subset::Subset>(),
+    Kind::of::<negatives::Negatives>(),
+    Kind::of::<train::Train>(),
+    Kind::of::<generate::Generate>(),
     Kind::of::<evaluate::Evaluate>(),
     Kind::of::<command::Command>(),
 ];

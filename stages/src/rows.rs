@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
-use corpus::Row;
-use engine::Failure;
+use corpus::sample::Identities;
+use corpus::{Record, Row};
+use engine::{Failure, Input};
 use serde::Serialize;
 
 /// The file that rows are in.
@@ -16,10 +17,43 @@ pub const ROWS_FILE: &str = "rows.jsonl";
 /// # Errors
 /// [`Failure`] if the file is not there; a row that cannot be read names its line.
 pub fn read_rows(folder: &Path) -> Result<impl Iterator<Item = Result<Row, Failure>> + use<>, Failure> {
+    read_records(folder)
+}
+
+/// Reads the rows of several artifacts as one, in the order of the artifacts.
+///
+/// # Errors
+/// As [`read_rows`], and if two rows of different artifacts have one id.
+pub fn read_rows_of_all(
+    inputs: &[Input],
+) -> Result<impl Iterator<Item = Result<Row, Failure>> + use<>, Failure> {
+    let parts = inputs.iter().map(|input| read_rows(&input.folder)).collect::<Result<Vec<_>, _>>()?;
+    let are_several = parts.len() > 1;
+    let mut ids = Identities::default();
+    Ok(parts.into_iter().flatten().map(move |row| {
+        let row = row?;
+        if are_several && !ids.insert(row.id()) {
+            let message = format!("the id `{}` occurs twice in the rows taken together", row.id());
+            return Err(Failure::new(message)
+                .help("let each `source` take `id` from a column that tells all the rows apart"));
+        }
+        Ok(row)
+    }))
+}
+
+/// Reads the records of an artifact, one after the other.
+///
+/// # Errors
+/// [`Failure`] if the file is not there; a record that cannot be read names its line.
+pub fn read_records<R: Record>(
+    folder: &Path,
+) -> Result<impl Iterator<Item = Result<R, Failure>> + use<R>, Failure> {
     let path = folder.join(ROWS_FILE);
     let file = File::open(&path).map_err(Failure::reading(&path))?;
-    let rows = corpus::read_jsonl_rows(BufReader::with_capacity(1 << 18, file));
-    Ok(rows.map(move |row| row.map_err(|error| Failure::caused(format!("read {}", path.display()), error))))
+    let records = corpus::read_jsonl(BufReader::with_capacity(1 << 18, file));
+    Ok(records.map(move |record| {
+        record.map_err(|error| Failure::caused(format!("read {}", path.display()), error))
+    }))
 }
 
 /// Writes rows to an artifact.

@@ -2,15 +2,18 @@
 //!
 //! Rows are ranked by a hash of the seed and their identity, so a sample does not depend on
 //! their order, and a smaller sample lies inside a larger one. Rows come out in their order.
+//! Rows that resemble each other can be kept together, on one side of a split.
 
-use corpus::Row;
-use corpus::sample::{Candidate, Identified, Identities, Identity, MissingField, Sampling, Take, sample};
+use corpus::sample::{
+    Candidate, Excluded, Group, Identity, Longest, SampleReport, Sampling, Take, Traits, sample,
+};
+use corpus::{MissingField, Row};
 use engine::{Context, Failure, Place, Ports, Resources, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{REPORT, ROWS};
-use crate::rows::{RowWriter, read_rows, write_json};
+use crate::rows::{RowWriter, read_rows, read_rows_of_all, write_json};
 
 /// Which rows to take.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +29,11 @@ pub struct Params {
     distinct: bool,
     /// A field whose values keep their shares in the sample.
     stratify: Option<String>,
+    /// Which rows stay together: groups are taken whole, but for the last, and none that has a
+    /// row in `without`.
+    group: Option<Group>,
+    /// How many characters fields may have; rows with more are left out, and counted.
+    longest: Option<Longest>,
 }
 
 fn by_id() -> Identity {
@@ -46,7 +54,21 @@ impl Stage for Subset {
     type Params = Params;
 
     fn ports(_: &Params) -> Ports {
-        Ports::new().input("rows", ROWS).many("without", ROWS).output("rows", ROWS).output("report", REPORT)
+        Ports::new().several("rows", ROWS).many("without", ROWS).output("rows", ROWS).output("report", REPORT)
+    }
+
+    fn check(params: &Params) -> Result<(), String> {
+        if params.stratify.is_some() && params.group.is_some() {
+            return Err(
+                "`stratify` spreads a sample over the rows and `group` gathers it: name one".to_owned()
+            );
+        }
+        match &params.longest {
+            Some(longest) if longest.0.is_empty() => {
+                Err("`longest` names no field: write `longest = { FIELD = CHARACTERS }`".to_owned())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn resources(params: &Params) -> Resources {
@@ -57,20 +79,25 @@ impl Stage for Subset {
 
     fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
         let threads = context.cores() as usize;
-        let mut excluded = Identities::default();
-        let without: Vec<_> = context.inputs("without").iter().map(|input| input.folder.clone()).collect();
-        for folder in without {
-            let rows = read_rows(&folder)?;
-            in_batches(rows, threads, |row| params.identity.of(row), &mut |found: Identified| {
-                excluded.insert(&found.text);
+        let (identity, group) = (&params.identity, params.group.as_ref());
+        let apart = Traits { identity, group, stratify: None, longest: None };
+        let mut excluded = Excluded::default();
+        for input in context.inputs("without") {
+            let rows = read_rows(&input.folder)?;
+            in_batches(rows, threads, |row| Candidate::of(row, &apart), &mut |found: Candidate| {
+                excluded.identities.insert(&found.identity.text);
+                if let Some(group) = &found.group {
+                    excluded.groups.insert(group);
+                }
             })?;
         }
-        let rows_folder = context.input("rows")?.to_owned();
+        let traits =
+            Traits { stratify: params.stratify.as_deref(), longest: params.longest.as_ref(), ..apart };
         let mut candidates = Vec::new();
         in_batches(
-            read_rows(&rows_folder)?,
+            read_rows_of_all(context.inputs("rows"))?,
             threads,
-            |row| Candidate::of(row, &params.identity, params.stratify.as_deref()),
+            |row| Candidate::of(row, &traits),
             &mut |candidate| {
                 candidates.push(candidate);
                 context.progress(candidates.len() as u64, 0, "rows");
@@ -79,26 +106,41 @@ impl Stage for Subset {
         let sampling = Sampling { take: params.take, seed: context.seed()?, distinct: params.distinct };
         let sampled = sample(candidates, &excluded, &sampling)
             .map_err(|error| Failure::caused("sample rows", error))?;
-        let report = &sampled.report;
-        context.log(format_args!(
-            "{} of {} rows: {} excluded, {} repeated, {} eligible",
-            report.taken, report.candidates, report.excluded, report.repeated, report.eligible
-        ));
-        if report.unparsable > 0 {
-            context.note(format!("{} molecules cannot be read, and are compared as text", report.unparsable));
-        }
-        if report.repeated > 0 {
-            context.note(format!("{} rows repeat an earlier one, and were left out", report.repeated));
-        }
+        tell(params, &sampled.report, context);
         let mut writer = RowWriter::create(&context.output("rows")?)?;
         let mut wanted = sampled.positions.iter().copied().peekable();
-        for (position, row) in read_rows(&rows_folder)?.enumerate() {
+        for (position, row) in read_rows_of_all(context.inputs("rows"))?.enumerate() {
             if wanted.next_if_eq(&position).is_some() {
                 writer.write(&row?)?;
             }
         }
         writer.finish()?;
-        write_json(&context.output("report")?.join("report.json"), report)
+        write_json(&context.output("report")?.join("report.json"), &sampled.report)
+    }
+}
+
+/// Says what was taken and what was not.
+fn tell(params: &Params, report: &SampleReport, context: &mut Context) {
+    context.log(format_args!(
+        "{} of {} rows: {} excluded, {} repeated, {} eligible",
+        report.taken, report.candidates, report.excluded, report.repeated, report.eligible
+    ));
+    if let Some(groups) = &report.groups {
+        context.log(format_args!(
+            "{} of {} groups, in part {:?}; {} rows excluded for their group alone",
+            groups.taken, groups.eligible, groups.in_part, groups.excluded_rows
+        ));
+    }
+    if report.unparsable > 0 {
+        context.note(format!("{} molecules cannot be read, and are compared as text", report.unparsable));
+    }
+    if report.repeated > 0 {
+        context.note(format!("{} rows repeat an earlier one, and were left out", report.repeated));
+    }
+    for (field, rows) in &report.too_long {
+        let most = params.longest.as_ref().and_then(|longest| longest.0.get(field));
+        let most = most.map_or_else(String::new, |most| format!(" than {most} characters"));
+        context.note(format!("{rows} rows left out: their `{field}` is longer{most}"));
     }
 }
 

@@ -307,6 +307,59 @@ fn a_smaller_sample_lies_inside_a_larger_one() {
     assert_eq!(rows(&lab, "fair").iter().filter(|row| row["sort"] == "a").count(), 5);
 }
 
+/// Three classes of molecules, one of them large, and a caption that is long.
+const CLASSES: &str = "id\tmolecule\tclass\tcaption\n\
+    1\tC\talkane\tshort\n2\tCC\talkane\tshort\n3\tCCC\talkane\tshort\n4\tCO\talcohol\tshort\n\
+    5\tCCO\talcohol\tshort\n6\tCN\tamine\tshort\n7\tCCCC\talkane\tmuch longer\n";
+
+#[test]
+fn groups_stay_on_one_side_and_long_rows_on_none() {
+    let lab = source("rows.tsv", CLASSES, "");
+    let subset = |name: &str, inputs: &str, rest: &str| {
+        format!(
+            "[stages.{name}]\nkind = \"subset\"\ninputs = {{ {inputs} }}\ngroup.field = \"class\"\n{rest}\n"
+        )
+    };
+    let stages = subset("test", "rows = \"rows\"", "take.count = 2\nlongest.caption = 8")
+        + &subset("train", "rows = \"rows\", without = \"test\"", "take.fraction = 1.0");
+    let head = lab.read("x.toml");
+    lab.write("x.toml", head.clone() + &stages);
+    for seed in ["1", "2", "3", "4"] {
+        let seed = format!("experiment.seed={seed}");
+        let told = lab.run(["run", "x.toml", "--set", &seed]).expect(0);
+        told.says(&["note: 1 rows left out: their `caption` is longer than 8 characters"]);
+        let classes = |stage: &str| -> Vec<String> {
+            let show = ["show", "x.toml", stage, "--output", "rows", "--file", "rows.jsonl", "--set", &seed];
+            let rows = lab.run(show).expect(0).events();
+            rows.iter().map(|row| row["class"].as_str().unwrap().to_owned()).collect()
+        };
+        let (test, train) = (classes("test"), classes("train"));
+        assert_eq!(test.len(), 2);
+        assert!(test.iter().all(|class| !train.contains(class)), "{test:?} {train:?}");
+    }
+    lab.edit("x.toml", "group.field = \"class\"\ntake.count", "group.field = \"kind\"\ntake.count");
+    fails(&lab, "test", &["row `1` has no text `kind`", "`class`"]);
+}
+
+#[test]
+fn several_tables_are_one_if_their_ids_differ() {
+    let lab = source("rows.tsv", "id\ta\n1\tx\n2\ty\n", "");
+    let head = lab.read("x.toml");
+    lab.write("more.tsv", "id\ta\n4\tz\n3\tw\n");
+    let more = "[stages.more]\nkind = \"source\"\npath = \"more.tsv\"\n\
+                [stages.both]\nkind = \"subset\"\ninputs = { rows = [\"more\", \"rows\"] }\n\
+                take.first = 3\n";
+    lab.write("x.toml", head + more);
+    lab.run(["run", "x.toml"]).expect(0);
+    let ids: Vec<String> =
+        rows(&lab, "both").iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ids, ["4", "3", "1"]);
+    lab.edit("x.toml", "take.first = 3", "take.first = 5");
+    fails(&lab, "both", &["5 rows are asked for and 4 can be taken"]);
+    lab.write("more.tsv", "id\ta\n2\tz\n");
+    fails(&lab, "both", &["the id `2` occurs twice in the rows taken together", "let each `source` take"]);
+}
+
 #[test]
 fn a_field_to_measure_must_be_there() {
     let lab = molecules(

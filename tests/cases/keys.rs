@@ -27,6 +27,14 @@ identity.field = "caption"
 take.count = 1
 axes.seed = { field = "seed", values = [1, 2] }
 
+[stages.answers]
+kind = "source"
+path = "answers.tsv"
+
+[stages.preferences]
+kind = "negatives"
+inputs = { rows = "rows", mol2cap = "answers" }
+
 [stages.scores]
 kind = "evaluate"
 inputs = { rows = "half[seed=1]" }
@@ -43,6 +51,8 @@ outputs.lines = {}
 
 const ROWS: &str =
     "id\tmolecule\tproperties\tcaption\na\tCCO\tsweet|cold\tsugar\nb\tCCC\tcold\tice\nc\tCN\tsweet\thoney\n";
+
+const ANSWERS: &str = "molecule\tcaption\toutput\nOCC\tsugar\tsalt\n";
 
 const TEMPLATES: &str = "format = 1\nlongest-sentence = 2\nrest = \"role\"\nsentences = [\"It is {role:plain}.\"]\n\n\
                          [[class]]\nname = \"role\"\n\n[lists.plain]\n";
@@ -61,6 +71,7 @@ fn settings() -> insta::Settings {
 fn keys_are_what_they_were() {
     let lab = Lab::with(EXPERIMENT);
     lab.write("rows.tsv", ROWS);
+    lab.write("answers.tsv", ANSWERS);
     lab.write("templates.toml", TEMPLATES);
     lab.run(["run", "x.toml"]).expect(0);
     let told = lab.run(["plan", "x.toml", "--json"]).expect(0);

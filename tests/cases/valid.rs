@@ -111,6 +111,33 @@ fn subsets_are_disjoint() {
 }
 
 #[test]
+fn tables_are_joined_and_groups_kept_apart() {
+    let (lab, _) = run("subset-groups.toml");
+    let ids = |stage: &str| -> Vec<String> {
+        let rows = rows(&lab, "subset-groups.toml", stage);
+        rows.iter().map(|row| row["id"].as_str().expect("an id").to_owned()).collect()
+    };
+    assert_eq!(ids("all"), ["a", "b", "c", "d", "one two", "three"]);
+    // The caption of `d` is longer than 15 characters.
+    assert!(!ids("some").contains(&"d".to_owned()));
+    assert_eq!((ids("some").len(), ids("others").len()), (2, 1));
+}
+
+#[test]
+fn preferences_are_made_of_outputs() {
+    let (lab, _) = run("kind-negatives.toml");
+    let made = |stage: &str| -> Vec<(String, String)> {
+        let show = ["show", "kind-negatives.toml", stage, "--output", "preferences", "--file", "rows.jsonl"];
+        let rows = lab.run(show).expect(0).events();
+        let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
+        rows.iter().map(|row| (text(&row["id"]), text(&row["rejected"]))).collect()
+    };
+    let pair = |id: &str, rejected: &str| (id.to_owned(), rejected.to_owned());
+    assert_eq!(made("from_file"), [pair("a/mol2cap", "a wax"), pair("d/mol2cap", "a salt")]);
+    assert_eq!(made("from_model"), [pair("b/cap2mol", "CC("), pair("c/mol2cap", "")]);
+}
+
+#[test]
 fn words_are_counted() {
     let (lab, _) = run("kind-evaluate.toml");
     let found = metrics(&lab, "kind-evaluate.toml", "scores");

@@ -1,10 +1,11 @@
 //! Rows of molecules and captions.
 //!
 //! [`formats`] reads the files that people have and says what it did to them; [`compose`] makes
-//! captions of property lists; [`sample`] takes part of the rows. The crate refuses to know
-//! where files are, what a stage is, and what anything costs: bytes, rows and parameters come
-//! in, and rows and reports go out. Everything that looks random is a hash of a seed and of the
-//! row itself, so the order of rows and of threads changes nothing.
+//! captions of property lists; [`sample`] takes part of the rows; a [`Prompt`] asks for one
+//! [`Direction`], and [`negatives`] holds a target against what a model made of the same input.
+//! The crate refuses to know where files are, what a stage is, and what anything costs: bytes,
+//! rows and parameters come in, and rows and reports go out. Everything that looks random is a
+//! hash of a seed and of the row itself, so the order of rows and of threads changes nothing.
 //!
 //! ```
 //! use corpus::formats::{Format, ReadOptions, read};
@@ -24,10 +25,17 @@
 //! ```
 
 pub mod compose;
+mod direction;
 pub mod formats;
+pub mod negatives;
+mod prompt;
+mod record;
 mod row;
 mod rows;
 pub mod sample;
 
-pub use row::{ID, Row, RowError};
-pub use rows::{RowsError, read_jsonl_rows, write_jsonl};
+pub use direction::Direction;
+pub use prompt::{Prompt, PromptError};
+pub use record::{Prediction, Preference, Record, Unpaired};
+pub use row::{ID, MissingField, Row, RowError};
+pub use rows::{RowsError, read_jsonl, read_jsonl_rows, write_jsonl};

@@ -20,6 +20,18 @@ pub enum RowError {
     EmptyId,
 }
 
+/// Says that a row lacks a text that is needed of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("row `{row}` has no text `{field}`; its fields are {available}")]
+pub struct MissingField {
+    /// The row's `id`.
+    pub row: String,
+    /// The field.
+    pub field: String,
+    /// The fields that it has.
+    pub available: String,
+}
+
 /// Holds one example: fields in order, among them a non-empty text `id`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(transparent)]
@@ -52,6 +64,15 @@ impl Row {
     /// Returns a field that is text.
     pub fn text(&self, field: &str) -> Option<&str> {
         self.0.get(field)?.as_str()
+    }
+
+    /// Returns a field that is text, or says which fields there are instead.
+    pub fn needed(&self, field: &str) -> Result<&str, MissingField> {
+        self.text(field).ok_or_else(|| MissingField {
+            row: self.id().to_owned(),
+            field: field.to_owned(),
+            available: self.names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+        })
     }
 
     /// Returns a field that is an array of texts, and nothing if one element is not.

@@ -1,7 +1,8 @@
 //! Rows as one stage leaves them for the next: one JSON object per line, nothing to guess.
 
+use crate::record::Record;
 use crate::row::Row;
-use std::borrow::Borrow;
+use serde::Serialize;
 use std::io::{self, BufRead, BufReader, Read, Write};
 
 /// Says why a file of rows cannot be read.
@@ -15,32 +16,39 @@ pub enum RowsError {
         /// What the system said.
         source: io::Error,
     },
-    /// A line is not a row.
-    #[error("line {line} is not a row: {source}")]
-    NotARow {
+    /// A line is something else.
+    #[error("line {line} is not {wanted}: {source}")]
+    Other {
         /// The line, from 1.
         line: u64,
+        /// What it should be.
+        wanted: &'static str,
         /// What the parser said.
         source: serde_json::Error,
     },
 }
 
-/// Writes rows, one object per line.
-pub fn write_jsonl<R: Borrow<Row>>(
-    rows: impl IntoIterator<Item = R>,
+/// Writes rows or other records, one object per line.
+pub fn write_jsonl<R: Serialize>(
+    records: impl IntoIterator<Item = R>,
     mut writer: impl Write,
 ) -> io::Result<()> {
-    for row in rows {
-        serde_json::to_writer(&mut writer, row.borrow())?;
+    for record in records {
+        serde_json::to_writer(&mut writer, &record)?;
         writer.write_all(b"\n")?;
     }
     writer.flush()
 }
 
-/// Reads what [`write_jsonl`] wrote, one row at a time.
-///
-/// Nothing is skipped: a line that is not a row is an error, and the last one.
+/// Reads the rows that [`write_jsonl`] wrote, one at a time.
 pub fn read_jsonl_rows(source: impl Read) -> impl Iterator<Item = Result<Row, RowsError>> {
+    read_jsonl(source)
+}
+
+/// Reads the records that [`write_jsonl`] wrote, one at a time.
+///
+/// Nothing is skipped: a line that is something else is an error, and the last one.
+pub fn read_jsonl<R: Record>(source: impl Read) -> impl Iterator<Item = Result<R, RowsError>> {
     let mut input = BufReader::with_capacity(1 << 16, source);
     let mut bytes = Vec::new();
     let mut line = 0;
@@ -50,16 +58,17 @@ pub fn read_jsonl_rows(source: impl Read) -> impl Iterator<Item = Result<Row, Ro
             return None;
         }
         bytes.clear();
-        let row = match input.read_until(b'\n', &mut bytes) {
+        let record = match input.read_until(b'\n', &mut bytes) {
             Ok(0) => return None,
             Ok(_) => {
                 line += 1;
-                serde_json::from_slice(&bytes).map_err(|source| RowsError::NotARow { line, source })
+                let wanted = R::WHAT;
+                serde_json::from_slice(&bytes).map_err(|source| RowsError::Other { line, wanted, source })
             }
             Err(source) => Err(RowsError::Io { line, source }),
         };
-        done = row.is_err();
-        Some(row)
+        done = record.is_err();
+        Some(record)
     })
 }
 

@@ -1,8 +1,9 @@
 //! The real files, read as they are, and captions for all of L+M-24.
 
-use corpus::Row;
 use corpus::compose::Templates;
 use corpus::formats::{Format, ReadOptions, Reason, Report, read};
+use corpus::negatives::{MatchedBy, OnEmpty, Output, Outputs, Rejected};
+use corpus::{Direction, Row};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -67,6 +68,63 @@ fn outputs_of_a_model_are_read_as_they_are() {
     let mut last = String::new();
     let report = each(&path, &options(&columns), |row| row.id().clone_into(&mut last));
     assert_eq!((report.rows, report.rows_skipped(), last.as_str()), (3_300, 0, "3300"));
+}
+
+#[test]
+fn molt5s_outputs_find_every_row_of_chebi_20() {
+    let Some(path) = data("chebi20/test.tsv.gz") else { return };
+    let mut gold = Vec::new();
+    each(&path, &options(&[("id", "CID"), ("molecule", "SMILES"), ("caption", "description")]), |row| {
+        gold.push(row);
+    });
+    let counts = [
+        (Direction::Mol2cap, ["SMILES", "ground truth"], [57, 0, 3_243]),
+        // RDKit 2026.09.1 finds the same ten.
+        (Direction::Cap2mol, ["ground truth", "description"], [256, 10, 3_034]),
+    ];
+    for (direction, [molecule, caption], expected) in counts {
+        let Some(path) = data(&format!("chebi20/molt5_small_{direction}.tsv.gz")) else { return };
+        let columns = [("molecule", molecule), ("caption", caption), ("output", "output")];
+        let mut outputs = Outputs::new(direction, MatchedBy::Pair);
+        each(&path, &options(&columns), |row| {
+            let output = Output::of(&row, "output", direction, MatchedBy::Pair).expect("an output");
+            outputs.add(output);
+        });
+        for row in &gold {
+            let rejected = outputs.reject(row, OnEmpty::Skip).expect("the row has both texts");
+            assert_ne!(rejected, Rejected::Missing, "{row:?}");
+        }
+        let report = outputs.report();
+        assert_eq!((report.further_outputs, report.outputs_without_row, report.empty), (0, 0, 0));
+        assert_eq!([report.same_text, report.same_molecule, report.taken], expected);
+    }
+}
+
+#[test]
+fn real_triples_of_lpm24_become_preferences_in_both_directions() {
+    let Some(path) = data("lpm24/molt5_small_triples.tsv") else { return };
+    let columns = [
+        ("molecule", "smiles"),
+        ("caption", "caption"),
+        ("other", "molt5_caption"),
+        ("made", "molt5_smiles"),
+    ];
+    let mut rows = Vec::new();
+    each(&path, &options(&columns), |row| rows.push(row));
+    for (direction, field, expected) in
+        [(Direction::Mol2cap, "other", [199, 192, 7, 0]), (Direction::Cap2mol, "made", [199, 199, 0, 0])]
+    {
+        let mut outputs = Outputs::new(direction, MatchedBy::Id);
+        for row in &rows {
+            outputs.add(Output::of(row, field, direction, MatchedBy::Id).expect("an output"));
+        }
+        for row in &rows {
+            outputs.reject(row, OnEmpty::Skip).expect("the row has both texts");
+        }
+        let report = outputs.report();
+        let counts = [report.rows, report.taken, report.same_text, report.empty];
+        assert_eq!(counts, expected, "{direction}");
+    }
 }
 
 #[test]

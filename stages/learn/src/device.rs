@@ -106,7 +106,7 @@ fn computes(device: &Device) -> Result<(), String> {
 }
 
 /// Opens a device for inference.
-fn open(name: &DeviceName) -> Result<Device, DeviceError> {
+pub(crate) fn open(name: &DeviceName) -> Result<Device, DeviceError> {
     let is_there = available().contains(name);
     let absent = || DeviceError::Absent {
         name: name.to_string(),

@@ -8,6 +8,36 @@
 //! # Ok::<(), learn::DeviceError>(())
 //! ```
 
+mod adapters;
+mod batches;
+mod checkpoint;
 mod device;
+mod generation;
+mod layers;
+mod model;
+mod models;
+mod objectives;
+mod optimiser;
+mod parameters;
+#[cfg(test)]
+mod parity;
+mod random;
+mod schedule;
+mod score;
+mod tokenizer;
+mod trainer;
 
+pub use adapters::{AdapterMethod, CheckAdapter, Lora};
+pub use batches::{Example, Fit, Sequence};
+pub use checkpoint::CheckpointError;
 pub use device::{DeviceError, DeviceName, available, check};
+pub use generation::{Generated, Generation, generate};
+pub use model::{Architecture, Model, ModelError, Shape};
+pub use models::{OpenError, UnusableConfig};
+pub use objectives::{Divisors, Logp, Loss, Objective, Outputs, Share};
+pub use optimiser::AdamW;
+pub use schedule::{LearningRate, Schedule};
+pub use tokenizer::{TOKENIZER_FILE, Tokenizer, TokenizerError, TokenizerModel, TrainTokenizer};
+pub use trainer::{
+    Examples, Length, Point, Recipe, Rewards, StepPoint, TrainError, Trained, ValidationPoint, Watch, train,
+};

@@ -1,5 +1,6 @@
 //! What can be wrong with a folder of weights.
 
+use safetensors::Dtype;
 use std::io;
 
 /// Says why a folder is not a model. Files are named relative to the folder.
@@ -74,6 +75,52 @@ pub enum ModelError {
         /// The file it is in.
         shard: String,
     },
+    /// A tensor that was asked for is not in the model.
+    #[error("the model has no tensor `{tensor}`")]
+    NoSuchTensor {
+        /// The tensor.
+        tensor: String,
+    },
+    /// A tensor that has to be F32, F16 or BF16 is something else.
+    #[error("tensor `{tensor}` is {dtype:?}; only F32, F16 and BF16 can be computed with")]
+    NotFloats {
+        /// The tensor.
+        tensor: String,
+        /// Its type.
+        dtype: Dtype,
+    },
+    /// A file cannot be written.
+    #[error("cannot write `{file}`: {source}")]
+    Write {
+        /// The file.
+        file: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// More than one tensor of one name was to be written.
+    #[error("two tensors to be written are named `{tensor}`")]
+    WrittenTwice {
+        /// The name.
+        tensor: String,
+    },
+    /// A tensor was given more or fewer values than it has.
+    #[error("tensor `{tensor}` has {expected} bytes to be written, and was given {found}")]
+    WrongLength {
+        /// The tensor.
+        tensor: String,
+        /// How many bytes there should be.
+        expected: u64,
+        /// How many there were.
+        found: u64,
+    },
+}
+
+impl ModelError {
+    /// Says whether it is for want of room on the disk.
+    pub fn is_disk_full(&self) -> bool {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        matches!(self, Self::Write { source, .. } if full.contains(&source.kind()))
+    }
 }
 
 /// Says what is wrong with a safetensors file.

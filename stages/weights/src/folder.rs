@@ -1,17 +1,23 @@
 //! A folder that holds one model.
 
 use crate::error::ModelError;
+use crate::floats;
 use crate::header::{self, Tensor};
+use crate::map::MappedFile;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, ErrorKind};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
-const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+pub(crate) const CONFIG: &str = "config.json";
+pub(crate) const WEIGHTS: &str = "model.safetensors";
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
+/// Files that hold weights in formats that are not read.
+const WEIGHT_ENDINGS: [&str; 9] =
+    [".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx", ".ot"];
 const TOKENIZER: &str = "tokenizer.json";
 
 /// Says what a folder holds: a configuration and tensors, and whether a tokenizer.
@@ -20,20 +26,23 @@ pub struct ModelFolder {
     path: PathBuf,
     config: Map<String, Value>,
     files: Vec<String>,
+    maps: Vec<Arc<MappedFile>>,
     tensors: Vec<Tensor>,
     has_tokenizer: bool,
 }
 
 impl ModelFolder {
-    /// Reads a folder and checks that it is whole, without reading the tensors.
+    /// Reads a folder and checks that it is whole, without reading the tensors: their files are
+    /// mapped, and read where and when somebody looks.
     ///
     /// `model.safetensors` is taken if it is there, else the shards that
     /// `model.safetensors.index.json` names, as transformers does.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
         let path = path.as_ref();
         let config = object(path, CONFIG, "; a model folder is in the layout of Hugging Face")?;
-        let (files, mut tensors) = if exists(path, WEIGHTS)? {
-            (vec![WEIGHTS.to_owned()], tensors_of(path, WEIGHTS)?)
+        let (files, maps, mut tensors) = if exists(path, WEIGHTS)? {
+            let (map, tensors) = tensors_of(path, WEIGHTS)?;
+            (vec![WEIGHTS.to_owned()], vec![map], tensors)
         } else if exists(path, INDEX)? {
             sharded(path)?
         } else {
@@ -45,7 +54,7 @@ impl ModelFolder {
         if has_tokenizer {
             let _: BTreeMap<String, IgnoredAny> = json(path, TOKENIZER, "")?;
         }
-        Ok(Self { path: path.to_owned(), config, files, tensors, has_tokenizer })
+        Ok(Self { path: path.to_owned(), config, files, maps, tensors, has_tokenizer })
     }
 
     /// Returns the folder.
@@ -85,6 +94,26 @@ impl ModelFolder {
         place.ok().map(|place| &self.tensors[place])
     }
 
+    /// Returns the bytes of a tensor as they are in its file.
+    pub fn raw(&self, name: &str) -> Result<&[u8], ModelError> {
+        let missing = || ModelError::NoSuchTensor { tensor: name.to_owned() };
+        let tensor = self.tensor(name).ok_or_else(missing)?;
+        let file = self.files.iter().position(|file| *file == tensor.file);
+        let map = &self.maps[file.expect("a tensor lies in one of the files")];
+        Ok(map.bytes(tensor.bytes.clone()))
+    }
+
+    /// Reads a tensor of F32, F16 or BF16.
+    pub fn read_f32(&self, name: &str) -> Result<Vec<f32>, ModelError> {
+        let bytes = self.raw(name)?;
+        let dtype = self.tensor(name).expect("its bytes were found").dtype;
+        let width =
+            floats::width(dtype).ok_or_else(|| ModelError::NotFloats { tensor: name.to_owned(), dtype })?;
+        let mut values = vec![0.0; bytes.len() / width];
+        floats::decode(dtype, bytes, &mut values);
+        Ok(values)
+    }
+
     /// Returns how many numbers the tensors hold.
     pub fn parameters(&self) -> u64 {
         self.tensors.iter().map(Tensor::elements).sum()
@@ -95,13 +124,34 @@ impl ModelFolder {
         self.tensors.iter().map(|tensor| tensor.bytes.end - tensor.bytes.start).sum()
     }
 
+    /// Returns the names of the files that are neither the configuration nor weights, in order:
+    /// tokenizer, vocabulary, templates. Hidden files and folders are no part of a model.
+    pub fn other_files(&self) -> Result<Vec<String>, ModelError> {
+        let io = |source| ModelError::Io { file: ".".to_owned(), source };
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.path).map_err(io)? {
+            let entry = entry.map_err(io)?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let is_weights = name.contains(".safetensors")
+                || WEIGHT_ENDINGS.iter().any(|ending| name.ends_with(ending))
+                || name.ends_with(".index.json");
+            if name != CONFIG && !is_weights && !name.starts_with('.') && entry.path().is_file() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
     /// Says whether there is a `tokenizer.json`.
     pub fn has_tokenizer(&self) -> bool {
         self.has_tokenizer
     }
 }
 
-fn sharded(path: &Path) -> Result<(Vec<String>, Vec<Tensor>), ModelError> {
+type Found = (Vec<String>, Vec<Arc<MappedFile>>, Vec<Tensor>);
+
+fn sharded(path: &Path) -> Result<Found, ModelError> {
     let index = object(path, INDEX, "")?;
     let map = index.get("weight_map").and_then(Value::as_object);
     let map = map.ok_or_else(|| ModelError::NoWeightMap { file: INDEX.to_owned() })?;
@@ -115,8 +165,11 @@ fn sharded(path: &Path) -> Result<(Vec<String>, Vec<Tensor>), ModelError> {
         shards.entry(name).or_default().insert(tensor);
     }
     let mut tensors = Vec::with_capacity(map.len());
+    let mut maps = Vec::with_capacity(shards.len());
     for (shard, mut wanted) in shards.iter().map(|(shard, wanted)| (*shard, wanted.clone())) {
-        for tensor in tensors_of(path, shard)? {
+        let (map, held) = tensors_of(path, shard)?;
+        maps.push(map);
+        for tensor in held {
             if !wanted.remove(tensor.name.as_str()) {
                 return Err(ModelError::ExtraTensor { tensor: tensor.name, shard: tensor.file });
             }
@@ -127,7 +180,7 @@ fn sharded(path: &Path) -> Result<(Vec<String>, Vec<Tensor>), ModelError> {
             return Err(ModelError::MissingTensor { tensor, shard });
         }
     }
-    Ok((shards.into_keys().map(str::to_owned).collect(), tensors))
+    Ok((shards.into_keys().map(str::to_owned).collect(), maps, tensors))
 }
 
 /// Says whether a name stays in the folder.
@@ -137,12 +190,13 @@ fn is_file_name(name: &str) -> bool {
         && !name.contains('\\')
 }
 
-fn tensors_of(path: &Path, file: &str) -> Result<Vec<Tensor>, ModelError> {
+fn tensors_of(path: &Path, file: &str) -> Result<(Arc<MappedFile>, Vec<Tensor>), ModelError> {
     let source = open(path, file, ", which the index names: fetch the missing shards")?;
     let io = |source| ModelError::Io { file: file.to_owned(), source };
     let file_bytes = source.metadata().map_err(io)?.len();
-    let read = header::read(file, file_bytes, BufReader::new(source)).map_err(io)?;
-    read.map_err(|fault| ModelError::Header { file: file.to_owned(), fault })
+    let read = header::read(file, file_bytes, BufReader::new(&source)).map_err(io)?;
+    let tensors = read.map_err(|fault| ModelError::Header { file: file.to_owned(), fault })?;
+    Ok((Arc::new(MappedFile::of(&source).map_err(io)?), tensors))
 }
 
 fn exists(path: &Path, file: &str) -> Result<bool, ModelError> {

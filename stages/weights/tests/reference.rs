@@ -1,7 +1,7 @@
 //! A model that transformers wrote.
 
 use std::path::{Path, PathBuf};
-use weights::{Dtype, ModelFolder};
+use weights::{Dtype, Durability, MOST_SHARD_BYTES, ModelFolder, ModelWriter, TensorSpec};
 
 fn reference(name: &str) -> Option<PathBuf> {
     let data = match std::env::var_os("PIPELINE_DATA") {
@@ -36,4 +36,23 @@ fn a_llama_is_read_as_it_was_written() {
         let bytes = &file[tensor.bytes.start as usize..tensor.bytes.end as usize];
         assert!(bytes == view.data(), "{}", tensor.name);
     }
+}
+
+#[test]
+fn a_llama_is_written_as_transformers_wrote_it() {
+    let Some(path) = reference("llama") else { return };
+    let model = ModelFolder::open(&path).expect("the folder is a model");
+    let folder = tempfile::tempdir().expect("a folder");
+    let specs = model.tensors().iter().map(TensorSpec::from).collect();
+    let writer = ModelWriter::create(folder.path(), model.config(), specs, MOST_SHARD_BYTES);
+    let writer = writer.expect("the model is begun");
+    for tensor in model.tensors() {
+        let values = model.read_f32(&tensor.name).expect("the tensor is read");
+        writer.write_f32(&tensor.name, &values).expect("the tensor is written");
+    }
+    writer.finish(Durability::Buffered).expect("the model is ended");
+    let [ours, theirs] = [folder.path(), &path].map(|folder| std::fs::read(folder.join("model.safetensors")));
+    assert!(ours.expect("ours") == theirs.expect("theirs"));
+    let again = ModelFolder::open(folder.path()).expect("what was written is a model");
+    assert_eq!(again.config(), model.config());
 }

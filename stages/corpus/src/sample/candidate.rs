@@ -1,6 +1,7 @@
 //! What a sample needs to know of a row.
 
-use crate::row::Row;
+use super::longest::Longest;
+use crate::row::{MissingField, Row};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,16 +17,12 @@ pub enum Identity {
     Molecule(String),
 }
 
-/// Says that a row lacks a field that its identity or its stratum comes from.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("row `{row}` has no text `{field}`; its fields are {available}")]
-pub struct MissingField {
-    /// The row's `id`.
-    pub row: String,
-    /// The field.
-    pub field: String,
-    /// The fields that it has.
-    pub available: String,
+/// Says which rows resemble each other and stay together: `group.field = "class"`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Group {
+    /// Those with one text in this field.
+    Field(String),
 }
 
 /// Holds the identity of one row.
@@ -37,13 +34,30 @@ pub struct Identified {
     pub unparsable: bool,
 }
 
+/// Says which of a row's fields matter to a sample.
+#[derive(Clone, Copy, Debug)]
+pub struct Traits<'p> {
+    /// What makes two rows the same.
+    pub identity: &'p Identity,
+    /// The field with the stratum.
+    pub stratify: Option<&'p str>,
+    /// What makes two rows of one group.
+    pub group: Option<&'p Group>,
+    /// How long fields may be.
+    pub longest: Option<&'p Longest>,
+}
+
 /// Holds what a sample needs to know of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// What makes it the same as another.
     pub identity: Identified,
-    /// The group it is counted in. Rows without one are a group of their own.
+    /// The stratum it is counted in. Rows without one are a stratum of their own.
     pub stratum: Option<String>,
+    /// The group that it stays with.
+    pub group: Option<String>,
+    /// The field that is too long, if one is.
+    pub too_long: Option<String>,
 }
 
 impl Identity {
@@ -51,10 +65,10 @@ impl Identity {
     pub fn of(&self, row: &Row) -> Result<Identified, MissingField> {
         match self {
             Identity::Field(field) => {
-                Ok(Identified { text: text(row, field)?.to_owned(), unparsable: false })
+                Ok(Identified { text: row.needed(field)?.to_owned(), unparsable: false })
             }
             Identity::Molecule(field) => {
-                let smiles = text(row, field)?;
+                let smiles = row.needed(field)?;
                 Ok(match chem::canonical(smiles) {
                     Ok(text) => Identified { text, unparsable: false },
                     Err(_) => Identified { text: smiles.to_owned(), unparsable: true },
@@ -64,20 +78,27 @@ impl Identity {
     }
 }
 
-impl Candidate {
-    /// Returns what a sample needs to know of a row, with the text of `stratify` as its stratum.
-    pub fn of(row: &Row, identity: &Identity, stratify: Option<&str>) -> Result<Self, MissingField> {
-        let stratum = stratify.map(|field| text(row, field).map(str::to_owned)).transpose()?;
-        Ok(Self { identity: identity.of(row)?, stratum })
+impl Group {
+    /// Returns the name of a row's group.
+    pub fn of(&self, row: &Row) -> Result<String, MissingField> {
+        match self {
+            Group::Field(field) => Ok(row.needed(field)?.to_owned()),
+        }
     }
 }
 
-fn text<'r>(row: &'r Row, field: &str) -> Result<&'r str, MissingField> {
-    row.text(field).ok_or_else(|| MissingField {
-        row: row.id().to_owned(),
-        field: field.to_owned(),
-        available: row.names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
-    })
+impl Candidate {
+    /// Returns what a sample needs to know of a row.
+    pub fn of(row: &Row, traits: &Traits<'_>) -> Result<Self, MissingField> {
+        let stratum = traits.stratify.map(|field| row.needed(field).map(str::to_owned));
+        let exceeded = traits.longest.map(|longest| longest.exceeded_by(row)).transpose()?;
+        Ok(Self {
+            identity: traits.identity.of(row)?,
+            stratum: stratum.transpose()?,
+            group: traits.group.map(|group| group.of(row)).transpose()?,
+            too_long: exceeded.flatten().map(str::to_owned),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -109,7 +130,9 @@ mod tests {
 
     #[test]
     fn a_missing_field_is_named() {
-        let error = Candidate::of(&row("C"), &molecule(), Some("split")).unwrap_err();
+        let identity = molecule();
+        let traits = Traits { identity: &identity, stratify: Some("split"), group: None, longest: None };
+        let error = Candidate::of(&row("C"), &traits).unwrap_err();
         let expected = "row `7` has no text `split`; its fields are `id`, `molecule`";
         assert_eq!(error.to_string(), expected);
     }

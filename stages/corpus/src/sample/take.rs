@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU64;
 
-/// Says how many rows to take: `take.fraction = 0.1` or `take.count = 3000`.
+/// Says which rows to take: `take.fraction = 0.1`, `take.count = 3000` or `take.first = 2300`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Take {
@@ -13,6 +13,8 @@ pub enum Take {
     Fraction(Fraction),
     /// A number of rows. It is an error if there are fewer.
     Count(NonZeroU64),
+    /// The first so many that can be taken, in their order. It is an error if there are fewer.
+    First(NonZeroU64),
 }
 
 /// Says which sample to take of the candidates.
@@ -41,10 +43,11 @@ mod tests {
     }
 
     #[test]
-    fn both_spellings_are_read() {
+    fn all_spellings_are_read() {
         let fraction = Take::Fraction(Fraction::new(0.1).unwrap());
         assert_eq!(parsed("take = { fraction = 0.1 }"), Ok(fraction));
         assert_eq!(parsed("take.count = 3000"), Ok(Take::Count(3000.try_into().unwrap())));
+        assert_eq!(parsed("take.first = 2300"), Ok(Take::First(2300.try_into().unwrap())));
         let text = toml::to_string(&Params { take: fraction }).unwrap();
         assert_eq!(text, "[take]\nfraction = 0.1\n");
     }
@@ -54,11 +57,11 @@ mod tests {
         let message = parsed("take.fraction = 1.5").unwrap_err();
         assert_eq!(message, "invalid value: 1.5, expected a fraction in (0, 1]");
         assert!(parsed("take.count = 0").unwrap_err().contains("nonzero"));
-        assert!(parsed("take.all = true").unwrap_err().contains("`fraction` or `count`"));
+        assert!(parsed("take.all = true").unwrap_err().contains("one of `fraction`, `count`, `first`"));
     }
 
     #[test]
-    fn the_schema_bounds_both() {
+    fn the_schema_bounds_all() {
         let schema = schemars::schema_for!(Take).to_value().to_string();
         assert!(schema.contains("\"exclusiveMinimum\":0"), "{schema}");
         assert!(schema.contains("\"minimum\":1"), "{schema}");

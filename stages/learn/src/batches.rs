@@ -1,0 +1,197 @@
+//! Examples, in the order in which steps see them and in the shape that a device computes.
+//!
+//! A step takes a batch; a batch is divided into micro-batches, over which objectives take their
+//! means; and a micro-batch into shards, which are what is computed at once. Shards hold outputs
+//! of like length and are a matter of speed alone: a sum over them is the micro-batch's. How
+//! large they are does not depend on the machine, so neither does a result.
+
+use burn::tensor::{Device, Int, Tensor};
+
+use crate::layers::{places, token_ids};
+use crate::random::{Purpose, Random};
+
+/// One output after its prompt, as token ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sequence {
+    tokens: Vec<u32>,
+    prompt: usize,
+}
+
+/// What came of putting a prompt and an output together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// Both are whole.
+    Whole,
+    /// The output was cut to the context.
+    Cut,
+}
+
+impl Sequence {
+    /// Puts an output behind a prompt. What is beyond the context is cut off the output, never
+    /// off the prompt, as TRL does; `None` if the prompt leaves no room for a token of it.
+    pub fn new(prompt: &[u32], output: &[u32], context: usize) -> Option<(Self, Fit)> {
+        if prompt.is_empty() || output.is_empty() || prompt.len() >= context {
+            return None;
+        }
+        let room = context - prompt.len();
+        let fit = if output.len() > room { Fit::Cut } else { Fit::Whole };
+        let tokens = prompt.iter().chain(output.iter().take(room)).copied().collect();
+        Some((Self { tokens, prompt: prompt.len() }, fit))
+    }
+
+    /// Returns how many tokens of output there are.
+    pub fn output_tokens(&self) -> usize {
+        self.tokens.len() - self.prompt
+    }
+
+    fn width(&self) -> usize {
+        // The last token predicts nothing that is asked for.
+        self.tokens.len() - 1
+    }
+}
+
+/// One row to learn from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Example {
+    /// The row's name, for errors.
+    pub id: String,
+    /// The target.
+    pub chosen: Sequence,
+    /// What is dispreferred, where an objective wants it.
+    pub rejected: Option<Sequence>,
+}
+
+impl Example {
+    fn width(&self) -> usize {
+        self.rejected.as_ref().map_or(0, Sequence::width).max(self.chosen.width())
+    }
+
+    fn sequences(&self) -> usize {
+        1 + usize::from(self.rejected.is_some())
+    }
+}
+
+/// How many sequences are computed at once, at most.
+const SHARD: usize = 4;
+
+/// Divides a micro-batch into shards of like length, each a list of places in it.
+pub(crate) fn shards(micro_batch: &[&Example]) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..micro_batch.len()).collect();
+    // The longest first, so that no thread begins them last.
+    order.sort_by_key(|place| std::cmp::Reverse(micro_batch[*place].width()));
+    let mut shards: Vec<Vec<usize>> = Vec::new();
+    let mut room = 0;
+    for place in order {
+        let sequences = micro_batch[place].sequences();
+        if room < sequences {
+            shards.push(Vec::new());
+            room = SHARD;
+        }
+        room -= sequences;
+        shards.last_mut().expect("there is a shard with room").push(place);
+    }
+    shards
+}
+
+/// Sequences as a device computes them: filled up on the right to one width.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    ids: Vec<u32>,
+    /// How many rows there are.
+    pub rows: usize,
+    /// The places whose hidden states predict output tokens.
+    picks: Vec<usize>,
+    targets: Vec<u32>,
+    /// How many output tokens each sequence has.
+    pub lengths: Vec<usize>,
+}
+
+impl Packed {
+    /// Packs sequences.
+    pub fn new(sequences: &[&Sequence]) -> Self {
+        let width = sequences.iter().map(|sequence| sequence.width()).max().unwrap_or(0);
+        let mut packed = Self {
+            ids: Vec::with_capacity(width * sequences.len()),
+            rows: sequences.len(),
+            picks: Vec::new(),
+            targets: Vec::new(),
+            lengths: Vec::new(),
+        };
+        for sequence in sequences {
+            let begin = packed.ids.len();
+            packed.ids.extend(&sequence.tokens[..sequence.width()]);
+            packed.ids.resize(begin + width, 0);
+            packed.picks.extend((sequence.prompt - 1..sequence.width()).map(|place| begin + place));
+            packed.targets.extend(&sequence.tokens[sequence.prompt..]);
+            packed.lengths.push(sequence.output_tokens());
+        }
+        packed
+    }
+
+    /// Returns the tokens to read, row by row.
+    pub fn ids(&self, device: &Device) -> Tensor<1, Int> {
+        token_ids(&self.ids, device)
+    }
+
+    /// Returns the places whose hidden states are wanted.
+    pub fn picks(&self, device: &Device) -> Tensor<1, Int> {
+        places(&self.picks, device)
+    }
+
+    /// Returns the tokens that they are to predict, `[tokens, 1]`.
+    pub fn targets(&self, device: &Device) -> Tensor<2, Int> {
+        let count = self.targets.len();
+        token_ids(&self.targets, device).reshape([count, 1])
+    }
+}
+
+/// Returns the order of the examples in an epoch.
+pub(crate) fn order(seed: u64, epoch: usize, examples: usize) -> Vec<usize> {
+    Random::new(seed, Purpose::Order, epoch as u64).order(examples)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sequence(prompt: usize, output: usize) -> Sequence {
+        let ids = |count: usize, from: u32| (0..count as u32).map(|id| id + from).collect::<Vec<_>>();
+        Sequence::new(&ids(prompt, 10), &ids(output, 50), 1000).unwrap().0
+    }
+
+    #[test]
+    fn an_output_is_cut_and_a_prompt_is_not() {
+        let (cut, fit) = Sequence::new(&[1, 2, 3], &[4, 5, 6], 5).unwrap();
+        assert_eq!((cut.tokens, fit), (vec![1, 2, 3, 4, 5], Fit::Cut));
+        assert_eq!(Sequence::new(&[1, 2, 3], &[4], 4).unwrap().1, Fit::Whole);
+        assert_eq!(Sequence::new(&[1, 2, 3], &[4], 3), None);
+        assert_eq!(Sequence::new(&[1, 2, 3], &[], 9), None);
+    }
+
+    #[test]
+    fn the_places_before_the_targets_are_picked() {
+        let packed = Packed::new(&[&sequence(2, 3), &sequence(3, 1)]);
+        assert_eq!(packed.ids, [10, 11, 50, 51, 10, 11, 12, 0]);
+        assert_eq!((packed.picks, packed.targets), (vec![1, 2, 3, 6], vec![50, 51, 52, 50]));
+        assert_eq!((packed.rows, packed.lengths), (2, vec![3, 1]));
+    }
+
+    proptest! {
+        #[test]
+        fn shards_hold_everything_once(widths in prop::collection::vec((1..9usize, 1..9usize, any::<bool>()), 1..40)) {
+            let examples: Vec<Example> = widths.iter().map(|(chosen, rejected, paired)| Example {
+                id: String::new(),
+                chosen: sequence(2, *chosen),
+                rejected: paired.then(|| sequence(2, *rejected)),
+            }).collect();
+            let examples: Vec<&Example> = examples.iter().collect();
+            let found = shards(&examples);
+            let mut places: Vec<usize> = found.concat();
+            places.sort_unstable();
+            prop_assert_eq!(places, (0..examples.len()).collect::<Vec<_>>());
+            let sizes = found.iter().map(|shard| shard.iter().map(|place| examples[*place].sequences()).sum::<usize>());
+            prop_assert!(sizes.into_iter().all(|size| size <= SHARD));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The pieces that models are built of.
+//!
+//! Activations are matrices, one token in each row, so that every projection is one product.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use crate::adapters::Adapter;
+use crate::parameters::{Parameter, Slot};
+
+/// A projection `x Wᵀ`, with an adapter beside it or not.
+#[derive(Debug, Clone)]
+pub(crate) struct Linear {
+    /// `[out, in]`, as files have it.
+    pub weight: Parameter<2>,
+    /// `[out]`, in models that have one.
+    pub bias: Option<Parameter<1>>,
+    /// What is learnt instead of the weight.
+    pub adapter: Option<Adapter>,
+}
+
+impl Linear {
+    /// Makes a projection without bias or adapter.
+    pub fn new(weight: Tensor<2>) -> Self {
+        Self { weight: Parameter::new(weight), bias: None, adapter: None }
+    }
+
+    /// Projects `[tokens, in]` to `[tokens, out]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let mut y = x.clone().matmul(self.weight.get().transpose());
+        if let Some(adapter) = &self.adapter {
+            y = y + adapter.forward(x);
+        }
+        match &self.bias {
+            Some(bias) => y + bias.get().unsqueeze(),
+            None => y,
+        }
+    }
+
+    /// Shows its parameters.
+    pub fn visit(&mut self, path: &str, see: &mut dyn FnMut(String, Slot<'_>)) {
+        see(format!("{path}.weight"), Slot::Matrix(&mut self.weight));
+        if let Some(bias) = &mut self.bias {
+            see(format!("{path}.bias"), Slot::Vector(bias));
+        }
+        if let Some(adapter) = &mut self.adapter {
+            adapter.visit(path, see);
+        }
+    }
+}
+
+/// Divides each row by its root mean square, and scales it.
+///
+/// Zhang and Sennrich, 2019, eq. 4, with the small number inside the root as in LLaMA.
+pub(crate) fn rms_norm(x: Tensor<2>, gain: &Parameter<1>, epsilon: f64) -> Tensor<2> {
+    let root = x.clone().square().mean_dim(1).add_scalar(epsilon).sqrt().recip();
+    x * root * gain.get().unsqueeze()
+}
+
+/// Rotary position embedding: Su et al., 2021, eq. 34, with halves in place of pairs as
+/// transformers has it.
+#[derive(Debug, Clone)]
+pub(crate) struct Rope {
+    /// Radians per position, one per pair of dimensions.
+    frequencies: Vec<f64>,
+    /// `[head, head]`: what swaps the halves and negates the first.
+    swap: Tensor<2>,
+}
+
+/// The cosines and sines of some positions, `[positions, 1, head]`, and what swaps halves.
+#[derive(Debug, Clone)]
+pub(crate) struct Angles {
+    cos: Tensor<3>,
+    sin: Tensor<3>,
+    swap: Tensor<2>,
+}
+
+impl Rope {
+    /// Makes the rotation of heads that are twice as wide as there are frequencies.
+    pub fn new(frequencies: Vec<f64>, device: &Device) -> Self {
+        let half = frequencies.len();
+        let width = 2 * half;
+        let mut swap = vec![0f32; width * width];
+        for at in 0..half {
+            swap[(at + half) * width + at] = -1.0;
+            swap[at * width + at + half] = 1.0;
+        }
+        let swap = Tensor::from_data(TensorData::new(swap, [width, width]), device);
+        Self { frequencies, swap }
+    }
+
+    /// Returns the angles of positions, one after the other.
+    pub fn angles(&self, positions: &[usize], device: &Device) -> Angles {
+        let width = 2 * self.frequencies.len();
+        let count = positions.len() * width;
+        let (mut cos, mut sin) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for position in positions {
+            for _ in 0..2 {
+                for frequency in &self.frequencies {
+                    // The product in single precision, as transformers computes it.
+                    let angle = *position as f32 * *frequency as f32;
+                    cos.push(angle.cos());
+                    sin.push(angle.sin());
+                }
+            }
+        }
+        let shape = [positions.len(), 1, width];
+        let tensor = |numbers| Tensor::from_data(TensorData::new(numbers, shape), device);
+        Angles { cos: tensor(cos), sin: tensor(sin), swap: self.swap.clone() }
+    }
+}
+
+impl Angles {
+    /// Puts them beside a tape.
+    pub fn autodiff(self) -> Self {
+        Self { cos: self.cos.autodiff(), sin: self.sin.autodiff(), swap: self.swap.autodiff() }
+    }
+
+    /// Rotates `[tokens, heads * head]`.
+    pub fn rotate(&self, x: Tensor<2>) -> Tensor<2> {
+        let [tokens, width] = x.dims();
+        let [_, _, head] = self.cos.dims();
+        let shape = [tokens, width / head, head];
+        // A product with a matrix of 0, 1 and -1 is exact, and one step on the tape.
+        let swapped = x.clone().reshape([tokens * width / head, head]).matmul(self.swap.clone());
+        let rotated = x.reshape(shape) * self.cos.clone() + swapped.reshape(shape) * self.sin.clone();
+        rotated.reshape([tokens, width])
+    }
+}
+
+/// Makes a tensor of token ids.
+pub(crate) fn token_ids(ids: &[u32], device: &Device) -> Tensor<1, Int> {
+    let ids: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
+    let count = ids.len();
+    Tensor::from_data(TensorData::new(ids, [count]), device)
+}
+
+/// Makes a tensor of places in another.
+pub(crate) fn places(places: &[usize], device: &Device) -> Tensor<1, Int> {
+    let places: Vec<i32> = places.iter().map(|place| *place as i32).collect();
+    let count = places.len();
+    Tensor::from_data(TensorData::new(places, [count]), device)
+}

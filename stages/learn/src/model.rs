@@ -1,0 +1,299 @@
+//! A model as the rest of the house sees it: folders in, folders out, no tensor between.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use choice::choices;
+use serde_json::{Map, Value, json};
+use weights::ModelFolder;
+
+use crate::adapters::{self, Adapter, AdapterMethod, Lora};
+use crate::device::{self, DeviceError, DeviceName};
+use crate::models::llama::{LlamaForCausalLM, Untrained};
+use crate::models::{self, OpenError, llama};
+use crate::parameters::Parameters as _;
+use crate::tokenizer::{self, Tokenizer, TokenizerError};
+
+choices! {
+    /// The architecture of a model made from scratch.
+    pub enum Architecture: Shape in "model" {
+        /// A decoder of LLaMA's kind.
+        llama::Llama,
+    }
+}
+
+/// The sizes of a model made from scratch.
+pub trait Shape {
+    /// Says what is wrong with them.
+    ///
+    /// # Errors
+    /// The parameter and what it may be.
+    fn check(&self) -> Result<(), String>;
+
+    /// Returns the parameters that such a model has with a vocabulary of this size.
+    fn parameters(&self, vocabulary_size: usize) -> u64;
+}
+
+/// A model that cannot be opened, made or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The folder is no model.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Its tokenizer cannot be read.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// There is no such device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A tokenizer does not say which tokens begin, end and fill a text.
+    #[error("the tokenizer has no `<pad>`, `<s>` and `</s>`: use one that a `tokenizer` stage made")]
+    NoSpecialTokens,
+    /// The configuration does not say which token ends a text.
+    #[error("{}: neither `generation_config.json` nor `config.json` has an `eos_token_id`", .folder.display())]
+    NoEnd {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// No projection has such a name.
+    #[error("no projection is named `{module}`; there are {known}")]
+    NoSuchModule {
+        /// The name.
+        module: String,
+        /// The names there are.
+        known: String,
+    },
+    /// It could not be written.
+    #[error("cannot write the model: {0}")]
+    Write(#[from] weights::ModelError),
+    /// A file beside the weights could not be copied.
+    #[error("cannot copy {}: {source}", .path.display())]
+    Copy {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A model with its tokenizer, on a device.
+pub struct Model {
+    llama: LlamaForCausalLM,
+    config: Map<String, Value>,
+    tokenizer: Tokenizer,
+    ends: Vec<u32>,
+    device: Device,
+    lora: Option<Lora>,
+    /// Where the files beside the weights come from.
+    beside: PathBuf,
+}
+
+impl Model {
+    /// Opens a model folder in the layout of Hugging Face.
+    ///
+    /// # Errors
+    /// [`ModelError`], naming the folder and the tensor.
+    pub fn open(folder: &Path, device: &DeviceName) -> Result<Self, ModelError> {
+        let device = device::open(device)?;
+        let read = ModelFolder::open(folder)
+            .map_err(|source| OpenError::Folder { folder: folder.to_owned(), source })?;
+        let llama = models::open(&read, &device)?;
+        let tokenizer = Tokenizer::open(folder)?;
+        let (tokens, embedded) = (tokenizer.vocabulary_size(), llama.config.vocab_size);
+        if tokens > embedded {
+            return Err(OpenError::Vocabulary { folder: folder.to_owned(), tokens, embedded }.into());
+        }
+        let config = read.config().clone();
+        let ends = ends(folder, &config).ok_or_else(|| ModelError::NoEnd { folder: folder.to_owned() })?;
+        Ok(Self { llama, config, tokenizer, ends, device, lora: None, beside: folder.to_owned() })
+    }
+
+    /// Makes a model that nobody has trained, for the tokenizer in a folder.
+    ///
+    /// # Errors
+    /// [`ModelError`].
+    pub fn from_scratch(
+        architecture: &Architecture,
+        tokenizer_folder: &Path,
+        seed: u64,
+        device: &DeviceName,
+    ) -> Result<Self, ModelError> {
+        let device = device::open(device)?;
+        let tokenizer = Tokenizer::open(tokenizer_folder)?;
+        let [pad, begin, end] = tokenizer::made_here(&tokenizer).ok_or(ModelError::NoSpecialTokens)?;
+        let Architecture::Llama(shape) = architecture;
+        let shape = shape.config(tokenizer.vocabulary_size());
+        let mut config = shape.write();
+        for (name, id) in [("pad_token_id", pad), ("bos_token_id", begin), ("eos_token_id", end)] {
+            config.insert(name.to_owned(), id.into());
+        }
+        let mut untrained = Untrained::new(seed, shape.initializer_range, &device);
+        let Ok(llama) = LlamaForCausalLM::build(shape, &device, &mut untrained);
+        let beside = tokenizer_folder.to_owned();
+        Ok(Self { llama, config, tokenizer, ends: vec![end], device, lora: None, beside })
+    }
+
+    /// Freezes the weights and puts adapters beside them, which learn instead.
+    ///
+    /// # Errors
+    /// [`ModelError::NoSuchModule`] if a target module is none.
+    pub fn adapt(&mut self, adapter: &AdapterMethod, seed: u64) -> Result<(), ModelError> {
+        let AdapterMethod::Lora(lora) = adapter;
+        let mut known = Vec::new();
+        for layer in self.llama.layers.iter_mut().take(1) {
+            known.extend(layer.linears().iter().map(|(path, _)| last_part(path)));
+        }
+        if let Some(module) = lora.target_modules.iter().find(|module| !known.contains(&module.as_str())) {
+            let known = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            return Err(ModelError::NoSuchModule { module: module.clone(), known });
+        }
+        self.llama.visit(&mut |_, mut slot| slot.set_learns(false));
+        let mut number = 0;
+        for layer in &mut self.llama.layers {
+            for (path, linear) in layer.linears() {
+                let is_target = |module: &String| module == last_part(path);
+                if lora.target_modules.is_empty() || lora.target_modules.iter().any(is_target) {
+                    let shape = linear.weight.value.dims();
+                    linear.adapter = Some(Adapter::new(lora, shape, seed, number, &self.device));
+                }
+                number += 1;
+            }
+        }
+        self.lora = Some(lora.clone());
+        Ok(())
+    }
+
+    /// Adds the adapters to the weights, and takes them away.
+    pub fn merge_adapters(&mut self) {
+        for layer in &mut self.llama.layers {
+            for (_, linear) in layer.linears() {
+                if let Some(adapter) = linear.adapter.take() {
+                    linear.weight.value = linear.weight.get() + adapter.delta();
+                }
+            }
+        }
+        self.lora = None;
+    }
+
+    /// Writes the adapters as PEFT does: `adapter_config.json` and `adapter_model.safetensors`.
+    ///
+    /// # Errors
+    /// [`ModelError::Write`].
+    pub fn save_adapter(&mut self, folder: &Path) -> Result<(), ModelError> {
+        let Some(lora) = &self.lora else { return Ok(()) };
+        let mut modules = lora.target_modules.clone();
+        if modules.is_empty() {
+            let layer = self.llama.layers.first_mut();
+            modules = layer
+                .into_iter()
+                .flat_map(|layer| layer.linears().map(|(path, _)| last_part(path).to_owned()))
+                .collect();
+        }
+        let config = json!({
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": null,
+            "bias": "none",
+            "fan_in_fan_out": false,
+            "inference_mode": true,
+            "r": lora.r,
+            "lora_alpha": lora.alpha,
+            "lora_dropout": lora.dropout,
+            "target_modules": modules,
+        });
+        let mut tensors = Vec::new();
+        self.llama.visit(&mut |name, slot| {
+            if name.contains(".lora_") {
+                let numbers =
+                    slot.flat().into_data().try_into_vec::<f32>().expect("parameters are single floats");
+                tensors.push((format!("base_model.model.{name}"), slot.shape(), numbers));
+            }
+        });
+        adapters::save(folder, &config, &tensors)
+    }
+
+    /// Writes the model folder: weights in single floats, configuration, tokenizer.
+    ///
+    /// # Errors
+    /// [`ModelError`].
+    pub fn save(&mut self, folder: &Path) -> Result<(), ModelError> {
+        let mut config = self.config.clone();
+        config.remove("torch_dtype");
+        config.insert("dtype".to_owned(), "float32".into());
+        models::save(&mut self.llama, &config, folder)?;
+        let copy = |path: &Path, source| ModelError::Copy { path: path.to_owned(), source };
+        for entry in fs::read_dir(&self.beside).map_err(|error| copy(&self.beside, error))? {
+            let path = entry.map_err(|error| copy(&self.beside, error))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let is_weights = name.contains(".safetensors") || name.starts_with("pytorch_model");
+            if path.is_file() && name != "config.json" && !is_weights && !name.starts_with('.') {
+                // The bytes, not the permissions: an input may be read-only.
+                let bytes = fs::read(&path).map_err(|error| copy(&path, error))?;
+                fs::write(folder.join(&name), bytes).map_err(|error| copy(&path, error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Returns the tokens that end an output; the first is the one that targets end with.
+    pub fn end_tokens(&self) -> &[u32] {
+        &self.ends
+    }
+
+    /// Returns how many tokens a prompt and its output may have together.
+    pub fn context(&self) -> usize {
+        self.llama.config.max_positions
+    }
+
+    /// Returns how many numbers it has, and how many of them learn.
+    pub fn parameters(&mut self) -> (u64, u64) {
+        let (mut all, mut learning) = (0, 0);
+        self.llama.visit(&mut |_, slot| {
+            let count = slot.shape().iter().map(|size| *size as u64).product::<u64>();
+            all += count;
+            learning += if slot.learns() { count } else { 0 };
+        });
+        (all, learning)
+    }
+
+    pub(crate) fn llama(&self) -> &LlamaForCausalLM {
+        &self.llama
+    }
+
+    pub(crate) fn llama_mut(&mut self) -> &mut LlamaForCausalLM {
+        &mut self.llama
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
+    }
+
+    pub(crate) fn dropout(&self) -> f64 {
+        self.lora.as_ref().map_or(0.0, |lora| lora.dropout)
+    }
+}
+
+fn last_part(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
+}
+
+/// Returns the tokens that end an output: `generation_config.json` before `config.json`.
+fn ends(folder: &Path, config: &Map<String, Value>) -> Option<Vec<u32>> {
+    let generation = fs::read(folder.join("generation_config.json")).ok();
+    let generation: Option<Value> = generation.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let written = generation.as_ref().and_then(|generation| generation.get("eos_token_id"));
+    let written = written.filter(|ids| !ids.is_null()).or_else(|| config.get("eos_token_id"))?;
+    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    match written {
+        Value::Array(ids) => ids.iter().map(id).collect::<Option<Vec<_>>>().filter(|ids| !ids.is_empty()),
+        one => id(one).map(|id| vec![id]),
+    }
+}

@@ -1,0 +1,269 @@
+//! What the reference implementations compute, computed again.
+//!
+//! The values were made with torch 2.15.0 (CPU, fp32), transformers 5.23.0, trl 1.16.0 and peft
+//! 0.21.2, on tiny random models; `tests/golden` holds models and values. Where a tolerance is
+//! given, it is what fp32 differs from fp64 by in the reference itself, with room for two such.
+
+use std::path::PathBuf;
+
+use burn::tensor::{Device, Tensor};
+use safetensors::SafeTensors;
+use serde_json::Value;
+use weights::ModelFolder;
+
+use crate::batches::{Packed, Sequence};
+use crate::models::{self, llama::LlamaForCausalLM};
+use crate::objectives::{Divisors, Objective, Outputs};
+use crate::parameters::Parameters;
+use crate::score;
+
+fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+fn model(name: &str) -> LlamaForCausalLM {
+    models::open(&ModelFolder::open(golden(name)).unwrap(), &Device::flex()).unwrap()
+}
+
+fn expected(name: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(golden(name).join("expected.json")).unwrap()).unwrap()
+}
+
+/// The tensors of a file.
+struct Tensors(Vec<u8>);
+
+impl Tensors {
+    fn open(name: &str) -> Self {
+        Self(std::fs::read(golden(name)).unwrap())
+    }
+
+    fn floats(&self, name: &str) -> Vec<f32> {
+        let found = SafeTensors::deserialize(&self.0).unwrap();
+        let data = found.tensor(name).unwrap().data().to_vec();
+        data.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+    }
+
+    /// Whole numbers, row by row.
+    fn rows(&self, name: &str) -> Vec<Vec<i64>> {
+        let found = SafeTensors::deserialize(&self.0).unwrap();
+        let view = found.tensor(name).unwrap();
+        let numbers: Vec<i64> =
+            view.data().chunks_exact(8).map(|bytes| i64::from_le_bytes(bytes.try_into().unwrap())).collect();
+        numbers.chunks(*view.shape().last().unwrap()).map(<[i64]>::to_vec).collect()
+    }
+}
+
+fn ids(row: &[i64]) -> Vec<u32> {
+    row.iter().map(|id| *id as u32).collect()
+}
+
+/// Returns the largest difference.
+fn difference(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    found.iter().zip(expected).map(|(one, other)| (one - other).abs()).fold(0.0, f32::max)
+}
+
+fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_into_vec().unwrap()
+}
+
+/// Logits of rows of one width, row by row.
+fn logits(model: &LlamaForCausalLM, rows: &[Vec<i64>]) -> Vec<f32> {
+    let flat: Vec<u32> = rows.iter().flat_map(|row| ids(row)).collect();
+    let hidden = model.hidden(crate::layers::token_ids(&flat, &Device::flex()), rows.len());
+    numbers(hidden.matmul(model.head().get().transpose()))
+}
+
+/// The largest difference of logits where the mask says that there is a token.
+fn masked_difference(found: &[f32], expected: &[f32], mask: &[Vec<i64>]) -> f32 {
+    let places = mask.concat();
+    let width = expected.len() / places.len();
+    let rows = found.chunks(width).zip(expected.chunks(width)).zip(places);
+    rows.filter(|(_, seen)| *seen == 1)
+        .map(|((found, expected), _)| difference(found, expected))
+        .fold(0.0, f32::max)
+}
+
+#[test]
+fn llama_logits() {
+    let (model, tensors) = (model("llama"), Tensors::open("llama/expected.safetensors"));
+    let found = logits(&model, &tensors.rows("input_ids"));
+    let off = masked_difference(&found, &tensors.floats("logits"), &tensors.rows("attention_mask"));
+    assert!(off < 8e-6, "{off}");
+    let found = logits(&model, &tensors.rows("long_input_ids"));
+    let expected = tensors.floats("long_logits_last16");
+    let off = difference(&found[found.len() - expected.len()..], &expected);
+    assert!(off < 8e-6, "{off}");
+}
+
+#[test]
+fn llama3_rope_logits() {
+    let (model, tensors) = (model("llama3rope"), Tensors::open("llama3rope/expected.safetensors"));
+    let names: Vec<String> =
+        SafeTensors::deserialize(&tensors.0).unwrap().names().iter().map(|name| (*name).to_owned()).collect();
+    let frequencies: Vec<f32> =
+        model.config.rope.frequencies(model.config.head_size).iter().map(|f| *f as f32).collect();
+    assert!(difference(&frequencies, &tensors.floats("inv_freq")) < 1e-7, "{names:?}");
+    let found = logits(&model, &tensors.rows("input_ids"));
+    let off = masked_difference(&found, &tensors.floats("logits"), &tensors.rows("attention_mask"));
+    assert!(off < 1e-5, "{off}");
+}
+
+#[test]
+fn llama_greedy_generation() {
+    for name in ["llama", "llama3rope"] {
+        let (model, expected) = (model(name), expected(name));
+        let prompts: Vec<Vec<u32>> = serde_json::from_value(expected["prompts"].clone()).unwrap();
+        let greedy = expected["generation"].as_array().unwrap().iter().filter(|one| one["mode"] == "greedy");
+        let mut seen = 0;
+        for one in greedy {
+            let most = one["max_new_tokens"].as_u64().unwrap() as usize;
+            let ends: Vec<u32> = one["eos_token_id"].as_u64().map(|id| id as u32).into_iter().collect();
+            let together: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+            let batch = crate::generation::greedy(&model, &together, most, &ends, &Device::flex());
+            for (place, prompt) in prompts.iter().enumerate() {
+                let new: Vec<u32> =
+                    serde_json::from_value(one["per_prompt"][place]["new_tokens"][0].clone()).unwrap();
+                let new: Vec<u32> = new.into_iter().take_while(|id| !ends.contains(id)).collect();
+                let alone = crate::generation::greedy(&model, &[prompt], most, &ends, &Device::flex());
+                assert_eq!(alone[0].tokens, new, "{name} {place}");
+                assert_eq!(batch[place], alone[0], "{name} {place}");
+                seen += 1;
+            }
+        }
+        assert!(seen >= 3);
+    }
+}
+
+/// The pairs of the objectives' reference, each its prompt and both outputs.
+fn pairs(tensors: &Tensors) -> Vec<(Sequence, Sequence)> {
+    let tokens = tensors.rows("pref.input_ids");
+    let (masks, outputs) = (tensors.rows("pref.attention_mask"), tensors.rows("pref.completion_mask"));
+    let sequence = |row: usize| {
+        let all = masks[row].iter().sum::<i64>() as usize;
+        let prompt = all - outputs[row].iter().sum::<i64>() as usize;
+        let tokens = ids(&tokens[row][..all]);
+        Sequence::new(&tokens[..prompt], &tokens[prompt..], 1000).unwrap().0
+    };
+    let half = tokens.len() / 2;
+    (0..half).map(|row| (sequence(row), sequence(row + half))).collect()
+}
+
+#[test]
+fn objectives_and_their_gradients() {
+    let (mut model, tensors) = (model("objectives/policy"), Tensors::open("objectives/expected.safetensors"));
+    let (expected, pairs, device) = (expected("objectives"), pairs(&tensors), Device::flex());
+    let sequences: Vec<&Sequence> = pairs.iter().flat_map(|(chosen, rejected)| [chosen, rejected]).collect();
+    let packed = Packed::new(&sequences);
+    let logps = score::logps(&model, &packed, &device);
+    for (name, begin) in [("policy_chosen", 0), ("policy_rejected", 1)] {
+        let of: Vec<f64> = serde_json::from_value(expected["logps"][name].clone()).unwrap();
+        for (found, expected) in logps.iter().skip(begin).step_by(2).zip(of) {
+            assert!((found.sum - expected).abs() < 1e-5, "{name} {found:?} {expected}");
+        }
+    }
+    let cases = [
+        (r#"{"cpo": {"beta": 0.1}}"#, "cpo_b0.1_a1"),
+        (r#"{"cpo": {"beta": 0.1, "alpha": 0.0}}"#, "cpo_b0.1_a0"),
+        (r#"{"sft": {}}"#, "sft_chosen_completion_only"),
+    ];
+    let names = model.names();
+    for (objective, name) in cases {
+        let objective: Objective = serde_json::from_str(objective).unwrap();
+        let divisors = Divisors {
+            examples: pairs.len(),
+            target_tokens: pairs.iter().map(|(chosen, _)| chosen.output_tokens()).sum(),
+        };
+        let mut loss = 0.0;
+        let gradients = score::gradients(&model, &packed, None, &device, |logps| {
+            let shares = logps.chunks(2).map(|pair| {
+                objective.share(&Outputs { chosen: pair[0], rejected: Some(pair[1]) }, &divisors)
+            });
+            let shares: Vec<_> = shares.collect();
+            loss = shares.iter().map(|share| share.loss).sum();
+            shares.iter().flat_map(|share| [share.chosen_slope, share.rejected_slope]).collect()
+        });
+        let wanted = expected[name]["loss"].as_f64().unwrap();
+        assert!((loss - wanted).abs() < 1e-5, "{name}: {loss} {wanted}");
+        let all: Vec<Tensor<1>> = gradients.iter().flatten().cloned().collect();
+        if let Some(wanted) = expected[name]["grad_norm"].as_f64() {
+            let norm = crate::optimiser::global_norm(&all);
+            assert!((norm - wanted).abs() < 1e-5 * wanted.max(1.0), "{name}: {norm} {wanted}");
+        }
+        let short = if name.starts_with("sft") { "sft" } else { name };
+        let mut compared = 0;
+        for (parameter, gradient) in names.iter().zip(&gradients) {
+            let key = format!("grad.{short}.{parameter}");
+            if SafeTensors::deserialize(&tensors.0).unwrap().tensor(&key).is_ok() {
+                let off = difference(&numbers(gradient.clone().unwrap()), &tensors.floats(&key));
+                assert!(off < 1e-5, "{key}: {off}");
+                compared += 1;
+            }
+        }
+        assert!(compared > 0 || name.ends_with("a0"), "{name}");
+    }
+}
+
+#[test]
+fn lora_logits_gradients_and_merged_weights() {
+    let mut model = model("llama");
+    let (tensors, adapters) =
+        (Tensors::open("lora/expected.safetensors"), Tensors::open("lora/adapter_model.safetensors"));
+    let lora = crate::Lora { r: 8, alpha: 16.0, dropout: 0.0, target_modules: Vec::new() };
+    model.visit(&mut |_, mut slot| slot.set_learns(false));
+    let device = Device::flex();
+    for (place, layer) in model.layers.iter_mut().enumerate() {
+        for (path, linear) in layer.linears() {
+            let shape = linear.weight.value.dims();
+            let mut adapter = crate::adapters::Adapter::new(&lora, shape, 0, 0, &device);
+            let name = format!("base_model.model.model.layers.{place}.{path}");
+            let take = |part: &str| adapters.floats(&format!("{name}.{part}.weight"));
+            adapter.a.value =
+                Tensor::<1>::from_floats(take("lora_A").as_slice(), &device).reshape(adapter.a.value.dims());
+            adapter.b.value =
+                Tensor::<1>::from_floats(take("lora_B").as_slice(), &device).reshape(adapter.b.value.dims());
+            linear.adapter = Some(adapter);
+        }
+    }
+    let (rows, mask) = (tensors.rows("input_ids"), tensors.rows("attention_mask"));
+    let off = masked_difference(&logits(&model, &rows), &tensors.floats("logits_adapter"), &mask);
+    assert!(off < 2e-5, "{off}");
+    // The reference's loss is the mean over all tokens but the first of each row.
+    let sequences: Vec<Sequence> = rows
+        .iter()
+        .zip(&mask)
+        .map(|(row, mask)| {
+            let all = mask.iter().sum::<i64>() as usize;
+            Sequence::new(&ids(&row[..1]), &ids(&row[1..all]), 1000).unwrap().0
+        })
+        .collect();
+    let sequences: Vec<&Sequence> = sequences.iter().collect();
+    let tokens: usize = sequences.iter().map(|sequence| sequence.output_tokens()).sum();
+    let mut loss = 0.0;
+    let gradients = score::gradients(&model, &Packed::new(&sequences), None, &device, |logps| {
+        loss = -logps.iter().map(|logp| logp.sum).sum::<f64>() / tokens as f64;
+        vec![-1.0 / tokens as f64; logps.len()]
+    });
+    assert!((loss - expected("lora")["loss"].as_f64().unwrap()).abs() < 1e-5, "{loss}");
+    let mut compared = 0;
+    for (name, gradient) in model.names().iter().zip(&gradients) {
+        assert_eq!(gradient.is_some(), name.contains(".lora_"), "{name}");
+        let key = format!(
+            "grad.base_model.model.{}",
+            name.replace("_A.weight", "_A.default.weight").replace("_B.weight", "_B.default.weight")
+        );
+        if SafeTensors::deserialize(&tensors.0).unwrap().tensor(&key).is_ok() {
+            let off = difference(&numbers(gradient.clone().unwrap()), &tensors.floats(&key));
+            assert!(off < 1e-5, "{key}: {off}");
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 4);
+    for (place, path) in [(0, "mlp.up_proj"), (0, "self_attn.k_proj"), (1, "self_attn.q_proj")] {
+        let linears = model.layers[place].linears();
+        let (_, linear) = linears.into_iter().find(|(name, _)| *name == path).unwrap();
+        let merged = numbers(linear.weight.get() + linear.adapter.as_ref().unwrap().delta());
+        let off = difference(&merged, &tensors.floats(&format!("merged.model.layers.{place}.{path}.weight")));
+        assert!(off < 1e-6, "{path}: {off}");
+    }
+}

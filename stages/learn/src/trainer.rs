@@ -1,0 +1,622 @@
+//! The loop that fits a model to examples.
+//!
+//! A step is one move of the optimiser over one batch. Its shards are computed side by side, and
+//! their gradients are added in the order of the shards, so that neither the number of threads
+//! nor their speed changes a bit of the result.
+
+use std::collections::VecDeque;
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+use rayon::ThreadPool;
+use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::adapters::Dropout;
+use crate::batches::{Example, Packed, order, shards};
+use crate::checkpoint::{self, Checkpoint, CheckpointError};
+use crate::model::Model;
+use crate::models::llama::LlamaForCausalLM;
+use crate::objectives::{Divisors, Logp, Objective, Outputs, Share};
+use crate::optimiser::{AdamW, Moments, Update, clip_coefficient, global_norm, step as adam_step};
+use crate::parameters::{Parameters, Slot};
+use crate::schedule::{LearningRate, Schedule};
+use crate::score::{self, Gradients};
+
+/// How a model is fitted. All of it decides the result.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Recipe {
+    /// What is minimised.
+    pub objective: Objective,
+    /// How weights move.
+    pub optimizer: AdamW,
+    /// The highest learning rate.
+    pub learning_rate: f64,
+    /// How it falls.
+    pub schedule: Schedule,
+    /// The share of the steps in which it rises.
+    pub warmup_ratio: f64,
+    /// How long training lasts.
+    pub length: Length,
+    /// The rows of a step.
+    pub batch_size: usize,
+    /// The rows that an objective's means are taken over.
+    pub micro_batch_size: usize,
+    /// The norm that all gradients together are cut to.
+    pub max_grad_norm: f64,
+    /// How often per epoch the validation rows are looked at.
+    pub validations_per_epoch: usize,
+    /// What everything random follows from.
+    pub seed: u64,
+}
+
+/// How long training lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Length {
+    /// Passes over the rows; part of one is possible.
+    Epochs(f64),
+    /// Moves of the optimiser; with none a model stays as it began.
+    Steps(u32),
+}
+
+/// What a model is fitted to.
+#[derive(Debug, Clone, Default)]
+pub struct Examples {
+    /// The rows to learn from.
+    pub train: Vec<Example>,
+    /// The rows that tell which weights are best; without any, the last ones are.
+    pub validation: Vec<Example>,
+}
+
+/// A training in which something went wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// There is nothing to learn from.
+    #[error("there are no rows to learn from")]
+    NoExamples,
+    /// The loss is not a number any more.
+    #[error(
+        "the loss became {loss} in step {step} of {steps} (learning rate {learning_rate:e}, rows {rows})"
+    )]
+    Diverged {
+        /// The loss.
+        loss: f64,
+        /// The step, from 1.
+        step: usize,
+        /// All steps.
+        steps: usize,
+        /// The learning rate of the step.
+        learning_rate: f64,
+        /// The rows of its batch, or the first of them.
+        rows: String,
+    },
+    /// A checkpoint could not be written or read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// Whoever asked for the training does not want it any more.
+    #[error("the training was cancelled")]
+    Cancelled,
+}
+
+/// One point of the curves of a training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Point {
+    /// A step.
+    Step(StepPoint),
+    /// A look at the validation rows.
+    Validation(ValidationPoint),
+}
+
+/// What one step did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepPoint {
+    /// The step, from 1.
+    pub step: usize,
+    /// Passes over the rows so far.
+    pub epoch: f64,
+    /// The loss of its batch, before the move.
+    pub loss: f64,
+    /// The learning rate.
+    pub learning_rate: f64,
+    /// The norm of all gradients together, before it was cut.
+    pub gradient_norm: f64,
+    /// The tokens of its targets.
+    pub target_tokens: usize,
+    /// For objectives with rewards, their means and how often the chosen one is higher.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rewards: Option<Rewards>,
+}
+
+/// The rewards that an objective implies, over a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Rewards {
+    /// The mean of the chosen outputs'.
+    pub chosen: f64,
+    /// The mean of the rejected outputs'.
+    pub rejected: f64,
+    /// The mean difference.
+    pub margin: f64,
+    /// The share of pairs in which the chosen output has the higher one.
+    pub accuracy: f64,
+}
+
+/// What a look at the validation rows found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ValidationPoint {
+    /// The steps made so far.
+    pub step: usize,
+    /// Passes over the rows so far.
+    pub epoch: f64,
+    /// The objective's loss over all validation rows.
+    pub validation_loss: f64,
+    /// Whether it is the lowest so far.
+    pub best: bool,
+    /// As for a step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_rewards: Option<Rewards>,
+}
+
+/// What a training came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trained {
+    /// All steps.
+    pub steps: usize,
+    /// The step whose weights were kept.
+    pub kept_step: usize,
+    /// The lowest validation loss, where there were validation rows.
+    pub validation_loss: Option<f64>,
+    /// The curves.
+    pub points: Vec<Point>,
+}
+
+/// Who watches a training, and where it keeps what a kill must not cost.
+pub struct Watch<'a> {
+    /// How many threads compute.
+    pub threads: usize,
+    /// A folder for checkpoints, or none are made.
+    pub checkpoints: Option<&'a Path>,
+    /// Hears of every point, and of how many steps there are; says whether to go on.
+    pub hear: &'a mut dyn FnMut(&Point, usize) -> bool,
+}
+
+/// Fits a model to examples, and leaves it with the weights that did best on the validation rows.
+///
+/// # Errors
+/// [`TrainError`].
+pub fn train(
+    model: &mut Model,
+    examples: &Examples,
+    recipe: &Recipe,
+    watch: &mut Watch<'_>,
+) -> Result<Trained, TrainError> {
+    if examples.train.is_empty() {
+        return Err(TrainError::NoExamples);
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(watch.threads.max(1)).build();
+    let pool = pool.expect("threads can be started");
+    let steps = Steps::new(recipe, examples.train.len());
+    let mut training = Training::begin(model, recipe, examples, pool);
+    if let Some(folder) = watch.checkpoints
+        && let Some(found) = checkpoint::latest(folder, recipe)?
+    {
+        training.resume(found);
+    }
+    // Written so that the first step is preceded by a look, which says what training begins with.
+    while training.step <= steps.all {
+        let step = training.step;
+        if steps.validates(step) && training.looked != Some(step) {
+            training.look(&steps);
+            let point = training.points.last().expect("looking adds a point");
+            if !(watch.hear)(point, steps.all) {
+                return Err(TrainError::Cancelled);
+            }
+            if let Some(folder) = watch.checkpoints.filter(|_| step > 0 && step < steps.all) {
+                checkpoint::write(folder, recipe, &training.checkpoint())?;
+            }
+        }
+        if step == steps.all {
+            break;
+        }
+        training.advance(&steps)?;
+        let point = training.points.last().expect("a step adds a point");
+        if !(watch.hear)(point, steps.all) {
+            return Err(TrainError::Cancelled);
+        }
+    }
+    let (kept_step, validation_loss) = training.finish();
+    let trained = Trained { steps: steps.all, kept_step, validation_loss, points: training.points };
+    Ok(trained)
+}
+
+/// Which rows a step takes, and after which steps there is a look at the validation rows.
+struct Steps {
+    examples: usize,
+    batch_size: usize,
+    per_epoch: usize,
+    all: usize,
+    validations_per_epoch: usize,
+    rate: LearningRate,
+    seed: u64,
+}
+
+impl Steps {
+    fn new(recipe: &Recipe, examples: usize) -> Self {
+        let per_epoch = examples.div_ceil(recipe.batch_size);
+        let all = match recipe.length {
+            Length::Epochs(epochs) => ((epochs * per_epoch as f64).ceil() as usize).max(1),
+            Length::Steps(steps) => steps as usize,
+        };
+        let rate = LearningRate {
+            peak: recipe.learning_rate,
+            warmup_steps: LearningRate::warmup(recipe.warmup_ratio, all),
+            steps: all,
+            schedule: recipe.schedule,
+        };
+        Self {
+            examples,
+            batch_size: recipe.batch_size,
+            per_epoch,
+            all,
+            validations_per_epoch: recipe.validations_per_epoch,
+            rate,
+            seed: recipe.seed,
+        }
+    }
+
+    fn validates(&self, step: usize) -> bool {
+        let (pass, times) = (self.per_epoch, self.validations_per_epoch);
+        // The k-th look of an epoch is after the first step that completes k shares of it.
+        let looks = |step: usize| step * times / pass;
+        step == 0 || step == self.all || (times > 0 && looks(step) > looks(step - 1))
+    }
+
+    /// Returns the rows of a step.
+    fn rows(&self, step: usize) -> Vec<usize> {
+        let begin = step % self.per_epoch * self.batch_size;
+        let end = (begin + self.batch_size).min(self.examples);
+        order(self.seed, step / self.per_epoch, self.examples)[begin..end].to_vec()
+    }
+
+    fn epoch(&self, step: usize) -> f64 {
+        step as f64 / self.per_epoch as f64
+    }
+}
+
+/// The weights that did best, where there are several to choose from.
+#[derive(Clone)]
+struct Best {
+    step: usize,
+    loss: f64,
+    weights: Vec<Option<Tensor<1>>>,
+}
+
+struct Training<'a> {
+    model: &'a mut LlamaForCausalLM,
+    device: Device,
+    recipe: &'a Recipe,
+    examples: &'a Examples,
+    pool: ThreadPool,
+    /// Steps made.
+    step: usize,
+    moments: Vec<Option<Moments>>,
+    /// Which parameters shrink.
+    decays: Vec<bool>,
+    best: Option<Best>,
+    looked: Option<usize>,
+    points: Vec<Point>,
+    dropout: f64,
+}
+
+impl<'a> Training<'a> {
+    fn begin(model: &'a mut Model, recipe: &'a Recipe, examples: &'a Examples, pool: ThreadPool) -> Self {
+        let device = model.device().clone();
+        let dropout = model.dropout();
+        let model = model.llama_mut();
+        let (mut moments, mut decays) = (Vec::new(), Vec::new());
+        model.visit(&mut |_, slot| {
+            let zeros = || Tensor::zeros([slot.shape().iter().product::<usize>()], &device);
+            moments.push(slot.learns().then(|| Moments { mean: zeros(), square: zeros() }));
+            decays.push(matches!(slot, Slot::Matrix(_)));
+        });
+        Self {
+            model,
+            device,
+            recipe,
+            examples,
+            pool,
+            step: 0,
+            moments,
+            decays,
+            best: None,
+            looked: None,
+            points: Vec::new(),
+            dropout,
+        }
+    }
+
+    /// Makes one step.
+    fn advance(&mut self, steps: &Steps) -> Result<(), TrainError> {
+        let rows = steps.rows(self.step);
+        let batch: Vec<&Example> = rows.iter().map(|row| &self.examples.train[*row]).collect();
+        let learning_rate = steps.rate.at(self.step);
+        let (shares, mut gradients) = self.gradients(&batch);
+        let loss: f64 = shares.iter().map(|share| share.loss).sum();
+        let learnt: Vec<Tensor<1>> = gradients.iter().flatten().cloned().collect();
+        let norm = self.pool.install(|| global_norm(&learnt));
+        drop(learnt);
+        if !(loss.is_finite() && norm.is_finite()) {
+            let mut names: Vec<&str> = batch.iter().take(8).map(|example| example.id.as_str()).collect();
+            if batch.len() > names.len() {
+                names.push("…");
+            }
+            return Err(TrainError::Diverged {
+                loss: if loss.is_finite() { norm } else { loss },
+                step: self.step + 1,
+                steps: steps.all,
+                learning_rate,
+                rows: names.join(", "),
+            });
+        }
+        let clip = clip_coefficient(norm, self.recipe.max_grad_norm);
+        if clip < 1.0 {
+            for gradient in gradients.iter_mut().flatten() {
+                *gradient = gradient.clone().mul_scalar(clip);
+            }
+        }
+        self.step += 1;
+        self.update(learning_rate, gradients);
+        self.points.push(Point::Step(StepPoint {
+            step: self.step,
+            epoch: steps.epoch(self.step),
+            loss,
+            learning_rate,
+            gradient_norm: norm,
+            target_tokens: batch.iter().map(|example| example.chosen.output_tokens()).sum(),
+            rewards: rewards(&shares),
+        }));
+        Ok(())
+    }
+
+    /// Returns the shares of a batch's loss, and the gradients of their sum.
+    fn gradients(&self, batch: &[&Example]) -> (Vec<Share>, Gradients) {
+        let objective = &self.recipe.objective;
+        let micro_batches: Vec<&[&Example]> = batch.chunks(self.recipe.micro_batch_size).collect();
+        let weight = if objective.is_paired() { 1.0 / micro_batches.len() as f64 } else { 1.0 };
+        let tokens =
+            |examples: &[&Example]| examples.iter().map(|example| example.chosen.output_tokens()).sum();
+        let jobs: Vec<(Vec<&Example>, Divisors)> = micro_batches
+            .iter()
+            .flat_map(|micro_batch| {
+                // The likelihood of targets is a mean over the tokens of all micro-batches;
+                // preferences are a mean of the micro-batches' means: so do Trainer and TRL.
+                let whole = if objective.is_paired() { micro_batch } else { batch };
+                let divisors = Divisors { examples: whole.len(), target_tokens: tokens(whole) };
+                shards(micro_batch)
+                    .into_iter()
+                    .map(move |shard| (shard.iter().map(|place| micro_batch[*place]).collect(), divisors))
+            })
+            .collect();
+        let compute = |number: usize, (shard, divisors): &(Vec<&Example>, Divisors)| {
+            let packed = pack(shard);
+            let mut shares = Vec::new();
+            let dropout = Dropout {
+                probability: self.dropout,
+                seed: self.recipe.seed,
+                // No other step, shard and adapter has it: below 2^20 of each.
+                occasion: (((self.step as u64) << 20) + number as u64) << 20,
+            };
+            let found = score::gradients(self.model, &packed, Some(dropout), &self.device, |logps| {
+                let weighed = |outputs: &Outputs| {
+                    let share = objective.share(outputs, divisors);
+                    Share {
+                        loss: share.loss * weight,
+                        chosen_slope: share.chosen_slope * weight,
+                        rejected_slope: share.rejected_slope * weight,
+                        ..share
+                    }
+                };
+                shares = outputs(shard, logps).iter().map(weighed).collect();
+                let slopes = shard.iter().zip(&shares).flat_map(|(example, share)| {
+                    let rejected = example.rejected.is_some().then_some(share.rejected_slope);
+                    std::iter::once(share.chosen_slope).chain(rejected)
+                });
+                slopes.collect()
+            });
+            (shares, found)
+        };
+        let (mut shares, mut sum): (Vec<Share>, Option<Gradients>) = (Vec::new(), None);
+        let mut jobs: VecDeque<_> = jobs.iter().enumerate().collect();
+        // As many at once as there are threads: more would only wait, with their gradients.
+        while !jobs.is_empty() {
+            let wave: Vec<_> = jobs.drain(..jobs.len().min(self.pool.current_num_threads())).collect();
+            let found: Vec<(Vec<Share>, Gradients)> =
+                self.pool.install(|| wave.par_iter().map(|(number, job)| compute(*number, job)).collect());
+            for (found_shares, found) in found {
+                shares.extend(found_shares);
+                sum = Some(match sum.take() {
+                    None => found,
+                    Some(sum) => self.pool.install(|| add(sum, found)),
+                });
+            }
+        }
+        (shares, sum.expect("a batch has examples"))
+    }
+
+    /// Moves the weights.
+    fn update(&mut self, learning_rate: f64, gradients: Gradients) {
+        let mut updates = Vec::new();
+        let mut gradients = gradients.into_iter();
+        let (moments, decays, mut place) = (&mut self.moments, &self.decays, 0);
+        self.model.visit(&mut |_, slot| {
+            let gradient = gradients.next().expect("there is a gradient or none for each parameter");
+            if let Some(gradient) = gradient {
+                let moments = moments[place].take().expect("what has a gradient learns");
+                updates.push(Update { weights: slot.flat(), gradient, moments, decays: decays[place] });
+            }
+            place += 1;
+        });
+        let mut moved = self
+            .pool
+            .install(|| adam_step(&self.recipe.optimizer, learning_rate, self.step, updates))
+            .into_iter();
+        let (moments, mut place) = (&mut self.moments, 0);
+        self.model.visit(&mut |_, mut slot| {
+            if slot.learns() && moments[place].is_none() {
+                let (weights, moved) = moved.next().expect("every update was made");
+                slot.set_flat(weights);
+                moments[place] = Some(moved);
+            }
+            place += 1;
+        });
+    }
+
+    /// Looks at the validation rows, and keeps the weights if they do best.
+    fn look(&mut self, steps: &Steps) {
+        self.looked = Some(self.step);
+        let examples: Vec<&Example> = self.examples.validation.iter().collect();
+        if examples.is_empty() {
+            let point = ValidationPoint {
+                step: self.step,
+                epoch: steps.epoch(self.step),
+                validation_loss: f64::NAN,
+                best: false,
+                validation_rewards: None,
+            };
+            self.points.push(Point::Validation(point));
+            return;
+        }
+        let tokens = examples.iter().map(|example| example.chosen.output_tokens()).sum();
+        let divisors = Divisors { examples: examples.len(), target_tokens: tokens };
+        let jobs = shards(&examples);
+        let shares: Vec<Vec<Share>> = self.pool.install(|| {
+            let compute = |shard: &Vec<usize>| {
+                let shard: Vec<&Example> = shard.iter().map(|place| examples[*place]).collect();
+                let logps = score::logps(self.model, &pack(&shard), &self.device);
+                outputs(&shard, &logps)
+                    .iter()
+                    .map(|found| self.recipe.objective.share(found, &divisors))
+                    .collect()
+            };
+            jobs.par_iter().map(compute).collect()
+        });
+        let shares = shares.concat();
+        let loss: f64 = shares.iter().map(|share| share.loss).sum();
+        let best = self.best.as_ref().is_none_or(|best| loss < best.loss);
+        if best {
+            let mut weights = Vec::new();
+            self.model.visit(&mut |_, slot| weights.push(slot.learns().then(|| slot.flat())));
+            self.best = Some(Best { step: self.step, loss, weights });
+        }
+        self.points.push(Point::Validation(ValidationPoint {
+            step: self.step,
+            epoch: steps.epoch(self.step),
+            validation_loss: loss,
+            best,
+            validation_rewards: rewards(&shares),
+        }));
+    }
+
+    /// Leaves the model with the weights that did best; returns their step and loss.
+    fn finish(&mut self) -> (usize, Option<f64>) {
+        let Some(best) = self.best.take() else { return (self.step, None) };
+        let mut weights = best.weights.into_iter();
+        self.model.visit(&mut |_, mut slot| {
+            if let Some(found) = weights.next().flatten() {
+                slot.set_flat(found);
+            }
+        });
+        (best.step, Some(best.loss))
+    }
+
+    /// Returns what a killed training needs to go on.
+    fn checkpoint(&mut self) -> Checkpoint {
+        let mut found = Checkpoint { step: self.step, points: self.points.clone(), ..Checkpoint::default() };
+        let mut place = 0;
+        self.model.visit(&mut |name, slot| {
+            if let Some(moments) = &self.moments[place] {
+                found.tensors.push((format!("weights.{name}"), host(slot.flat())));
+                found.tensors.push((format!("mean.{name}"), host(moments.mean.clone())));
+                found.tensors.push((format!("square.{name}"), host(moments.square.clone())));
+                if let Some(best) = self.best.as_ref().and_then(|best| best.weights[place].clone()) {
+                    found.tensors.push((format!("best.{name}"), host(best)));
+                }
+            }
+            place += 1;
+        });
+        found.best = self.best.as_ref().map(|best| (best.step, best.loss));
+        found
+    }
+
+    /// Goes on where a killed training was.
+    fn resume(&mut self, found: Checkpoint) {
+        let device = self.device.clone();
+        let take = |name: String| {
+            let numbers =
+                found.tensors.iter().find(|(known, _)| *known == name).map(|(_, numbers)| numbers.clone());
+            numbers.map(|numbers| Tensor::<1>::from_floats(numbers.as_slice(), &device))
+        };
+        let mut best = Vec::new();
+        let (moments, mut place) = (&mut self.moments, 0);
+        self.model.visit(&mut |name, mut slot| {
+            best.push(take(format!("best.{name}")));
+            if slot.learns() {
+                let whole = "a checkpoint holds all that learns";
+                slot.set_flat(take(format!("weights.{name}")).expect(whole));
+                moments[place] = Some(Moments {
+                    mean: take(format!("mean.{name}")).expect(whole),
+                    square: take(format!("square.{name}")).expect(whole),
+                });
+            }
+            place += 1;
+        });
+        self.best = found.best.map(|(step, loss)| Best { step, loss, weights: best });
+        (self.step, self.looked) = (found.step, Some(found.step));
+        self.points = found.points;
+    }
+}
+
+fn host(tensor: Tensor<1>) -> Vec<f32> {
+    tensor.into_data().try_into_vec().expect("parameters are single floats")
+}
+
+/// Packs the sequences of examples, each rejected one behind its chosen one.
+fn pack(shard: &[&Example]) -> Packed {
+    let sequences: Vec<_> =
+        shard.iter().flat_map(|example| std::iter::once(&example.chosen).chain(&example.rejected)).collect();
+    Packed::new(&sequences)
+}
+
+/// Tells the log-probabilities of packed sequences apart again.
+fn outputs(shard: &[&Example], logps: &[Logp]) -> Vec<Outputs> {
+    let mut logps = logps.iter().copied();
+    let mut next = || logps.next().expect("every sequence has a log-probability");
+    shard
+        .iter()
+        .map(|example| Outputs { chosen: next(), rejected: example.rejected.is_some().then(&mut next) })
+        .collect()
+}
+
+/// Adds gradients up.
+fn add(sum: Gradients, more: Gradients) -> Gradients {
+    let pairs: Vec<_> = sum.into_iter().zip(more).collect();
+    let add = |pair| match pair {
+        (Some(sum), Some(more)) => Some(sum + more),
+        (one, other) => Option::or(one, other),
+    };
+    pairs.into_par_iter().map(add).collect()
+}
+
+fn rewards(shares: &[Share]) -> Option<Rewards> {
+    let found: Vec<[f64; 2]> = shares.iter().filter_map(|share| share.rewards).collect();
+    let mean = |of: fn(&[f64; 2]) -> f64| found.iter().map(of).sum::<f64>() / found.len() as f64;
+    (!found.is_empty()).then(|| Rewards {
+        chosen: mean(|[chosen, _]| *chosen),
+        rejected: mean(|[_, rejected]| *rejected),
+        margin: mean(|[chosen, rejected]| chosen - rejected),
+        accuracy: mean(|[chosen, rejected]| f64::from(u8::from(chosen > rejected))),
+    })
+}

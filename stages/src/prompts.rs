@@ -1,0 +1,49 @@
+//! The prompts of a stage: for each direction a file, and what it says.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use corpus::{Direction, Prompt};
+use engine::{Failure, InputFile};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The files with the prompts, by direction.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Prompts {
+    /// What asks for a molecule's caption.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mol2cap: Option<InputFile>,
+    /// What asks for a caption's molecule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cap2mol: Option<InputFile>,
+}
+
+impl Prompts {
+    /// Says whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.mol2cap.is_none() && self.cap2mol.is_none()
+    }
+
+    /// Reads the prompts.
+    ///
+    /// # Errors
+    /// [`Failure`], naming the file.
+    pub fn read(&self) -> Result<BTreeMap<Direction, Prompt>, Failure> {
+        let files = [(Direction::Mol2cap, &self.mol2cap), (Direction::Cap2mol, &self.cap2mol)];
+        let given = files.into_iter().filter_map(|(direction, file)| Some((direction, file.as_ref()?)));
+        given.map(|(direction, file)| Ok((direction, read_prompt(file, direction)?))).collect()
+    }
+}
+
+/// Reads the prompt of a file.
+///
+/// # Errors
+/// [`Failure`], naming the file.
+pub fn read_prompt(file: &InputFile, direction: Direction) -> Result<Prompt, Failure> {
+    let path = file.path();
+    let text = fs::read_to_string(path).map_err(Failure::reading(path))?;
+    Prompt::parse(&text, direction)
+        .map_err(|error| Failure::caused(format!("read the prompt {}", path.display()), error))
+}

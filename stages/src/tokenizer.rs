@@ -1,0 +1,74 @@
+//! `kind = "tokenizer"`: trains a tokenizer on rows, for models made from scratch.
+
+use engine::{Context, Failure, Part, Place, Ports, Stage};
+use learn::TokenizerModel;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::artifacts::{ROWS, TOKENIZER};
+use crate::prompts::Prompts;
+use crate::rows::read_rows;
+
+/// What to learn from.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    /// How tokens are found.
+    model: TokenizerModel,
+    /// The fields whose texts are learnt from.
+    #[serde(default = "molecule_and_caption")]
+    fields: Vec<String>,
+    /// Prompts whose words are learnt as well, as often as there are rows.
+    #[serde(default)]
+    prompts: Prompts,
+}
+
+fn molecule_and_caption() -> Vec<String> {
+    vec!["molecule".to_owned(), "caption".to_owned()]
+}
+
+/// Trains a tokenizer.
+pub struct Tokenizer;
+
+impl Stage for Tokenizer {
+    const KIND: &'static str = "tokenizer";
+    const VERSION: u32 = 1;
+    const PLACE: Place = Place::Worker;
+    type Params = Params;
+
+    fn ports(_: &Params) -> Ports {
+        Ports::new().input("rows", ROWS).output("tokenizer", TOKENIZER)
+    }
+
+    fn parts(params: &Params) -> Vec<Part> {
+        vec![params.model.part()]
+    }
+
+    fn check(params: &Params) -> Result<(), String> {
+        if params.fields.is_empty() {
+            return Err("`fields` is empty: name at least one".to_owned());
+        }
+        params.model.check()
+    }
+
+    fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
+        let prompts = params.prompts.read()?;
+        let mut texts = Vec::new();
+        for row in read_rows(context.input("rows")?)? {
+            let row = row?;
+            for field in &params.fields {
+                let text = row.needed(field);
+                let text =
+                    text.map_err(|error| Failure::new(error.to_string()).help("name other `fields`"))?;
+                texts.push(text.to_owned());
+            }
+            // Without an input: its words are among the fields.
+            texts.extend(prompts.values().map(|prompt| prompt.render(" ")));
+        }
+        let trained =
+            params.model.train(&texts).map_err(|error| Failure::caused("train the tokenizer", error))?;
+        context.log(format_args!("{} tokens from {} texts", trained.vocabulary_size(), texts.len()));
+        let folder = context.output("tokenizer")?;
+        trained.save(&folder).map_err(|error| Failure::caused("write the tokenizer", error))
+    }
+}

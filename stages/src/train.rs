@@ -1,0 +1,310 @@
+//! `kind = "train"`: fits a model to rows, minimising one objective.
+//!
+//! The model begins from scratch, with a tokenizer as its input, or from weights. A training
+//! that is killed goes on from its last checkpoint, and ends with the same bytes.
+
+use corpus::Preference;
+use engine::{ArtifactType, Context, Failure, Part, Place, Ports, Resources, Stage};
+use learn::{
+    AdamW, AdapterMethod, Architecture, Examples, Length, Model, Objective, Point, Recipe, Schedule,
+    TrainError, Watch,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::artifacts::{ADAPTER, CURVES, PREFERENCES, ROWS, TOKENIZER, WEIGHTS};
+use crate::devices::parse_device;
+use crate::examples::Renderer;
+use crate::prompts::Prompts;
+use crate::rows::{RowWriter, read_records, read_rows, write_json};
+
+/// How to fit a model. The defaults are the papers'.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    /// The architecture of a model made from scratch; from weights it comes with them.
+    model: Option<Architecture>,
+    /// What is minimised.
+    objective: Objective,
+    /// What is learnt instead of all weights.
+    adapter: Option<AdapterMethod>,
+    /// The prompts, by direction: each row is learnt in each.
+    prompts: Prompts,
+    /// The highest learning rate.
+    #[serde(default = "learning_rate")]
+    learning_rate: f64,
+    /// How it falls after the warm-up.
+    #[serde(default = "schedule")]
+    schedule: Schedule,
+    /// The share of the steps in which it rises.
+    #[serde(default = "warmup_ratio")]
+    warmup_ratio: f64,
+    /// How long training lasts: passes over the rows, or steps.
+    #[serde(default = "length")]
+    length: Length,
+    /// The rows that an objective's means are taken over.
+    #[serde(default = "batch_size")]
+    batch_size: u32,
+    /// How many such batches a step is made of.
+    #[serde(default = "gradient_accumulation_steps")]
+    gradient_accumulation_steps: u32,
+    /// The norm that all gradients together are cut to.
+    #[serde(default = "max_grad_norm")]
+    max_grad_norm: f64,
+    /// How weights move.
+    #[serde(default)]
+    optimizer: AdamW,
+    /// How often per epoch the validation rows are looked at.
+    #[serde(default = "validations_per_epoch")]
+    validations_per_epoch: u32,
+    /// The most tokens of a prompt and its output; the model's context if not given.
+    max_length: Option<u32>,
+}
+
+fn learning_rate() -> f64 {
+    5e-5
+}
+
+fn schedule() -> Schedule {
+    Schedule::Cosine
+}
+
+fn warmup_ratio() -> f64 {
+    0.1
+}
+
+fn length() -> Length {
+    Length::Epochs(3.0)
+}
+
+fn batch_size() -> u32 {
+    1
+}
+
+fn gradient_accumulation_steps() -> u32 {
+    64
+}
+
+fn max_grad_norm() -> f64 {
+    0.3
+}
+
+fn validations_per_epoch() -> u32 {
+    4
+}
+
+/// Fits a model.
+pub struct Train;
+
+impl Params {
+    fn examples(&self) -> ArtifactType {
+        if self.objective.is_paired() { PREFERENCES } else { ROWS }
+    }
+}
+
+impl Stage for Train {
+    const KIND: &'static str = "train";
+    const VERSION: u32 = 1;
+    const SEEDED: bool = true;
+    const PLACE: Place = Place::Worker;
+    type Params = Params;
+
+    fn ports(params: &Params) -> Ports {
+        let ports = match params.model {
+            Some(_) => Ports::new().input("tokenizer", TOKENIZER),
+            None => Ports::new().input("model", WEIGHTS),
+        };
+        let ports = ports
+            .input("rows", params.examples())
+            .optional("validation", params.examples())
+            .output("model", WEIGHTS)
+            .scored_output("curves", CURVES, SCORES.iter().map(|name| (*name).to_owned()).collect());
+        match params.adapter {
+            Some(_) => ports.output("adapter", ADAPTER),
+            None => ports,
+        }
+    }
+
+    fn parts(params: &Params) -> Vec<Part> {
+        let model = params.model.as_ref().map(Architecture::part);
+        let adapter = params.adapter.as_ref().map(AdapterMethod::part);
+        model.into_iter().chain([params.objective.part()]).chain(adapter).collect()
+    }
+
+    fn resources(_: &Params) -> Resources {
+        // As many as there are: shards of a batch are computed side by side.
+        Resources { cores: u32::MAX, ..Resources::default() }
+    }
+
+    fn check(params: &Params) -> Result<(), String> {
+        if let Some(model) = &params.model {
+            model.check()?;
+        }
+        if let Some(adapter) = &params.adapter {
+            adapter.check()?;
+        }
+        params.objective.check()?;
+        params.optimizer.check()?;
+        let above_0 = |number: f64| number.is_finite() && number > 0.0;
+        match params.length {
+            Length::Epochs(epochs) if !above_0(epochs) => {
+                return Err(format!("`length.epochs` is a number above 0, not {epochs}"));
+            }
+            _ => {}
+        }
+        match () {
+            () if params.prompts.is_empty() => {
+                Err("`prompts` is empty: give `prompts.mol2cap`, `prompts.cap2mol` or both".to_owned())
+            }
+            () if !(params.learning_rate.is_finite() && params.learning_rate >= 0.0) => {
+                Err(format!("`learning_rate` is a number from 0, not {}", params.learning_rate))
+            }
+            () if !(0.0..1.0).contains(&params.warmup_ratio) => {
+                Err(format!("`warmup_ratio` is a share from 0 to below 1, not {}", params.warmup_ratio))
+            }
+            () if !above_0(params.max_grad_norm) => {
+                Err(format!("`max_grad_norm` is a number above 0, not {}", params.max_grad_norm))
+            }
+            () if params.batch_size == 0 => Err("`batch_size` is at least 1".to_owned()),
+            () if params.gradient_accumulation_steps == 0 => {
+                Err("`gradient_accumulation_steps` is at least 1".to_owned())
+            }
+            () if params.max_length == Some(0) => Err("`max_length` is at least 1".to_owned()),
+            () => Ok(()),
+        }
+    }
+
+    fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
+        let (seed, device) = (context.seed()?, parse_device(context.device())?);
+        let prompts = params.prompts.read()?;
+        let opened = match &params.model {
+            Some(model) => Model::from_scratch(model, context.input("tokenizer")?, seed, &device),
+            None => Model::open(context.input("model")?, &device),
+        };
+        let mut model = opened.map_err(|error| Failure::caused("open the model", error))?;
+        if let Some(adapter) = &params.adapter {
+            model.adapt(adapter, seed).map_err(|error| Failure::caused("adapt the model", error))?;
+        }
+        let (all, learning) = model.parameters();
+        context.log(format_args!("{all} parameters, of which {learning} learn"));
+        let examples = read_examples(params, &prompts, &model, context)?;
+        let recipe = Recipe {
+            objective: params.objective.clone(),
+            optimizer: params.optimizer,
+            learning_rate: params.learning_rate,
+            schedule: params.schedule,
+            warmup_ratio: params.warmup_ratio,
+            length: params.length,
+            batch_size: (params.batch_size * params.gradient_accumulation_steps) as usize,
+            micro_batch_size: params.batch_size as usize,
+            max_grad_norm: params.max_grad_norm,
+            validations_per_epoch: params.validations_per_epoch as usize,
+            seed,
+        };
+        let checkpoints = context.keep()?;
+        let threads = context.cores() as usize;
+        let mut hear = |point: &Point, steps: usize| {
+            tell(point, steps, context);
+            !context.is_cancelled()
+        };
+        let mut watch = Watch { threads, checkpoints: Some(&checkpoints), hear: &mut hear };
+        let trained = learn::train(&mut model, &examples, &recipe, &mut watch).map_err(explain)?;
+        let kept = match trained.validation_loss {
+            Some(loss) => {
+                format!("kept step {} of {}, validation loss {loss:.4}", trained.kept_step, trained.steps)
+            }
+            None => format!("kept the last of {} steps", trained.steps),
+        };
+        context.log(kept);
+        let curves = context.output("curves")?;
+        let mut writer = RowWriter::create(&curves)?;
+        for point in &trained.points {
+            writer.write(point)?;
+        }
+        writer.finish()?;
+        let loss = match trained.validation_loss {
+            Some(loss) => json!(loss),
+            None => json!({ "missing": "no validation rows were given" }),
+        };
+        let scores = [loss, json!(trained.kept_step), json!(trained.steps)];
+        let scores: serde_json::Map<_, _> =
+            SCORES.iter().map(|name| (*name).to_owned()).zip(scores).collect();
+        write_json(&curves.join("metrics.json"), &scores)?;
+        let write = |error| Failure::caused("write the model", error);
+        if params.adapter.is_some() {
+            model.save_adapter(&context.output("adapter")?).map_err(write)?;
+            model.merge_adapters();
+        }
+        model.save(&context.output("model")?).map_err(write)
+    }
+}
+
+/// The numbers that a training gives a table.
+const SCORES: [&str; 3] = ["validation_loss", "kept_step", "steps"];
+
+fn read_examples(
+    params: &Params,
+    prompts: &std::collections::BTreeMap<corpus::Direction, corpus::Prompt>,
+    model: &Model,
+    context: &mut Context,
+) -> Result<Examples, Failure> {
+    let length = params.max_length.map_or(usize::MAX, |length| length as usize).min(model.context());
+    let mut read = |port: &str, called: &str| -> Result<Vec<learn::Example>, Failure> {
+        let Some(folder) = context.optional_input(port).map(ToOwned::to_owned) else { return Ok(Vec::new()) };
+        let mut renderer = Renderer::new(prompts, model.tokenizer(), model.end_tokens()[0], length);
+        let mut examples = Vec::new();
+        if params.objective.is_paired() {
+            for preference in read_records::<Preference>(&folder)? {
+                renderer.preference(&preference?, &mut examples)?;
+            }
+        } else {
+            for row in read_rows(&folder)? {
+                renderer.row(&row?, &mut examples)?;
+            }
+        }
+        renderer.tell(called, context);
+        if examples.is_empty() {
+            let failure = Failure::new(format!("there is nothing to learn from in `{port}`"));
+            return Err(failure.help("see the stage's log for what was left out"));
+        }
+        context.log(format_args!("{}: {} examples", port, examples.len()));
+        Ok(examples)
+    };
+    Ok(Examples { train: read("rows", "rows")?, validation: read("validation", "validation rows")? })
+}
+
+fn tell(point: &Point, steps: usize, context: &mut Context) {
+    match point {
+        Point::Step(step) => {
+            if step.step % 10 == 0 || step.step == steps {
+                context.log(format_args!(
+                    "step {} of {steps}: loss {:.4}, learning rate {:.2e}, gradient norm {:.3}",
+                    step.step, step.loss, step.learning_rate, step.gradient_norm
+                ));
+            }
+            context.progress_with(step.step as u64, steps as u64, "steps", format!("loss {:.3}", step.loss));
+        }
+        Point::Validation(look) => {
+            let best = if look.best { ", the best so far" } else { "" };
+            context.log(format_args!(
+                "after step {}: validation loss {:.4}{best}",
+                look.step, look.validation_loss
+            ));
+        }
+    }
+}
+
+fn explain(error: TrainError) -> Failure {
+    let help = match &error {
+        TrainError::Diverged { .. } => {
+            Some("lower `learning_rate` or raise `warmup_ratio`; look at these rows")
+        }
+        _ => None,
+    };
+    let failure = Failure::caused("train", error);
+    match help {
+        Some(help) => failure.help(help),
+        None => failure,
+    }
+}
