@@ -5,11 +5,9 @@
 //! without features have in common is one too: nothing in RDKit since 2026, everything before.
 
 use chem::{Fingerprint, FingerprintKind, Molecule, NoFingerprint};
-use serde::{Deserialize, Serialize};
 
 /// How alike two fingerprints without features are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EmptyFingerprints {
     /// Not at all: 0, as RDKit 2026.09 has it.
     #[default]
