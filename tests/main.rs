@@ -4,6 +4,7 @@ mod cases {
     mod cache;
     mod commands;
     mod data;
+    mod evaluation;
     mod failures;
     mod house;
     mod interruptions;

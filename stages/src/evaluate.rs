@@ -1,145 +1,191 @@
-//! `kind = "evaluate"`: measures rows: per row, in aggregate, and as a distribution.
+//! `kind = "evaluate"`: measures rows, or what a model predicted against its references.
+//!
+//! Scores come out per row, in aggregate, and as a distribution. A number that cannot be computed
+//! is missing, with its reason; it is never 0.
 
-use std::collections::BTreeMap;
+mod metric;
+mod pairs;
+mod scorer;
+mod texts;
 
-use engine::{Context, Failure, Place, Ports, Stage};
-use metrics::summary::{Sorted, Summary};
-use metrics::words;
+use corpus::Direction;
+use engine::{Context, Failure, InputFile, Place, Ports, Resources, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
-use crate::artifacts::{ROWS, SCORES};
-use crate::rows::{RowWriter, read_rows, write_json};
+use crate::artifacts::{PREDICTIONS, ROWS, SCORES};
+use metric::{Metric, Subject};
 
-/// What to measure.
+/// What to measure, and how.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
     /// The metrics to compute.
     metrics: Vec<Metric>,
-    /// The field with the text to measure.
-    #[serde(default = "caption")]
-    field: String,
+    /// The field of rows with the text to measure, by default `caption`; with `direction` the one
+    /// with the model's output, by default `output`.
+    field: Option<String>,
+    /// What rows with a model's outputs hold, where they come from a file of somebody else's.
+    direction: Option<Direction>,
+    /// What captions are split into for metrics of tokens.
+    #[serde(default)]
+    tokens: Tokens,
+    /// Which reference a prediction is held against.
+    #[serde(default)]
+    pairing: Pairing,
+    /// Whether an empty prediction is a molecule.
+    #[serde(default)]
+    empty_prediction: EmptyPrediction,
+    /// How alike two fingerprints without features are.
+    #[serde(default)]
+    empty_fingerprints: EmptyFingerprints,
 }
 
-fn caption() -> String {
-    "caption".to_owned()
-}
-
-/// A metric by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+/// What captions are split into.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum Metric {
-    /// Whitespace-separated words of a text.
+enum Tokens {
+    /// Words between white space.
+    #[default]
     Words,
+    /// The pieces of a WordPiece vocabulary, lower-cased: a file with one piece per line.
+    Wordpiece(InputFile),
 }
 
-impl Metric {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Words => "words",
-        }
-    }
+/// Which reference a prediction is held against.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Pairing {
+    /// Its own.
+    #[default]
+    Matched,
+    /// Another row's, drawn by the seed: what a score comes to by chance.
+    Shuffled,
+}
 
-    fn score(self, text: &str) -> f64 {
-        match self {
-            Self::Words => words::count(text) as f64,
-        }
-    }
+/// Whether an empty prediction is a molecule.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum EmptyPrediction {
+    /// It is none.
+    #[default]
+    Invalid,
+    /// It is one without atoms, as RDKit reads it, and like no other.
+    Valid,
+}
 
-    /// Returns the width of a bin of its distribution.
-    fn bin(self) -> f64 {
-        match self {
-            Self::Words => 1.0,
+/// How alike two fingerprints without features are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum EmptyFingerprints {
+    /// Not at all, as in RDKit 2026.09.
+    #[default]
+    Unlike,
+    /// The same, as bits are in older versions of RDKit.
+    Alike,
+}
+
+impl Params {
+    /// Returns what the metrics measure together.
+    fn subject(&self) -> Result<Subject, String> {
+        let [first, rest @ ..] = &self.metrics[..] else {
+            return Err("`metrics` is empty: name at least one".to_owned());
+        };
+        let mut narrowest = *first;
+        for metric in rest {
+            let (ours, theirs) = (narrowest.subject(), metric.subject());
+            match (ours, theirs) {
+                (ours, theirs) if ours == theirs => {}
+                (Subject::Predictions, Subject::Captions | Subject::Molecules) => narrowest = *metric,
+                (Subject::Captions | Subject::Molecules, Subject::Predictions) => {}
+                _ => {
+                    return Err(format!(
+                        "`{}` measures {ours} and `{}` {theirs}: use a stage for each",
+                        narrowest.name(),
+                        metric.name(),
+                    ));
+                }
+            }
         }
+        Ok(narrowest.subject())
     }
 }
 
-/// The numbers that each metric gives a table, after its name.
-const STATISTICS: [&str; 6] = ["mean", "std", "median", "min", "max", "rows"];
-
-/// Measures rows.
+/// Measures rows or predictions.
 pub struct Evaluate;
 
 impl Stage for Evaluate {
     const KIND: &'static str = "evaluate";
-    const VERSION: u32 = 1;
+    /// 2: predictions are scored; the seed counts, since it shuffles references.
+    const VERSION: u32 = 2;
+    const SEEDED: bool = true;
     const PLACE: Place = Place::Worker;
     type Params = Params;
 
     fn ports(params: &Params) -> Ports {
-        let columns = params
-            .metrics
-            .iter()
-            .flat_map(|metric| STATISTICS.iter().map(|statistic| format!("{}_{statistic}", metric.name())));
-        Ports::new().input("rows", ROWS).scored_output("scores", SCORES, columns.collect())
+        let is_of_rows = params.direction.is_some() || params.subject() == Ok(Subject::Rows);
+        let ports = match is_of_rows {
+            true => Ports::new().input("rows", ROWS),
+            false => Ports::new().input("predictions", PREDICTIONS),
+        };
+        let columns = match params.subject() {
+            Ok(Subject::Rows) => texts::columns(&params.metrics),
+            Ok(subject) => scorer::columns(&params.metrics, subject),
+            Err(_) => Vec::new(),
+        };
+        ports.scored_output("scores", SCORES, columns)
+    }
+
+    fn resources(params: &Params) -> Resources {
+        // Fingerprints are slow to find.
+        let cores = if params.subject() == Ok(Subject::Molecules) { 4 } else { 1 };
+        Resources { cores, ..Resources::default() }
     }
 
     fn check(params: &Params) -> Result<(), String> {
+        let subject = params.subject()?;
         let mut metrics = params.metrics.clone();
         metrics.sort_unstable();
         metrics.dedup();
-        match () {
-            () if params.metrics.is_empty() => Err("`metrics` is empty: name at least one".to_owned()),
-            () if metrics.len() < params.metrics.len() => Err("`metrics` names one twice".to_owned()),
-            () => Ok(()),
+        let is_of_tokens = params.metrics.iter().any(|metric| metric.is_of_tokens());
+        let about_molecules = || match () {
+            () if params.empty_prediction != EmptyPrediction::default() => Some("empty_prediction"),
+            () if params.empty_fingerprints != EmptyFingerprints::default() => Some("empty_fingerprints"),
+            () => None,
+        };
+        match (subject, params.direction) {
+            _ if metrics.len() < params.metrics.len() => Err("`metrics` names one twice".to_owned()),
+            (Subject::Rows, Some(_)) => {
+                Err("`direction` is for outputs of a model, which `words` does not measure".to_owned())
+            }
+            (Subject::Rows, _) if params.pairing == Pairing::Shuffled => {
+                Err("`pairing` is for predictions, which `words` does not measure".to_owned())
+            }
+            (Subject::Captions, Some(Direction::Cap2mol))
+            | (Subject::Molecules, Some(Direction::Mol2cap)) => {
+                Err(format!("`metrics` measure {subject}, and `direction` makes others"))
+            }
+            (Subject::Captions | Subject::Molecules | Subject::Predictions, None)
+                if params.field.is_some() =>
+            {
+                Err("`field` is for rows: predictions have their own; rows with outputs need a `direction`"
+                    .to_owned())
+            }
+            _ if params.tokens != Tokens::Words && !is_of_tokens => {
+                Err("`tokens` changes nothing: none of the `metrics` is of tokens of captions".to_owned())
+            }
+            (Subject::Molecules, _) => Ok(()),
+            _ => match about_molecules() {
+                Some(name) => Err(format!("`{name}` changes nothing: none of the `metrics` is of molecules")),
+                None => Ok(()),
+            },
         }
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
-        let folder = context.output("scores")?;
-        let mut writer = RowWriter::create(&folder)?;
-        let mut scores: BTreeMap<Metric, Vec<f64>> = BTreeMap::new();
-        for row in read_rows(context.input("rows")?)? {
-            let row = row?;
-            let Some(text) = row.text(&params.field) else {
-                let fields: Vec<_> = row.names().map(|name| format!("`{name}`")).collect();
-                let message = format!(
-                    "row `{}` has no text `{}`; it has {}",
-                    row.id(),
-                    params.field,
-                    fields.join(", ")
-                );
-                return Err(Failure::new(message).help("name another `field`"));
-            };
-            let mut line = serde_json::Map::new();
-            line.insert("id".to_owned(), row.id().into());
-            for metric in &params.metrics {
-                let score = metric.score(text);
-                line.insert(metric.name().to_owned(), score.into());
-                scores.entry(*metric).or_default().push(score);
-            }
-            writer.write(&line)?;
+        match params.subject().map_err(Failure::new)? {
+            Subject::Rows => texts::measure(params, context),
+            _ => scorer::measure(params, context),
         }
-        writer.finish()?;
-        let mut metrics = serde_json::Map::new();
-        let mut distributions = serde_json::Map::new();
-        for (metric, values) in &scores {
-            let doing = || format!("summarise `{}`", metric.name());
-            let summary = Summary::of(values).map_err(|error| Failure::caused(doing(), error))?;
-            let sorted = Sorted::of(values).map_err(|error| Failure::caused(doing(), error))?;
-            let histogram =
-                sorted.histogram(metric.bin()).map_err(|error| Failure::caused(doing(), error))?;
-            let numbers = [
-                summary.mean,
-                summary.population_std,
-                summary.median,
-                summary.min,
-                summary.max,
-                values.len() as f64,
-            ];
-            for (statistic, number) in STATISTICS.iter().zip(numbers) {
-                metrics.insert(format!("{}_{statistic}", metric.name()), number.into());
-            }
-            let bins =
-                json!({ "start": histogram.start, "width": histogram.width, "counts": histogram.counts });
-            distributions.insert(metric.name().to_owned(), bins);
-        }
-        if scores.is_empty() {
-            return Err(Failure::new("there are no rows to measure"));
-        }
-        write_json(&folder.join("distributions.json"), &distributions)?;
-        write_json(&folder.join("metrics.json"), &metrics)
     }
 }

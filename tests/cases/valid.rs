@@ -158,6 +158,18 @@ fn words_are_counted() {
 }
 
 #[test]
+fn predictions_are_scored() {
+    let (lab, _) = run("evaluate-predictions.toml");
+    let found = metrics(&lab, "evaluate-predictions.toml", "molecules");
+    assert_eq!(
+        (&found["exact"], &found["validity"], &found["exact_string"]),
+        (&0.25.into(), &0.5.into(), &0.0.into())
+    );
+    let found = metrics(&lab, "evaluate-predictions.toml", "captions");
+    assert_eq!((&found["rows"], &found["empty_predictions"]), (&5.into(), &2.into()));
+}
+
+#[test]
 fn a_command_has_its_inputs_files_and_parameters() {
     let (lab, _) = run("kind-command.toml");
     assert_eq!(metrics(&lab, "kind-command.toml", "count"), serde_json::json!({ "rows": 4, "least": 3 }));

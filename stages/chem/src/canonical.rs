@@ -1,7 +1,9 @@
 //! Whether a line is a molecule, and the one way to write it.
 
 use crate::grammar::{self, GrammarError};
+use chematic::core::Molecule as Graph;
 use chematic::smiles;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The longest SMILES that is read: far beyond any molecule of the data, far below a hang.
@@ -25,22 +27,72 @@ pub enum NotAMolecule {
     /// It can be parsed and breaks a rule of chemistry, such as a valence.
     #[error("not a molecule: {0}")]
     Chemistry(String),
+    /// It carries extensions behind its SMILES, `CC |…|`, which are not read.
+    #[error("not a molecule: extensions (CXSMILES) are not read")]
+    Extensions,
     /// The parser broke down over it.
     #[error("not a molecule: the parser gave up on it")]
     Panic,
 }
 
+/// A molecule: RDKit would take its SMILES for one.
+#[derive(Clone)]
+pub struct Molecule {
+    graph: Graph,
+    canonical: String,
+}
+
+impl Molecule {
+    /// Reads a molecule.
+    pub fn parse(smiles: &str) -> Result<Self, NotAMolecule> {
+        if smiles.len() > LONGEST_SMILES_BYTES {
+            return Err(NotAMolecule::TooLong { bytes: smiles.len() });
+        }
+        grammar::check(smiles)?;
+        catch_unwind(AssertUnwindSafe(|| {
+            let graph = smiles::parse(smiles).map_err(|error| NotAMolecule::Syntax(error.to_string()))?;
+            let canonical = smiles::rdkit_canonical_smiles(&graph)
+                .map_err(|error| NotAMolecule::Chemistry(error.to_string()))?;
+            Ok(Self { graph, canonical })
+        }))
+        .unwrap_or(Err(NotAMolecule::Panic))
+    }
+
+    /// Reads a line as RDKit's `MolFromSmiles` reads it: white space may stand before the SMILES,
+    /// and what follows white space behind it is the molecule's name.
+    ///
+    /// RDKit also takes the empty line for a molecule, without atoms; here it is
+    /// [`GrammarError::Empty`].
+    pub fn of_line(line: &str) -> Result<Self, NotAMolecule> {
+        let (smiles, name) = match line.find([' ', '\t']) {
+            Some(at) if at > 0 => line.split_at(at),
+            _ => (line, ""),
+        };
+        if name.trim_start().starts_with('|') {
+            return Err(NotAMolecule::Extensions);
+        }
+        Self::parse(smiles.trim_start().split(['\n', '\r']).next().unwrap_or_default())
+    }
+
+    /// Returns its canonical SMILES, the same for every way to write it.
+    pub fn canonical(&self) -> &str {
+        &self.canonical
+    }
+
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.graph
+    }
+}
+
+impl fmt::Debug for Molecule {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Molecule({})", self.canonical)
+    }
+}
+
 /// Returns the canonical SMILES of a molecule, the same for every way to write it.
 pub fn canonical(smiles: &str) -> Result<String, NotAMolecule> {
-    if smiles.len() > LONGEST_SMILES_BYTES {
-        return Err(NotAMolecule::TooLong { bytes: smiles.len() });
-    }
-    grammar::check(smiles)?;
-    catch_unwind(AssertUnwindSafe(|| {
-        let molecule = smiles::parse(smiles).map_err(|error| NotAMolecule::Syntax(error.to_string()))?;
-        smiles::rdkit_canonical_smiles(&molecule).map_err(|error| NotAMolecule::Chemistry(error.to_string()))
-    }))
-    .unwrap_or(Err(NotAMolecule::Panic))
+    Molecule::parse(smiles).map(|molecule| molecule.canonical)
 }
 
 /// Says whether a line is a molecule.
@@ -81,6 +133,20 @@ mod tests {
         assert!(matches!(canonical("C1CC"), Err(NotAMolecule::Syntax(_))));
         assert!(matches!(canonical("C C"), Err(NotAMolecule::Grammar(_))));
         assert!(!is_valid("") && !is_valid("c1cccc1") && is_valid("[H+]"));
+    }
+
+    /// Found out by asking RDKit 2026.09.1.
+    #[test]
+    fn a_line_may_have_a_name() {
+        let read = |line| Molecule::of_line(line).ok().map(|molecule| molecule.canonical);
+        for line in ["CC", " CC", "CC ", "CC foo", "CC\tfoo", "CC\n", "CC\r", "\nCC O", "CC x |a|"] {
+            assert_eq!(read(line).as_deref(), Some("CC"), "{line:?}");
+        }
+        for line in [" ", "  CC O", "CC |foo|", "CC\u{b}C", "CC\u{a0}x", "C[C@ sector[C@H]1CC1"] {
+            assert_eq!(read(line), None, "{line:?}");
+        }
+        // RDKit reads these two: the empty line, and extensions that it knows.
+        assert_eq!((read(""), read("CC |$_AP1;$|")), (None, None));
     }
 
     #[test]

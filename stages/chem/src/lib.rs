@@ -1,4 +1,5 @@
-//! Molecules as the papers need them: read from SMILES, told apart by a canonical form.
+//! Molecules as the papers need them: read from SMILES, told apart by a canonical form, compared
+//! by fingerprints.
 //!
 //! A line of text is a molecule if RDKit would take it for one, and its canonical SMILES is
 //! RDKit's. The crate refuses to know what a molecule is for. It wraps `chematic`, pinned
@@ -10,12 +11,20 @@
 //! assert_eq!(chem::canonical("[CH3]CO").as_deref(), Ok("CCO"));
 //! assert!(!chem::is_valid("CC("));
 //!
+//! use chem::{Fingerprint, FingerprintKind, Molecule};
+//! let acid = Fingerprint::of(&Molecule::parse("CC(=O)O")?, FingerprintKind::Maccs)?;
+//! let ester = Fingerprint::of(&Molecule::parse("CC(=O)OC")?, FingerprintKind::Maccs)?;
+//! assert!(acid.tanimoto(&ester) > 0.4);
+//!
 //! let error = chem::canonical("CC(=)O").unwrap_err();
 //! assert_eq!(error.to_string(), "not a molecule: no atom follows the bond at byte 3");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod canonical;
+mod fingerprint;
 mod grammar;
 
-pub use canonical::{LONGEST_SMILES_BYTES, NotAMolecule, canonical, is_valid};
+pub use canonical::{LONGEST_SMILES_BYTES, Molecule, NotAMolecule, canonical, is_valid};
+pub use fingerprint::{Fingerprint, FingerprintKind, NoFingerprint};
 pub use grammar::GrammarError;

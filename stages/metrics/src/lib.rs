@@ -2,19 +2,37 @@
 //!
 //! Metrics take tokens, strings and plain numbers, and give numbers. The crate refuses to know
 //! where these come from, what a model is, and how a table rounds: everything comes out at full
-//! precision, and in the same bits every time.
+//! precision, and in the same bits every time. An output comes before its reference everywhere.
 //!
 //! ```
 //! use metrics::summary::Summary;
-//! use metrics::words;
+//! use metrics::{bleu, chrf, levenshtein, rouge, words};
 //!
-//! let captions = ["It impacts aging.", "The molecule is a nutrient."];
-//! let lengths: Vec<f64> = captions.iter().map(|text| words::count(text) as f64).collect();
-//! let summary = Summary::of(&lengths)?;
+//! let (output, reference) = ("The molecule is a nutrient.", "The molecule is an important nutrient.");
+//! let split = |text| words::split(text).collect::<Vec<_>>();
+//! let counts = bleu::Counts::of(&split(output), &split(reference));
+//! assert_eq!((counts.matched[0], counts.possible[0]), (4, 5));
+//! assert!(rouge::Rouge::of(output, reference).rouge_l > 0.7);
+//!
+//! assert_eq!(levenshtein::distance("CCO", "CCN"), 1);
+//! assert_eq!(chrf::chrf("CCO", "CCO", 2.0), 1.0);
+//!
+//! let summary = Summary::of(&[3.0, 5.0])?;
 //! assert_eq!((summary.mean, summary.population_std), (4.0, 1.0));
-//! assert_eq!(summary.median, 4.0);
 //! # Ok::<(), metrics::summary::SummaryError>(())
 //! ```
 
+pub mod bleu;
+pub mod chrf;
+pub mod exact;
+pub mod length;
+pub mod levenshtein;
+pub mod random;
+pub mod rouge;
+pub mod similarity;
 pub mod summary;
+pub mod wordpiece;
 pub mod words;
+
+// Stages and callers name molecules by way of the metrics that compare them.
+pub use chem::{FingerprintKind, Molecule, NotAMolecule};

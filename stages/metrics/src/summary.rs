@@ -164,6 +164,21 @@ pub struct Histogram {
     pub counts: Vec<u64>,
 }
 
+impl Histogram {
+    /// Counts scores in [0, 1] in bins that part it evenly; 1 is in the last one, and what rounding
+    /// put outside is in the first or the last.
+    ///
+    /// # Panics
+    /// If there are no bins.
+    pub fn of_unit(scores: impl IntoIterator<Item = f64>, bins: usize) -> Self {
+        let mut counts = vec![0; bins];
+        for score in scores {
+            counts[((score * bins as f64) as usize).min(bins - 1)] += 1;
+        }
+        Self { start: 0.0, width: 1.0 / bins as f64, counts }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,6 +206,12 @@ mod tests {
         // The textbook formula loses all of this variance to the size of the mean.
         let far = [1e9 + 4.0, 1e9 + 7.0, 1e9 + 13.0, 1e9 + 16.0];
         assert_eq!(Summary::of(&far).unwrap().sample_std, Some(30f64.sqrt()));
+    }
+
+    #[test]
+    fn the_unit_interval_is_parted_evenly() {
+        let histogram = Histogram::of_unit([0.0, 0.15, 0.999, 1.0, 1.0 + 1e-12, -1e-12], 20);
+        assert_eq!((histogram.counts[0], histogram.counts[3], histogram.counts[19]), (2, 1, 3));
     }
 
     #[test]

@@ -1,0 +1,173 @@
+//! The metrics by name.
+
+use std::fmt;
+
+use corpus::Direction;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A metric by name. But for `words`, its name is its column in tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Metric {
+    /// Whitespace-separated words of a text.
+    Words,
+    /// BLEU of captions over tokens, to bigrams.
+    Bleu2,
+    /// BLEU of captions over tokens, to 4-grams.
+    Bleu4,
+    /// F1 of the words that captions share.
+    Rouge1,
+    /// F1 of the pairs of words that captions share.
+    Rouge2,
+    /// F1 of the longest common subsequence of words.
+    #[serde(rename = "rougeL")]
+    RougeL,
+    /// BLEU of molecules over characters, to 4-grams.
+    Bleu,
+    /// The share of predictions that are their molecule, told by canonical SMILES.
+    Exact,
+    /// The share of predictions that are molecules.
+    Validity,
+    /// Tanimoto similarity of MACCS keys, over rows with two molecules.
+    MaccsFts,
+    /// The same, over all rows: 0 where the prediction is no molecule.
+    MaccsFtsInvalidZero,
+    /// Tanimoto similarity of RDKit's path fingerprints, over rows with two molecules.
+    RdkFts,
+    /// The same, over all rows: 0 where the prediction is no molecule.
+    RdkFtsInvalidZero,
+    /// Tanimoto similarity of Morgan fingerprints of radius 2, over rows with two molecules.
+    MorganFts,
+    /// The same, over all rows: 0 where the prediction is no molecule.
+    MorganFtsInvalidZero,
+    /// The share of predictions that are their reference, character by character.
+    ExactString,
+    /// Edit distance in characters.
+    Levenshtein,
+    /// chr-F of character 1-, 2- and 3-grams, recall and precision weighed alike.
+    Chrf,
+    /// The same with recall weighed twice: beta is 2.
+    Chrf2,
+    /// How much longer predictions are: in characters for molecules, in words for captions.
+    LengthDeviation,
+}
+
+/// What a metric measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// Rows, each by itself.
+    Rows,
+    /// Predictions that are captions.
+    Captions,
+    /// Predictions that are molecules.
+    Molecules,
+    /// Predictions of either kind.
+    Predictions,
+}
+
+impl Subject {
+    /// Returns the direction whose predictions these are, if it is one.
+    pub(super) fn direction(self) -> Option<Direction> {
+        match self {
+            Self::Captions => Some(Direction::Mol2cap),
+            Self::Molecules => Some(Direction::Cap2mol),
+            Self::Rows | Self::Predictions => None,
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Rows => "rows",
+            Self::Captions => "captions (mol2cap)",
+            Self::Molecules => "molecules (cap2mol)",
+            Self::Predictions => "predictions",
+        })
+    }
+}
+
+impl Metric {
+    /// Returns its name, as in `metrics = ["bleu2"]`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Words => "words",
+            Self::Bleu2 => "bleu2",
+            Self::Bleu4 => "bleu4",
+            Self::Rouge1 => "rouge1",
+            Self::Rouge2 => "rouge2",
+            Self::RougeL => "rougeL",
+            Self::Bleu => "bleu",
+            Self::Exact => "exact",
+            Self::Validity => "validity",
+            Self::MaccsFts => "maccs_fts",
+            Self::MaccsFtsInvalidZero => "maccs_fts_invalid_zero",
+            Self::RdkFts => "rdk_fts",
+            Self::RdkFtsInvalidZero => "rdk_fts_invalid_zero",
+            Self::MorganFts => "morgan_fts",
+            Self::MorganFtsInvalidZero => "morgan_fts_invalid_zero",
+            Self::ExactString => "exact_string",
+            Self::Levenshtein => "levenshtein",
+            Self::Chrf => "chrf",
+            Self::Chrf2 => "chrf2",
+            Self::LengthDeviation => "length_deviation",
+        }
+    }
+
+    /// Returns what it measures.
+    pub(super) fn subject(self) -> Subject {
+        match self {
+            Self::Words => Subject::Rows,
+            Self::Bleu2 | Self::Bleu4 | Self::Rouge1 | Self::Rouge2 | Self::RougeL => Subject::Captions,
+            Self::Bleu
+            | Self::Exact
+            | Self::Validity
+            | Self::MaccsFts
+            | Self::MaccsFtsInvalidZero
+            | Self::RdkFts
+            | Self::RdkFtsInvalidZero
+            | Self::MorganFts
+            | Self::MorganFtsInvalidZero => Subject::Molecules,
+            Self::ExactString | Self::Levenshtein | Self::Chrf | Self::Chrf2 | Self::LengthDeviation => {
+                Subject::Predictions
+            }
+        }
+    }
+
+    /// Returns whether it depends on what captions are split into.
+    pub(super) fn is_of_tokens(self) -> bool {
+        matches!(self, Self::Bleu2 | Self::Bleu4)
+    }
+
+    /// Returns the longest n-grams of a BLEU.
+    pub(super) fn longest_n_gram(self) -> Option<usize> {
+        match self {
+            Self::Bleu2 => Some(2),
+            Self::Bleu4 | Self::Bleu => Some(4),
+            _ => None,
+        }
+    }
+
+    /// Returns whether it is a whole number that may be far from 0, and not a score in [0, 1].
+    pub(super) fn is_a_count(self) -> bool {
+        matches!(self, Self::Levenshtein | Self::LengthDeviation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_is_written_as_it_is_called() {
+        let schema = schemars::schema_for!(Metric).to_value();
+        let names = schema["oneOf"].as_array().expect("a list").iter();
+        let names: Vec<&str> = names.map(|one| one["const"].as_str().expect("a name")).collect();
+        assert!(names.len() >= 20, "{names:?}");
+        for name in names {
+            let metric: Metric = serde_json::from_value(name.into()).expect("a metric");
+            assert_eq!(metric.name(), name);
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What a model predicted against its references: what is scored, what is missing, what is said.
+
+use serde_json::{Value, json};
+
+use crate::lab::{Lab, Told};
+
+const OUTPUTS: &str = "id\tmolecule\tcaption\toutput\tguess\n\
+    a\tCCO\tan alcohol\tan alcohol\tOCC\n\
+    b\tCCC\ta small gas\ta gas\tCCC\n\
+    c\tCCN\tan amine\t\tC1CC\n\
+    d\t[Na+].[Cl-]\ta salt\tsalt of the sea\tC\n";
+
+fn lab(stage: &str) -> Lab {
+    let lab = Lab::with(&format!(
+        "[stages.outputs]\nkind = \"source\"\npath = \"outputs.tsv\"\n\n\
+         [stages.scores]\nkind = \"evaluate\"\ninputs = {{ rows = \"outputs\" }}\n{stage}\n"
+    ));
+    lab.write("outputs.tsv", OUTPUTS);
+    lab
+}
+
+fn molecules(more: &str) -> Lab {
+    lab(&format!("direction = \"cap2mol\"\nfield = \"guess\"\n{more}"))
+}
+
+fn captions(more: &str) -> Lab {
+    lab(&format!("direction = \"mol2cap\"\n{more}"))
+}
+
+fn metrics(lab: &Lab) -> Value {
+    lab.run(["run", "x.toml"]).expect(0);
+    serde_json::from_str(&lab.made("scores", "metrics.json")).unwrap()
+}
+
+fn rows(lab: &Lab) -> Vec<Value> {
+    lab.made("scores", "rows.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[track_caller]
+fn is_refused(lab: &Lab, pieces: &[&str]) -> Told {
+    lab.run(["plan", "x.toml"]).expect(2).says(pieces)
+}
+
+#[test]
+fn molecules_are_scored_by_row_and_in_all() {
+    let lab = molecules(
+        "metrics = [\"exact\", \"exact_string\", \"validity\", \"levenshtein\", \"maccs_fts\", \
+         \"maccs_fts_invalid_zero\", \"rdk_fts\", \"length_deviation\", \"bleu\"]",
+    );
+    let told = lab.run(["run", "x.toml"]).expect(0);
+    told.says(&["1 of 4 predictions are no molecules"]);
+    let found = metrics(&lab);
+    assert_eq!(
+        (&found["exact"], &found["exact_string"], &found["validity"]),
+        (&json!(0.5), &json!(0.25), &json!(0.75))
+    );
+    assert_eq!(
+        (&found["rows"], &found["empty_predictions"], &found["invalid_predictions"]),
+        (&json!(4), &json!(0), &json!(1))
+    );
+    let rows = rows(&lab);
+    assert_eq!(
+        (&rows[0]["id"], &rows[0]["exact"], &rows[0]["maccs_fts"]),
+        (&json!("a"), &json!(1.0), &json!(1.0))
+    );
+    // Row c is no molecule: not compared, or 0. Row d has two without bonds, which are unlike.
+    assert_eq!((&rows[2]["maccs_fts"], &rows[2]["maccs_fts_invalid_zero"]), (&Value::Null, &json!(0.0)));
+    assert_eq!((&rows[3]["rdk_fts"], &rows[3]["length_deviation"]), (&json!(0.0), &json!(-10.0)));
+    assert_eq!(rows[1]["bleu_counts"]["matched"], json!([3, 2, 1, 0]));
+    let mean = (rows[0]["rdk_fts"].as_f64().unwrap() + rows[1]["rdk_fts"].as_f64().unwrap()) / 3.0;
+    assert_eq!(found["rdk_fts"].as_f64(), Some(mean));
+    let distributions: Value = serde_json::from_str(&lab.made("scores", "distributions.json")).unwrap();
+    assert_eq!(distributions["validity"]["counts"][19], 3);
+}
+
+#[test]
+fn rules_about_what_is_empty_are_switches() {
+    let lab = molecules("metrics = [\"validity\", \"rdk_fts\"]\nempty_fingerprints = \"alike\"");
+    lab.edit("outputs.tsv", "C1CC", "");
+    assert_eq!((&metrics(&lab)["validity"], &rows(&lab)[3]["rdk_fts"]), (&json!(0.75), &json!(1.0)));
+    lab.edit("x.toml", "empty_fingerprints = \"alike\"", "empty_prediction = \"valid\"");
+    assert_eq!((&metrics(&lab)["validity"], &rows(&lab)[2]["rdk_fts"]), (&json!(1.0), &json!(0.0)));
+    assert_eq!(metrics(&lab)["empty_predictions"], 1);
+}
+
+#[test]
+fn captions_are_scored_by_row_and_in_all() {
+    let lab = captions("metrics = [\"bleu2\", \"rouge1\", \"rougeL\", \"length_deviation\"]");
+    lab.run(["run", "x.toml"]).expect(0).says(&["1 of 4 predictions are empty"]);
+    let (found, rows) = (metrics(&lab), rows(&lab));
+    assert_eq!(
+        (&rows[0]["rouge1"], &rows[1]["rouge1"], &rows[2]["rouge1"]),
+        (&json!(1.0), &json!(0.8), &json!(0.0))
+    );
+    assert_eq!(rows[3]["length_deviation"], 2.0);
+    // 5 of 8 words and 1 of 5 pairs, one for the empty caption, against 9 words.
+    let expected = ((5.0f64 / 8.0 * (1.0 / 6.0)).sqrt()) * (1.0f64 - 9.0 / 8.0).exp();
+    assert!((found["bleu2"].as_f64().unwrap() - expected).abs() < 1e-12, "{found} {expected}");
+}
+
+#[test]
+fn word_pieces_are_counted_where_there_is_a_vocabulary() {
+    let lab = captions("metrics = [\"bleu2\"]\ntokens.wordpiece = \"pieces.txt\"");
+    lab.write("pieces.txt", "[UNK]\na\n##n\ngas\nsalt\n");
+    lab.run(["run", "x.toml"]).expect(0);
+    // "an alcohol" is a, ##n and an unknown word.
+    assert_eq!(rows(&lab)[0]["bleu_counts"]["output_tokens"], 3);
+    lab.write("pieces.txt", "a\ngas\n");
+    lab.run(["run", "x.toml"]).expect(3).says(&["the vocabulary has no `[UNK]`", "pieces.txt"]);
+}
+
+#[test]
+fn what_cannot_be_computed_is_missing_with_its_reason() {
+    let lab = molecules(
+        "metrics = [\"maccs_fts\", \"validity\"]\n\n[table]\ncolumns = [\"maccs_fts\", \"validity\"]\n[[table.row]]\nlabel = \"all\"\nfrom = \"scores\"",
+    );
+    lab.write("outputs.tsv", "id\tmolecule\tcaption\tguess\na\tCC\tx\tC(\nb\tC\ty\tno\n");
+    let reason = "none of 2 rows has two molecules to compare";
+    lab.run(["run", "x.toml"]).expect(3).says(&[reason]);
+    let found: Value = serde_json::from_str(&lab.made("scores", "metrics.json")).unwrap();
+    assert_eq!((&found["maccs_fts"]["missing"], &found["validity"]), (&json!(reason), &json!(0.0)));
+}
+
+#[test]
+fn references_can_be_shuffled_as_a_control() {
+    let lab = captions("metrics = [\"rouge1\"]\npairing = \"shuffled\"");
+    let shuffled = |lab: &Lab| -> Vec<(String, String)> {
+        lab.run(["run", "x.toml"]).expect(0);
+        let text = |row: &Value, field: &str| row[field].as_str().unwrap().to_owned();
+        rows(lab).iter().map(|row| (text(row, "id"), text(row, "reference_id"))).collect()
+    };
+    let first = shuffled(&lab);
+    assert!(first.iter().all(|(own, other)| own != other), "{first:?}");
+    let mut others: Vec<&String> = first.iter().map(|(_, other)| other).collect();
+    others.sort();
+    assert_eq!(others, ["a", "b", "c", "d"]);
+    let seeded = |seed: u32| {
+        let lab = captions(&format!("seed = {seed}\nmetrics = [\"rouge1\"]\npairing = \"shuffled\""));
+        shuffled(&lab)
+    };
+    assert!((1..9).any(|seed| seeded(seed) != first));
+    lab.write("outputs.tsv", "id\tmolecule\tcaption\toutput\na\tC\tx\ty\n");
+    lab.run(["run", "x.toml"]).expect(3).says(&["fewer than two predictions"]);
+}
+
+#[test]
+fn metrics_that_do_not_go_together_are_refused_before_anything_runs() {
+    let refused = |lab: Lab, piece: &str| is_refused(&lab, &[piece]);
+    let both = captions("metrics = [\"bleu2\", \"levenshtein\", \"validity\"]");
+    refused(both, "`bleu2` measures captions (mol2cap) and `validity` molecules (cap2mol)");
+    refused(captions("metrics = [\"validity\"]"), "`metrics` measure molecules (cap2mol), and `direction`");
+    refused(captions("metrics = [\"words\"]"), "`direction` is for outputs of a model");
+    refused(captions("metrics = [\"rouge1\", \"rouge1\"]"), "`metrics` names one twice");
+    refused(
+        captions("metrics = [\"rouge1\"]\ntokens.wordpiece = \"outputs.tsv\""),
+        "`tokens` changes nothing",
+    );
+    refused(
+        captions("metrics = [\"rouge1\"]\nempty_prediction = \"valid\""),
+        "`empty_prediction` changes nothing",
+    );
+    refused(lab("metrics = [\"words\"]\npairing = \"shuffled\""), "`pairing` is for predictions");
+    refused(lab("metrics = [\"rouge1\"]"), "`rows`");
+    refused(lab("metrics = [\"rouge1\"]\nfield = \"output\""), "`field` is for rows");
+}
+
+#[test]
+fn predictions_of_the_other_direction_are_refused_by_name() {
+    let lab = Lab::with(
+        "[stages.made]\nkind = \"command\"\nfiles = [\"made.jsonl\"]\n\
+         run = \"cp files/made.jsonl outputs/predictions/rows.jsonl\"\noutputs.predictions.type = \"predictions\"\n\n\
+         [stages.scores]\nkind = \"evaluate\"\ninputs = { predictions = \"made\" }\nmetrics = [\"rouge1\"]\n",
+    );
+    let line = |id: &str, direction: &str| {
+        json!({ "id": id, "direction": direction, "input": "x", "reference": "y", "prediction": "y" })
+            .to_string()
+    };
+    lab.write("made.jsonl", format!("{}\n{}\n", line("1", "mol2cap"), line("2", "cap2mol")));
+    let pieces = ["prediction `2` is of cap2mol, and `rouge1` is for mol2cap", "a stage of its own"];
+    lab.run(["run", "x.toml"]).expect(3).says(&pieces);
+    lab.edit("x.toml", "rouge1", "levenshtein");
+    lab.run(["run", "x.toml"])
+        .expect(3)
+        .says(&["prediction `2` is of cap2mol, and the ones before it of mol2cap"]);
+    lab.write("made.jsonl", "");
+    lab.run(["run", "x.toml"]).expect(3).says(&["there are no predictions to measure"]);
+}
+
+#[test]
+fn the_number_of_cores_changes_no_byte() {
+    let made = |cores: u32| {
+        let lab = molecules(&format!(
+            "metrics = [\"bleu\", \"chrf\", \"maccs_fts\", \"morgan_fts\"]\nresources.cores = {cores}"
+        ));
+        let more: String = (0..300)
+            .map(|row| format!("r{row}\tCC{}O\tx\ty\tC{}O\n", "C".repeat(row % 7), "N".repeat(row % 5)))
+            .collect();
+        lab.write("outputs.tsv", format!("{OUTPUTS}{more}"));
+        lab.run(["run", "x.toml"]).expect(0);
+        ["metrics.json", "rows.jsonl", "distributions.json"].map(|file| lab.made("scores", file))
+    };
+    assert_eq!(made(1), made(2));
+}
