@@ -60,7 +60,10 @@ fn table_5_shares_every_model_with_table_4() {
     };
     run("table4");
     let ran = run("table5").ran();
-    assert!(ran.iter().all(|stage| stage.starts_with("molecules_") || stage.starts_with("scores")), "{ran:?}");
+    assert!(
+        ran.iter().all(|stage| stage.starts_with("molecules_") || stage.starts_with("scores")),
+        "{ran:?}"
+    );
     assert!(ran.iter().any(|stage| stage.starts_with("molecules_aligned")), "{ran:?}");
 }
 
@@ -114,7 +117,11 @@ fn a_killed_training_goes_on_and_ends_with_the_same_bytes() {
         while let Some(folder) = open.pop() {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                if name.strip_prefix("step-").and_then(|step| step.parse().ok()).is_some_and(|step: u32| step > 100) {
+                if name
+                    .strip_prefix("step-")
+                    .and_then(|step| step.parse().ok())
+                    .is_some_and(|step: u32| step > 100)
+                {
                     return true;
                 }
                 if entry.path().is_dir() {
@@ -206,7 +213,11 @@ fn from_weights(script: &str) -> Lab {
         "[stages.weights]\nkind = \"command\"\ninputs = {{ made = \"made\", tokenizer = \"tokenizer\" }}\nrun = '''cp inputs/made/* outputs/model/; {script}'''\noutputs.model.type = \"weights\"\n\n[stages.made]\nkind = \"train\"\ninputs = {{ tokenizer = \"tokenizer\", rows = \"rows\" }}\nprompts.mol2cap = \"prompt.txt\"\nobjective.sft = {{}}\nlength.steps = 0\nmodel.llama = {{ hidden_size = 16, intermediate_size = 24, num_hidden_layers = 1, num_attention_heads = 2, max_position_embeddings = 64 }}\n\n[stages.model]"
     );
     lab.edit("x.toml", "[stages.model]", &stage);
-    lab.edit("x.toml", "columns = [\"validation_loss\"]", "columns = [\"validation_loss\"]\nfrom = \"model\"");
+    lab.edit(
+        "x.toml",
+        "columns = [\"validation_loss\"]",
+        "columns = [\"validation_loss\"]\nfrom = \"model\"",
+    );
     lab
 }
 

@@ -135,6 +135,9 @@ fn preferences_are_made_of_outputs() {
     let pair = |id: &str, rejected: &str| (id.to_owned(), rejected.to_owned());
     assert_eq!(made("from_file"), [pair("a/mol2cap", "a wax"), pair("d/mol2cap", "a salt")]);
     assert_eq!(made("from_model"), [pair("b/cap2mol", "CC("), pair("c/mol2cap", "")]);
+}
+
+#[test]
 fn models_are_merged_by_every_method() {
     let (lab, _) = run("kind-merge.toml");
     let numbers = |variant: &str| {
