@@ -93,8 +93,8 @@ fn captions_are_scored_by_row_and_in_all() {
         (&json!(1.0), &json!(0.8), &json!(0.0))
     );
     assert_eq!(rows[3]["length_deviation"], 2.0);
-    // 5 of 8 words and 1 of 5 pairs, one for the empty caption, against 9 words.
-    let expected = ((5.0f64 / 8.0 * (1.0 / 6.0)).sqrt()) * (1.0f64 - 9.0 / 8.0).exp();
+    // 5 of 9 words and 1 of 6 pairs, of which one each for the empty caption; 8 words against 9.
+    let expected = ((5.0f64 / 9.0 * (1.0 / 6.0)).sqrt()) * (1.0f64 - 9.0 / 8.0).exp();
     assert!((found["bleu2"].as_f64().unwrap() - expected).abs() < 1e-12, "{found} {expected}");
 }
 
@@ -116,7 +116,7 @@ fn what_cannot_be_computed_is_missing_with_its_reason() {
     );
     lab.write("outputs.tsv", "id\tmolecule\tcaption\tguess\na\tCC\tx\tC(\nb\tC\ty\tno\n");
     let reason = "none of 2 rows has two molecules to compare";
-    lab.run(["run", "x.toml"]).expect(3).says(&[reason]);
+    lab.run(["run", "x.toml"]).expect(3).shows(&[reason]);
     let found: Value = serde_json::from_str(&lab.made("scores", "metrics.json")).unwrap();
     assert_eq!((&found["maccs_fts"]["missing"], &found["validity"]), (&json!(reason), &json!(0.0)));
 }
@@ -147,7 +147,7 @@ fn references_can_be_shuffled_as_a_control() {
 fn metrics_that_do_not_go_together_are_refused_before_anything_runs() {
     let refused = |lab: Lab, piece: &str| is_refused(&lab, &[piece]);
     let both = captions("metrics = [\"bleu2\", \"levenshtein\", \"validity\"]");
-    refused(both, "`bleu2` measures captions (mol2cap) and `validity` molecules (cap2mol)");
+    refused(both, "`bleu2` measures captions (mol2cap) and `validity` molecules");
     refused(captions("metrics = [\"validity\"]"), "`metrics` measure molecules (cap2mol), and `direction`");
     refused(captions("metrics = [\"words\"]"), "`direction` is for outputs of a model");
     refused(captions("metrics = [\"rouge1\", \"rouge1\"]"), "`metrics` names one twice");
@@ -160,7 +160,7 @@ fn metrics_that_do_not_go_together_are_refused_before_anything_runs() {
         "`empty_prediction` changes nothing",
     );
     refused(lab("metrics = [\"words\"]\npairing = \"shuffled\""), "`pairing` is for predictions");
-    refused(lab("metrics = [\"rouge1\"]"), "`rows`");
+    refused(lab("metrics = [\"rouge1\"]"), "stage `scores` needs an input `predictions`");
     refused(lab("metrics = [\"rouge1\"]\nfield = \"output\""), "`field` is for rows");
 }
 

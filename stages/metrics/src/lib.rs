@@ -27,6 +27,7 @@ pub mod chrf;
 pub mod exact;
 pub mod length;
 pub mod levenshtein;
+pub mod meteor;
 pub mod random;
 pub mod rouge;
 pub mod similarity;

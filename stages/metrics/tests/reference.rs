@@ -6,7 +6,8 @@
 mod files;
 
 use chem::{FingerprintKind, Molecule};
-use files::text;
+use files::{path, text};
+use metrics::meteor::{WordNet, meteor};
 use metrics::similarity::{EmptyFingerprints, similarity};
 use metrics::summary::sum;
 use metrics::wordpiece::WordPiece;
@@ -92,6 +93,29 @@ fn bleu_of_captions_is_nltks() {
         same("bleu2", counts.bleu(2), &reference.aggregate[name]["bleu2"]);
         same("bleu4", counts.bleu(4), &reference.aggregate[name]["bleu4"]);
     }
+}
+
+#[test]
+fn meteor_is_nltks() {
+    let (Some(pairs), Some(reference)) = (pairs("mol2cap"), reference()) else { return };
+    let Some(vocabulary) = text("scibert_uncased_vocab.txt") else { return };
+    let Some(archive) = path("wordnet-3.0.tar.xz") else { return };
+    let pieces = WordPiece::parse(&vocabulary).expect("a vocabulary");
+    let wordnet = WordNet::open(&archive).expect("WordNet");
+    let (mut by_piece, mut by_word, mut without) = (Vec::new(), Vec::new(), Vec::new());
+    for ((output, reference), row) in pairs.iter().zip(&reference.rows) {
+        let split = [output, reference].map(|text| pieces.split(text));
+        let score = meteor(&split[0], &split[1], Some(&wordnet));
+        same("meteor", score, &row["caption"]["meteor"]);
+        by_piece.push(score);
+        without.push(meteor(&split[0], &split[1], None));
+        let split = [output, reference].map(|text| words::split(text).collect::<Vec<_>>());
+        by_word.push(meteor(&split[0], &split[1], Some(&wordnet)));
+    }
+    let (all, without) = (mean(by_piece), mean(without));
+    same("meteor", all, &reference.aggregate["caption"]["meteor"]);
+    same("meteor", mean(by_word), &reference.aggregate["caption_whitespace_tokens"]["meteor"]);
+    assert!((0.0005..0.0015).contains(&(all - without)), "{without} without WordNet");
 }
 
 #[test]

@@ -1,0 +1,270 @@
+//! Synonyms from the database files of WordNet: Miller, 1995; the version is the user's, the
+//! reference values were made with 3.0.
+//!
+//! A word is looked up by every part of speech, as it is and by the base forms that nltk 3.10.4
+//! finds for it: those of the exception list, else those of the rules of detachment.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Parts of speech, as the files are called.
+const PARTS: [&str; 4] = ["noun", "verb", "adj", "adv"];
+
+/// Endings of inflected forms and of their base forms, by part of speech.
+const RULES: [&[(&str, &str)]; 4] = [
+    &[
+        ("s", ""),
+        ("ses", "s"),
+        ("ves", "f"),
+        ("xes", "x"),
+        ("zes", "z"),
+        ("ches", "ch"),
+        ("shes", "sh"),
+        ("men", "man"),
+        ("ies", "y"),
+    ],
+    &[("s", ""), ("ies", "y"), ("es", "e"), ("es", ""), ("ed", "e"), ("ed", ""), ("ing", "e"), ("ing", "")],
+    &[("er", ""), ("est", ""), ("er", "e"), ("est", "e")],
+    &[],
+];
+
+/// Says why there is no WordNet.
+#[derive(Debug, thiserror::Error)]
+pub enum WordNetError {
+    /// It cannot be read.
+    #[error("cannot be read")]
+    Read(#[from] io::Error),
+    /// A file is not there.
+    #[error("`{0}` is not there: WordNet is index, data and exception files of four parts of speech")]
+    MissingFile(String),
+    /// A line is not as it must be.
+    #[error("line {line} of `{file}` is not as WordNet writes it")]
+    Line {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: usize,
+    },
+}
+
+/// The synonyms of WordNet.
+pub struct WordNet {
+    parts: [Part; 4],
+}
+
+/// One part of speech.
+#[derive(Default)]
+struct Part {
+    /// By word, which of `offsets` are its meanings'.
+    index: HashMap<Box<str>, (u32, u32)>,
+    offsets: Vec<u32>,
+    /// By rising offset, where the words of a meaning end in `words`.
+    meanings: Vec<(u32, u32)>,
+    /// Words of one part, without those of several (`_`).
+    words: Vec<Box<str>>,
+    exceptions: HashMap<Box<str>, Vec<Box<str>>>,
+}
+
+impl WordNet {
+    /// Reads a folder with the files, or an archive of it: `.tar`, or `.tar.xz`.
+    pub fn open(path: &Path) -> Result<Self, WordNetError> {
+        if !path.is_dir() {
+            return Self::from_archive(File::open(path)?);
+        }
+        let read = |name: &str| -> Result<String, WordNetError> {
+            match std::fs::read(path.join(name)) {
+                Ok(bytes) => Ok(latin(bytes)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    Err(WordNetError::MissingFile(name.to_owned()))
+                }
+                Err(error) => Err(error.into()),
+            }
+        };
+        Self::of_files(read)
+    }
+
+    /// Reads an archive with the files in any folder: tar, compressed with xz or not.
+    pub fn from_archive(mut archive: impl Read) -> Result<Self, WordNetError> {
+        let mut bytes = Vec::new();
+        archive.read_to_end(&mut bytes)?;
+        if bytes.starts_with(b"\xfd7zXZ\0") {
+            let mut unpacked = Vec::new();
+            liblzma::read::XzDecoder::new_multi_decoder(&bytes[..]).read_to_end(&mut unpacked)?;
+            bytes = unpacked;
+        }
+        let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        for entry in tar::Archive::new(&bytes[..]).entries()? {
+            let mut entry = entry?;
+            let name = entry.path()?.file_name().map(|name| name.to_string_lossy().into_owned());
+            if let Some(name) = name.filter(|name| names().any(|wanted| wanted == *name)) {
+                let mut content = Vec::new();
+                entry.read_to_end(&mut content)?;
+                files.insert(name, content);
+            }
+        }
+        Self::of_files(|name| {
+            files.remove(name).map(latin).ok_or_else(|| WordNetError::MissingFile(name.to_owned()))
+        })
+    }
+
+    fn of_files(mut read: impl FnMut(&str) -> Result<String, WordNetError>) -> Result<Self, WordNetError> {
+        let mut parts: [Part; 4] = Default::default();
+        for (part, name) in parts.iter_mut().zip(PARTS) {
+            let file = format!("index.{name}");
+            part.read_index(&read(&file)?).map_err(|line| WordNetError::Line { file, line })?;
+            let file = format!("data.{name}");
+            part.read_data(&read(&file)?).map_err(|line| WordNetError::Line { file, line })?;
+            for line in read(&format!("{name}.exc"))?.lines() {
+                let mut words = line.split_ascii_whitespace().map(Box::from);
+                if let Some(word) = words.next() {
+                    part.exceptions.insert(word, words.collect());
+                }
+            }
+        }
+        Ok(Self { parts })
+    }
+
+    /// Tells every word, but for those written with `_`, that shares a meaning with this one.
+    /// It may tell a word twice.
+    pub fn each_synonym<'a>(&'a self, word: &str, tell: &mut dyn FnMut(&'a str)) {
+        for (part, rules) in self.parts.iter().zip(RULES) {
+            part.each_synonym(word, tell);
+            if let Some(forms) = part.exceptions.get(word) {
+                forms
+                    .iter()
+                    .filter(|form| form.as_ref() != word)
+                    .for_each(|form| part.each_synonym(form, tell));
+                continue;
+            }
+            for (ending, base) in rules {
+                if let Some(stem) = word.strip_suffix(ending) {
+                    part.each_synonym(&format!("{stem}{base}"), tell);
+                }
+            }
+        }
+    }
+}
+
+impl Part {
+    /// Reads which meanings words have; on failure returns the number of the line.
+    fn read_index(&mut self, text: &str) -> Result<(), usize> {
+        for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.starts_with(' ')) {
+            let mut read = || -> Option<()> {
+                // lemma pos synsets pointers [pointer]… senses tagged [offset]…
+                let mut cells = line.split_ascii_whitespace();
+                let word = cells.next()?;
+                let count: usize = cells.nth(1)?.parse().ok()?;
+                let pointers: usize = cells.next()?.parse().ok()?;
+                let start = self.offsets.len();
+                for offset in cells.skip(pointers + 2).take(count) {
+                    self.offsets.push(offset.parse().ok()?);
+                }
+                let is_whole = count > 0 && self.offsets.len() == start + count;
+                is_whole.then(|| self.index.insert(word.into(), (start as u32, count as u32))).map(drop)
+            };
+            read().ok_or(at + 1)?;
+        }
+        Ok(())
+    }
+
+    /// Reads which words meanings have; on failure returns the number of the line.
+    fn read_data(&mut self, text: &str) -> Result<(), usize> {
+        for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.starts_with(' ')) {
+            let mut read = || -> Option<()> {
+                // offset file type words(hex) [word id]…
+                let mut cells = line.split_ascii_whitespace();
+                let offset: u32 = cells.next()?.parse().ok()?;
+                let count = usize::from_str_radix(cells.nth(2)?, 16).ok()?;
+                for _ in 0..count {
+                    let word = without_marker(cells.next()?);
+                    cells.next()?;
+                    if !word.contains('_') {
+                        self.words.push(word.into());
+                    }
+                }
+                let is_later = self.meanings.last().is_none_or(|(before, _)| *before < offset);
+                is_later.then(|| self.meanings.push((offset, self.words.len() as u32)))
+            };
+            read().ok_or(at + 1)?;
+        }
+        Ok(())
+    }
+
+    fn each_synonym<'a>(&'a self, word: &str, tell: &mut dyn FnMut(&'a str)) {
+        let Some((start, count)) = self.index.get(word) else { return };
+        for offset in &self.offsets[*start as usize..(start + count) as usize] {
+            if let Ok(at) = self.meanings.binary_search_by_key(offset, |(offset, _)| *offset) {
+                let from = if at == 0 { 0 } else { self.meanings[at - 1].1 };
+                self.words[from as usize..self.meanings[at].1 as usize].iter().for_each(|word| tell(word));
+            }
+        }
+    }
+}
+
+/// Returns the names of all files.
+fn names() -> impl Iterator<Item = String> {
+    let each = |name: &str| [format!("index.{name}"), format!("data.{name}"), format!("{name}.exc")];
+    PARTS.into_iter().flat_map(each)
+}
+
+/// Takes the marker off an adjective that says where it may stand: `(a)`, `(p)`, `(ip)`.
+fn without_marker(word: &str) -> &str {
+    match word.strip_suffix(')').and_then(|open| Some((open, open.rfind('(')?))) {
+        Some((open, at)) if !open[at..].contains(')') => &open[..at],
+        _ => word,
+    }
+}
+
+/// Returns text whose bytes are UTF-8, or else one character each.
+fn latin(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| error.into_bytes().into_iter().map(char::from).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tiny() -> Result<WordNet, WordNetError> {
+        WordNet::of_files(|name| {
+            Ok(match name {
+                "index.noun" => "  licence\ncat n 1 1 @ 1 1 00000009  \nfeline n 1 1 @ 1 0 00000009  \n",
+                "data.noun" => {
+                    "  licence\n00000009 05 n 03 cat 0 true_cat 0 feline 0 001 @ 00000001 n 0000 | a cat\n"
+                }
+                "noun.exc" => "kitties cat\n",
+                "index.adj" => "fond a 1 0 1 0 00000004\n",
+                "data.adj" => "00000004 00 a 02 fond(p) 0 partial 0 000 | liking\n",
+                _ => "",
+            }
+            .to_owned())
+        })
+    }
+
+    fn synonyms(wordnet: &WordNet, word: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        wordnet.each_synonym(word, &mut |synonym| found.push(synonym.to_owned()));
+        found
+    }
+
+    #[test]
+    fn words_are_looked_up_in_all_their_forms() {
+        let wordnet = tiny().unwrap();
+        for word in ["cat", "cats", "feline", "kitties"] {
+            assert_eq!(synonyms(&wordnet, word), ["cat", "feline"], "{word}");
+        }
+        assert_eq!(synonyms(&wordnet, "fonder"), ["fond", "partial"]);
+        assert_eq!(synonyms(&wordnet, "dog"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_missing_or_broken_is_named() {
+        let missing = WordNet::of_files(|name| Err(WordNetError::MissingFile(name.to_owned()))).err();
+        assert!(missing.unwrap().to_string().starts_with("`index.noun` is not there"));
+        let broken =
+            WordNet::of_files(|name| Ok(if name == "index.verb" { "run v 2 0" } else { "" }.to_owned()));
+        assert_eq!(broken.err().unwrap().to_string(), "line 1 of `index.verb` is not as WordNet writes it");
+        assert!(WordNet::from_archive(&b""[..]).is_err());
+    }
+}
