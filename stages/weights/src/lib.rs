@@ -36,6 +36,7 @@ mod operands;
 mod place;
 mod setting;
 pub mod verbs;
+mod wide;
 mod writer;
 
 pub use error::{HeaderFault, MergeError, ModelError};
