@@ -31,6 +31,7 @@ mod lora;
 mod magnitudes;
 mod map;
 mod merge;
+pub mod mergekit;
 pub mod merges;
 mod operands;
 mod place;
