@@ -13,6 +13,7 @@ mod compose;
 mod devices;
 mod evaluate;
 mod merge;
+mod mergekit;
 mod rows;
 mod source;
 mod subset;
@@ -20,6 +21,7 @@ mod subset;
 use engine::Kind;
 
 pub use devices::{check_device, devices};
+pub use mergekit::import_mergekit;
 pub use source::describe_model;
 
 /// All kinds of stages, in the order in which the manual shows them.

@@ -75,7 +75,10 @@ fn keys_are_what_they_were() {
     lab.write("templates.toml", TEMPLATES);
     lab.write("model/config.json", "{}");
     let header = r#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
-    lab.write("model/model.safetensors", [&54u64.to_le_bytes()[..], header.as_bytes(), &[0, 0, 128, 63]].concat());
+    lab.write(
+        "model/model.safetensors",
+        [&54u64.to_le_bytes()[..], header.as_bytes(), &[0, 0, 128, 63]].concat(),
+    );
     lab.run(["run", "x.toml"]).expect(0);
     let told = lab.run(["plan", "x.toml", "--json"]).expect(0);
     let nodes: serde_json::Value = serde_json::from_str(&told.stdout).expect("JSON");
