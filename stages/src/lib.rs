@@ -15,6 +15,7 @@ mod evaluate;
 mod examples;
 mod generate;
 mod merge;
+mod mergekit;
 mod negatives;
 mod prompts;
 mod rows;
@@ -26,6 +27,7 @@ mod train;
 use engine::Kind;
 
 pub use devices::{check_device, devices};
+pub use mergekit::import_mergekit;
 pub use source::describe_model;
 
 /// All kinds of stages, in the order in which the manual shows them.

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, ErrorKind};
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -112,6 +113,16 @@ impl ModelFolder {
         let file = self.files.iter().position(|file| *file == tensor.file);
         let map = &self.maps[file.expect("a tensor lies in one of the files")];
         Ok(map.bytes(tensor.bytes.clone()))
+    }
+
+    /// Lets go of some bytes of a tensor that were looked at: they are no longer counted as this
+    /// process's memory, and looking at them again reads them again.
+    pub fn release(&self, name: &str, bytes: Range<u64>) {
+        let Some(tensor) = self.tensor(name) else { return };
+        let file = self.files.iter().position(|file| *file == tensor.file);
+        let map = &self.maps[file.expect("a tensor lies in one of the files")];
+        let [start, end] = [bytes.start, bytes.end].map(|at| (tensor.bytes.start + at).min(tensor.bytes.end));
+        map.release(start..end);
     }
 
     /// Reads a tensor of F32, F16 or BF16.

@@ -31,11 +31,13 @@ mod lora;
 mod magnitudes;
 mod map;
 mod merge;
+pub mod mergekit;
 pub mod merges;
 mod operands;
 mod place;
 mod setting;
 pub mod verbs;
+mod wide;
 mod writer;
 
 pub use error::{HeaderFault, MergeError, ModelError};

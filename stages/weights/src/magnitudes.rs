@@ -4,6 +4,7 @@
 //! half, which tells where the wanted number lies, and then, among those there, by their lower
 //! half: two readings, whatever the numbers.
 
+use crate::wide::wide;
 const LOWER_BITS: u32 = 15;
 const UPPER: usize = 1 << (31 - LOWER_BITS);
 const LOWER: usize = 1 << LOWER_BITS;
@@ -27,22 +28,8 @@ impl Magnitudes {
     /// Counts numbers.
     pub fn see(&mut self, values: &[f32]) {
         match self.upper {
-            None => {
-                for value in values {
-                    self.counts[(magnitude(*value) >> LOWER_BITS) as usize] += 1;
-                }
-            }
-            Some(upper) => {
-                // Hardly any number is in most blocks, and that is told quickly.
-                for block in values.chunks(64) {
-                    let inside = |value: &&f32| magnitude(**value) >> LOWER_BITS == upper;
-                    if block.iter().filter(inside).count() > 0 {
-                        for value in block.iter().filter(inside) {
-                            self.counts[magnitude(*value) as usize % LOWER] += 1;
-                        }
-                    }
-                }
-            }
+            None => count_upper(values, &mut self.counts),
+            Some(upper) => count_lower(values, upper, &mut self.counts),
         }
     }
 
@@ -91,7 +78,7 @@ pub struct Cut {
 impl Cut {
     /// Returns how many of the numbers lie exactly where it cuts.
     pub fn count_equal(&self, values: &[f32]) -> u64 {
-        values.iter().filter(|value| magnitude(**value) == self.magnitude).count() as u64
+        count_equal(values, self.magnitude)
     }
 
     /// Returns the same cut for numbers that come after so many that lie exactly there.
@@ -105,9 +92,7 @@ impl Cut {
         if equal <= self.equal || self.equal == 0 {
             // All of them or none: no number depends on those before it.
             let least = if equal <= self.equal { self.magnitude } else { self.magnitude + 1 };
-            for value in values {
-                *value = if magnitude(*value) >= least { *value } else { 0.0 };
-            }
+            keep_from(values, least);
             self.equal -= equal.min(self.equal);
             return;
         }
@@ -122,6 +107,46 @@ impl Cut {
     }
 }
 
+fn count_upper(values: &[f32], counts: &mut [u64]) {
+    let counts: &mut [u64; UPPER] = counts.try_into().expect("there is a count for each upper half");
+    for value in values {
+        counts[(magnitude(*value) >> LOWER_BITS) as usize % UPPER] += 1;
+    }
+}
+
+fn count_lower(values: &[f32], upper: u32, counts: &mut [u64]) {
+    // Hardly any number is in most blocks, and that is told quickly.
+    for block in values.chunks(64) {
+        if count_inside(block, upper) > 0 {
+            for value in block.iter().filter(|value| magnitude(**value) >> LOWER_BITS == upper) {
+                counts[magnitude(*value) as usize % LOWER] += 1;
+            }
+        }
+    }
+}
+
+wide! {
+    fn count_inside(values: &[f32], upper: u32) -> u32 {
+        values.iter().map(|value| u32::from(magnitude(*value) >> LOWER_BITS == upper)).sum()
+    }
+}
+
+wide! {
+    fn count_equal(values: &[f32], wanted: u32) -> u64 {
+        let of = |values: &[f32]| values.iter().map(|value| u32::from(magnitude(*value) == wanted)).sum::<u32>();
+        values.chunks(1 << 16).map(|values| u64::from(of(values))).sum()
+    }
+}
+
+wide! {
+    fn keep_from(values: &mut [f32], least: u32) {
+        for value in values {
+            *value = if magnitude(*value) >= least { *value } else { 0.0 };
+        }
+    }
+}
+
+#[inline(always)]
 fn magnitude(value: f32) -> u32 {
     value.to_bits() & 0x7fff_ffff
 }

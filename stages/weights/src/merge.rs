@@ -14,6 +14,7 @@ use crate::merges::{Method, PerTensor};
 use crate::operands::{Operand, Operands, Watch};
 use crate::place::{Place, layer};
 use crate::setting::Setting;
+use crate::wide::wide;
 use crate::writer::{Durability, MOST_SHARD_BYTES, ModelWriter, TensorSpec};
 use safetensors::Dtype;
 use std::cell::RefCell;
@@ -303,6 +304,7 @@ impl<'a> Shared<'a> {
         let mut written = 0;
         let mut not_finite = vec![[0u64; 2]; operands.models.len() + 1];
         let mut too_large = 0;
+        let limit = limit(spec.dtype);
         let mut result = Ok(());
         operands.read(|_, piece| {
             if result.is_err() {
@@ -313,7 +315,7 @@ impl<'a> Shared<'a> {
             let length = piece.models[0].len();
             out.resize(length, 0.0);
             merge(piece, &mut out);
-            too_large += out.iter().filter(|value| !is_within(spec.dtype, **value)).count() as u64;
+            too_large += u64::from(count_from(&out, limit));
             let begin = encoded.len();
             encoded.resize(begin + length * width, 0);
             floats::encode(spec.dtype, &out, &mut encoded[begin..]);
@@ -375,13 +377,12 @@ fn plain<'a>(model: &'a ModelFolder, name: &str) -> Result<Operand<'a>, ModelErr
     if floats::width(dtype).is_none() {
         return Err(ModelError::NotFloats { tensor: name.to_owned(), dtype });
     }
-    Ok(Operand { dtype, bytes, added: None })
+    Ok(Operand { model, name: name.to_owned(), dtype, bytes, added: None })
 }
 
 /// Counts NaN and infinities.
 fn count_not_finite(values: &[f32], [nan, infinite]: &mut [u64; 2]) {
-    const EXPONENT: u32 = 0x7f80_0000;
-    let count = values.iter().filter(|value| value.to_bits() & EXPONENT == EXPONENT).count() as u64;
+    let count = u64::from(count_from(values, f32::INFINITY));
     if count > 0 {
         let nans = values.iter().filter(|value| value.is_nan()).count() as u64;
         *nan += nans;
@@ -389,15 +390,21 @@ fn count_not_finite(values: &[f32], [nan, infinite]: &mut [u64; 2]) {
     }
 }
 
-/// Says whether a number stays finite when it is stored.
-fn is_within(dtype: Dtype, value: f32) -> bool {
-    let limit = match dtype {
+wide! {
+    /// Counts numbers of at least a magnitude, and what is no number, in one piece.
+    fn count_from(values: &[f32], limit: f32) -> u32 {
+        values.iter().map(|value| u32::from(value.to_bits() & 0x7fff_ffff >= limit.to_bits())).sum()
+    }
+}
+
+/// Returns the least magnitude that does not stay finite when it is stored.
+fn limit(dtype: Dtype) -> f32 {
+    match dtype {
         // From here on it is nearer to what would come after the largest number.
         Dtype::F16 => 65520.0,
         Dtype::BF16 => f32::from_bits(0x7f7f_8000),
         _ => f32::INFINITY,
-    };
-    value.abs() < limit
+    }
 }
 
 /// Finds the tensors of the result, and checks that all models have them.

@@ -1,6 +1,7 @@
 //! One tensor of every model that is merged, read piece by piece.
 
 use crate::floats;
+use crate::folder::ModelFolder;
 use crate::lora::Added;
 use crate::place::Place;
 use safetensors::Dtype;
@@ -10,8 +11,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// Sums are rounded once for each piece, so this is part of what a method computes.
 pub const PIECE: usize = 1 << 13;
 
+/// How many numbers are read before the memory that maps them is let go of.
+const RELEASED: usize = 1 << 21;
+
 /// One tensor of one model.
 pub(crate) struct Operand<'a> {
+    pub model: &'a ModelFolder,
+    pub name: String,
     pub dtype: Dtype,
     pub bytes: &'a [u8],
     pub added: Option<Added>,
@@ -90,6 +96,14 @@ impl Operands<'_> {
                 bytes += operand.bytes.len() / elements * length;
             }
             see(start, &mut piece);
+            if (start + length).is_multiple_of(RELEASED) || start + length == elements {
+                let released = start / RELEASED * RELEASED;
+                for operand in self.base.iter().chain(&self.models) {
+                    let width = operand.bytes.len() / elements;
+                    let bytes = (released * width) as u64..((start + length) * width) as u64;
+                    operand.model.release(&operand.name, bytes);
+                }
+            }
             self.watch.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
             start += length;
         }

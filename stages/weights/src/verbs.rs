@@ -4,18 +4,23 @@
 //! intermediate result goes through it: the identity keeps f32.
 
 pub use crate::magnitudes::{Cut, Magnitudes};
+use crate::wide::wide;
 
-/// Turns a model into its task vector.
-pub fn subtract(model: &mut [f32], base: &[f32], round: impl Fn(f32) -> f32) {
-    for (value, base) in model.iter_mut().zip(base) {
-        *value = round(*value - base);
+wide! {
+    /// Turns a model into its task vector.
+    pub fn subtract(model: &mut [f32], base: &[f32], round: impl Fn(f32) -> f32) {
+        for (value, base) in model.iter_mut().zip(base) {
+            *value = round(*value - base);
+        }
     }
 }
 
-/// Multiplies by a weight.
-pub fn weigh(deltas: &mut [f32], weight: f32, round: impl Fn(f32) -> f32) {
-    for delta in deltas {
-        *delta = round(*delta * weight);
+wide! {
+    /// Multiplies by a weight.
+    pub fn weigh(deltas: &mut [f32], weight: f32, round: impl Fn(f32) -> f32) {
+        for delta in deltas {
+            *delta = round(*delta * weight);
+        }
     }
 }
 
@@ -24,87 +29,113 @@ pub fn trim(deltas: &mut [f32], cut: &mut Cut) {
     cut.apply(deltas);
 }
 
-/// Writes the sum over models.
-pub fn sum(models: &[Vec<f32>], out: &mut [f32]) {
-    out.fill(0.0);
-    for model in models {
-        for (sum, value) in out.iter_mut().zip(model) {
-            *sum += value;
-        }
-    }
-}
-
-/// Writes one of each number's signs, 1 or -1: that of the sum over models. 0 counts as plus.
-pub fn elect_sign(deltas: &[Vec<f32>], signs: &mut [f32]) {
-    sum(deltas, signs);
-    for sign in signs {
-        *sign = if *sign >= 0.0 { 1.0 } else { -1.0 };
-    }
-}
-
-/// Writes the sum over the models whose sign was elected; `weights` receives the sum of their
-/// weights, or 1 where there is none.
-pub fn disjoint_sum(
-    deltas: &[Vec<f32>],
-    shares: &[f32],
-    signs: &[f32],
-    (out, weights): (&mut [f32], &mut [f32]),
-) {
-    out.fill(0.0);
-    weights.fill(0.0);
-    for (deltas, share) in deltas.iter().zip(shares) {
-        for (((sum, weight), delta), sign) in out.iter_mut().zip(&mut *weights).zip(deltas).zip(signs) {
-            let agrees = delta * sign > 0.0;
-            *sum += if agrees { *delta } else { 0.0 };
-            *weight += if agrees { *share } else { 0.0 };
-        }
-    }
-    for weight in weights {
-        *weight = if *weight == 0.0 { 1.0 } else { *weight };
-    }
-}
-
-/// Where models pull in opposite directions, keeps those that pull the way of the strongest,
-/// and puts zeros in place of the others. If both ways pull equally strongly none is kept.
-pub fn larger_wins(deltas: &mut [Vec<f32>], (up, down): (&mut [f32], &mut [f32])) {
-    up.fill(0.0);
-    down.fill(0.0);
-    for deltas in &*deltas {
-        for ((up, down), delta) in up.iter_mut().zip(&mut *down).zip(deltas) {
-            *up = up.max(*delta);
-            *down = down.max(-delta);
-        }
-    }
-    for deltas in deltas {
-        for ((delta, up), down) in deltas.iter_mut().zip(&*up).zip(&*down) {
-            *delta = if *delta * (up - down) > 0.0 { *delta } else { 0.0 };
-        }
-    }
-}
-
-/// Writes the sum of weighted models, added up in f64 and rounded once.
-pub fn interpolate(models: &[Vec<f32>], weights: &[f64], out: &mut [f32]) {
-    match (models, weights) {
-        // Most merges are of two models.
-        ([one, other], [one_weight, other_weight]) => {
-            for ((out, one), other) in out.iter_mut().zip(one).zip(other) {
-                *out = (f64::from(*one) * one_weight + f64::from(*other) * other_weight) as f32;
-            }
-        }
-        _ => {
-            for (at, out) in out.iter_mut().enumerate() {
-                let weighted =
-                    models.iter().zip(weights).map(|(model, weight)| f64::from(model[at]) * weight);
-                *out = weighted.sum::<f64>() as f32;
+wide! {
+    /// Writes the sum over models.
+    pub fn sum(models: &[Vec<f32>], out: &mut [f32]) {
+        out.fill(0.0);
+        for model in models {
+            for (sum, value) in out.iter_mut().zip(model) {
+                *sum += value;
             }
         }
     }
 }
 
-/// Adds the base again.
-pub fn add(out: &mut [f32], base: &[f32], round: impl Fn(f32) -> f32) {
-    for (value, base) in out.iter_mut().zip(base) {
-        *value = round(base + *value);
+wide! {
+    /// Writes one of each number's signs, 1 or -1: that of the sum over models. 0 counts as plus.
+    pub fn elect_sign(deltas: &[Vec<f32>], signs: &mut [f32]) {
+        sum(deltas, signs);
+        for sign in signs {
+            *sign = if *sign >= 0.0 { 1.0 } else { -1.0 };
+        }
+    }
+}
+
+wide! {
+    /// Writes the sum over the models whose sign was elected; `weights` receives the sum of their
+    /// weights, or 1 where there is none.
+    pub fn disjoint_sum(
+        deltas: &[Vec<f32>],
+        shares: &[f32],
+        signs: &[f32],
+        out: &mut [f32],
+        weights: &mut [f32],
+    ) {
+        out.fill(0.0);
+        weights.fill(0.0);
+        let count = out.len();
+        let (out, weights, signs) = (&mut out[..count], &mut weights[..count], &signs[..count]);
+        for (deltas, share) in deltas.iter().zip(shares) {
+            let deltas = &deltas[..count];
+            for at in 0..count {
+                // All bits or none in place of a branch, which would be taken by chance.
+                let mask = if deltas[at] * signs[at] > 0.0 { u32::MAX } else { 0 };
+                out[at] += f32::from_bits(deltas[at].to_bits() & mask);
+                weights[at] += f32::from_bits(share.to_bits() & mask);
+            }
+        }
+        for weight in weights {
+            *weight = if *weight == 0.0 { 1.0 } else { *weight };
+        }
+    }
+}
+
+wide! {
+    /// Where models pull in opposite directions, keeps those that pull the way of the strongest,
+    /// and puts zeros in place of the others. If both ways pull equally strongly none is kept.
+    pub fn larger_wins(deltas: &mut [Vec<f32>], up: &mut [f32], down: &mut [f32]) {
+        up.fill(0.0);
+        down.fill(0.0);
+        for deltas in &*deltas {
+            for ((up, down), delta) in up.iter_mut().zip(&mut *down).zip(deltas) {
+                *up = up.max(*delta);
+                *down = down.max(-delta);
+            }
+        }
+        for deltas in deltas {
+            for ((delta, up), down) in deltas.iter_mut().zip(&*up).zip(&*down) {
+                *delta = if *delta * (up - down) > 0.0 { *delta } else { 0.0 };
+            }
+        }
+    }
+}
+
+wide! {
+    /// Writes the sum of weighted models, added up in f64 and rounded once.
+    pub fn interpolate(models: &[Vec<f32>], weights: &[f64], out: &mut [f32]) {
+        match (models, weights) {
+            // Most merges are of two models.
+            ([one, other], [one_weight, other_weight]) => {
+                for ((out, one), other) in out.iter_mut().zip(one).zip(other) {
+                    *out = (f64::from(*one) * one_weight + f64::from(*other) * other_weight) as f32;
+                }
+            }
+            _ => {
+                for (at, out) in out.iter_mut().enumerate() {
+                    let weighted =
+                        models.iter().zip(weights).map(|(model, weight)| f64::from(model[at]) * weight);
+                    *out = weighted.sum::<f64>() as f32;
+                }
+            }
+        }
+    }
+}
+
+wide! {
+    /// Divides by numbers of their own.
+    pub fn divide(values: &mut [f32], divisors: &[f32], round: impl Fn(f32) -> f32) {
+        for (value, divisor) in values.iter_mut().zip(divisors) {
+            *value = round(round(*value) / round(*divisor));
+        }
+    }
+}
+
+wide! {
+    /// Adds the base again.
+    pub fn add(out: &mut [f32], base: &[f32], round: impl Fn(f32) -> f32) {
+        for (value, base) in out.iter_mut().zip(base) {
+            *value = round(base + *value);
+        }
     }
 }
 
@@ -122,6 +153,27 @@ pub struct Angle {
 impl Angle {
     /// Adds some of the numbers of the two vectors, in f64, always in the same order.
     pub fn see(&mut self, one: &[f32], other: &[f32]) {
+        let [one, other, dot] = products(one, other);
+        self.add(&Self { one, other, dot });
+    }
+
+    /// Adds what was seen elsewhere.
+    pub fn add(&mut self, more: &Self) {
+        self.one += more.one;
+        self.other += more.other;
+        self.dot += more.dot;
+    }
+
+    /// Returns the cosine; 0 where one of the vectors is 0.
+    pub fn cosine(&self) -> f64 {
+        let lengths = self.one.sqrt() * self.other.sqrt();
+        if lengths == 0.0 { 0.0 } else { (self.dot / lengths).clamp(-1.0, 1.0) }
+    }
+}
+
+wide! {
+    /// Returns the squared lengths of two vectors and their product.
+    fn products(one: &[f32], other: &[f32]) -> [f64; 3] {
         const LANES: usize = 8;
         let mut sums = [[0.0f64; LANES]; 3];
         let (ones, rest) = one.as_chunks::<LANES>();
@@ -140,21 +192,7 @@ impl Angle {
             sums[1][lane] += other * other;
             sums[2][lane] += one * other;
         }
-        let [one, other, dot] = sums.map(|lanes| lanes.iter().sum::<f64>());
-        self.add(&Self { one, other, dot });
-    }
-
-    /// Adds what was seen elsewhere.
-    pub fn add(&mut self, more: &Self) {
-        self.one += more.one;
-        self.other += more.other;
-        self.dot += more.dot;
-    }
-
-    /// Returns the cosine; 0 where one of the vectors is 0.
-    pub fn cosine(&self) -> f64 {
-        let lengths = self.one.sqrt() * self.other.sqrt();
-        if lengths == 0.0 { 0.0 } else { (self.dot / lengths).clamp(-1.0, 1.0) }
+        sums.map(|lanes| lanes.iter().sum::<f64>())
     }
 }
 
@@ -190,7 +228,7 @@ mod tests {
     fn only_what_agrees_is_added() {
         let deltas = [vec![1.0, -3.0, 0.0, 2.0], vec![18.0, 6.0, 0.0, 0.0]];
         let (mut out, mut weights) = ([0.0; 4], [0.0; 4]);
-        disjoint_sum(&deltas, &[1.0, 18.0], &[1.0; 4], (&mut out, &mut weights));
+        disjoint_sum(&deltas, &[1.0, 18.0], &[1.0; 4], &mut out, &mut weights);
         assert_eq!(out, [19.0, 6.0, 0.0, 2.0]);
         assert_eq!(weights, [19.0, 18.0, 1.0, 1.0]);
     }
@@ -198,7 +236,7 @@ mod tests {
     #[test]
     fn in_a_conflict_the_larger_wins() {
         let mut deltas = [vec![1.0, -3.0, 2.0, -2.0, 0.0], vec![2.0, 1.0, -2.0, 0.0, 5.0]];
-        larger_wins(&mut deltas, (&mut [0.0; 5], &mut [0.0; 5]));
+        larger_wins(&mut deltas, &mut [0.0; 5], &mut [0.0; 5]);
         assert_eq!(deltas, [vec![1.0, -3.0, 0.0, -2.0, 0.0], vec![2.0, 0.0, 0.0, 0.0, 5.0]]);
     }
 

@@ -15,6 +15,7 @@ use crate::error::MergeError;
 use crate::merge::{Tensors, Weighing};
 use crate::operands::Piece;
 use crate::verbs::{add, subtract, sum, weigh};
+use crate::wide::wide;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -124,20 +125,38 @@ impl Drops {
     }
 
     fn apply(&mut self, values: &mut [f32]) {
-        for value in values {
-            let is_kept = mix(self.key.wrapping_add(self.next.wrapping_mul(0x9e37_79b9_7f4a_7c15))) >> 32
-                < self.keep_below;
-            *value = if is_kept { *value * self.scale } else { 0.0 };
-            self.next += 1;
+        let mut rest = values;
+        while !rest.is_empty() {
+            // What is above 32 bits of the place is the same for all of these.
+            let room = (1 << 32) - (self.next & 0xffff_ffff);
+            let (here, behind) = rest.split_at_mut(rest.len().min(room as usize));
+            let keys = [self.key as u32, (self.key >> 32) as u32 ^ (self.next >> 32) as u32];
+            if let Ok(keep_below) = u32::try_from(self.keep_below) {
+                drop_some(here, keys, self.next as u32, keep_below);
+            }
+            weigh(here, self.scale, |value| value);
+            self.next += here.len() as u64;
+            rest = behind;
         }
     }
 }
 
-/// The end of splitmix64: Steele et al., 2014.
-fn mix(state: u64) -> u64 {
-    let state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    state ^ (state >> 31)
+wide! {
+    fn drop_some(values: &mut [f32], keys: [u32; 2], start: u32, keep_below: u32) {
+        for (at, value) in values.iter_mut().enumerate() {
+            let random = mix(mix(start.wrapping_add(at as u32) ^ keys[0]).wrapping_add(keys[1]));
+            let mask = if random < keep_below { u32::MAX } else { 0 };
+            *value = f32::from_bits(value.to_bits() & mask);
+        }
+    }
+}
+
+/// The end of MurmurHash3: Appleby, 2011.
+#[inline(always)]
+fn mix(state: u32) -> u32 {
+    let state = (state ^ (state >> 16)).wrapping_mul(0x85eb_ca6b);
+    let state = (state ^ (state >> 13)).wrapping_mul(0xc2b2_ae35);
+    state ^ (state >> 16)
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ impl Merge for TaskArithmetic {
                     weigh(model, *weight, round);
                 }
                 sum(&piece.models, out);
-                out.iter_mut().for_each(|value| *value = round(*value));
+                weigh(out, 1.0, round);
                 weigh(out, lambda, round);
                 add(out, &piece.base, round);
             }))

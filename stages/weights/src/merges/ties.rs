@@ -22,7 +22,7 @@ use crate::error::MergeError;
 use crate::magnitudes::{Cut, Magnitudes, kept};
 use crate::merge::{Tensors, Weighing};
 use crate::operands::{Operands, Piece};
-use crate::verbs::{add, disjoint_sum, elect_sign, larger_wins, subtract, sum, trim, weigh};
+use crate::verbs::{add, disjoint_sum, divide, elect_sign, larger_wins, subtract, sum, trim, weigh};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -201,21 +201,21 @@ impl Join {
                         weigh(model, *weight, round);
                     }
                     elect_sign(models, one);
-                    disjoint_sum(models, &weights, one, (out, other));
+                    disjoint_sum(models, &weights, one, out, other);
                     if self.weighing == Weighing::Ratio {
-                        for (value, weight) in out.iter_mut().zip(&*other) {
-                            *value = round(*value) / round(*weight);
-                        }
+                        divide(out, other, round);
                     }
                 }
                 Rule::Paper => {
-                    larger_wins(models, (one, other));
+                    larger_wins(models, one, other);
                     sum(models, out);
-                    let count = models.len() as f32;
-                    out.iter_mut().for_each(|value| *value = round(*value) / count);
+                    other.fill(models.len() as f32);
+                    divide(out, other, round);
                 }
             }
-            out.iter_mut().for_each(|value| *value = round(*value));
+            if self.intermediates != Intermediates::F32 {
+                weigh(out, 1.0, round);
+            }
             if self.lambda != 1.0 {
                 weigh(out, self.lambda as f32, round);
             }
