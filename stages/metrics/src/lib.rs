@@ -23,15 +23,19 @@
 //! ```
 
 pub mod bleu;
+pub mod bootstrap;
+pub mod character;
 pub mod chrf;
 pub mod exact;
 pub mod length;
 pub mod levenshtein;
 pub mod meteor;
 pub mod random;
+pub mod relative_entropy;
 pub mod rouge;
 pub mod similarity;
 pub mod summary;
+pub mod win;
 pub mod wordpiece;
 pub mod words;
 

@@ -3,10 +3,13 @@
 use chem::{FingerprintKind, Molecule};
 use metrics::similarity::{EmptyFingerprints, similarity};
 use metrics::wordpiece::WordPiece;
-use metrics::{bleu, chrf, exact, length, levenshtein, rouge, words};
+use metrics::{bleu, character, chrf, exact, length, levenshtein, rouge, words};
 use serde_json::Value;
 
 const CLOSE: f64 = 1e-9;
+
+/// Up to which length, in characters, CharacTER is quickly found.
+const SHORT: usize = 250;
 
 fn rows() -> Vec<Value> {
     let lines = include_str!("golden/molt5_small.jsonl").lines();
@@ -60,6 +63,11 @@ fn molecules() {
         same("chrf3_beta1", chrf::chrf(output, reference, 1.0), &row["chrf3_beta1"]);
         same("chrf3_beta2", chrf::chrf(output, reference, 2.0), &row["chrf3_beta2"]);
         same("length", length::deviation_characters(output, reference) as f64, &row["length_deviation"]);
+        // Long ones take seconds each.
+        if !row["character"].is_null() && output.len().max(reference.len()) < SHORT {
+            let rate = character::of_characters(output, reference).expect("not too long");
+            same("character", rate, &row["character"]);
+        }
         let found = Molecule::of_line(output).ok();
         assert_eq!(row["valid"], found.is_some(), "{output}");
         let Some(found) = found else { continue };

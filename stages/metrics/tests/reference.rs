@@ -11,11 +11,14 @@ use metrics::meteor::{WordNet, meteor};
 use metrics::similarity::{EmptyFingerprints, similarity};
 use metrics::summary::sum;
 use metrics::wordpiece::WordPiece;
-use metrics::{bleu, chrf, exact, length, levenshtein, rouge, words};
+use metrics::{bleu, character, chrf, exact, length, levenshtein, rouge, words};
 use serde_json::Value;
 
 /// What values may differ by: the last bits of another order of adding.
 const CLOSE: f64 = 1e-9;
+
+/// Up to which length, in characters, CharacTER is quickly found.
+const SHORT: usize = 250;
 
 const ROWS: usize = 3_300;
 
@@ -185,4 +188,21 @@ fn molecules_are_compared_as_rdkit_compares_them() {
     }
     // Three pairs of tautomers are one to InChI, and two to canonical SMILES.
     assert_eq!((same_molecule, same_inchi), (266, 269));
+}
+
+#[test]
+fn character_is_cers() {
+    let (Some(pairs), Some(reference)) = (pairs("cap2mol"), reference()) else { return };
+    let mut compared = 0;
+    for ((output, reference), row) in pairs.iter().zip(&reference.rows) {
+        let expected = &row["molecule"]["character"];
+        // Long ones take seconds each.
+        if expected.is_null() || output.len().max(reference.len()) >= SHORT {
+            continue;
+        }
+        compared += 1;
+        let rate = character::of_characters(output, reference).expect("not too long");
+        same("character", rate, expected);
+    }
+    assert!(compared > 285, "{compared}");
 }
