@@ -12,8 +12,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use weights::{
     Dtype, Durability, Expert, MOST_SHARD_BYTES, ModelFolder, ModelWriter, Recipe, Running, Setting,
@@ -42,7 +41,9 @@ fn main() {
     };
     let folder = PathBuf::from(folder);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    println!("{threads} threads; seconds; MB of private memory (and with the files that are mapped)\n");
+    println!(
+        "{threads} threads; seconds by the clock and of processors; MB of private memory (and with files that are mapped)\n"
+    );
     let methods = ["slerp", "soup", "task-arithmetic", "ties", "dare"];
     measure(&folder.join("8-layers"), 8, threads, &methods, has("--keep"));
     let peer = arguments.iter().position(|argument| argument == "--peer").map(|at| &arguments[at + 1]);
@@ -73,13 +74,16 @@ fn measure(folder: &Path, layers: u64, threads: usize, methods: &[&str], keep: b
                 fs::remove_dir_all(&out).ok();
                 fs::create_dir(&out).expect("a folder");
                 settle();
-                child(folder, &out, method, threads, durability)
+                let mut command = Command::new(std::env::current_exe().expect("a name"));
+                command.args(["--one".as_ref(), folder.as_os_str(), out.as_os_str(), method.as_ref()]);
+                watched(command.args([&threads.to_string(), durability]))
             });
-            let best = best.min_by(|one, other| one[0].total_cmp(&other[0])).expect("there are three");
-            let [seconds, private, all] = best;
+            let best = best.min_by(|one, other| one.seconds.total_cmp(&other.seconds));
+            let best = best.expect("there are three");
             println!(
-                "  {method:16} {durability:8}  {seconds:6.2} s  {private:6.0} MB ({all:.0})  {:5.2} of the copy",
-                seconds / copied[1].1
+                "  {method:16} {durability:8}  {}  {:5.2} of the copy",
+                shown(&best),
+                best.seconds / copied[1].1
             );
             fs::remove_dir_all(&out).ok();
         }
@@ -94,30 +98,59 @@ fn settle() {
     Command::new("sync").status().expect("sync runs");
 }
 
-fn child(folder: &Path, out: &Path, method: &str, threads: usize, durability: &str) -> [f64; 3] {
-    let told = Command::new(std::env::current_exe().expect("a name"))
-        .args(["--one".as_ref(), folder.as_os_str(), out.as_os_str(), method.as_ref()])
-        .args([&threads.to_string(), durability])
-        .output()
-        .expect("it starts");
-    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
-    let text = String::from_utf8(told.stdout).expect("numbers");
-    let numbers: Vec<f64> = text.split_whitespace().map(|number| number.parse().expect("a number")).collect();
-    numbers.try_into().expect("three numbers")
+fn shown(taken: &Taken) -> String {
+    let Taken { seconds, processor_seconds, private_mb, all_mb } = taken;
+    format!("{seconds:6.2} s  {processor_seconds:6.2} s of processors  {private_mb:6.0} MB ({all_mb:.0})")
 }
 
-/// Merges, and prints seconds and peaks of memory in MB.
-fn one(folder: &Path, out: &Path, method: &str, threads: usize, durability: &str) {
-    static IS_DONE: AtomicBool = AtomicBool::new(false);
-    let watch = std::thread::spawn(|| {
-        let mut peak = 0;
-        while !IS_DONE.load(Ordering::Relaxed) {
-            peak = peak.max(status("RssAnon:"));
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        peak
-    });
+/// What a process took.
+struct Taken {
+    seconds: f64,
+    processor_seconds: f64,
+    private_mb: f64,
+    all_mb: f64,
+}
+
+/// Runs a process and looks at its memory all the while.
+fn watched(command: &mut Command) -> Taken {
+    let before = children_seconds();
     let start = Instant::now();
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    let (mut private, mut all) = (0, 0);
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("it can be waited for") {
+            break status;
+        }
+        let text = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        private = private.max(kilobytes(&text, "RssAnon:"));
+        all = all.max(kilobytes(&text, "VmHWM:"));
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    assert!(status.success(), "{command:?}: {status}");
+    Taken {
+        seconds,
+        processor_seconds: children_seconds() - before,
+        private_mb: private as f64 / 1e3,
+        all_mb: all as f64 / 1e3,
+    }
+}
+
+/// Returns a number of kB out of what the system tells of a process.
+fn kilobytes(status: &str, key: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(key));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// Returns how long processors worked for processes that ended, in hundredths.
+fn children_seconds() -> f64 {
+    let text = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
+    fields.skip(13).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+/// Merges: what a process of its own does.
+fn one(folder: &Path, out: &Path, method: &str, threads: usize, durability: &str) {
     let open = |name: &str| ModelFolder::open(folder.join(name)).expect("a model");
     let expert = |name: &str, weight: f64| Expert {
         name: name.to_owned(),
@@ -139,17 +172,6 @@ fn one(folder: &Path, out: &Path, method: &str, threads: usize, durability: &str
     let durability = if durability == "synced" { Durability::Synced } else { Durability::Buffered };
     let mut hear = |_, _| ControlFlow::Continue(());
     merge(&recipe, out, Running { threads, durability, hear: &mut hear }).expect("merged");
-    let seconds = start.elapsed().as_secs_f64();
-    IS_DONE.store(true, Ordering::Relaxed);
-    let private = watch.join().expect("it does not panic");
-    println!("{seconds} {} {}", private as f64 / 1e3, status("VmHWM:") as f64 / 1e3);
-}
-
-/// Returns a number of kB that the system tells of this process.
-fn status(key: &str) -> u64 {
-    let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix(key));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
 /// Reads so many models and writes one of them, 1 MiB at a time, by one thread.
@@ -187,10 +209,10 @@ fn run_peer(peer: &str, folder: &Path, method: &str) {
     }
     let out = folder.join("peer");
     settle();
-    let start = Instant::now();
-    let line = format!("{peer} {} {}", recipe.display(), out.display());
-    let status = Command::new("sh").args(["-c", &line]).status().expect("sh starts");
-    println!("  {line}: {:.2} s, {status}", start.elapsed().as_secs_f64());
+    let mut words = peer.split_whitespace();
+    let mut command = Command::new(words.next().expect("a program"));
+    let taken = watched(command.args(words).arg(&recipe).arg(&out));
+    println!("  {method:16} peer      {}", shown(&taken));
     fs::remove_dir_all(&out).ok();
 }
 

@@ -126,12 +126,12 @@ pub enum ModelError {
 #[non_exhaustive]
 pub enum MergeError {
     /// A model is not what it should be.
-    #[error("`{model}`: {source}")]
+    #[error("`{model}`: {fault}")]
     Model {
         /// Which one.
         model: String,
         /// What is wrong with it.
-        source: ModelError,
+        fault: ModelError,
     },
     /// The result cannot be written.
     #[error(transparent)]

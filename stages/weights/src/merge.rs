@@ -354,7 +354,7 @@ impl<'a> Shared<'a> {
 
 fn in_model(model: &str) -> impl Fn(ModelError) -> MergeError + use<> {
     let model = model.to_owned();
-    move |source| MergeError::Model { model: model.clone(), source }
+    move |fault| MergeError::Model { model: model.clone(), fault }
 }
 
 fn operand<'a>(expert: &'a Expert, name: &str) -> Result<Operand<'a>, MergeError> {

@@ -626,3 +626,39 @@ fn an_adapter_may_replace_a_tensor_and_must_fit_its_base() {
         assert!(message.contains(option), "{message}");
     }
 }
+
+#[test]
+fn a_head_that_is_tied_may_be_left_to_the_embedding() {
+    let (_folders, models) = inputs(Dtype::F32);
+    let names = |with_head: bool| {
+        let tied = |model: &ModelFolder| {
+            let mut config = model.config().clone();
+            config.insert("tie_word_embeddings".to_owned(), true.into());
+            let folder = TempDir::new().expect("a folder");
+            let specs = model.tensors().iter().filter(|tensor| with_head || tensor.name != "lm_head.weight");
+            let specs: Vec<TensorSpec> = specs.map(TensorSpec::from).collect();
+            let writer = ModelWriter::create(folder.path(), &config, specs.clone(), 8_000).expect("begun");
+            for TensorSpec { name, .. } in &specs {
+                writer.write_raw(name, model.raw(name).expect("read")).expect("written");
+            }
+            writer.finish(Durability::Buffered).expect("ended");
+            folder
+        };
+        models.each_ref().map(tied)
+    };
+    // In shards, too.
+    let (with, without) = (names(true), names(false));
+    let open = |folder: &TempDir| ModelFolder::open(folder.path()).expect("a model");
+    assert!(open(&with[0]).files().len() > 2);
+    let mixed = [open(&with[0]), open(&without[1]), open(&with[2])];
+    let (folder, report) = run(&recipe(json!({ "ties": {} }), &mixed, [json!(1), json!(1)]), 2);
+    assert_eq!(
+        report.expect("merged").notes,
+        ["`lm_head.weight` is left out: it is tied to the embedding, and not all models have it"]
+    );
+    assert!(open(&folder).tensor("lm_head.weight").is_none());
+    let all = with.each_ref().map(open);
+    let (folder, report) = run(&recipe(json!({ "ties": {} }), &all, [json!(1), json!(1)]), 2);
+    assert_eq!(report.expect("merged").notes, Vec::<String>::new());
+    assert!(open(&folder).tensor("lm_head.weight").is_some());
+}
