@@ -133,6 +133,8 @@ impl ModelFolder {
             floats::width(dtype).ok_or_else(|| ModelError::NotFloats { tensor: name.to_owned(), dtype })?;
         let mut values = vec![0.0; bytes.len() / width];
         floats::decode(dtype, bytes, &mut values);
+        // The caller has its own copy now.
+        self.release(name, 0..bytes.len() as u64);
         Ok(values)
     }
 

@@ -35,7 +35,7 @@ pub struct Imported {
 pub fn import(text: &str) -> Result<Imported, String> {
     let recipe = document(text)?;
     let recipe = recipe.as_object().ok_or("a recipe is a table with `merge_method`")?;
-    for key in recipe.keys().filter(|key| !KNOWN.contains(&key.as_str())) {
+    if let Some(key) = recipe.keys().find(|key| !KNOWN.contains(&key.as_str())) {
         return Err(format!("`{key}` is not understood"));
     }
     let mut notes = Vec::new();

@@ -149,3 +149,61 @@ fn at_least(least: usize, models: &[&str]) -> Result<(), String> {
 fn one() -> f64 {
     1.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use schemars::schema_for;
+
+    fn method(written: &str) -> Result<Method, String> {
+        serde_json::from_str(written).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_are_written_out() {
+        for (written, expected) in [
+            (r#"{"slerp":{}}"#, r#"{"slerp":{"vectors":"weights","angle":"tensor"}}"#),
+            (
+                r#"{"ties":{}}"#,
+                r#"{"ties":{"density":0.2,"rule":"mergekit","trim":"tensor","lambda":1.0,"intermediates":"f32"}}"#,
+            ),
+            (r#"{"task-arithmetic":{}}"#, r#"{"task-arithmetic":{"lambda":1.0,"intermediates":"f32"}}"#),
+            (r#"{"soup":{}}"#, r#"{"soup":{}}"#),
+            (
+                r#"{"dare":{"density":[0.2,1]}}"#,
+                r#"{"dare":{"density":[0.2,1.0],"seed":0,"join":"sum","lambda":1.0}}"#,
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&method(written).unwrap()).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn densities_are_above_zero_and_at_most_one() {
+        for density in ["0", "-0.1", "1.1", "[0.5, 0]", "[]", r#"{"a":2}"#, r#"[{"value":0}]"#, "\"x\""] {
+            let message = method(&format!(r#"{{"ties":{{"density":{density}}}}}"#)).unwrap_err();
+            assert!(message.contains("density") || message.contains("empty") || message.contains("expected"));
+        }
+        let each = method(r#"{"ties":{"density":{"a":0.5,"b":[1,0.1]}}}"#).unwrap();
+        assert_eq!(each.check(&["a", "b"], Weighing::Ratio), Ok(()));
+        assert!(each.check(&["a", "c"], Weighing::Ratio).unwrap_err().contains("names `b`"));
+        assert!(each.check(&["a", "b", "c"], Weighing::Ratio).unwrap_err().contains("leaves out `c`"));
+    }
+
+    #[test]
+    fn slerp_takes_two_and_a_ratio() {
+        let slerp = method(r#"{"slerp":{}}"#).unwrap();
+        assert!(slerp.check(&["a", "b", "c"], Weighing::Ratio).unwrap_err().contains("there are 3"));
+        assert!(slerp.check(&["a", "b"], Weighing::AsIs).unwrap_err().contains("`ratio`"));
+        assert!(!slerp.needs_base());
+        assert!(method(r#"{"slerp":{"vectors":"task"}}"#).unwrap().needs_base());
+    }
+
+    #[test]
+    fn the_schema_tells_settings_from_tables() {
+        let schema = schema_for!(Method).to_value().to_string();
+        for word in ["task-arithmetic", "name_has", "numbers spread over the layers", "embeddings"] {
+            assert!(schema.contains(word), "{word}: {schema}");
+        }
+    }
+}

@@ -662,3 +662,45 @@ fn a_head_that_is_tied_may_be_left_to_the_embedding() {
     assert_eq!(report.expect("merged").notes, Vec::<String>::new());
     assert!(open(&folder).tensor("lm_head.weight").is_some());
 }
+
+#[test]
+fn all_of_one_model_is_that_model() {
+    for dtype in [Dtype::F32, Dtype::BF16, Dtype::F16] {
+        let (_folders, models) = inputs(dtype);
+        for method in
+            [json!({ "slerp": {} }), json!({ "slerp": { "angle": "model" } }), json!({ "soup": {} })]
+        {
+            for (weights, expected) in
+                [([json!(1), json!(0)], &models[0]), ([json!(0), json!(3)], &models[1])]
+            {
+                let (_folder, found) = merged(&recipe(method.clone(), &models, weights));
+                for tensor in expected.tensors() {
+                    let [found, expected] =
+                        [&found, expected].map(|model| model.read_f32(&tensor.name).expect("read"));
+                    assert_eq!(found, expected, "{} {method}", tensor.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_model_merged_with_itself_is_itself() {
+    let (_folders, [a, _, base]) = inputs(Dtype::BF16);
+    let models = [a.clone(), a.clone(), base];
+    for method in [
+        json!({ "slerp": {} }),
+        json!({ "slerp": { "vectors": "task" } }),
+        json!({ "soup": {} }),
+        json!({ "task-arithmetic": {} }),
+        json!({ "ties": { "density": 1.0 } }),
+        json!({ "ties": { "density": 1.0, "rule": "paper" } }),
+        json!({ "dare": { "density": 1.0, "join": "ties" } }),
+    ] {
+        let (_folder, found) = merged(&recipe(method.clone(), &models, [json!(1), json!(18)]));
+        for tensor in a.tensors() {
+            let [found, expected] = [&found, &a].map(|model| model.raw(&tensor.name).expect("read").to_vec());
+            assert!(found == expected, "{} {method}", tensor.name);
+        }
+    }
+}
