@@ -3,10 +3,12 @@
 //! Scores come out per row, in aggregate, and as a distribution. A number that cannot be computed
 //! is missing, with its reason; it is never 0.
 
+mod draws;
 mod metric;
 mod pairs;
 mod scorer;
 mod texts;
+mod totals;
 
 use corpus::Direction;
 use engine::{Context, Failure, InputFile, Place, Ports, Resources, Stage};
@@ -30,9 +32,17 @@ pub struct Params {
     /// What captions are split into for metrics of tokens.
     #[serde(default)]
     tokens: Tokens,
+    /// WordNet's files for `meteor`: their folder, or an archive of it (`.tar`, `.tar.xz`).
+    wordnet: Option<InputFile>,
     /// Which reference a prediction is held against.
     #[serde(default)]
     pairing: Pairing,
+    /// Only rows whose reference has at least so many words count.
+    least_reference_words: Option<usize>,
+    /// Draws rows anew to say how far each number can be trusted.
+    intervals: Option<Draws>,
+    /// Compares each number with that of the scores at `baseline`, on the same draws of rows.
+    compare: Option<Draws>,
     /// Whether an empty prediction is a molecule.
     #[serde(default)]
     empty_prediction: EmptyPrediction,
@@ -85,6 +95,26 @@ enum EmptyFingerprints {
     Alike,
 }
 
+/// How rows are drawn anew.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Draws {
+    /// How often.
+    #[serde(default = "thousand")]
+    draws: usize,
+    /// The share of what is drawn that an interval holds.
+    #[serde(default = "nineteen_of_twenty")]
+    confidence: f64,
+}
+
+fn thousand() -> usize {
+    1000
+}
+
+fn nineteen_of_twenty() -> f64 {
+    0.95
+}
+
 impl Params {
     /// Returns what the metrics measure together.
     fn subject(&self) -> Result<Subject, String> {
@@ -130,9 +160,10 @@ impl Stage for Evaluate {
         };
         let columns = match params.subject() {
             Ok(Subject::Rows) => texts::columns(&params.metrics),
-            Ok(subject) => scorer::columns(&params.metrics, subject),
+            Ok(subject) => totals::columns(params, subject),
             Err(_) => Vec::new(),
         };
+        let ports = if params.compare.is_some() { ports.input("baseline", SCORES) } else { ports };
         ports.scored_output("scores", SCORES, columns)
     }
 
@@ -153,7 +184,36 @@ impl Stage for Evaluate {
             () if params.empty_fingerprints != EmptyFingerprints::default() => Some("empty_fingerprints"),
             () => None,
         };
+        let all_draws = [("intervals", &params.intervals), ("compare", &params.compare)];
+        for (name, draws) in all_draws {
+            match draws {
+                Some(_) if subject == Subject::Rows => {
+                    return Err(format!("`{name}` is for predictions, which `words` does not measure"));
+                }
+                Some(draws) if draws.draws == 0 => return Err(format!("`{name}.draws` is at least 1")),
+                Some(draws) if !(draws.confidence > 0.0 && draws.confidence < 1.0) => {
+                    return Err(format!("`{name}.confidence` is between 0 and 1, not {}", draws.confidence));
+                }
+                _ => {}
+            }
+        }
+        let is_there = |metric: Metric| params.metrics.contains(&metric);
+        match (is_there(Metric::Meteor), &params.wordnet) {
+            (true, None) => {
+                return Err("`meteor` needs WordNet's files, `wordnet = \"…/wordnet-3.0.tar.xz\"`; \
+                            without them there is `meteor_no_wordnet`"
+                    .to_owned());
+            }
+            (false, Some(_)) => return Err("`wordnet` changes nothing: `meteor` is not asked for".to_owned()),
+            _ => {}
+        }
         match (subject, params.direction) {
+            (Subject::Rows, _) if params.least_reference_words.is_some() => {
+                Err("`least_reference_words` is for predictions, which `words` does not measure".to_owned())
+            }
+            (Subject::Molecules, _) if params.least_reference_words.is_some() => {
+                Err("`least_reference_words` is for captions: a molecule has one word".to_owned())
+            }
             _ if metrics.len() < params.metrics.len() => Err("`metrics` names one twice".to_owned()),
             (Subject::Rows, Some(_)) => {
                 Err("`direction` is for outputs of a model, which `words` does not measure".to_owned())
@@ -185,7 +245,7 @@ impl Stage for Evaluate {
     fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
         match params.subject().map_err(Failure::new)? {
             Subject::Rows => texts::measure(params, context),
-            _ => scorer::measure(params, context),
+            _ => totals::measure(params, context),
         }
     }
 }

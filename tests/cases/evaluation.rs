@@ -201,3 +201,103 @@ fn the_number_of_cores_changes_no_byte() {
     };
     assert_eq!(made(1), made(2));
 }
+
+#[test]
+fn meteor_needs_wordnet_or_says_that_it_has_none() {
+    is_refused(&captions("metrics = [\"meteor\"]"), &["`meteor` needs WordNet's files"]);
+    let unused = captions("metrics = [\"meteor_no_wordnet\"]\nwordnet = \"outputs.tsv\"");
+    is_refused(&unused, &["`wordnet` changes nothing"]);
+    let lab = captions("metrics = [\"meteor\", \"meteor_no_wordnet\"]\nwordnet = \"wordnet\"");
+    for part in ["noun", "verb", "adj", "adv"] {
+        for file in [format!("index.{part}"), format!("data.{part}"), format!("{part}.exc")] {
+            lab.write(&format!("wordnet/{file}"), "");
+        }
+    }
+    lab.write("outputs.tsv", "id\tmolecule\tcaption\toutput\na\tC\ta salty sea\tan brine\n");
+    lab.write("wordnet/index.noun", "sea n 1 0 1 0 00000009\nbrine n 1 0 1 0 00000009\n");
+    lab.write("wordnet/data.noun", "00000009 00 n 02 sea 0 brine 0 000 | salt water\n");
+    let found = metrics(&lab);
+    // `brine` is `brine` to Porter, and WordNet knows it for `sea`; `an` is nothing.
+    assert!(found["meteor"].as_f64() > found["meteor_no_wordnet"].as_f64(), "{found}");
+    assert_eq!(found["meteor_no_wordnet"], 0.0);
+    lab.write("wordnet/index.noun", "sea n\n");
+    lab.run(["run", "x.toml"]).expect(3).says(&["line 1 of `index.noun`"]);
+}
+
+#[test]
+fn molecules_are_counted_once_and_can_win() {
+    let lab = molecules("metrics = [\"uniqueness\", \"win_rate\", \"character\"]");
+    lab.write(
+        "outputs.tsv",
+        "id\tmolecule\tcaption\tguess\na\tCCO\tx\tOCC\nb\tCCCN\ty\tCCO\nc\tCCC\tz\tC(\nd\tCCCC\tw\tCCCN\n",
+    );
+    let found = metrics(&lab);
+    assert_eq!((&found["uniqueness"], &found["win_rate"]), (&json!(2.0 / 3.0), &json!(0.75)));
+    let rows = rows(&lab);
+    assert_eq!((&rows[1]["uniqueness"], &rows[2]["uniqueness"]), (&json!(0.0), &Value::Null));
+    assert!(rows[0]["character"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn short_references_can_be_left_out() {
+    let lab = captions("metrics = [\"rouge1\"]\nleast_reference_words = 3");
+    lab.run(["run", "x.toml"]).expect(0).says(&["3 of 4 predictions are left out"]);
+    assert_eq!(metrics(&lab)["rows"], 1);
+}
+
+/// Two models on the same 40 rows, the second of which is right more often.
+fn two_models(more: &str) -> Lab {
+    let stage = |name: &str, field: &str, more: &str| {
+        format!(
+            "[stages.{name}]\nkind = \"evaluate\"\ninputs.rows = \"outputs\"\ndirection = \"mol2cap\"\nfield = \"{field}\"\nmetrics = [\"bleu2\", \"rouge1\", \"length_deviation\"]\n{more}\n"
+        )
+    };
+    let lab = Lab::with(&format!(
+        "[stages.outputs]\nkind = \"source\"\npath = \"outputs.tsv\"\n\n{}{}",
+        stage("first", "first", ""),
+        stage("scores", "second", more),
+    ));
+    let row = |row: usize| {
+        let [first, second] = [4, 2].map(|every| if row % every == 0 { "a b c d" } else { "a b x" });
+        format!("r{row}\tC\ta b c d\t{first}\t{second}\n")
+    };
+    let rows: String = (0..40).map(row).collect();
+    lab.write("outputs.tsv", format!("id\tmolecule\tcaption\tfirst\tsecond\n{rows}"));
+    lab
+}
+
+#[test]
+fn numbers_have_intervals() {
+    let lab = two_models("intervals = { draws = 200 }");
+    let found = metrics(&lab);
+    for metric in ["bleu2", "rouge1", "length_deviation"] {
+        let [low, number, high] = [format!("{metric}_low"), metric.to_owned(), format!("{metric}_high")]
+            .map(|column| found[column].as_f64().unwrap());
+        assert!(low < number && number < high, "{metric}: {low} {number} {high}");
+    }
+    let again = two_models("intervals = { draws = 200 }");
+    assert_eq!(metrics(&again), found, "the seed is the same");
+    lab.edit("x.toml", "draws = 200", "draws = 200, confidence = 0.5");
+    assert!(metrics(&lab)["rouge1_low"].as_f64() > found["rouge1_low"].as_f64());
+    lab.edit("x.toml", "confidence = 0.5", "confidence = 1.5");
+    is_refused(&lab, &["`intervals.confidence` is between 0 and 1"]);
+}
+
+#[test]
+fn two_models_are_compared_on_the_same_rows() {
+    let lab = two_models("inputs.baseline = \"first\"\ncompare = { draws = 500 }");
+    let found = metrics(&lab);
+    let number = |column: &str| found[column].as_f64().unwrap_or_else(|| panic!("{column} in {found}"));
+    // Right on a quarter more rows, and never wrong where the other is right.
+    assert!((number("rouge1_gain") - 0.25 * (1.0 - 4.0 / 7.0)).abs() < 1e-12);
+    assert_eq!((number("rouge1_higher"), number("length_deviation_gain")), (0.25, 0.25));
+    assert!(
+        number("rouge1_gain_low") > 0.0 && number("rouge1_gain_p") < 0.05 && number("bleu2_gain_p") < 0.05
+    );
+    assert!(number("rouge1_relative_entropy") > 0.0);
+    lab.edit("x.toml", "inputs.baseline = \"first\"\n", "");
+    is_refused(&lab, &["needs an input `baseline`"]);
+    let lab = two_models("inputs.baseline = \"first\"\ncompare = {}");
+    lab.edit("x.toml", "\"rouge1\", ", "");
+    lab.run(["run", "x.toml"]).expect(3).says(&["the baseline has no `rouge1`"]);
+}

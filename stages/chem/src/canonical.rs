@@ -1,8 +1,10 @@
 //! Whether a line is a molecule, and the one way to write it.
 
+use crate::dots;
 use crate::grammar::{self, GrammarError};
 use chematic::core::Molecule as Graph;
 use chematic::smiles;
+use std::borrow::Cow;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -40,6 +42,8 @@ pub enum NotAMolecule {
 pub struct Molecule {
     graph: Graph,
     canonical: String,
+    /// Whether atoms were written as aromatic. Others may be so too, and written with bonds.
+    has_aromatic_letters: bool,
 }
 
 impl Molecule {
@@ -50,10 +54,12 @@ impl Molecule {
         }
         grammar::check(smiles)?;
         catch_unwind(AssertUnwindSafe(|| {
-            let graph = smiles::parse(smiles).map_err(|error| NotAMolecule::Syntax(error.to_string()))?;
+            let graph = smiles::parse(&dots::out_of_branches(smiles))
+                .map_err(|error| NotAMolecule::Syntax(error.to_string()))?;
             let canonical = smiles::rdkit_canonical_smiles(&graph)
                 .map_err(|error| NotAMolecule::Chemistry(error.to_string()))?;
-            Ok(Self { graph, canonical })
+            let has_aromatic_letters = graph.atoms().any(|(_, atom)| atom.aromatic);
+            Ok(Self { graph, canonical, has_aromatic_letters })
         }))
         .unwrap_or(Err(NotAMolecule::Panic))
     }
@@ -79,8 +85,16 @@ impl Molecule {
         &self.canonical
     }
 
-    pub(crate) fn graph(&self) -> &Graph {
-        &self.graph
+    /// Returns the graph to find fingerprints of.
+    ///
+    /// Where some rings are written with aromatic letters and others with double bonds, chematic's
+    /// path fingerprint does not see that the others are aromatic; in canonical SMILES all are
+    /// written alike.
+    pub(crate) fn graph(&self) -> Cow<'_, Graph> {
+        if !self.has_aromatic_letters {
+            return Cow::Borrowed(&self.graph);
+        }
+        smiles::parse(&self.canonical).map_or(Cow::Borrowed(&self.graph), Cow::Owned)
     }
 }
 

@@ -189,7 +189,9 @@ fn bracket(rest: &[u8]) -> Option<usize> {
     let inside = rest[1..].iter().position(|byte| matches!(byte, b']' | b'['))?;
     let closed = rest[1 + inside] == b']' && inside > 0;
     let printable = rest[1..=inside].iter().all(u8::is_ascii_graphic);
-    (closed && printable).then_some(inside + 2)
+    // A `:` announces the number of an atom.
+    let numbered = rest[inside] != b':';
+    (closed && printable && numbered).then_some(inside + 2)
 }
 
 /// Returns the length of a ring number: a digit, `%` and two digits, or `%(…)` of up to five.
@@ -279,6 +281,7 @@ mod tests {
             ("C[NH", Bracket { at: 1 }),
             ("C[]", Bracket { at: 1 }),
             ("C[N H]", Bracket { at: 1 }),
+            ("C[NH2:]", Bracket { at: 1 }),
             ("C%1C", RingNumber { at: 1 }),
             ("N33", RingOnOneAtom { at: 2 }),
             ("C1(C)%01CC", RingOnOneAtom { at: 5 }),

@@ -6,6 +6,13 @@
 //! exactly, and is the only one to name it: a strict check of the grammar comes first, since
 //! chematic also reads some mutilated strings, and a panic inside it is an error here.
 //!
+//! Known to differ from RDKit 2026.09.1, of 6,600 real lines and 70,000 mutated ones: RDKit takes
+//! the empty line for a molecule, and a space for the beginning of a name ([`Molecule::of_line`]
+//! does the latter too); it reads CXSMILES; one thiazole in a macrocycle is aromatic to it; charges
+//! and isotopes of five digits wrap in it; and fingerprints differ where a molecule has an aromatic
+//! bond outside of rings (`CC:S`), a triple bond in an aromatic ring, or cumulated bonds in a ring.
+//! Tests hold the ones that occur in real data.
+//!
 //! ```
 //! assert_eq!(chem::canonical("C(O)C").as_deref(), Ok("CCO"));
 //! assert_eq!(chem::canonical("[CH3]CO").as_deref(), Ok("CCO"));
@@ -22,6 +29,7 @@
 //! ```
 
 mod canonical;
+mod dots;
 mod fingerprint;
 mod grammar;
 

@@ -23,6 +23,10 @@ pub(super) enum Metric {
     /// F1 of the longest common subsequence of words.
     #[serde(rename = "rougeL")]
     RougeL,
+    /// METEOR of captions over tokens, with the synonyms of `wordnet`.
+    Meteor,
+    /// METEOR without synonyms: exact words and stems.
+    MeteorNoWordnet,
     /// BLEU of molecules over characters, to 4-grams.
     Bleu,
     /// The share of predictions that are their molecule, told by canonical SMILES.
@@ -41,6 +45,13 @@ pub(super) enum Metric {
     MorganFts,
     /// The same, over all rows: 0 where the prediction is no molecule.
     MorganFtsInvalidZero,
+    /// The share of molecules that no earlier prediction was.
+    Uniqueness,
+    /// The share of predictions that are molecules, have chr-F above 0.3, and are less than 5
+    /// characters longer or shorter than their reference.
+    WinRate,
+    /// CharacTER: what it costs to shift and edit characters, over the prediction's length.
+    Character,
     /// The share of predictions that are their reference, character by character.
     ExactString,
     /// Edit distance in characters.
@@ -98,6 +109,8 @@ impl Metric {
             Self::Rouge1 => "rouge1",
             Self::Rouge2 => "rouge2",
             Self::RougeL => "rougeL",
+            Self::Meteor => "meteor",
+            Self::MeteorNoWordnet => "meteor_no_wordnet",
             Self::Bleu => "bleu",
             Self::Exact => "exact",
             Self::Validity => "validity",
@@ -107,6 +120,9 @@ impl Metric {
             Self::RdkFtsInvalidZero => "rdk_fts_invalid_zero",
             Self::MorganFts => "morgan_fts",
             Self::MorganFtsInvalidZero => "morgan_fts_invalid_zero",
+            Self::Uniqueness => "uniqueness",
+            Self::WinRate => "win_rate",
+            Self::Character => "character",
             Self::ExactString => "exact_string",
             Self::Levenshtein => "levenshtein",
             Self::Chrf => "chrf",
@@ -119,7 +135,13 @@ impl Metric {
     pub(super) fn subject(self) -> Subject {
         match self {
             Self::Words => Subject::Rows,
-            Self::Bleu2 | Self::Bleu4 | Self::Rouge1 | Self::Rouge2 | Self::RougeL => Subject::Captions,
+            Self::Bleu2
+            | Self::Bleu4
+            | Self::Rouge1
+            | Self::Rouge2
+            | Self::RougeL
+            | Self::Meteor
+            | Self::MeteorNoWordnet => Subject::Captions,
             Self::Bleu
             | Self::Exact
             | Self::Validity
@@ -128,7 +150,10 @@ impl Metric {
             | Self::RdkFts
             | Self::RdkFtsInvalidZero
             | Self::MorganFts
-            | Self::MorganFtsInvalidZero => Subject::Molecules,
+            | Self::MorganFtsInvalidZero
+            | Self::Uniqueness
+            | Self::WinRate
+            | Self::Character => Subject::Molecules,
             Self::ExactString | Self::Levenshtein | Self::Chrf | Self::Chrf2 | Self::LengthDeviation => {
                 Subject::Predictions
             }
@@ -137,7 +162,7 @@ impl Metric {
 
     /// Returns whether it depends on what captions are split into.
     pub(super) fn is_of_tokens(self) -> bool {
-        matches!(self, Self::Bleu2 | Self::Bleu4)
+        matches!(self, Self::Bleu2 | Self::Bleu4 | Self::Meteor | Self::MeteorNoWordnet)
     }
 
     /// Returns the longest n-grams of a BLEU.
@@ -147,6 +172,11 @@ impl Metric {
             Self::Bleu4 | Self::Bleu => Some(4),
             _ => None,
         }
+    }
+
+    /// Returns whether a row's score says something of that row alone, so that rows can be drawn.
+    pub(super) fn is_of_single_rows(self) -> bool {
+        self != Self::Uniqueness
     }
 
     /// Returns whether it is a whole number that may be far from 0, and not a score in [0, 1].
@@ -164,7 +194,7 @@ mod tests {
         let schema = schemars::schema_for!(Metric).to_value();
         let names = schema["oneOf"].as_array().expect("a list").iter();
         let names: Vec<&str> = names.map(|one| one["const"].as_str().expect("a name")).collect();
-        assert!(names.len() >= 20, "{names:?}");
+        assert!(names.len() >= 25, "{names:?}");
         for name in names {
             let metric: Metric = serde_json::from_value(name.into()).expect("a metric");
             assert_eq!(metric.name(), name);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use corpus::{Direction, Prediction};
 use engine::{Context, Failure};
 use metrics::random::Random;
+use metrics::words;
 
 use super::{Pairing, Params};
 use crate::rows::{read_records, read_rows};
@@ -23,6 +24,13 @@ pub(super) struct Pair {
     pub reference: String,
     /// The `id` of the reference's own row, where it is another one.
     pub reference_id: Option<String>,
+}
+
+impl Pair {
+    /// Returns how many words the reference has.
+    pub(super) fn reference_words(&self) -> usize {
+        words::count(&self.reference)
+    }
 }
 
 /// Where predictions are, and what is done with them.

@@ -1,0 +1,175 @@
+//! How far scores can be trusted, and how they compare: rows are drawn anew.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use engine::{Context, Failure};
+use metrics::bootstrap::{draw, interval, p_of_differences};
+use metrics::relative_entropy::{self, relative_entropy};
+use serde_json::{Map, Value, json};
+
+use super::metric::Metric;
+use super::scorer::{Score, side_by_side};
+use super::totals::{BLEU_COUNTS, Column, Totals};
+use super::{Draws, Params};
+use crate::rows::read_rows;
+
+/// Keeps the numbers that draw rows apart from all others drawn from the same seed.
+const DRAW: u64 = 0x6472_6177_2072_6f77;
+
+/// The ends of the names of columns.
+const INTERVAL: [&str; 2] = ["low", "high"];
+const GAIN: [&str; 4] = ["gain", "gain_low", "gain_high", "gain_p"];
+const HIGHER: &str = "higher";
+const RELATIVE_ENTROPY: &str = "relative_entropy";
+
+/// Returns the columns for tables.
+pub(super) fn columns(params: &Params) -> Vec<String> {
+    let mut columns = Vec::new();
+    for metric in drawable(params) {
+        let mut add = |end: &str| columns.push(name(metric, end));
+        if params.intervals.is_some() {
+            INTERVAL.into_iter().for_each(&mut add);
+        }
+        if params.compare.is_some() {
+            GAIN.into_iter().for_each(&mut add);
+            if metric.longest_n_gram().is_none() {
+                add(HIGHER);
+                if !metric.is_a_count() {
+                    add(RELATIVE_ENTROPY);
+                }
+            }
+        }
+    }
+    columns
+}
+
+fn drawable(params: &Params) -> impl Iterator<Item = Metric> {
+    params.metrics.iter().copied().filter(|metric| metric.is_of_single_rows())
+}
+
+fn name(metric: Metric, end: &str) -> String {
+    format!("{}_{end}", metric.name())
+}
+
+/// Returns the numbers of those columns.
+pub(super) fn measure(
+    params: &Params,
+    totals: &Totals,
+    context: &Context,
+) -> Result<Map<String, Value>, Failure> {
+    let mut found = Map::new();
+    let seed = context.seed()? ^ DRAW;
+    let threads = context.cores() as usize;
+    let columns: Vec<(Metric, &Column)> = params.metrics.iter().copied().zip(&totals.columns).collect();
+    let columns: Vec<_> = columns.into_iter().filter(|(metric, _)| metric.is_of_single_rows()).collect();
+    if let Some(draws) = &params.intervals {
+        let all = draw_all(draws, totals.rows, seed, threads, |rows| {
+            columns.iter().map(|(_, column)| column.estimate(rows.iter().copied())).collect()
+        });
+        for (at, (metric, _)) in columns.iter().enumerate() {
+            let drawn: Vec<f64> = all.iter().filter_map(|one| one[at]).collect();
+            let names = INTERVAL.map(|end| name(*metric, end));
+            insert(&mut found, names, ends(&drawn, draws), || totals.reason(*metric));
+        }
+    }
+    if let (Some(draws), Some(ids)) = (&params.compare, &totals.ids) {
+        let baseline = read_baseline(context.input("baseline")?, ids, &columns)?;
+        let gain = |ours: &Column, theirs: &Column, rows: &[usize]| {
+            Some(ours.estimate(rows.iter().copied())? - theirs.estimate(rows.iter().copied())?)
+        };
+        let all = draw_all(draws, totals.rows, seed, threads, |rows| {
+            columns.iter().zip(&baseline).map(|((_, ours), theirs)| gain(ours, theirs, rows)).collect()
+        });
+        let rows: Vec<usize> = (0..totals.rows).collect();
+        for (at, ((metric, ours), theirs)) in columns.iter().zip(&baseline).enumerate() {
+            let drawn: Vec<f64> = all.iter().filter_map(|one| one[at]).collect();
+            let numbers = gain(ours, theirs, &rows).zip(ends(&drawn, draws));
+            let numbers = numbers.map(|(gain, [low, high])| [gain, low, high, p_of_differences(&drawn)]);
+            let why = || format!("{}, here or in the baseline", totals.reason(*metric));
+            insert(&mut found, GAIN.map(|end| name(*metric, end)), numbers, why);
+            if let (Column::Numbers(ours), Column::Numbers(theirs)) = (*ours, theirs) {
+                let both: Vec<(f64, f64)> =
+                    ours.iter().zip(theirs).filter_map(|(a, b)| (*a).zip(*b)).collect();
+                let higher = both.iter().filter(|(ours, theirs)| ours > theirs).count();
+                let share = (!both.is_empty()).then(|| [higher as f64 / both.len() as f64]);
+                insert(&mut found, [name(*metric, HIGHER)], share, why);
+                if !metric.is_a_count() {
+                    let [ours, theirs] =
+                        [ours, theirs].map(|all| all.iter().flatten().copied().collect::<Vec<_>>());
+                    let entropy = relative_entropy(&ours, &theirs, relative_entropy::BINS);
+                    insert(&mut found, [name(*metric, RELATIVE_ENTROPY)], entropy.map(|one| [one]), why);
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn insert<const N: usize>(
+    found: &mut Map<String, Value>,
+    names: [String; N],
+    numbers: Option<[f64; N]>,
+    why: impl Fn() -> String,
+) {
+    for (at, name) in names.into_iter().enumerate() {
+        let value = numbers.map_or_else(|| json!({ "missing": why() }), |numbers| numbers[at].into());
+        found.insert(name, value);
+    }
+}
+
+fn ends(drawn: &[f64], draws: &Draws) -> Option<[f64; 2]> {
+    interval(drawn, draws.confidence).ok().map(|found| [found.low, found.high])
+}
+
+/// Draws rows again and again, and finds something out about each draw.
+fn draw_all(
+    draws: &Draws,
+    rows: usize,
+    seed: u64,
+    threads: usize,
+    find: impl Fn(&[usize]) -> Vec<Option<f64>> + Sync,
+) -> Vec<Vec<Option<f64>>> {
+    let numbers: Vec<u64> = (0..draws.draws as u64).collect();
+    side_by_side(&numbers, threads, |number| find(&draw(rows, seed, *number)))
+}
+
+/// Reads the scores of the same rows by another model, in the order of ours.
+fn read_baseline(
+    folder: &Path,
+    ids: &[String],
+    columns: &[(Metric, &Column)],
+) -> Result<Vec<Column>, Failure> {
+    let mut by_id: HashMap<String, Vec<Score>> = HashMap::new();
+    for row in read_rows(folder)? {
+        let row = row?;
+        let mut scores = Vec::with_capacity(columns.len());
+        for (metric, column) in columns {
+            let field = match column {
+                Column::Counts { .. } => BLEU_COUNTS,
+                Column::Numbers(_) => metric.name(),
+            };
+            let value = row.get(field).ok_or_else(|| {
+                Failure::new(format!("the baseline has no `{}`", metric.name()))
+                    .help("let both stages name the same metrics")
+            })?;
+            scores.push(match column {
+                Column::Counts { .. } => {
+                    serde_json::from_value(value.clone()).map(Score::Counts).map_err(|error| {
+                        Failure::caused(format!("read `{field}` of row `{}`", row.id()), error)
+                    })?
+                }
+                Column::Numbers(_) => value.as_f64().map_or(Score::Missing, Score::Number),
+            });
+        }
+        by_id.insert(row.id().to_owned(), scores);
+    }
+    let mut found: Vec<Column> = columns.iter().map(|(metric, _)| Column::new(*metric)).collect();
+    for id in ids {
+        let scores = by_id.get(id).ok_or_else(|| {
+            Failure::new(format!("the baseline has no row `{id}`")).help("both must score the same rows")
+        })?;
+        found.iter_mut().zip(scores).for_each(|(column, score)| column.push(*score));
+    }
+    Ok(found)
+}
