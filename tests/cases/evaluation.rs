@@ -258,7 +258,8 @@ fn two_models(more: &str) -> Lab {
         stage("scores", "second", more),
     ));
     let row = |row: usize| {
-        let [first, second] = [4, 2].map(|every| if row % every == 0 { "a b c d" } else { "a b x" });
+        let [first, second] =
+            [4, 2].map(|every| if usize::is_multiple_of(row, every) { "a b c d" } else { "a b x" });
         format!("r{row}\tC\ta b c d\t{first}\t{second}\n")
     };
     let rows: String = (0..40).map(row).collect();

@@ -267,3 +267,79 @@ fn lora_logits_gradients_and_merged_weights() {
         assert!(off < 1e-6, "{path}: {off}");
     }
 }
+
+/// Fifty steps of AdamW with warm-up, cosine, clipping and accumulation, on a small network.
+#[test]
+fn the_optimisers_trajectory() {
+    use crate::optimiser::{AdamW, Moments, Update, clip_coefficient, global_norm, step};
+    use burn::tensor::activation::{log_softmax, tanh};
+
+    let (tensors, expected) = (Tensors::open("optim/expected.safetensors"), expected("optim"));
+    let device = Device::flex();
+    let (x, y) = (tensors.floats("x"), tensors.rows("y"));
+    let names = ["w1", "b1", "w2", "b2"];
+    let shapes = [[16, 12], [1, 16], [5, 16], [1, 5]];
+    let flat = |numbers: Vec<f32>| Tensor::<1>::from_floats(numbers.as_slice(), &device);
+    let mut weights: Vec<Tensor<1>> =
+        names.iter().map(|name| flat(tensors.floats(&format!("init.{name}")))).collect();
+    let mut moments: Vec<Moments> = weights
+        .iter()
+        .map(|weights| Moments { mean: weights.zeros_like(), square: weights.zeros_like() })
+        .collect();
+    let adam = AdamW { weight_decay: 0.01, ..AdamW::default() };
+    let rate =
+        crate::LearningRate { peak: 0.01, warmup_steps: 5, steps: 50, schedule: crate::Schedule::Cosine };
+    for number in 0..50 {
+        let (mut loss, mut sum): (f64, Option<Vec<Tensor<1>>>) = (0.0, None);
+        for micro in 0..4 {
+            let place = number * 4 + micro;
+            let x = flat(x[place * 72..(place + 1) * 72].to_vec()).reshape([6, 12]).autodiff();
+            let targets = crate::layers::token_ids(&ids(&y[place]), &device).reshape([6, 1]).autodiff();
+            let leaves: Vec<Tensor<2>> = weights
+                .iter()
+                .zip(shapes)
+                .map(|(weights, shape)| weights.clone().reshape(shape).autodiff().require_grad())
+                .collect();
+            let hidden = tanh(x.matmul(leaves[0].clone().transpose()) + leaves[1].clone());
+            let logits = hidden.matmul(leaves[2].clone().transpose()) + leaves[3].clone();
+            let micro_loss = log_softmax(logits, 1).gather(1, targets).mean().neg().div_scalar(4.0);
+            loss += f64::from(micro_loss.clone().into_scalar::<f32>());
+            let mut found = micro_loss.backward();
+            let found = leaves.iter().map(|leaf| leaf.grad_remove(&mut found).unwrap().flatten(0, 1));
+            sum = Some(match sum {
+                None => found.collect(),
+                Some(sum) => sum.into_iter().zip(found).map(|(sum, found)| sum + found).collect(),
+            });
+        }
+        let gradients = sum.unwrap();
+        let norm = global_norm(&gradients);
+        let wanted = &expected["trajectory"][number];
+        assert!((loss - wanted["loss"].as_f64().unwrap()).abs() < 1e-5, "step {number}: {loss} {wanted}");
+        let wanted = wanted["grad_norm_before_clip"].as_f64().unwrap();
+        assert!((norm - wanted).abs() < 1e-5, "step {number}: {norm} {wanted}");
+        let clip = clip_coefficient(norm, 0.3);
+        let updates =
+            gradients.into_iter().zip(&weights).zip(&moments).map(|((gradient, weights), moments)| Update {
+                weights: weights.clone(),
+                gradient: gradient.mul_scalar(clip),
+                moments: moments.clone(),
+                decays: true,
+            });
+        (weights, moments) = step(&adam, rate.at(number), number + 1, updates.collect()).into_iter().unzip();
+        for (name, weights) in names.iter().zip(&weights) {
+            if number == 0 || number == 9 {
+                let wanted = tensors.floats(&format!("after_step{number}.{name}"));
+                let off = difference(&numbers(weights.clone()), &wanted);
+                assert!(off < 1e-6, "step {number}, {name}: {off}");
+            }
+        }
+    }
+    for (name, weights) in names.iter().zip(&weights) {
+        let off = difference(&numbers(weights.clone()), &tensors.floats(&format!("final.{name}")));
+        assert!(off < 2e-6, "{name}: {off}");
+    }
+    for (name, found) in [("exp_avg", &moments[0].mean), ("exp_avg_sq", &moments[0].square)] {
+        let off = difference(&numbers(found.clone()), &tensors.floats(&format!("final.{name}.w1")));
+        assert!(off < 1e-6, "{name}: {off}");
+    }
+}

@@ -225,7 +225,7 @@ pub fn train(
         if step == steps.all {
             break;
         }
-        training.advance(&steps)?;
+        training.advance(&steps.rows(training.step), &steps)?;
         let point = training.points.last().expect("a step adds a point");
         if !(watch.hear)(point, steps.all) {
             return Err(TrainError::Cancelled);
@@ -316,9 +316,18 @@ struct Training<'a> {
 
 impl<'a> Training<'a> {
     fn begin(model: &'a mut Model, recipe: &'a Recipe, examples: &'a Examples, pool: ThreadPool) -> Self {
-        let device = model.device().clone();
-        let dropout = model.dropout();
-        let model = model.llama_mut();
+        let (device, dropout) = (model.device().clone(), model.dropout());
+        Self::of(model.llama_mut(), device, recipe, examples, pool, dropout)
+    }
+
+    fn of(
+        model: &'a mut LlamaForCausalLM,
+        device: Device,
+        recipe: &'a Recipe,
+        examples: &'a Examples,
+        pool: ThreadPool,
+        dropout: f64,
+    ) -> Self {
         let (mut moments, mut decays) = (Vec::new(), Vec::new());
         model.visit(&mut |_, slot| {
             let zeros = || Tensor::zeros([slot.shape().iter().product::<usize>()], &device);
@@ -342,8 +351,7 @@ impl<'a> Training<'a> {
     }
 
     /// Makes one step.
-    fn advance(&mut self, steps: &Steps) -> Result<(), TrainError> {
-        let rows = steps.rows(self.step);
+    fn advance(&mut self, rows: &[usize], steps: &Steps) -> Result<(), TrainError> {
         let batch: Vec<&Example> = rows.iter().map(|row| &self.examples.train[*row]).collect();
         let learning_rate = steps.rate.at(self.step);
         let (shares, mut gradients) = self.gradients(&batch);
@@ -614,4 +622,134 @@ fn rewards(shares: &[Share]) -> Option<Rewards> {
         margin: mean(|[chosen, rejected]| chosen - rejected),
         accuracy: mean(|[chosen, rejected]| f64::from(u8::from(chosen > rejected))),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batches::Sequence;
+    use crate::models;
+    use safetensors::SafeTensors;
+    use std::path::PathBuf;
+    use weights::ModelFolder;
+
+    fn golden(name: &str) -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+    }
+
+    fn recipe(batch_size: usize) -> Recipe {
+        Recipe {
+            objective: serde_json::from_str(r#"{"sft": {}}"#).unwrap(),
+            optimizer: AdamW::default(),
+            learning_rate: 1e-3,
+            schedule: Schedule::Constant,
+            warmup_ratio: 0.0,
+            length: Length::Steps(20),
+            batch_size,
+            micro_batch_size: batch_size,
+            max_grad_norm: 0.3,
+            validations_per_epoch: 0,
+            seed: 0,
+        }
+    }
+
+    /// The batches of the reference, row after row.
+    fn examples() -> Vec<Example> {
+        let bytes = std::fs::read(golden("sft/expected.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let rows = |name: &str| -> Vec<Vec<i64>> {
+            let numbers = file.tensor(name).unwrap().data().chunks_exact(8);
+            let numbers: Vec<i64> =
+                numbers.map(|bytes| i64::from_le_bytes(bytes.try_into().unwrap())).collect();
+            numbers.chunks(24).map(<[i64]>::to_vec).collect()
+        };
+        let rows = rows("input_ids").into_iter().zip(rows("attention_mask")).zip(rows("labels"));
+        let example = |((ids, mask), labels): ((Vec<i64>, Vec<i64>), Vec<i64>)| {
+            let all = mask.iter().sum::<i64>() as usize;
+            let prompt = labels.iter().take_while(|label| **label == -100).count();
+            let ids: Vec<u32> = ids[..all].iter().map(|id| *id as u32).collect();
+            let (chosen, _) = Sequence::new(&ids[..prompt], &ids[prompt..], 100).unwrap();
+            Example { id: String::new(), chosen, rejected: None }
+        };
+        rows.map(example).collect()
+    }
+
+    /// Twenty steps, and the losses of each.
+    fn trajectory(micro_batch_size: usize, threads: usize) -> (LlamaForCausalLM, Vec<StepPoint>) {
+        let device = Device::flex();
+        let mut model = models::open(&ModelFolder::open(golden("llama")).unwrap(), &device).unwrap();
+        let recipe = Recipe { micro_batch_size, ..recipe(4) };
+        let examples = Examples { train: examples(), validation: Vec::new() };
+        let steps = Steps::new(&recipe, examples.train.len());
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let mut training = Training::of(&mut model, device, &recipe, &examples, pool, 0.0);
+        for step in 0..20 {
+            let first = step % 5 * 4;
+            training.advance(&[first, first + 1, first + 2, first + 3], &steps).unwrap();
+        }
+        let points = training.points.iter().map(|point| match point {
+            Point::Step(step) => step.clone(),
+            Point::Validation(look) => unreachable!("{look:?}"),
+        });
+        let points = points.collect();
+        (model, points)
+    }
+
+    #[test]
+    fn twenty_steps_are_the_references() {
+        let expected = std::fs::read(golden("sft/expected.json")).unwrap();
+        let expected: serde_json::Value = serde_json::from_slice(&expected).unwrap();
+        let bytes = std::fs::read(golden("sft/expected.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        // With the mean over the tokens of all micro-batches, how many there are changes nothing.
+        for micro_batch_size in [4, 1] {
+            let (mut model, points) = trajectory(micro_batch_size, 2);
+            for (point, expected) in points.iter().zip(expected["trajectory"].as_array().unwrap()) {
+                let off = (point.loss - expected["loss"].as_f64().unwrap()).abs();
+                assert!(off < 2e-5, "{point:?} {expected}");
+                let off = (point.gradient_norm - expected["grad_norm_before_clip"].as_f64().unwrap()).abs();
+                assert!(off < 5e-5, "{point:?} {expected}");
+            }
+            let mut compared = 0;
+            model.visit(&mut |name, slot| {
+                if let Ok(view) = file.tensor(&format!("final.{name}")) {
+                    let expected = view.data().chunks_exact(4);
+                    let expected = expected.map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
+                    let off = host(slot.flat()).iter().zip(expected).map(|(one, other)| (one - other).abs());
+                    let off = off.fold(0.0, f32::max);
+                    assert!(off < 2e-5, "{name}: {off}");
+                    compared += 1;
+                }
+            });
+            assert_eq!(compared, 2);
+        }
+    }
+
+    #[test]
+    fn threads_change_no_bit() {
+        let bits = |threads: usize| -> Vec<u64> {
+            let (mut model, points) = trajectory(4, threads);
+            let mut bits: Vec<u64> = points.iter().map(|point| point.loss.to_bits()).collect();
+            model.visit(&mut |_, slot| {
+                bits.extend(host(slot.flat()).iter().map(|number| u64::from(number.to_bits())))
+            });
+            bits
+        };
+        let one = bits(1);
+        assert!([2, 3].into_iter().all(|threads| bits(threads) == one));
+    }
+
+    #[test]
+    fn validation_falls_on_shares_of_an_epoch() {
+        let steps = |batch: usize, times: usize| {
+            let recipe =
+                Recipe { validations_per_epoch: times, length: Length::Epochs(2.0), ..recipe(batch) };
+            let steps = Steps::new(&recipe, 10);
+            (0..=steps.all).filter(|step| steps.validates(*step)).collect::<Vec<_>>()
+        };
+        assert_eq!(steps(1, 2), [0, 5, 10, 15, 20]);
+        assert_eq!(steps(4, 1), [0, 3, 6]);
+        assert_eq!(steps(5, 4), [0, 1, 2, 3, 4]);
+        assert_eq!(steps(1, 0), [0, 20]);
+    }
 }
