@@ -7,6 +7,7 @@ mod exit;
 mod graph;
 mod guard;
 mod house;
+mod import_mergekit;
 mod log;
 mod plan;
 mod progress;
@@ -45,6 +46,7 @@ enum Command {
     Show(show::Arguments),
     Log(log::Arguments),
     Cache(cache_command::Arguments),
+    ImportMergekit(import_mergekit::Arguments),
     Schema(schema::Arguments),
     Doctor(doctor::Arguments),
     Completions(completions::Arguments),
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::Show(arguments) => show::run(arguments),
         Command::Log(arguments) => log::run(arguments),
         Command::Cache(arguments) => cache_command::run(arguments),
+        Command::ImportMergekit(arguments) => import_mergekit::run(arguments),
         Command::Schema(arguments) => schema::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Completions(arguments) => completions::run(arguments),

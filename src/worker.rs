@@ -1,6 +1,8 @@
 //! `pipeline worker JOB`: does one job in a process of its own. Started by a run.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 
 use crate::exit::Stop;
 
@@ -10,7 +12,20 @@ pub struct Arguments {
     job: PathBuf,
 }
 
+/// How long the allocator waits before it gives unused memory back to the system. A step of a
+/// training asks for again what the one before it let go; by default a tenth of its time went
+/// into pages that were given back, fetched again and cleared.
+const KEEP_MEMORY: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "-1");
+
 /// Runs the command.
 pub fn run(arguments: Arguments) -> Result<(), Stop> {
+    let (name, value) = KEEP_MEMORY;
+    if std::env::var_os(name).is_none()
+        && let Ok(program) = std::env::current_exe()
+    {
+        // The allocator reads it once, as the process begins. Where the process cannot begin
+        // again, it works as it is.
+        let _ = Command::new(program).arg("worker").arg(&arguments.job).env(name, value).exec();
+    }
     engine::work(&arguments.job, stages::KINDS).map_err(|failure| Stop::Usage(failure.message().to_owned()))
 }

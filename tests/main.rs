@@ -14,6 +14,7 @@ mod cases {
     mod preferences;
     mod running;
     mod sharing;
+    mod training;
     mod valid;
 }
 mod lab;

@@ -14,6 +14,8 @@ mod devices;
 mod evaluate;
 mod examples;
 mod generate;
+mod merge;
+mod mergekit;
 mod negatives;
 mod prompts;
 mod rows;
@@ -25,6 +27,7 @@ mod train;
 use engine::Kind;
 
 pub use devices::{check_device, devices};
+pub use mergekit::import_mergekit;
 pub use source::describe_model;
 
 /// All kinds of stages, in the order in which the manual shows them.
@@ -35,6 +38,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<subset::Subset>(),
     Kind::of::<negatives::Negatives>(),
     Kind::of::<train::Train>(),
+    Kind::of::<merge::Merge>(),
     Kind::of::<generate::Generate>(),
     Kind::of::<evaluate::Evaluate>(),
     Kind::of::<command::Command>(),

@@ -210,6 +210,9 @@ impl Stage for Train {
         };
         let mut watch = Watch { threads, checkpoints: Some(&checkpoints), hear: &mut hear };
         let trained = learn::train(&mut model, &examples, &recipe, &mut watch).map_err(explain)?;
+        if let Some(step) = trained.resumed_at {
+            context.log(format_args!("a killed training went on after step {step}"));
+        }
         let kept = match trained.validation_loss {
             Some(loss) => {
                 format!("kept step {} of {}, validation loss {loss:.4}", trained.kept_step, trained.steps)

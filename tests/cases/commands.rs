@@ -387,9 +387,31 @@ fn the_schema_is_json_and_knows_every_kind() {
     let told = Lab::new().run(["schema"]).expect(0);
     let schema: Value = serde_json::from_str(&told.stdout).unwrap();
     assert!(schema["$schema"].as_str().is_some_and(|address| address.contains("json-schema.org")));
-    for kind in ["source", "compose", "subset", "evaluate", "command"] {
+    for kind in ["source", "compose", "subset", "merge", "evaluate", "command"] {
         assert!(told.stdout.contains(&format!("\"{kind}\"")), "{kind}");
     }
+}
+
+#[test]
+fn a_recipe_of_mergekit_becomes_stages_that_run() {
+    let lab = Lab::new();
+    let header = r#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    for (name, value) in [("one", 1f32), ("other", 3.0), ("origin", 0.5)] {
+        lab.write(&format!("{name}/config.json"), "{}");
+        let tensors = [&54u64.to_le_bytes()[..], header.as_bytes(), &value.to_le_bytes()].concat();
+        lab.write(&format!("{name}/model.safetensors"), tensors);
+    }
+    lab.write(
+        "ties.yml",
+        "merge_method: ties\nbase_model: origin\nparameters: {density: 0.5}\nmodels:\n  \
+         - {model: one, parameters: {weight: [1, 2]}}\n  - {model: other, parameters: {weight: 1}}\n",
+    );
+    let stages = lab.run(["import-mergekit", "ties.yml"]).expect(0).stdout;
+    lab.write("x.toml", stages);
+    assert!(lab.run(["run", "x.toml"]).expect(0).ran().contains(&"merged".to_owned()));
+    lab.write("slerp.yml", "merge_method: slurp\nmodels: []\n");
+    let told = lab.run(["import-mergekit", "slerp.yml"]).expect(2);
+    told.says(&["slerp.yml", "`merge_method: slurp` is not supported", "slerp, linear"]);
 }
 
 #[test]

@@ -183,7 +183,10 @@ fn every_kind_and_every_command_is_documented() {
             lines[0].contains("hide = true") && lines[1].contains(&format!("({name}::Arguments)"))
         });
         if text.contains("clap::Args)]\npub struct Arguments") && !is_hidden {
-            expect("docs/commands.md", format!("## `{}", name.trim_end_matches("_command")));
+            expect(
+                "docs/commands.md",
+                format!("## `{}", name.trim_end_matches("_command").replace('_', "-")),
+            );
         }
     }
     let readme = text("README.md");

@@ -47,6 +47,38 @@ files = ["templates.toml"]
 parameters = { whole = 3, half = 0.5, text = "é", list = [1, true] }
 run = "wc -l < files/templates.toml > outputs/lines/count.txt"
 outputs.lines = {}
+
+[stages.tokenizer]
+kind = "tokenizer"
+inputs = { rows = "rows" }
+model.bpe = { vocabulary_size = 260 }
+
+[stages.trained]
+kind = "train"
+inputs = { tokenizer = "tokenizer", rows = "preferences" }
+prompts.mol2cap = "prompt.txt"
+objective.cpo = {}
+adapter.lora = { r = 2 }
+length.steps = 0
+model.llama = { hidden_size = 8, intermediate_size = 8, num_hidden_layers = 1, num_attention_heads = 1, max_position_embeddings = 64 }
+
+[stages.predictions]
+kind = "generate"
+inputs = { model = "trained", rows = "captions" }
+direction = "mol2cap"
+prompt = "prompt.txt"
+max_new_tokens = 2
+
+[stages.model]
+kind = "source"
+path = "model"
+format = "model"
+
+[stages.merged]
+kind = "merge"
+inputs = { one = "model", other = "model" }
+ratio = { one = 1, other = [0, 0.5] }
+method.slerp = {}
 "#;
 
 const ROWS: &str =
@@ -73,6 +105,13 @@ fn keys_are_what_they_were() {
     lab.write("rows.tsv", ROWS);
     lab.write("answers.tsv", ANSWERS);
     lab.write("templates.toml", TEMPLATES);
+    lab.write("prompt.txt", "{molecule}: {caption}");
+    lab.write("model/config.json", "{}");
+    let header = r#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    lab.write(
+        "model/model.safetensors",
+        [&54u64.to_le_bytes()[..], header.as_bytes(), &[0, 0, 128, 63]].concat(),
+    );
     lab.run(["run", "x.toml"]).expect(0);
     let told = lab.run(["plan", "x.toml", "--json"]).expect(0);
     let nodes: serde_json::Value = serde_json::from_str(&told.stdout).expect("JSON");

@@ -138,6 +138,22 @@ fn preferences_are_made_of_outputs() {
 }
 
 #[test]
+fn models_are_merged_by_every_method() {
+    let (lab, _) = run("kind-merge.toml");
+    let numbers = |variant: &str| {
+        let row = &rows(&lab, "kind-merge.toml", &format!("numbers[merge={variant}]"))[0];
+        let list = row["numbers"].as_array().expect("a list");
+        list.iter().map(|number| (number.as_f64().expect("a number") * 1e4).round() / 1e4).collect::<Vec<_>>()
+    };
+    // sin and cos of a nineteenth of a right angle.
+    assert_eq!(numbers("slerp"), [1.569, 18.9351]);
+    assert_eq!(numbers("soup"), [1.0, 18.0]);
+    assert_eq!(numbers("ties"), [19.0, 19.0], "where one model survives its weight cancels");
+    assert_eq!(numbers("arithmetic"), [2.0, 36.0]);
+    assert_eq!(numbers("dare"), [19.0, 19.0]);
+}
+
+#[test]
 fn words_are_counted() {
     let (lab, _) = run("kind-evaluate.toml");
     let found = metrics(&lab, "kind-evaluate.toml", "scores");

@@ -326,31 +326,46 @@ impl Planner<'_> {
     fn explicit_row(&mut self, position: usize) -> Option<PlannedRow> {
         let row = &self.spec.row[position];
         let at = position.to_string();
-        let (stage, nodes) = self.stage_of(&row.from, &["row", &at, "from"])?;
-        if nodes.is_empty() {
-            // The stage itself is wrong, and has been reported.
-            return None;
+        let mut sources = Vec::new();
+        for from in &row.from.0 {
+            let (stage, nodes) = self.stage_of(from, &["row", &at, "from"])?;
+            if nodes.is_empty() {
+                // The stage itself is wrong, and has been reported.
+                return None;
+            }
+            self.refuse_unaveraged_row(stage, &nodes, &at);
+            sources.push((stage, nodes));
         }
-        self.refuse_unaveraged_row(stage, &nodes, &at);
         let mut cells = Vec::new();
         for column in &self.spec.columns {
-            let Some(output) = self.output_with(stage, &column.metric) else {
-                let message =
-                    format!("stage `{}` makes no column `{}`", self.draft.stage_name(stage), column.metric);
-                let made: Vec<String> = self.draft.nodes[nodes[0]]
-                    .outputs
-                    .iter()
-                    .flat_map(|output| output.columns.clone())
-                    .collect();
-                let help = nearest_or_all(&column.metric, "it makes", made.iter().map(String::as_str))
-                    .or_else(|| Some("it makes no numbers for tables".to_owned()));
-                self.complain(&["row", &at, "from"], message, help);
+            let made = sources
+                .iter()
+                .find_map(|(stage, nodes)| Some((nodes, self.output_with(*stage, &column.metric)?)));
+            let Some((nodes, output)) = made else {
+                self.row_makes_no(&sources, &column.metric, &at);
                 return None;
             };
             cells.push(nodes.iter().map(|node| (*node, output.to_owned())).collect());
         }
         let published = row.published.clone().unwrap_or_else(|| row.label.clone());
         Some(PlannedRow { label: row.label.clone(), published, cells })
+    }
+
+    fn row_makes_no(&mut self, sources: &[(usize, Vec<usize>)], metric: &str, at: &str) {
+        let names: Vec<String> =
+            sources.iter().map(|(stage, _)| format!("`{}`", self.draft.stage_name(*stage))).collect();
+        let message = match names.as_slice() {
+            [name] => format!("stage {name} makes no column `{metric}`"),
+            _ => format!("stages {} make no column `{metric}`", names.join(" and ")),
+        };
+        let made: Vec<String> = sources
+            .iter()
+            .flat_map(|(_, nodes)| &self.draft.nodes[nodes[0]].outputs)
+            .flat_map(|output| output.columns.clone())
+            .collect();
+        let help = nearest_or_all(metric, "it makes", made.iter().map(String::as_str))
+            .or_else(|| Some("it makes no numbers for tables".to_owned()));
+        self.complain(&["row", at, "from"], message, help);
     }
 
     fn refuse_unaveraged_row(&mut self, stage: usize, nodes: &[usize], at: &str) {

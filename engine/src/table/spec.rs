@@ -27,7 +27,7 @@ pub(crate) struct TableSpec {
 #[serde(deny_unknown_fields)]
 pub(super) struct RowSpec {
     pub(super) label: String,
-    pub(super) from: String,
+    pub(super) from: References,
     pub(super) published: Option<String>,
 }
 
@@ -83,5 +83,38 @@ impl<'de> Deserialize<'de> for ColumnSpec {
             }
         }
         deserializer.deserialize_any(Either)
+    }
+}
+
+/// One reference or several: a column comes from the first whose stage makes it.
+#[derive(Debug, Clone)]
+pub(super) struct References(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for References {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMore;
+        impl<'de> serde::de::Visitor<'de> for OneOrMore {
+            type Value = References;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a reference or a list of references")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<References, E> {
+                Ok(References(vec![text.to_owned()]))
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<References, A::Error> {
+                let mut references = Vec::new();
+                while let Some(reference) = list.next_element()? {
+                    references.push(reference);
+                }
+                if references.is_empty() {
+                    return Err(serde::de::Error::invalid_length(0, &"at least one reference"));
+                }
+                Ok(References(references))
+            }
+        }
+        deserializer.deserialize_any(OneOrMore)
     }
 }

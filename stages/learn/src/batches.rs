@@ -72,7 +72,7 @@ impl Example {
 }
 
 /// How many sequences are computed at once, at most.
-const SHARD: usize = 4;
+const SHARD: usize = 2;
 
 /// Divides a micro-batch into shards of like length, each a list of places in it.
 pub(crate) fn shards(micro_batch: &[&Example]) -> Vec<Vec<usize>> {

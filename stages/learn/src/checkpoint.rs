@@ -17,7 +17,7 @@ use crate::trainer::{Point, Recipe};
 #[non_exhaustive]
 pub enum CheckpointError {
     /// A file could not be read or written.
-    #[error("cannot {doing} the checkpoint {}: {source}", .path.display())]
+    #[error("cannot {doing} the checkpoint {}", .path.display())]
     Io {
         /// What was tried.
         doing: &'static str,

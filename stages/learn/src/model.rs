@@ -67,10 +67,10 @@ pub enum ModelError {
         known: String,
     },
     /// It could not be written.
-    #[error("cannot write the model: {0}")]
+    #[error("cannot write the model")]
     Write(#[from] weights::ModelError),
     /// A file beside the weights could not be copied.
-    #[error("cannot copy {}: {source}", .path.display())]
+    #[error("cannot copy {}", .path.display())]
     Copy {
         /// The file.
         path: PathBuf,

@@ -51,7 +51,7 @@ pub enum TokenizerError {
         detail: String,
     },
     /// It could not be written.
-    #[error("cannot write {}: {source}", .path.display())]
+    #[error("cannot write {}", .path.display())]
     Unwritable {
         /// The file.
         path: PathBuf,

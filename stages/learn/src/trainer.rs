@@ -169,6 +169,8 @@ pub struct Trained {
     pub kept_step: usize,
     /// The lowest validation loss, where there were validation rows.
     pub validation_loss: Option<f64>,
+    /// The step at which a killed training went on.
+    pub resumed_at: Option<usize>,
     /// The curves.
     pub points: Vec<Point>,
 }
@@ -205,13 +207,15 @@ pub fn train(
     {
         training.resume(found);
     }
+    let resumed_at = (training.step > 0).then_some(training.step);
     // Written so that the first step is preceded by a look, which says what training begins with.
     while training.step <= steps.all {
         let step = training.step;
         if steps.validates(step) && training.looked != Some(step) {
             training.look(&steps);
-            let point = training.points.last().expect("looking adds a point");
-            if !(watch.hear)(point, steps.all) {
+            if let Some(point @ Point::Validation(_)) = training.points.last()
+                && !(watch.hear)(point, steps.all)
+            {
                 return Err(TrainError::Cancelled);
             }
             if let Some(folder) = watch.checkpoints.filter(|_| step > 0 && step < steps.all) {
@@ -228,8 +232,7 @@ pub fn train(
         }
     }
     let (kept_step, validation_loss) = training.finish();
-    let trained = Trained { steps: steps.all, kept_step, validation_loss, points: training.points };
-    Ok(trained)
+    Ok(Trained { steps: steps.all, kept_step, validation_loss, resumed_at, points: training.points })
 }
 
 /// Which rows a step takes, and after which steps there is a look at the validation rows.
@@ -479,14 +482,6 @@ impl<'a> Training<'a> {
         self.looked = Some(self.step);
         let examples: Vec<&Example> = self.examples.validation.iter().collect();
         if examples.is_empty() {
-            let point = ValidationPoint {
-                step: self.step,
-                epoch: steps.epoch(self.step),
-                validation_loss: f64::NAN,
-                best: false,
-                validation_rewards: None,
-            };
-            self.points.push(Point::Validation(point));
             return;
         }
         let tokens = examples.iter().map(|example| example.chosen.output_tokens()).sum();

@@ -97,6 +97,12 @@ pub enum ModelError {
         /// What the system said.
         source: io::Error,
     },
+    /// An adapter is none that can be merged.
+    #[error("the adapter cannot be merged: {what}")]
+    Adapter {
+        /// Why.
+        what: String,
+    },
     /// More than one tensor of one name was to be written.
     #[error("two tensors to be written are named `{tensor}`")]
     WrittenTwice {
@@ -113,6 +119,155 @@ pub enum ModelError {
         /// How many there were.
         found: u64,
     },
+}
+
+/// Says why models cannot be merged.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MergeError {
+    /// A model is not what it should be.
+    #[error("`{model}`: {fault}")]
+    Model {
+        /// Which one.
+        model: String,
+        /// What is wrong with it.
+        fault: ModelError,
+    },
+    /// The result cannot be written.
+    #[error(transparent)]
+    Writing(#[from] ModelError),
+    /// What is asked for makes no sense for the method.
+    #[error("{what}")]
+    Method {
+        /// What is wrong.
+        what: String,
+    },
+    /// The method works on task vectors and there is no base.
+    #[error("the method needs the model that the others were tuned from, as `base`")]
+    NoBase,
+    /// Configurations differ in what makes an architecture.
+    #[error(
+        "the models differ in `{key}` of config.json: {one_value} in `{one}`, {other_value} in `{other}`"
+    )]
+    Configs {
+        /// The key.
+        key: String,
+        /// One model.
+        one: String,
+        /// What it says.
+        one_value: String,
+        /// The other.
+        other: String,
+        /// What that says.
+        other_value: String,
+    },
+    /// Tokenizers give tokens other numbers.
+    #[error(
+        "the vocabularies differ: token `{token}` is {one_id} in `{one}` and {other_id} in `{other}`, and {more} more differ"
+    )]
+    Vocabularies {
+        /// One model.
+        one: String,
+        /// The other.
+        other: String,
+        /// The first token that differs.
+        token: String,
+        /// Its number in the one.
+        one_id: Box<str>,
+        /// Its number in the other.
+        other_id: Box<str>,
+        /// How many more differ.
+        more: u64,
+    },
+    /// A tensor is not in all models.
+    #[error("tensor `{tensor}` is in `{model}` ({file}) and not in `{other}`, and so are {more} more")]
+    OnlyInOne {
+        /// The tensor.
+        tensor: String,
+        /// A model that has it.
+        model: String,
+        /// In which file.
+        file: String,
+        /// A model that has not.
+        other: String,
+        /// How many more tensors the latter lacks.
+        more: u64,
+    },
+    /// A tensor has several shapes.
+    #[error("tensor `{tensor}` has the shape {one_shape:?} in `{one}` and {other_shape:?} in `{other}`")]
+    Shapes {
+        /// The tensor.
+        tensor: String,
+        /// One model.
+        one: String,
+        /// Its shape there.
+        one_shape: Vec<u64>,
+        /// The other model.
+        other: String,
+        /// Its shape there.
+        other_shape: Vec<u64>,
+    },
+    /// No rule gives a tensor a weight.
+    #[error("no rule of `{model}` gives tensor `{tensor}` a weight: end the list with `{{ value = … }}`")]
+    NoWeight {
+        /// The tensor.
+        tensor: String,
+        /// The model.
+        model: String,
+    },
+    /// The ratio of a tensor says nothing.
+    #[error("the ratio for tensor `{tensor}` is all zeros")]
+    ZeroRatio {
+        /// The tensor.
+        tensor: String,
+    },
+    /// A tensor holds what is no number.
+    #[error("tensor `{tensor}` of `{model}` ({file}) holds {nan} NaN and {infinite} infinite numbers")]
+    NotFinite {
+        /// The tensor.
+        tensor: String,
+        /// The model.
+        model: String,
+        /// The file.
+        file: String,
+        /// How many NaN.
+        nan: u64,
+        /// How many infinities.
+        infinite: u64,
+    },
+    /// A result is beyond the largest number of its type.
+    #[error("{count} numbers of the merged tensor `{tensor}` are too large for {dtype:?}")]
+    TooLarge {
+        /// The tensor.
+        tensor: String,
+        /// How many.
+        count: u64,
+        /// The type.
+        dtype: Dtype,
+    },
+    /// There is no angle to a vector of zeros.
+    #[error(
+        "tensor `{tensor}` is all zeros in `{zero}` and not in `{other}`: there is no angle between them"
+    )]
+    NoAngle {
+        /// The tensor.
+        tensor: String,
+        /// The model in which it is zero.
+        zero: String,
+        /// The other.
+        other: String,
+    },
+    /// More than one tensor cannot be merged.
+    #[error("{first}; {more} more tensors cannot be merged either")]
+    Several {
+        /// The first of them, by name.
+        first: Box<MergeError>,
+        /// How many more there are.
+        more: usize,
+    },
+    /// Somebody told it to stop.
+    #[error("the merge was stopped")]
+    Cancelled,
 }
 
 impl ModelError {

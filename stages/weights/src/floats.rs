@@ -3,7 +3,9 @@
 //! Numbers are narrowed to the nearest, and halfway between two to the even one, as PyTorch
 //! does.
 
+use crate::wide::wide;
 use half::f16;
+use half::slice::HalfFloatSliceExt as _;
 use safetensors::Dtype;
 
 /// Returns how many bytes a number takes, if it is of a type that can be computed with.
@@ -22,23 +24,9 @@ pub fn width(dtype: Dtype) -> Option<usize> {
 pub fn decode(dtype: Dtype, bytes: &[u8], values: &mut [f32]) {
     assert_eq!(Some(bytes.len()), width(dtype).map(|width| width * values.len()), "numbers of {dtype:?}");
     match dtype {
-        Dtype::F32 => {
-            let numbers = bytes.as_chunks::<4>().0;
-            values.iter_mut().zip(numbers).for_each(|(value, number)| *value = f32::from_le_bytes(*number));
-        }
-        Dtype::BF16 => {
-            let numbers = bytes.as_chunks::<2>().0;
-            values.iter_mut().zip(numbers).for_each(|(value, number)| {
-                *value = f32::from_bits(u32::from(u16::from_le_bytes(*number)) << 16);
-            });
-        }
-        _ => {
-            let numbers = bytes.as_chunks::<2>().0;
-            values
-                .iter_mut()
-                .zip(numbers)
-                .for_each(|(value, number)| *value = f16::from_le_bytes(*number).to_f32());
-        }
+        Dtype::F32 => decode_f32(bytes, values),
+        Dtype::BF16 => decode_bf16(bytes, values),
+        _ => decode_f16(bytes, values),
     }
 }
 
@@ -49,28 +37,71 @@ pub fn decode(dtype: Dtype, bytes: &[u8], values: &mut [f32]) {
 pub fn encode(dtype: Dtype, values: &[f32], bytes: &mut [u8]) {
     assert_eq!(Some(bytes.len()), width(dtype).map(|width| width * values.len()), "numbers of {dtype:?}");
     match dtype {
-        Dtype::F32 => {
-            let numbers = bytes.as_chunks_mut::<4>().0;
-            numbers.iter_mut().zip(values).for_each(|(number, value)| *number = value.to_le_bytes());
+        Dtype::F32 => encode_f32(values, bytes),
+        Dtype::BF16 => encode_bf16(values, bytes),
+        _ => encode_f16(values, bytes),
+    }
+}
+
+wide! {
+    fn decode_f32(bytes: &[u8], values: &mut [f32]) {
+        for (value, number) in values.iter_mut().zip(bytes.as_chunks::<4>().0) {
+            *value = f32::from_le_bytes(*number);
         }
-        Dtype::BF16 => {
-            let numbers = bytes.as_chunks_mut::<2>().0;
-            numbers
-                .iter_mut()
-                .zip(values)
-                .for_each(|(number, value)| *number = to_bf16(*value).to_le_bytes());
+    }
+}
+
+wide! {
+    fn decode_bf16(bytes: &[u8], values: &mut [f32]) {
+        for (value, number) in values.iter_mut().zip(bytes.as_chunks::<2>().0) {
+            *value = f32::from_bits(u32::from(u16::from_le_bytes(*number)) << 16);
         }
-        _ => {
-            let numbers = bytes.as_chunks_mut::<2>().0;
-            numbers
-                .iter_mut()
-                .zip(values)
-                .for_each(|(number, value)| *number = f16::from_f32(*value).to_le_bytes());
+    }
+}
+
+wide! {
+    fn encode_f32(values: &[f32], bytes: &mut [u8]) {
+        for (number, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(values) {
+            *number = value.to_le_bytes();
+        }
+    }
+}
+
+wide! {
+    fn encode_bf16(values: &[f32], bytes: &mut [u8]) {
+        for (number, value) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(values) {
+            *number = to_bf16(*value).to_le_bytes();
+        }
+    }
+}
+
+/// How many numbers of F16 are converted at once: the processor's own conversion is for many.
+const BLOCK: usize = 64;
+
+fn decode_f16(bytes: &[u8], values: &mut [f32]) {
+    let mut block = [f16::ZERO; BLOCK];
+    for (values, bytes) in values.chunks_mut(BLOCK).zip(bytes.chunks(2 * BLOCK)) {
+        let block = &mut block[..values.len()];
+        for (number, bytes) in block.iter_mut().zip(bytes.as_chunks::<2>().0) {
+            *number = f16::from_le_bytes(*bytes);
+        }
+        block.convert_to_f32_slice(values);
+    }
+}
+
+fn encode_f16(values: &[f32], bytes: &mut [u8]) {
+    let mut block = [f16::ZERO; BLOCK];
+    for (values, bytes) in values.chunks(BLOCK).zip(bytes.chunks_mut(2 * BLOCK)) {
+        let block = &mut block[..values.len()];
+        block.convert_from_f32_slice(values);
+        for (number, bytes) in block.iter().zip(bytes.as_chunks_mut::<2>().0) {
+            *bytes = number.to_le_bytes();
         }
     }
 }
 
 /// Returns the number that is left when one is stored in a type and read again.
+#[inline(always)]
 pub fn rounded(dtype: Dtype, value: f32) -> f32 {
     match dtype {
         Dtype::BF16 => f32::from_bits(u32::from(to_bf16(value)) << 16),
@@ -80,7 +111,7 @@ pub fn rounded(dtype: Dtype, value: f32) -> f32 {
 }
 
 /// As `half::bf16::from_f32`, without its branch, so that it goes by many numbers at a time.
-#[inline]
+#[inline(always)]
 fn to_bf16(value: f32) -> u16 {
     let bits = value.to_bits();
     // Only a NaN overflows, and it is not taken.

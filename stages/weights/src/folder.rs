@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, ErrorKind};
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ pub(crate) const INDEX: &str = "model.safetensors.index.json";
 /// Files that hold weights in formats that are not read.
 const WEIGHT_ENDINGS: [&str; 9] =
     [".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx", ".ot"];
+/// Files that are about one model and true of no other.
+const NOT_CARRIED: [&str; 4] = [CONFIG, "adapter_config.json", "README.md", "trainer_state.json"];
 const TOKENIZER: &str = "tokenizer.json";
 
 /// Says what a folder holds: a configuration and tensors, and whether a tokenizer.
@@ -55,6 +58,15 @@ impl ModelFolder {
             let _: BTreeMap<String, IgnoredAny> = json(path, TOKENIZER, "")?;
         }
         Ok(Self { path: path.to_owned(), config, files, maps, tensors, has_tokenizer })
+    }
+
+    /// Reads a folder of which one file of tensors is all that matters.
+    pub(crate) fn of_one_file(path: &Path, file: &str) -> Result<Self, ModelError> {
+        let (map, mut tensors) = tensors_of(path, file)?;
+        tensors.sort_by(|one, other| one.name.cmp(&other.name));
+        let has_tokenizer = exists(path, TOKENIZER)?;
+        let (files, maps) = (vec![file.to_owned()], vec![map]);
+        Ok(Self { path: path.to_owned(), config: Map::new(), files, maps, tensors, has_tokenizer })
     }
 
     /// Returns the folder.
@@ -103,6 +115,16 @@ impl ModelFolder {
         Ok(map.bytes(tensor.bytes.clone()))
     }
 
+    /// Lets go of some bytes of a tensor that were looked at: they are no longer counted as this
+    /// process's memory, and looking at them again reads them again.
+    pub fn release(&self, name: &str, bytes: Range<u64>) {
+        let Some(tensor) = self.tensor(name) else { return };
+        let file = self.files.iter().position(|file| *file == tensor.file);
+        let map = &self.maps[file.expect("a tensor lies in one of the files")];
+        let [start, end] = [bytes.start, bytes.end].map(|at| (tensor.bytes.start + at).min(tensor.bytes.end));
+        map.release(start..end);
+    }
+
     /// Reads a tensor of F32, F16 or BF16.
     pub fn read_f32(&self, name: &str) -> Result<Vec<f32>, ModelError> {
         let bytes = self.raw(name)?;
@@ -111,6 +133,8 @@ impl ModelFolder {
             floats::width(dtype).ok_or_else(|| ModelError::NotFloats { tensor: name.to_owned(), dtype })?;
         let mut values = vec![0.0; bytes.len() / width];
         floats::decode(dtype, bytes, &mut values);
+        // The caller has its own copy now.
+        self.release(name, 0..bytes.len() as u64);
         Ok(values)
     }
 
@@ -124,8 +148,8 @@ impl ModelFolder {
         self.tensors.iter().map(|tensor| tensor.bytes.end - tensor.bytes.start).sum()
     }
 
-    /// Returns the names of the files that are neither the configuration nor weights, in order:
-    /// tokenizer, vocabulary, templates. Hidden files and folders are no part of a model.
+    /// Returns the names of the files that are neither the configuration nor weights nor about
+    /// this very model, in order: tokenizer, vocabulary, templates. Hidden files and folders are no part of a model.
     pub fn other_files(&self) -> Result<Vec<String>, ModelError> {
         let io = |source| ModelError::Io { file: ".".to_owned(), source };
         let mut names = Vec::new();
@@ -135,7 +159,11 @@ impl ModelFolder {
             let is_weights = name.contains(".safetensors")
                 || WEIGHT_ENDINGS.iter().any(|ending| name.ends_with(ending))
                 || name.ends_with(".index.json");
-            if name != CONFIG && !is_weights && !name.starts_with('.') && entry.path().is_file() {
+            if !NOT_CARRIED.contains(&name.as_str())
+                && !is_weights
+                && !name.starts_with('.')
+                && entry.path().is_file()
+            {
                 names.push(name);
             }
         }
@@ -211,7 +239,7 @@ fn open(path: &Path, file: &str, hint: &'static str) -> Result<File, ModelError>
     })
 }
 
-fn object(path: &Path, file: &str, hint: &'static str) -> Result<Map<String, Value>, ModelError> {
+pub(crate) fn object(path: &Path, file: &str, hint: &'static str) -> Result<Map<String, Value>, ModelError> {
     json(path, file, hint)
 }
 

@@ -22,15 +22,31 @@
 //! # Ok::<(), weights::ModelError>(())
 //! ```
 
+mod agreement;
 mod error;
 pub mod floats;
 mod folder;
 mod header;
+mod lora;
+mod magnitudes;
 mod map;
+mod merge;
+pub mod mergekit;
+pub mod merges;
+mod operands;
+mod place;
+mod setting;
+pub mod verbs;
+mod wide;
 mod writer;
 
-pub use error::{HeaderFault, ModelError};
+pub use error::{HeaderFault, MergeError, ModelError};
 pub use folder::ModelFolder;
 pub use header::{LARGEST_HEADER_BYTES, Tensor};
+pub use lora::Adapter;
+pub use merge::{Expert, Merged, Recipe, Running, Tensors, Weighing, merge};
+pub use operands::{Operands, PIECE, Piece};
+pub use place::{Group, Place};
 pub use safetensors::Dtype;
+pub use setting::{PerModel, Rule, Setting};
 pub use writer::{Durability, MOST_SHARD_BYTES, ModelWriter, TensorSpec};

@@ -1,6 +1,6 @@
 //! A file seen as memory.
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -24,5 +24,17 @@ impl MappedFile {
     /// Returns some of the bytes.
     pub fn bytes(&self, range: Range<u64>) -> &[u8] {
         &self.0[range.start as usize..range.end as usize]
+    }
+
+    /// Tells the system that some of the bytes are not needed soon: they leave this process and
+    /// stay in the system's cache of files.
+    pub fn release(&self, range: Range<u64>) {
+        let (start, length) = (range.start as usize, (range.end - range.start) as usize);
+        // SAFETY: The mapping is of a file and never written to, so what is looked at again is
+        // read again, and is the same.
+        #[allow(unsafe_code)]
+        let told = unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, start, length) };
+        // Advice that is not taken costs memory that the system can take back anyway.
+        let _ = told;
     }
 }

@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The largest file of weights that is written unless told otherwise, in bytes.
@@ -53,6 +54,8 @@ pub struct ModelWriter {
     config: Map<String, Value>,
     files: Vec<PartialFile>,
     places: BTreeMap<String, Place>,
+    /// The files that have their names already.
+    made: Mutex<Vec<String>>,
     is_finished: bool,
 }
 
@@ -93,6 +96,7 @@ impl ModelWriter {
             config: config.clone(),
             files: Vec::with_capacity(shards.len()),
             places: BTreeMap::new(),
+            made: Mutex::default(),
             is_finished: false,
         };
         let count = shards.len();
@@ -182,8 +186,10 @@ impl ModelWriter {
     pub fn carry_over(&self, from: &ModelFolder) -> Result<(), ModelError> {
         for name in from.other_files()? {
             let read = |source| ModelError::Io { file: name.clone(), source };
-            let bytes = fs::read(from.path().join(&name)).map_err(read)?;
-            self.write_file(&name, &bytes)?;
+            let write = |source| ModelError::Write { file: name.clone(), source };
+            let mut source = File::open(from.path().join(&name)).map_err(read)?;
+            let mut target = self.begin_small(&name).map_err(write)?;
+            io::copy(&mut source, &mut target).map_err(write)?;
         }
         Ok(())
     }
@@ -204,6 +210,7 @@ impl ModelWriter {
                 file.sync_all().map_err(failed)?;
             }
             fs::rename(self.folder.join(partial(name)), self.folder.join(name)).map_err(failed)?;
+            self.note_made(name);
         }
         if self.files.len() > 1 {
             let map: Map<String, Value> = self
@@ -236,9 +243,19 @@ impl ModelWriter {
         }
     }
 
+    fn begin_small(&self, name: &str) -> io::Result<File> {
+        let file = File::create(self.folder.join(name))?;
+        self.note_made(name);
+        Ok(file)
+    }
+
+    fn note_made(&self, name: &str) {
+        self.made.lock().expect("nobody panics with the lock").push(name.to_owned());
+    }
+
     fn put(&self, name: &str, bytes: &[u8], durability: Durability) -> Result<(), ModelError> {
         let write = || -> io::Result<()> {
-            let mut file = File::create(self.folder.join(name))?;
+            let mut file = self.begin_small(name)?;
             file.write_all(bytes)?;
             if durability == Durability::Synced { file.sync_all() } else { Ok(()) }
         };
@@ -248,11 +265,14 @@ impl ModelWriter {
 
 impl Drop for ModelWriter {
     fn drop(&mut self) {
-        if !self.is_finished {
-            for file in &self.files {
-                // Nobody takes it for a model under this name, and the error that led here is told.
-                let _ = fs::remove_file(self.folder.join(partial(&file.name)));
-            }
+        if self.is_finished {
+            return;
+        }
+        let partial = self.files.iter().map(|file| partial(&file.name));
+        let made = self.made.lock().map(|made| made.clone()).unwrap_or_default();
+        for name in partial.chain(made) {
+            // What led here is told; that some of it cannot be removed as well is not worth more.
+            let _ = fs::remove_file(self.folder.join(name));
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::parameters::Parameters;
 #[non_exhaustive]
 pub enum OpenError {
     /// The folder is not a model's.
-    #[error("{}: {source}", .folder.display())]
+    #[error("{}", .folder.display())]
     Folder {
         /// The folder.
         folder: PathBuf,
@@ -23,7 +23,7 @@ pub enum OpenError {
         source: weights::ModelError,
     },
     /// Its configuration says what cannot be.
-    #[error("{}: {source}", .folder.display())]
+    #[error("{}", .folder.display())]
     Config {
         /// The folder.
         folder: PathBuf,

@@ -1,0 +1,189 @@
+//! `kind = "merge"`: makes one model of several: SLERP, TIES, task arithmetic, soup, DARE.
+//!
+//! Inputs are models by name; `base` is the one that the others were tuned from, for methods
+//! that work on what tuning added. What the inputs are called decides nothing but the order of
+//! sums, which is that of the names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use engine::{Context, Failure, Part, Place, Ports, Resources, Stage};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use weights::merges::Method;
+use weights::{
+    Adapter, Durability, Expert, MergeError, ModelError, ModelFolder, Recipe, Running, Setting, Weighing,
+};
+
+use crate::artifacts::WEIGHTS;
+
+/// What to merge, and how.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    /// The method.
+    method: Method,
+    /// How much each model counts against the others, by the name of the input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ratio: Option<BTreeMap<String, Setting>>,
+    /// What each model is multiplied with, in place of a ratio.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    weights: Option<BTreeMap<String, Setting>>,
+    /// The inputs that are LoRA adapters on `base`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    adapters: BTreeSet<String>,
+    /// The type of the result; else that of the models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dtype: Option<Dtype>,
+    /// The input whose configuration and tokenizer the result has; else the first by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    files_from: Option<String>,
+}
+
+/// A type of numbers.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Dtype {
+    /// 32 bits.
+    F32,
+    /// 16 bits, IEEE 754.
+    F16,
+    /// 16 bits, the upper half of f32.
+    Bf16,
+}
+
+/// The name of the input that the others were tuned from.
+const BASE: &str = "base";
+
+impl Params {
+    fn models(&self) -> &BTreeMap<String, Setting> {
+        static NONE: BTreeMap<String, Setting> = BTreeMap::new();
+        self.ratio.as_ref().or(self.weights.as_ref()).unwrap_or(&NONE)
+    }
+
+    fn needs_base(&self) -> bool {
+        self.method.needs_base() || !self.adapters.is_empty()
+    }
+}
+
+/// Merges models.
+pub struct Merge;
+
+impl Stage for Merge {
+    const KIND: &'static str = "merge";
+    const VERSION: u32 = 1;
+    const PLACE: Place = Place::Worker;
+    type Params = Params;
+
+    fn ports(params: &Params) -> Ports {
+        let ports = params.models().keys().fold(Ports::new(), |ports, name| ports.input(name, WEIGHTS));
+        let ports = if params.needs_base() { ports.input(BASE, WEIGHTS) } else { ports };
+        ports.output("model", WEIGHTS)
+    }
+
+    fn parts(params: &Params) -> Vec<Part> {
+        vec![params.method.part()]
+    }
+
+    fn resources(_: &Params) -> Resources {
+        Resources { cores: 4, ..Resources::default() }
+    }
+
+    fn check(params: &Params) -> Result<(), String> {
+        let (models, what) = match (&params.ratio, &params.weights) {
+            (Some(ratio), None) => (ratio, "ratio"),
+            (None, Some(weights)) => (weights, "weights"),
+            (None, None) => {
+                return Err("a merge needs a `ratio`, such as `{ one = 1, other = 1 }`".to_owned());
+            }
+            (Some(_), Some(_)) => return Err("a merge has a `ratio` or `weights`, not both".to_owned()),
+        };
+        if models.contains_key(BASE) {
+            return Err(format!("`{BASE}` is what the models were tuned from and has no place in `{what}`"));
+        }
+        let numbers: Vec<f64> = models.values().flat_map(Setting::numbers).collect();
+        if let Some(number) = numbers.iter().find(|number| !number.is_finite()) {
+            return Err(format!("{number} is no weight"));
+        }
+        if params.ratio.is_some() {
+            if let Some(number) = numbers.iter().find(|number| **number < 0.0) {
+                return Err(format!("`ratio` holds {number}, and a share cannot be below 0"));
+            }
+            if numbers.iter().all(|number| *number == 0.0) {
+                return Err("`ratio` is all zeros".to_owned());
+            }
+        }
+        let named = params.adapters.iter().chain(&params.files_from);
+        if let Some(name) = named.into_iter().find(|name| !models.contains_key(*name)) {
+            return Err(format!("`{name}` is not in `{what}`"));
+        }
+        let names: Vec<&str> = models.keys().map(String::as_str).collect();
+        params.method.check(&names, weighing(params))
+    }
+
+    fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
+        let open = |name: &str, folder: &Path| {
+            ModelFolder::open(folder)
+                .map_err(|error| Failure::caused(format!("read the model `{name}`"), error))
+        };
+        let base = if params.needs_base() { Some(open(BASE, context.input(BASE)?)?) } else { None };
+        let mut experts = Vec::with_capacity(params.models().len());
+        for (name, weight) in params.models() {
+            let folder = context.input(name)?;
+            let (model, adapter) = match &base {
+                Some(base) if params.adapters.contains(name) => {
+                    let adapter = Adapter::open(folder)
+                        .map_err(|error| Failure::caused(format!("read the adapter `{name}`"), error))?;
+                    (base.clone(), Some(adapter))
+                }
+                _ if Adapter::is_in(folder) => {
+                    let failure = Failure::new(format!("`{name}` is an adapter, not a whole model"));
+                    return Err(failure
+                        .help(format!("write `adapters = [\"{name}\"]`, and give its base as `{BASE}`")));
+                }
+                _ => (open(name, folder)?, None),
+            };
+            experts.push(Expert { name: name.clone(), model, adapter, weight: weight.clone() });
+        }
+        let recipe = Recipe {
+            experts,
+            base: base.filter(|_| params.method.needs_base()),
+            weighing: weighing(params),
+            method: params.method.clone(),
+            dtype: params.dtype.map(|dtype| match dtype {
+                Dtype::F32 => weights::Dtype::F32,
+                Dtype::F16 => weights::Dtype::F16,
+                Dtype::Bf16 => weights::Dtype::BF16,
+            }),
+            files_from: params.files_from.clone(),
+        };
+        let output = context.output("model")?;
+        let threads = context.cores() as usize;
+        let mut hear = |done, all| {
+            context.progress(done, all, "bytes");
+            if context.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        // The cache takes care of what is to outlive a power cut.
+        let running = Running { threads, durability: Durability::Buffered, hear: &mut hear };
+        let merged = weights::merge(&recipe, &output, running).map_err(|error| failure(error, &output))?;
+        context.log(format_args!("{} tensors, {} parameters", merged.tensors, merged.parameters));
+        for note in merged.notes {
+            context.note(note);
+        }
+        Ok(())
+    }
+}
+
+fn weighing(params: &Params) -> Weighing {
+    if params.ratio.is_some() { Weighing::Ratio } else { Weighing::AsIs }
+}
+
+fn failure(error: MergeError, output: &Path) -> Failure {
+    match error {
+        MergeError::Writing(ModelError::Write { file, source }) => {
+            Failure::writing(&output.join(file))(source)
+        }
+        error => Failure::caused("merge the models", error),
+    }
+}

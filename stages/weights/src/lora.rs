@@ -1,0 +1,163 @@
+//! Adapters as PEFT writes them: W + (alpha / r) B A.
+//!
+//! LoRA: Hu et al., 2021, eq. 3. The scale is `lora_alpha / r`, or `lora_alpha / sqrt(r)` with
+//! `use_rslora`; `rank_pattern` shows in the shapes, `alpha_pattern` is followed. What changes
+//! the formula (DoRA, transposed layers, biases) is refused, not ignored.
+
+use crate::error::ModelError;
+use crate::folder::{self, ModelFolder};
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+const CONFIG: &str = "adapter_config.json";
+const WEIGHTS: &str = "adapter_model.safetensors";
+const PREFIX: &str = "base_model.model.";
+
+/// A low-rank change of a model.
+#[derive(Clone, Debug)]
+pub struct Adapter {
+    tensors: ModelFolder,
+    config: Map<String, Value>,
+}
+
+/// What an adapter does to one tensor.
+pub(crate) enum Change {
+    /// It adds a product of low rank.
+    Added(Added),
+    /// It brings another tensor in its place, by that name.
+    Replaced(String),
+}
+
+/// A product of low rank, to be added to a matrix.
+pub(crate) struct Added {
+    columns: usize,
+    rank: usize,
+    /// B, already scaled: row by row, as many numbers as the rank.
+    left: Vec<f32>,
+    /// A: as many rows as the rank.
+    right: Vec<f32>,
+}
+
+impl Adapter {
+    /// Says whether a folder holds an adapter and not a whole model.
+    pub fn is_in(path: impl AsRef<Path>) -> bool {
+        path.as_ref().join(CONFIG).exists()
+    }
+
+    /// Reads a folder with `adapter_config.json` and `adapter_model.safetensors`.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
+        let path = path.as_ref();
+        let config = folder::object(path, CONFIG, "; an adapter is in the layout of PEFT")?;
+        let unsupported = |what: String| ModelError::Adapter { what };
+        if config.get("peft_type").and_then(Value::as_str) != Some("LORA") {
+            return Err(unsupported("only adapters of `peft_type` LORA can be merged".to_owned()));
+        }
+        for option in ["use_dora", "fan_in_fan_out", "lora_bias", "use_qalora", "use_bdlora"] {
+            if config.get(option).is_some_and(|value| *value == Value::Bool(true)) {
+                return Err(unsupported(format!("`{option}` is not supported")));
+            }
+        }
+        let tensors = ModelFolder::of_one_file(path, WEIGHTS)?;
+        let adapter = Self { tensors, config };
+        for tensor in adapter.tensors.tensors() {
+            let name = &tensor.name;
+            let target = name.strip_prefix(PREFIX).filter(|name| !name.contains("lora_embedding"));
+            if target.is_none() || name.contains(".lora_") && adapter.path_of(name).is_none() {
+                return Err(unsupported(format!("tensor `{name}` of `{WEIGHTS}` is not understood")));
+            }
+        }
+        Ok(adapter)
+    }
+
+    /// Returns the names of the tensors of the base that it changes.
+    pub fn targets(&self) -> BTreeSet<String> {
+        let names = self.tensors.tensors().iter().map(|tensor| match self.path_of(&tensor.name) {
+            Some(path) => format!("{path}.weight"),
+            None => tensor.name[PREFIX.len()..].to_owned(),
+        });
+        names.collect()
+    }
+
+    /// Returns the folder with its tensors.
+    pub(crate) fn tensors(&self) -> &ModelFolder {
+        &self.tensors
+    }
+
+    /// Returns what it does to a tensor of the base, if anything.
+    pub(crate) fn change(&self, name: &str, shape: &[u64]) -> Result<Option<Change>, ModelError> {
+        let replaced = format!("{PREFIX}{name}");
+        if let Some(found) = self.tensors.tensor(&replaced) {
+            self.expect_shape(&replaced, &found.shape, shape)?;
+            return Ok(Some(Change::Replaced(replaced)));
+        }
+        let path = name.strip_suffix(".weight").unwrap_or(name);
+        let [right, left] = ["lora_A", "lora_B"].map(|part| format!("{PREFIX}{path}.{part}.weight"));
+        let (Some(found), Some(_)) = (self.tensors.tensor(&right), self.tensors.tensor(&left)) else {
+            return match self.tensors.tensor(&right).or(self.tensors.tensor(&left)) {
+                Some(half) => {
+                    Err(ModelError::Adapter { what: format!("`{}` has no counterpart", half.name) })
+                }
+                None => Ok(None),
+            };
+        };
+        let rank = found.shape.first().copied().unwrap_or_default();
+        let &[rows, columns] = shape else {
+            return Err(ModelError::Adapter { what: format!("`{name}` is not a matrix") });
+        };
+        self.expect_shape(&right, &found.shape, &[rank, columns])?;
+        self.expect_shape(&left, &self.tensors.tensor(&left).expect("just found").shape, &[rows, rank])?;
+        let scale = self.scale(path, rank)?;
+        let mut left = self.tensors.read_f32(&left)?;
+        left.iter_mut().for_each(|value| *value = (f64::from(*value) * scale) as f32);
+        let right = self.tensors.read_f32(&right)?;
+        Ok(Some(Change::Added(Added { columns: columns as usize, rank: rank as usize, left, right })))
+    }
+
+    fn path_of<'a>(&self, name: &'a str) -> Option<&'a str> {
+        let name = name.strip_prefix(PREFIX)?;
+        name.strip_suffix(".lora_A.weight").or_else(|| name.strip_suffix(".lora_B.weight"))
+    }
+
+    fn scale(&self, path: &str, rank: u64) -> Result<f64, ModelError> {
+        let patterns = self.config.get("alpha_pattern").and_then(Value::as_object);
+        let pattern = patterns.into_iter().flatten().find(|(pattern, _)| {
+            path.strip_suffix(pattern.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        });
+        let alpha = pattern.map(|(_, alpha)| alpha).or_else(|| self.config.get("lora_alpha"));
+        let alpha = alpha.and_then(Value::as_f64);
+        let alpha =
+            alpha.ok_or_else(|| ModelError::Adapter { what: "there is no `lora_alpha`".to_owned() })?;
+        let by_root = self.config.get("use_rslora").is_some_and(|value| *value == Value::Bool(true));
+        Ok(alpha / if by_root { (rank as f64).sqrt() } else { rank as f64 })
+    }
+
+    fn expect_shape(&self, name: &str, found: &[u64], expected: &[u64]) -> Result<(), ModelError> {
+        if found == expected {
+            return Ok(());
+        }
+        let what = format!("tensor `{name}` has the shape {found:?}, and {expected:?} is needed");
+        Err(ModelError::Adapter { what })
+    }
+}
+
+impl Added {
+    /// Adds some of its numbers, counted row by row.
+    pub fn add_to(&self, start: usize, values: &mut [f32]) {
+        let mut at = start;
+        let mut rest = values;
+        while !rest.is_empty() {
+            let (row, column) = (at / self.columns, at % self.columns);
+            let (here, behind) = rest.split_at_mut((self.columns - column).min(rest.len()));
+            for step in 0..self.rank {
+                let factor = self.left[row * self.rank + step];
+                let right = &self.right[step * self.columns + column..][..here.len()];
+                for (value, right) in here.iter_mut().zip(right) {
+                    *value += factor * right;
+                }
+            }
+            at += here.len();
+            rest = behind;
+        }
+    }
+}
