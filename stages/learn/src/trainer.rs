@@ -715,8 +715,11 @@ mod tests {
                 if let Ok(view) = file.tensor(&format!("final.{name}")) {
                     let expected = view.data().chunks_exact(4);
                     let expected = expected.map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
-                    let off = host(slot.flat()).iter().zip(expected).map(|(one, other)| (one - other).abs());
-                    let off = off.fold(0.0, f32::max);
+                    let off = host(slot.flat())
+                        .iter()
+                        .zip(expected)
+                        .map(|(one, other)| (one - other).abs())
+                        .fold(0.0, f32::max);
                     assert!(off < 2e-5, "{name}: {off}");
                     compared += 1;
                 }
