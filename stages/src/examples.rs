@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use corpus::{Direction, Preference, Prompt, Row};
+use corpus::{Direction, Preference, Prompt, Row, Unpaired};
 use engine::{Context, Failure};
 use learn::{Example, Fit, Sequence, Tokenizer};
 
@@ -53,7 +53,7 @@ impl<'a> Renderer<'a> {
             let id = format!("{}/{direction}", row.id());
             let prompt = self.tokens(&id, &prompt.render(&input), Part::Prompt)?;
             if let Some(chosen) = self.sequence(&id, &prompt, &target)? {
-                examples.push(Example { id, chosen, rejected: None });
+                examples.push(Example { id, chosen, rejected: None, desirable: None });
             }
         }
         Ok(())
@@ -75,15 +75,41 @@ impl<'a> Renderer<'a> {
         let id = preference.id.clone();
         let prompt = self.tokens(&id, &prompt.render(&preference.input), Part::Prompt)?;
         let chosen = self.sequence(&id, &prompt, &preference.chosen)?;
-        // An empty answer is still one token long: it ends at once.
-        let mut rejected = self.tokens(&id, preference.rejected.trim(), Part::Target)?;
-        rejected.push(self.end);
-        let rejected = Sequence::new(&prompt, &rejected, self.context);
+        let rejected = self.answer(&id, &prompt, &preference.rejected)?;
         if let (Some(chosen), Some((rejected, fit))) = (chosen, rejected) {
             self.counts.cut_targets += usize::from(fit == Fit::Cut);
-            examples.push(Example { id, chosen, rejected: Some(rejected) });
+            examples.push(Example { id, chosen, rejected: Some(rejected), desirable: None });
         }
         Ok(())
+    }
+
+    /// Makes an example of an answer that is good or bad, if there is a prompt for its direction.
+    ///
+    /// # Errors
+    /// [`Failure`], naming the answer and the characters.
+    pub fn unpaired(&mut self, answer: &Unpaired, examples: &mut Vec<Example>) -> Result<(), Failure> {
+        let Some(prompt) = self.prompts.get(&answer.direction) else {
+            self.counts.other_directions += 1;
+            return Ok(());
+        };
+        let id = answer.id.clone();
+        let prompt = self.tokens(&id, &prompt.render(&answer.input), Part::Prompt)?;
+        match self.answer(&id, &prompt, &answer.output)? {
+            Some((chosen, fit)) => {
+                self.counts.cut_targets += usize::from(fit == Fit::Cut);
+                examples.push(Example { id, chosen, rejected: None, desirable: Some(answer.desirable) });
+            }
+            None => self.counts.long_prompts += 1,
+        }
+        Ok(())
+    }
+
+    /// Puts what a model answered behind a prompt.
+    fn answer(&self, id: &str, prompt: &[u32], text: &str) -> Result<Option<(Sequence, Fit)>, Failure> {
+        // An empty answer is still one token long: it ends at once.
+        let mut tokens = self.tokens(id, text.trim(), Part::Target)?;
+        tokens.push(self.end);
+        Ok(Sequence::new(prompt, &tokens, self.context))
     }
 
     fn tokens(&self, id: &str, text: &str, part: Part) -> Result<Vec<u32>, Failure> {

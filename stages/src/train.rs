@@ -3,17 +3,17 @@
 //! The model begins from scratch, with a tokenizer as its input, or from weights. A training
 //! that is killed goes on from its last checkpoint, and ends with the same bytes.
 
-use corpus::Preference;
+use corpus::{Preference, Unpaired};
 use engine::{ArtifactType, Context, Failure, Part, Place, Ports, Resources, Stage};
 use learn::{
-    AdamW, AdapterMethod, Architecture, Examples, Length, Model, Objective, Point, Recipe, Schedule,
+    AdamW, AdapterMethod, Architecture, Examples, Feed, Length, Model, Objective, Point, Recipe, Schedule,
     TrainError, Watch,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::artifacts::{ADAPTER, CURVES, PREFERENCES, ROWS, TOKENIZER, WEIGHTS};
+use crate::artifacts::{ADAPTER, CURVES, PREFERENCES, ROWS, TOKENIZER, UNPAIRED, WEIGHTS};
 use crate::devices::parse_device;
 use crate::examples::Renderer;
 use crate::prompts::Prompts;
@@ -99,7 +99,11 @@ pub struct Train;
 
 impl Params {
     fn examples(&self) -> ArtifactType {
-        if self.objective.is_paired() { PREFERENCES } else { ROWS }
+        match self.objective.feed() {
+            Feed::Targets => ROWS,
+            Feed::Pairs => PREFERENCES,
+            Feed::Labelled => UNPAIRED,
+        }
     }
 }
 
@@ -120,6 +124,10 @@ impl Stage for Train {
             .optional("validation", params.examples())
             .output("model", WEIGHTS)
             .scored_output("curves", CURVES, SCORES.iter().map(|name| (*name).to_owned()).collect());
+        let ports = match params.objective.needs_reference() {
+            true => ports.optional("reference", WEIGHTS),
+            false => ports,
+        };
         match params.adapter {
             Some(_) => ports.output("adapter", ADAPTER),
             None => ports,
@@ -170,6 +178,11 @@ impl Stage for Train {
             () if params.gradient_accumulation_steps == 0 => {
                 Err("`gradient_accumulation_steps` is at least 1".to_owned())
             }
+            () if params.objective.needs_divergence()
+                && params.batch_size * params.gradient_accumulation_steps == 1 =>
+            {
+                Err("this objective compares the rows of a step: raise `batch_size` or `gradient_accumulation_steps`".to_owned())
+            }
             () if params.max_length == Some(0) => Err("`max_length` is at least 1".to_owned()),
             () => Ok(()),
         }
@@ -186,6 +199,13 @@ impl Stage for Train {
         if let Some(adapter) = &params.adapter {
             model.adapt(adapter, seed).map_err(|error| Failure::caused("adapt the model", error))?;
         }
+        let reference = match context.optional_input("reference") {
+            None => None,
+            Some(folder) => {
+                let opened = Model::open(folder, &device);
+                Some(opened.map_err(|error| Failure::caused("open the reference", error))?)
+            }
+        };
         let (all, learning) = model.parameters();
         context.log(format_args!("{all} parameters, of which {learning} learn"));
         let examples = read_examples(params, &prompts, &model, context)?;
@@ -209,7 +229,8 @@ impl Stage for Train {
             !context.is_cancelled()
         };
         let mut watch = Watch { threads, checkpoints: Some(&checkpoints), hear: &mut hear };
-        let trained = learn::train(&mut model, &examples, &recipe, &mut watch).map_err(explain)?;
+        let trained = learn::train(&mut model, reference.as_ref(), &examples, &recipe, &mut watch);
+        let trained = trained.map_err(explain)?;
         if let Some(step) = trained.resumed_at {
             context.log(format_args!("a killed training went on after step {step}"));
         }
@@ -257,13 +278,21 @@ fn read_examples(
         let Some(folder) = context.optional_input(port).map(ToOwned::to_owned) else { return Ok(Vec::new()) };
         let mut renderer = Renderer::new(prompts, model.tokenizer(), model.end_tokens()[0], length);
         let mut examples = Vec::new();
-        if params.objective.is_paired() {
-            for preference in read_records::<Preference>(&folder)? {
-                renderer.preference(&preference?, &mut examples)?;
+        match params.objective.feed() {
+            Feed::Targets => {
+                for row in read_rows(&folder)? {
+                    renderer.row(&row?, &mut examples)?;
+                }
             }
-        } else {
-            for row in read_rows(&folder)? {
-                renderer.row(&row?, &mut examples)?;
+            Feed::Pairs => {
+                for preference in read_records::<Preference>(&folder)? {
+                    renderer.preference(&preference?, &mut examples)?;
+                }
+            }
+            Feed::Labelled => {
+                for answer in read_records::<Unpaired>(&folder)? {
+                    renderer.unpaired(&answer?, &mut examples)?;
+                }
             }
         }
         renderer.tell(called, context);
@@ -274,7 +303,8 @@ fn read_examples(
         context.log(format_args!("{}: {} examples", port, examples.len()));
         Ok(examples)
     };
-    Ok(Examples { train: read("rows", "rows")?, validation: read("validation", "validation rows")? })
+    let (train, validation) = (read("rows", "rows")?, read("validation", "validation rows")?);
+    Ok(Examples { train, validation, max_length: length })
 }
 
 fn tell(point: &Point, steps: usize, context: &mut Context) {
@@ -302,6 +332,12 @@ fn explain(error: TrainError) -> Failure {
     let help = match &error {
         TrainError::Diverged { .. } => {
             Some("lower `learning_rate` or raise `warmup_ratio`; look at these rows")
+        }
+        TrainError::OneLabel { .. } => {
+            Some("give it `unpaired` of a `negatives` stage, which has good and bad outputs")
+        }
+        TrainError::OtherVocabulary { .. } => {
+            Some("compare with a model of the same tokenizer, or leave `reference` out")
         }
         _ => None,
     };

@@ -44,7 +44,13 @@ impl Sequence {
         self.tokens.len() - self.prompt
     }
 
-    fn width(&self) -> usize {
+    /// Puts the output of another behind this one's prompt, as [`Sequence::new`] does.
+    pub(crate) fn with_output_of(&self, other: &Self, context: usize) -> Option<Self> {
+        let (prompt, output) = (&self.tokens[..self.prompt], &other.tokens[other.prompt..]);
+        Self::new(prompt, output, context).map(|(sequence, _)| sequence)
+    }
+
+    pub(crate) fn width(&self) -> usize {
         // The last token predicts nothing that is asked for.
         self.tokens.len() - 1
     }
@@ -59,11 +65,18 @@ pub struct Example {
     pub chosen: Sequence,
     /// What is dispreferred, where an objective wants it.
     pub rejected: Option<Sequence>,
+    /// Whether the target is a good output, where an objective learns from good and bad ones.
+    pub desirable: Option<bool>,
 }
 
 impl Example {
     fn width(&self) -> usize {
         self.rejected.as_ref().map_or(0, Sequence::width).max(self.chosen.width())
+    }
+
+    /// Returns its outputs, the chosen one first.
+    pub(crate) fn outputs(&self) -> impl Iterator<Item = &Sequence> {
+        std::iter::once(&self.chosen).chain(&self.rejected)
     }
 
     fn sequences(&self) -> usize {
@@ -72,7 +85,7 @@ impl Example {
 }
 
 /// How many sequences are computed at once, at most.
-const SHARD: usize = 2;
+pub(crate) const SHARD: usize = 2;
 
 /// Divides a micro-batch into shards of like length, each a list of places in it.
 pub(crate) fn shards(micro_batch: &[&Example]) -> Vec<Vec<usize>> {
@@ -184,6 +197,7 @@ mod tests {
                 id: String::new(),
                 chosen: sequence(2, *chosen),
                 rejected: paired.then(|| sequence(2, *rejected)),
+                desirable: None,
             }).collect();
             let examples: Vec<&Example> = examples.iter().collect();
             let found = shards(&examples);

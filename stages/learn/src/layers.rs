@@ -2,16 +2,58 @@
 //!
 //! Activations are matrices, one token in each row, so that every projection is one product.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::adapters::Adapter;
+use crate::nf4::Nf4;
 use crate::parameters::{Parameter, Slot};
+
+/// The matrix of a projection, `[out, in]` as files have it.
+#[derive(Debug, Clone)]
+pub(crate) enum Weight {
+    /// Single floats, which can learn.
+    Dense(Parameter<2>),
+    /// Four bits each, which cannot; unpacked for each product.
+    Packed(Arc<Nf4>),
+}
+
+impl Weight {
+    /// Returns `[out, in]`.
+    pub fn shape(&self) -> [usize; 2] {
+        match self {
+            Self::Dense(weight) => weight.value.dims(),
+            Self::Packed(packed) => packed.shape,
+        }
+    }
+
+    /// Returns the numbers, for computing.
+    pub fn get(&self, device: &Device) -> Tensor<2> {
+        match self {
+            Self::Dense(weight) => weight.get(),
+            Self::Packed(packed) => {
+                Tensor::from_data(TensorData::new(packed.dequantise(), packed.shape), device)
+            }
+        }
+    }
+
+    /// Packs it into four bits.
+    pub fn pack(&mut self, double_quantization: bool) {
+        if let Self::Dense(weight) = self {
+            let shape = weight.value.dims();
+            let numbers = weight.get().into_data().try_into_vec::<f32>();
+            let numbers = numbers.expect("parameters are single floats");
+            *self = Self::Packed(Arc::new(Nf4::quantise(&numbers, shape, double_quantization)));
+        }
+    }
+}
 
 /// A projection `x Wᵀ`, with an adapter beside it or not.
 #[derive(Debug, Clone)]
 pub(crate) struct Linear {
-    /// `[out, in]`, as files have it.
-    pub weight: Parameter<2>,
+    /// The matrix.
+    pub weight: Weight,
     /// `[out]`, in models that have one.
     pub bias: Option<Parameter<1>>,
     /// What is learnt instead of the weight.
@@ -21,12 +63,16 @@ pub(crate) struct Linear {
 impl Linear {
     /// Makes a projection without bias or adapter.
     pub fn new(weight: Tensor<2>) -> Self {
-        Self { weight: Parameter::new(weight), bias: None, adapter: None }
+        Self { weight: Weight::Dense(Parameter::new(weight)), bias: None, adapter: None }
     }
 
     /// Projects `[tokens, in]` to `[tokens, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let mut y = x.clone().matmul(self.weight.get().transpose());
+        let mut weight = self.weight.get(&x.device());
+        if x.is_autodiff() && !weight.is_autodiff() {
+            weight = weight.autodiff();
+        }
+        let mut y = x.clone().matmul(weight.transpose());
         if let Some(adapter) = &self.adapter {
             y = y + adapter.forward(x);
         }
@@ -38,7 +84,9 @@ impl Linear {
 
     /// Shows its parameters.
     pub fn visit(&mut self, path: &str, see: &mut dyn FnMut(String, Slot<'_>)) {
-        see(format!("{path}.weight"), Slot::Matrix(&mut self.weight));
+        if let Weight::Dense(weight) = &mut self.weight {
+            see(format!("{path}.weight"), Slot::Matrix(weight));
+        }
         if let Some(bias) = &mut self.bias {
             see(format!("{path}.bias"), Slot::Vector(bias));
         }

@@ -11,9 +11,10 @@ use weights::ModelFolder;
 
 use crate::adapters::{self, Adapter, AdapterMethod, Lora};
 use crate::device::{self, DeviceError, DeviceName};
+use crate::layers::Weight;
 use crate::models::llama::{LlamaForCausalLM, Untrained};
 use crate::models::{self, OpenError, llama};
-use crate::parameters::Parameters as _;
+use crate::parameters::{Parameter, Parameters as _};
 use crate::tokenizer::{self, Tokenizer, TokenizerError};
 
 choices! {
@@ -141,7 +142,10 @@ impl Model {
     /// # Errors
     /// [`ModelError::NoSuchModule`] if a target module is none.
     pub fn adapt(&mut self, adapter: &AdapterMethod, seed: u64) -> Result<(), ModelError> {
-        let AdapterMethod::Lora(lora) = adapter;
+        let (lora, packing) = match adapter {
+            AdapterMethod::Lora(lora) => (lora.clone(), None),
+            AdapterMethod::Qlora(qlora) => (qlora.lora(), Some(qlora.double_quantization)),
+        };
         let mut known = Vec::new();
         for layer in self.llama.layers.iter_mut().take(1) {
             known.extend(layer.linears().iter().map(|(path, _)| last_part(path)));
@@ -154,24 +158,34 @@ impl Model {
         let mut number = 0;
         for layer in &mut self.llama.layers {
             for (path, linear) in layer.linears() {
+                if let Some(double_quantization) = packing {
+                    linear.weight.pack(double_quantization);
+                }
                 let is_target = |module: &String| module == last_part(path);
                 if lora.target_modules.is_empty() || lora.target_modules.iter().any(is_target) {
-                    let shape = linear.weight.value.dims();
-                    linear.adapter = Some(Adapter::new(lora, shape, seed, number, &self.device));
+                    let shape = linear.weight.shape();
+                    linear.adapter = Some(Adapter::new(&lora, shape, seed, number, &self.device));
                 }
                 number += 1;
             }
         }
-        self.lora = Some(lora.clone());
+        self.lora = Some(lora);
         Ok(())
     }
 
-    /// Adds the adapters to the weights, and takes them away.
+    /// Adds the adapters to the weights, and takes them away. Packed weights are unpacked: what
+    /// was learnt was learnt beside the numbers that they stand for.
     pub fn merge_adapters(&mut self) {
         for layer in &mut self.llama.layers {
             for (_, linear) in layer.linears() {
-                if let Some(adapter) = linear.adapter.take() {
-                    linear.weight.value = linear.weight.get() + adapter.delta();
+                let adapter = linear.adapter.take();
+                if adapter.is_some() || matches!(linear.weight, Weight::Packed(_)) {
+                    let weight = linear.weight.get(&self.device);
+                    let weight = match adapter {
+                        Some(adapter) => weight + adapter.delta(),
+                        None => weight,
+                    };
+                    linear.weight = Weight::Dense(Parameter::new(weight));
                 }
             }
         }
@@ -256,6 +270,13 @@ impl Model {
     /// Returns how many numbers it has, and how many of them learn.
     pub fn parameters(&mut self) -> (u64, u64) {
         let (mut all, mut learning) = (0, 0);
+        for layer in &mut self.llama.layers {
+            for (_, linear) in layer.linears() {
+                if let Weight::Packed(packed) = &linear.weight {
+                    all += packed.shape.iter().map(|size| *size as u64).product::<u64>();
+                }
+            }
+        }
         self.llama.visit(&mut |_, slot| {
             let count = slot.shape().iter().map(|size| *size as u64).product::<u64>();
             all += count;

@@ -13,9 +13,9 @@ use weights::ModelFolder;
 
 use crate::batches::{Packed, Sequence};
 use crate::models::{self, llama::LlamaForCausalLM};
-use crate::objectives::{Divisors, Objective, Outputs};
+use crate::objectives::{Feed, Logp, MicroBatch, Objective, Outputs};
 use crate::parameters::Parameters;
-use crate::score;
+use crate::score::{self, Activations};
 
 fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
@@ -149,59 +149,204 @@ fn pairs(tensors: &Tensors) -> Vec<(Sequence, Sequence)> {
     (0..half).map(|row| (sequence(row), sequence(row + half))).collect()
 }
 
+/// Compares an objective's loss and gradients on outputs with the reference's.
+fn compare_objective(
+    name: &str,
+    text: &str,
+    model: &mut LlamaForCausalLM,
+    sequences: &[&Sequence],
+    micro_batch: &MicroBatch,
+    outputs: &dyn Fn(&[Logp]) -> Vec<Outputs>,
+) {
+    let (tensors, expected) = (Tensors::open("objectives/expected.safetensors"), expected("objectives"));
+    let objective: Objective = serde_json::from_str(text).unwrap();
+    let mut shares = Vec::new();
+    let gradients =
+        score::gradients(model, &Packed::new(sequences), None, Activations::Kept, &Device::flex(), |logps| {
+            let outputs = outputs(logps);
+            shares = outputs.iter().map(|outputs| objective.share(outputs, micro_batch)).collect();
+            let slopes = shares.iter().zip(&outputs).flat_map(|(share, outputs)| {
+                std::iter::once(share.chosen_slope).chain(outputs.rejected.map(|_| share.rejected_slope))
+            });
+            slopes.collect()
+        });
+    let loss: f64 = shares.iter().map(|share| share.loss).sum();
+    let wanted = expected[name]["loss"].as_f64().unwrap();
+    assert!((loss - wanted).abs() < 1e-5 * wanted.max(1.0), "{name}: {loss} {wanted}");
+    let all: Vec<Tensor<1>> = gradients.iter().flatten().cloned().collect();
+    let norm = crate::optimiser::global_norm(&all);
+    let wanted = expected[name]["grad_norm"].as_f64().unwrap();
+    assert!((norm - wanted).abs() < 1e-5 * wanted.max(1.0), "{name}: {norm} {wanted}");
+    for (reward, which) in [("rewards/chosen", 0), ("rewards/rejected", 1)] {
+        let Some(wanted) = expected[name]["metrics"][reward].as_f64() else { continue };
+        let of = shares.iter().filter_map(|share| [share.chosen_reward, share.rejected_reward][which]);
+        let of: Vec<f64> = of.collect();
+        let found = of.iter().sum::<f64>() / of.len() as f64;
+        assert!((found - wanted).abs() < 1e-5, "{name}, {reward}: {found} {wanted}");
+    }
+    let short = if name.starts_with("sft") { "sft" } else { name };
+    for (parameter, gradient) in model.names().iter().zip(&gradients) {
+        let key = format!("grad.{short}.{parameter}");
+        if SafeTensors::deserialize(&tensors.0).unwrap().tensor(&key).is_ok() {
+            let off = difference(&numbers(gradient.clone().unwrap()), &tensors.floats(&key));
+            assert!(off < 1e-5, "{key}: {off}");
+        }
+    }
+}
+
 #[test]
-fn objectives_and_their_gradients() {
-    let (mut model, tensors) = (model("objectives/policy"), Tensors::open("objectives/expected.safetensors"));
-    let (expected, pairs, device) = (expected("objectives"), pairs(&tensors), Device::flex());
+fn objectives_of_pairs_and_their_gradients() {
+    let (mut model, reference) = (model("objectives/policy"), model("objectives/ref"));
+    let (tensors, device) = (Tensors::open("objectives/expected.safetensors"), Device::flex());
+    let (wanted, pairs) = (expected("objectives"), pairs(&tensors));
     let sequences: Vec<&Sequence> = pairs.iter().flat_map(|(chosen, rejected)| [chosen, rejected]).collect();
     let packed = Packed::new(&sequences);
-    let logps = score::logps(&model, &packed, &device);
-    for (name, begin) in [("policy_chosen", 0), ("policy_rejected", 1)] {
-        let of: Vec<f64> = serde_json::from_value(expected["logps"][name].clone()).unwrap();
-        for (found, expected) in logps.iter().skip(begin).step_by(2).zip(of) {
-            assert!((found.sum - expected).abs() < 1e-5, "{name} {found:?} {expected}");
-        }
-    }
-    let cases = [
-        (r#"{"cpo": {"beta": 0.1}}"#, "cpo_b0.1_a1"),
-        (r#"{"cpo": {"beta": 0.1, "alpha": 0.0}}"#, "cpo_b0.1_a0"),
-        (r#"{"sft": {}}"#, "sft_chosen_completion_only"),
-    ];
-    let names = model.names();
-    for (objective, name) in cases {
-        let objective: Objective = serde_json::from_str(objective).unwrap();
-        let divisors = Divisors {
-            examples: pairs.len(),
-            target_tokens: pairs.iter().map(|(chosen, _)| chosen.output_tokens()).sum(),
-        };
-        let mut loss = 0.0;
-        let gradients = score::gradients(&model, &packed, None, &device, |logps| {
-            let shares = logps.chunks(2).map(|pair| {
-                objective.share(&Outputs { chosen: pair[0], rejected: Some(pair[1]) }, &divisors)
-            });
-            let shares: Vec<_> = shares.collect();
-            loss = shares.iter().map(|share| share.loss).sum();
-            shares.iter().flat_map(|share| [share.chosen_slope, share.rejected_slope]).collect()
-        });
-        let wanted = expected[name]["loss"].as_f64().unwrap();
-        assert!((loss - wanted).abs() < 1e-5, "{name}: {loss} {wanted}");
-        let all: Vec<Tensor<1>> = gradients.iter().flatten().cloned().collect();
-        if let Some(wanted) = expected[name]["grad_norm"].as_f64() {
-            let norm = crate::optimiser::global_norm(&all);
-            assert!((norm - wanted).abs() < 1e-5 * wanted.max(1.0), "{name}: {norm} {wanted}");
-        }
-        let short = if name.starts_with("sft") { "sft" } else { name };
-        let mut compared = 0;
-        for (parameter, gradient) in names.iter().zip(&gradients) {
-            let key = format!("grad.{short}.{parameter}");
-            if SafeTensors::deserialize(&tensors.0).unwrap().tensor(&key).is_ok() {
-                let off = difference(&numbers(gradient.clone().unwrap()), &tensors.floats(&key));
-                assert!(off < 1e-5, "{key}: {off}");
-                compared += 1;
+    for (model, name) in [(&model, "policy"), (&reference, "ref")] {
+        let logps = score::logps(model, &packed, &device);
+        for (output, begin) in [("chosen", 0), ("rejected", 1)] {
+            let of: Vec<f64> =
+                serde_json::from_value(wanted["logps"][format!("{name}_{output}")].clone()).unwrap();
+            for (found, expected) in logps.iter().skip(begin).step_by(2).zip(of) {
+                assert!((found.sum - expected).abs() < 1e-5, "{name} {found:?} {expected}");
             }
         }
-        assert!(compared > 0 || name.ends_with("a0"), "{name}");
     }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    let by_reference = score::all_logps(&reference, &sequences, &device, &pool);
+    let cases = [
+        (r#"{"dpo": {"beta": 0.1}}"#, "dpo_b0.1"),
+        (r#"{"dpo": {"beta": 0.5}}"#, "dpo_b0.5"),
+        (r#"{"dpo": {"alpha": 1.0}}"#, "dpo_sigmoid_plus_sft"),
+        (r#"{"ipo": {}}"#, "dpo_ipo_b0.1"),
+        (r#"{"robust-dpo": {"label_smoothing": 0.1}}"#, "dpo_robust_b0.1_ls0.1"),
+        (r#"{"cpo": {"beta": 0.1}}"#, "cpo_b0.1_a1"),
+        (r#"{"cpo": {"beta": 0.1, "alpha": 0.0}}"#, "cpo_b0.1_a0"),
+        (r#"{"cpo": {"beta": 0.1, "label_smoothing": 0.1}}"#, "cpo_b0.1_a1_ls0.1"),
+        (r#"{"simpo": {}}"#, "cpo_simpo"),
+        (r#"{"hinge": {}}"#, "cpo_hinge"),
+        (r#"{"sft": {}}"#, "sft_chosen_completion_only"),
+    ];
+    let micro_batch = MicroBatch {
+        examples: pairs.len(),
+        target_tokens: pairs.iter().map(|(chosen, _)| chosen.output_tokens()).sum(),
+        divergence: 0.0,
+    };
+    for (text, name) in cases {
+        compare_objective(name, text, &mut model, &sequences, &micro_batch, &|logps| {
+            let with = |place: usize| Logp { reference: Some(by_reference[place].sum), ..logps[place] };
+            let pair = |place: usize| Outputs {
+                chosen: with(2 * place),
+                rejected: Some(with(2 * place + 1)),
+                desirable: None,
+            };
+            (0..pairs.len()).map(pair).collect()
+        });
+    }
+}
+
+#[test]
+fn objectives_of_labels_and_their_gradients() {
+    let (tensors, wanted, device) =
+        (Tensors::open("objectives/expected.safetensors"), expected("objectives"), Device::flex());
+    let sequences = |ids_name: &str, mask_name: &str, output_name: &str| -> Vec<Sequence> {
+        let (tokens, masks, outputs) =
+            (tensors.rows(ids_name), tensors.rows(mask_name), tensors.rows(output_name));
+        let of = |row: usize| {
+            let all = masks[row].iter().sum::<i64>() as usize;
+            let prompt = all - outputs[row].iter().sum::<i64>() as usize;
+            let tokens = ids(&tokens[row][..all]);
+            Sequence::new(&tokens[..prompt], &tokens[prompt..], 1000).unwrap().0
+        };
+        (0..tokens.len()).map(of).collect()
+    };
+    let rows = sequences("kto.input_ids", "kto.attention_mask", "kto.completion_mask");
+    let mismatched = sequences("kto.KL_input_ids", "kto.KL_attention_mask", "kto.KL_completion_mask");
+    // The reference's mismatched rows are ours: each prompt with the output of the row before.
+    for (place, mismatched) in mismatched.iter().enumerate() {
+        let ours = rows[place].with_output_of(&rows[(place + rows.len() - 1) % rows.len()], 1000);
+        assert_eq!(ours.as_ref(), Some(mismatched), "{place}");
+    }
+    let labels = SafeTensors::deserialize(&tensors.0).unwrap().tensor("kto.label").unwrap().data().to_vec();
+    let labels: Vec<bool> = labels.chunks_exact(8).map(|bytes| bytes[0] == 1).collect();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    let (rows, mismatched): (Vec<&Sequence>, Vec<&Sequence>) =
+        (rows.iter().collect(), mismatched.iter().collect());
+    let cases = [
+        (r#"{"kto": {"beta": 0.1}}"#, "kto_b0.1", ["policy", "ref"]),
+        (r#"{"kto": {"undesirable_weight": 1.5}}"#, "kto_b0.1_w", ["policy", "ref"]),
+        (r#"{"kto": {}}"#, "kto_b0.1_swapped_policy_ref", ["ref", "policy"]),
+        (r#"{"apo-zero-unpaired": {}}"#, "kto_apo_zero_unpaired", ["policy", "ref"]),
+    ];
+    for (text, name, [policy, reference]) in cases {
+        let mut policy = model(&format!("objectives/{policy}"));
+        let reference = model(&format!("objectives/{reference}"));
+        let all = |model: &LlamaForCausalLM, of: &[&Sequence]| -> Vec<f64> {
+            score::all_logps(model, of, &device, &pool).iter().map(|logp| logp.sum).collect()
+        };
+        let by_reference = all(&reference, &rows);
+        let divergence =
+            all(&policy, &mismatched).iter().sum::<f64>() - all(&reference, &mismatched).iter().sum::<f64>();
+        let objective: Objective = serde_json::from_str(text).unwrap();
+        assert_eq!(objective.feed(), Feed::Labelled);
+        let divergence =
+            if objective.needs_divergence() { (divergence / rows.len() as f64).max(0.0) } else { 0.0 };
+        let z = wanted[name]["z_ref"].as_f64().unwrap();
+        assert!((divergence - z).abs() < 1e-5, "{name}: {divergence} {z}");
+        let micro_batch = MicroBatch { examples: rows.len(), target_tokens: 1, divergence };
+        compare_objective(name, text, &mut policy, &rows, &micro_batch, &|logps| {
+            let output = |place: usize| Outputs {
+                chosen: Logp { reference: Some(by_reference[place]), ..logps[place] },
+                rejected: None,
+                desirable: Some(labels[place]),
+            };
+            (0..rows.len()).map(output).collect()
+        });
+    }
+}
+
+#[test]
+fn recomputed_activations_change_no_bit() {
+    let (mut model, tensors) = (model("objectives/policy"), Tensors::open("objectives/expected.safetensors"));
+    let pairs = pairs(&tensors);
+    let sequences: Vec<&Sequence> = pairs.iter().flat_map(|(chosen, rejected)| [chosen, rejected]).collect();
+    let mut gradients = |activations: Activations| -> Vec<(String, Vec<u32>)> {
+        let packed = Packed::new(&sequences);
+        let found = score::gradients(&model, &packed, None, activations, &Device::flex(), |logps| {
+            logps.iter().map(|logp| 0.01 * logp.sum).collect()
+        });
+        let bits = |tensor: Option<Tensor<1>>| -> Vec<u32> {
+            numbers(tensor.unwrap()).iter().map(|number| number.to_bits()).collect()
+        };
+        model.names().into_iter().zip(found.into_iter().map(bits)).collect()
+    };
+    let (kept, recomputed) = (gradients(Activations::Kept), gradients(Activations::Recomputed));
+    for (kept, recomputed) in kept.iter().zip(&recomputed) {
+        assert!(kept == recomputed, "{}", kept.0);
+    }
+}
+
+#[test]
+fn products_with_packed_weights() {
+    use crate::layers::{Linear, Weight};
+    use crate::nf4::{Nf4, Scales};
+    use std::sync::Arc;
+
+    let (tensors, device) = (Tensors::open("nf4/expected.safetensors"), Device::flex());
+    let weight =
+        Tensor::<1>::from_floats(tensors.floats("w0.weight").as_slice(), &device).reshape([160, 128]);
+    let mut linear = Linear::new(weight);
+    linear.weight.pack(true);
+    let Weight::Packed(packed) = &linear.weight else { panic!("it is packed") };
+    assert!(packed.bytes() < 160 * 128 * 5 / 8);
+    // The reference's own codes of the scales, which are not always the nearest.
+    let codes = SafeTensors::deserialize(&tensors.0).unwrap();
+    let codes = codes.tensor("w0.dq.absmax_u8").unwrap().data().to_vec();
+    let nested = tensors.floats("w0.dq.nested_absmax");
+    let scales = Scales::Double { codes, nested, offset: tensors.floats("w0.dq.offset")[0] };
+    linear.weight = Weight::Packed(Arc::new(Nf4 { scales, ..packed.as_ref().clone() }));
+    let x = Tensor::<1>::from_floats(tensors.floats("w0.x").as_slice(), &device).reshape([5, 128]);
+    let off = difference(&numbers(linear.forward(x)), &tensors.floats("w0.y_matmul_dequant"));
+    assert!(off < 1e-5, "{off}");
 }
 
 #[test]
@@ -214,7 +359,7 @@ fn lora_logits_gradients_and_merged_weights() {
     let device = Device::flex();
     for (place, layer) in model.layers.iter_mut().enumerate() {
         for (path, linear) in layer.linears() {
-            let shape = linear.weight.value.dims();
+            let shape = linear.weight.shape();
             let mut adapter = crate::adapters::Adapter::new(&lora, shape, 0, 0, &device);
             let name = format!("base_model.model.model.layers.{place}.{path}");
             let take = |part: &str| adapters.floats(&format!("{name}.{part}.weight"));
@@ -240,10 +385,11 @@ fn lora_logits_gradients_and_merged_weights() {
     let sequences: Vec<&Sequence> = sequences.iter().collect();
     let tokens: usize = sequences.iter().map(|sequence| sequence.output_tokens()).sum();
     let mut loss = 0.0;
-    let gradients = score::gradients(&model, &Packed::new(&sequences), None, &device, |logps| {
-        loss = -logps.iter().map(|logp| logp.sum).sum::<f64>() / tokens as f64;
-        vec![-1.0 / tokens as f64; logps.len()]
-    });
+    let gradients =
+        score::gradients(&model, &Packed::new(&sequences), None, Activations::Kept, &device, |logps| {
+            loss = -logps.iter().map(|logp| logp.sum).sum::<f64>() / tokens as f64;
+            vec![-1.0 / tokens as f64; logps.len()]
+        });
     assert!((loss - expected("lora")["loss"].as_f64().unwrap()).abs() < 1e-5, "{loss}");
     let mut compared = 0;
     for (name, gradient) in model.names().iter().zip(&gradients) {
@@ -262,7 +408,7 @@ fn lora_logits_gradients_and_merged_weights() {
     for (place, path) in [(0, "mlp.up_proj"), (0, "self_attn.k_proj"), (1, "self_attn.q_proj")] {
         let linears = model.layers[place].linears();
         let (_, linear) = linears.into_iter().find(|(name, _)| *name == path).unwrap();
-        let merged = numbers(linear.weight.get() + linear.adapter.as_ref().unwrap().delta());
+        let merged = numbers(linear.weight.get(&device) + linear.adapter.as_ref().unwrap().delta());
         let off = difference(&merged, &tensors.floats(&format!("merged.model.layers.{place}.{path}.weight")));
         assert!(off < 1e-6, "{path}: {off}");
     }

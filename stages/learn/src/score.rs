@@ -8,11 +8,14 @@
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, IndexingUpdateOp, Tensor, TensorData};
 
+use rayon::ThreadPool;
+use rayon::prelude::*;
+
 use crate::adapters::Dropout;
-use crate::batches::Packed;
+use crate::batches::{Packed, SHARD, Sequence};
 use crate::models::llama::LlamaForCausalLM;
 use crate::objectives::Logp;
-use crate::parameters::{Parameters, Slot};
+use crate::parameters::{Parameter, Parameters, Slot};
 
 /// Gradients in the order in which a model shows its parameters; none where it does not learn.
 pub(crate) type Gradients = Vec<Option<Tensor<1>>>;
@@ -24,16 +27,47 @@ pub(crate) fn logps(model: &LlamaForCausalLM, packed: &Packed, device: &Device) 
     sums(log_softmax(logits, 1).gather(1, packed.targets(device)), packed)
 }
 
+/// Returns the log-probabilities of any number of sequences, a shard on a thread.
+pub(crate) fn all_logps(
+    model: &LlamaForCausalLM,
+    sequences: &[&Sequence],
+    device: &Device,
+    pool: &ThreadPool,
+) -> Vec<Logp> {
+    let mut order: Vec<usize> = (0..sequences.len()).collect();
+    order.sort_by_key(|place| std::cmp::Reverse(sequences[*place].width()));
+    let found: Vec<Vec<Logp>> = pool.install(|| {
+        let compute = |shard: &[usize]| {
+            let sequences: Vec<&Sequence> = shard.iter().map(|place| sequences[*place]).collect();
+            logps(model, &Packed::new(&sequences), device)
+        };
+        order.par_chunks(SHARD).map(compute).collect()
+    });
+    let mut sorted: Vec<(usize, Logp)> = order.into_iter().zip(found.into_iter().flatten()).collect();
+    sorted.sort_by_key(|(place, _)| *place);
+    sorted.into_iter().map(|(_, logp)| logp).collect()
+}
+
+/// How a backward pass gets at what the forward pass computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activations {
+    /// It is all kept.
+    Kept,
+    /// Only each layer's input is kept, and the layer computed once more: a third more work, and
+    /// the memory of one layer. The same bits.
+    Recomputed,
+}
+
 /// Returns the gradients of whatever has, by a function of the log-probabilities, these slopes.
 pub(crate) fn gradients(
     model: &LlamaForCausalLM,
     packed: &Packed,
     dropout: Option<Dropout>,
+    activations: Activations,
     device: &Device,
     slopes: impl FnOnce(&[Logp]) -> Vec<f64>,
 ) -> Gradients {
     let mut tape = model.clone();
-    tape.visit(&mut |_, mut slot| slot.record());
     if let Some(dropout) = dropout {
         let mut number = 0;
         for layer in &mut tape.layers {
@@ -46,36 +80,116 @@ pub(crate) fn gradients(
             }
         }
     }
-    let recorded = tape.hidden(packed.ids(device), packed.rows).select(0, packed.picks(device).autodiff());
-    let hidden = recorded.clone().inner();
+    tape.visit(&mut |_, mut slot| slot.record());
+    let mut collected = Collected::new(&mut tape);
+    let picks = || packed.picks(device).autodiff();
     let head = model.head();
+    let by_head = match activations {
+        Activations::Kept => {
+            let recorded = tape.hidden(packed.ids(device), packed.rows).select(0, picks());
+            let (by_hidden, by_head) = head_gradients(head, recorded.clone().inner(), packed, slopes);
+            let mut found = (recorded * by_hidden.autodiff()).sum().backward();
+            collected.take(&mut tape, &mut found);
+            by_head
+        }
+        Activations::Recomputed => {
+            let ids = packed.ids(device);
+            let width = ids.dims()[0] / packed.rows;
+            let surroundings = tape.surroundings(packed.rows, width, device).autodiff();
+            // On a tape that is dropped at once: off it, some operations round differently.
+            let mut inputs = vec![tape.embed(ids.clone()).inner()];
+            for number in 0..tape.layers.len() {
+                let x = inputs.last().expect("there is an embedding").clone().autodiff();
+                inputs.push(tape.layer(number, x, &surroundings).inner());
+            }
+            let leaf = |x: Option<Tensor<2>>| x.expect("each layer has an input").autodiff().require_grad();
+            let x = leaf(inputs.pop());
+            let recorded = tape.finish(x.clone()).select(0, picks());
+            let (by_hidden, by_head) = head_gradients(head, recorded.clone().inner(), packed, slopes);
+            let mut found = (recorded * by_hidden.autodiff()).sum().backward();
+            let mut by_x = x.grad_remove(&mut found);
+            collected.take(&mut tape, &mut found);
+            for number in (0..tape.layers.len()).rev() {
+                let x = leaf(inputs.pop());
+                let slope = by_x.expect("a layer's output reaches the end").autodiff();
+                let mut found = (tape.layer(number, x.clone(), &surroundings) * slope).sum().backward();
+                by_x = x.grad_remove(&mut found);
+                collected.take(&mut tape, &mut found);
+            }
+            if model.embed_tokens.learns {
+                let slope = by_x.expect("the embedding reaches the end").autodiff();
+                let mut found = (tape.embed(ids) * slope).sum().backward();
+                collected.take(&mut tape, &mut found);
+            }
+            by_head
+        }
+    };
+    if let Some(by_head) = by_head {
+        let name = if model.lm_head.is_some() { "lm_head.weight" } else { "model.embed_tokens.weight" };
+        collected.add(&mut tape, name, by_head);
+    }
+    collected.0
+}
+
+/// Returns the derivatives by the hidden states that predict output tokens and, where the head
+/// learns, by the head.
+fn head_gradients(
+    head: &Parameter<2>,
+    hidden: Tensor<2>,
+    packed: &Packed,
+    slopes: impl FnOnce(&[Logp]) -> Vec<f64>,
+) -> (Tensor<2>, Option<Tensor<1>>) {
+    let device = hidden.device();
     let log_softmax = log_softmax(hidden.clone().matmul(head.get().transpose()), 1);
-    let targets = packed.targets(device);
+    let targets = packed.targets(&device);
     let sums = sums(log_softmax.clone().gather(1, targets.clone()), packed);
     let slopes = slopes(&sums);
     let per_token = slopes.iter().zip(&packed.lengths);
     let per_token: Vec<f32> =
         per_token.flat_map(|(slope, length)| std::iter::repeat_n(*slope as f32, *length)).collect();
     let count = per_token.len();
-    let per_token = Tensor::<2>::from_data(TensorData::new(per_token, [count, 1]), device);
+    let per_token = Tensor::<2>::from_data(TensorData::new(per_token, [count, 1]), &device);
     let by_logits =
         (log_softmax.exp() * per_token.clone().neg()).scatter(1, targets, per_token, IndexingUpdateOp::Add);
     let by_hidden = by_logits.clone().matmul(head.get());
-    let mut found = (recorded * by_hidden.autodiff()).sum().backward();
     let by_head = head.learns.then(|| by_logits.transpose().matmul(hidden).flatten::<1>(0, 1));
-    let head_name = if model.lm_head.is_some() { "lm_head.weight" } else { "model.embed_tokens.weight" };
-    let mut gradients = Gradients::new();
-    tape.visit(&mut |name, slot: Slot<'_>| {
-        let mut gradient = if slot.learns() { slot.take_gradient(&mut found) } else { None };
-        if let Some(by_head) = by_head.as_ref().filter(|_| name == head_name) {
-            gradient = Some(match gradient {
-                Some(gradient) => gradient + by_head.clone(),
-                None => by_head.clone(),
-            });
-        }
-        gradients.push(gradient);
-    });
-    gradients
+    (by_hidden, by_head)
+}
+
+/// Gradients, as the pieces of a backward pass find them.
+struct Collected(Gradients);
+
+impl Collected {
+    fn new(tape: &mut LlamaForCausalLM) -> Self {
+        let mut none = Gradients::new();
+        tape.visit(&mut |_, _| none.push(None));
+        Self(none)
+    }
+
+    /// Takes what one piece found.
+    fn take(&mut self, tape: &mut LlamaForCausalLM, found: &mut burn::tensor::Gradients) {
+        let mut places = self.0.iter_mut();
+        tape.visit(&mut |_, slot: Slot<'_>| {
+            let place = places.next().expect("a model shows the same parameters each time");
+            if slot.learns() && place.is_none() {
+                *place = slot.take_gradient(found);
+            }
+        });
+    }
+
+    /// Adds to the gradient of one parameter.
+    fn add(&mut self, tape: &mut LlamaForCausalLM, of: &str, more: Tensor<1>) {
+        let mut places = self.0.iter_mut();
+        tape.visit(&mut |name, _| {
+            let place = places.next().expect("a model shows the same parameters each time");
+            if name == of {
+                *place = Some(match place.take() {
+                    Some(gradient) => gradient + more.clone(),
+                    None => more.clone(),
+                });
+            }
+        });
+    }
 }
 
 /// Adds the log-probabilities of each sequence's tokens up.
@@ -85,7 +199,8 @@ fn sums(per_token: Tensor<2>, packed: &Packed) -> Vec<Logp> {
     let mut sums = Vec::with_capacity(packed.lengths.len());
     for length in &packed.lengths {
         let (own, others) = rest.split_at(*length);
-        sums.push(Logp { sum: own.iter().map(|logp| f64::from(*logp)).sum(), tokens: *length });
+        let sum = own.iter().map(|logp| f64::from(*logp)).sum();
+        sums.push(Logp { sum, tokens: *length, reference: None });
         rest = others;
     }
     sums

@@ -14,15 +14,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::adapters::Dropout;
-use crate::batches::{Example, Packed, order, shards};
+use crate::batches::{Example, Packed, Sequence, order, shards};
 use crate::checkpoint::{self, Checkpoint, CheckpointError};
 use crate::model::Model;
 use crate::models::llama::LlamaForCausalLM;
-use crate::objectives::{Divisors, Logp, Objective, Outputs, Share};
+use crate::objectives::{Feed, Logp, MicroBatch, Objective, Outputs, Share};
 use crate::optimiser::{AdamW, Moments, Update, clip_coefficient, global_norm, step as adam_step};
 use crate::parameters::{Parameters, Slot};
 use crate::schedule::{LearningRate, Schedule};
-use crate::score::{self, Gradients};
+use crate::score::{self, Activations, Gradients};
 
 /// How a model is fitted. All of it decides the result.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -68,6 +68,9 @@ pub struct Examples {
     pub train: Vec<Example>,
     /// The rows that tell which weights are best; without any, the last ones are.
     pub validation: Vec<Example>,
+    /// The most tokens of a prompt and an output, where an objective puts the output of one row
+    /// behind the prompt of another.
+    pub max_length: usize,
 }
 
 /// A training in which something went wrong.
@@ -77,6 +80,22 @@ pub enum TrainError {
     /// There is nothing to learn from.
     #[error("there are no rows to learn from")]
     NoExamples,
+    /// An objective that learns from good and bad outputs has one kind only.
+    #[error("all {rows} rows are {label}: there is nothing to tell them from")]
+    OneLabel {
+        /// How many rows there are.
+        rows: usize,
+        /// What all of them are.
+        label: &'static str,
+    },
+    /// The reference has another vocabulary.
+    #[error("the reference has a vocabulary of {reference}, and the model one of {model}")]
+    OtherVocabulary {
+        /// The reference's.
+        reference: usize,
+        /// The model's.
+        model: usize,
+    },
     /// The loss is not a number any more.
     #[error(
         "the loss became {loss} in step {step} of {steps} (learning rate {learning_rate:e}, rows {rows})"
@@ -134,14 +153,21 @@ pub struct StepPoint {
 /// The rewards that an objective implies, over a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Rewards {
-    /// The mean of the chosen outputs'.
-    pub chosen: f64,
-    /// The mean of the rejected outputs'.
-    pub rejected: f64,
-    /// The mean difference.
-    pub margin: f64,
+    /// The mean of the chosen or desirable outputs'; none if the batch has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<f64>,
+    /// The mean of the rejected or undesirable outputs'.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<f64>,
+    /// By how much the first is higher.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub margin: Option<f64>,
     /// The share of pairs in which the chosen output has the higher one.
-    pub accuracy: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    /// How far the model is from the reference, where an objective asks; nats per sequence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub divergence: Option<f64>,
 }
 
 /// What a look at the validation rows found.
@@ -187,10 +213,13 @@ pub struct Watch<'a> {
 
 /// Fits a model to examples, and leaves it with the weights that did best on the validation rows.
 ///
+/// Objectives that need a reference compare with `reference`, or else with the model as it begins.
+///
 /// # Errors
 /// [`TrainError`].
 pub fn train(
     model: &mut Model,
+    reference: Option<&Model>,
     examples: &Examples,
     recipe: &Recipe,
     watch: &mut Watch<'_>,
@@ -198,10 +227,25 @@ pub fn train(
     if examples.train.is_empty() {
         return Err(TrainError::NoExamples);
     }
+    if recipe.objective.feed() == Feed::Labelled {
+        let desirable = examples.train.iter().filter(|example| example.desirable == Some(true)).count();
+        let rows = examples.train.len();
+        if desirable == 0 || desirable == rows {
+            let label = if desirable == 0 { "undesirable" } else { "desirable" };
+            return Err(TrainError::OneLabel { rows, label });
+        }
+    }
+    if let Some(reference) = reference {
+        let size = |model: &Model| model.llama().config.vocab_size;
+        let (reference, model) = (size(reference), size(model));
+        if reference != model {
+            return Err(TrainError::OtherVocabulary { reference, model });
+        }
+    }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(watch.threads.max(1)).build();
     let pool = pool.expect("threads can be started");
     let steps = Steps::new(recipe, examples.train.len());
-    let mut training = Training::begin(model, recipe, examples, pool);
+    let mut training = Training::begin(model, reference, recipe, examples, pool);
     if let Some(folder) = watch.checkpoints
         && let Some(found) = checkpoint::latest(folder, recipe)?
     {
@@ -297,8 +341,26 @@ struct Best {
     weights: Vec<Option<Tensor<1>>>,
 }
 
+/// A model that does not learn, and what it makes of the rows.
+struct Reference {
+    network: LlamaForCausalLM,
+    /// The log-probabilities of each training row's outputs, the chosen one's first.
+    train: Vec<[f64; 2]>,
+    /// Those of the validation rows.
+    validation: Vec<[f64; 2]>,
+}
+
+/// An example on its way through a step.
+#[derive(Clone, Copy)]
+struct Row<'a> {
+    example: &'a Example,
+    /// What the reference makes of its outputs, where there is one.
+    reference: Option<[f64; 2]>,
+}
+
 struct Training<'a> {
     model: &'a mut LlamaForCausalLM,
+    reference: Option<Reference>,
     device: Device,
     recipe: &'a Recipe,
     examples: &'a Examples,
@@ -312,12 +374,59 @@ struct Training<'a> {
     looked: Option<usize>,
     points: Vec<Point>,
     dropout: f64,
+    activations: Activations,
 }
 
 impl<'a> Training<'a> {
-    fn begin(model: &'a mut Model, recipe: &'a Recipe, examples: &'a Examples, pool: ThreadPool) -> Self {
+    fn begin(
+        model: &'a mut Model,
+        reference: Option<&Model>,
+        recipe: &'a Recipe,
+        examples: &'a Examples,
+        pool: ThreadPool,
+    ) -> Self {
         let (device, dropout) = (model.device().clone(), model.dropout());
-        Self::of(model.llama_mut(), device, recipe, examples, pool, dropout)
+        let reference = reference.map(|reference| reference.llama().clone());
+        let mut training = Self::of(model.llama_mut(), device, recipe, examples, pool, dropout);
+        if recipe.objective.needs_reference() {
+            training.compare_with(reference);
+        }
+        training
+    }
+
+    /// Computes what the reference makes of all rows; without one, it is the model as it is.
+    fn compare_with(&mut self, network: Option<LlamaForCausalLM>) {
+        let network = network.unwrap_or_else(|| self.model.clone());
+        let of = |examples: &[Example]| -> Vec<[f64; 2]> {
+            let sequences: Vec<&Sequence> = examples.iter().flat_map(Example::outputs).collect();
+            let found = score::all_logps(&network, &sequences, &self.device, &self.pool);
+            let mut found = found.into_iter().map(|logp| logp.sum);
+            let mut next = || found.next().expect("every sequence has a log-probability");
+            let pair = |example: &Example| [next(), if example.rejected.is_some() { next() } else { 0.0 }];
+            examples.iter().map(pair).collect()
+        };
+        let (train, validation) = (of(&self.examples.train), of(&self.examples.validation));
+        self.reference = Some(Reference { network, train, validation });
+    }
+
+    /// Returns how far the model is from the reference: the mean log-ratio over prompts with the
+    /// output of the row before, and never below 0.
+    fn divergence(&self, rows: &[Row<'_>]) -> f64 {
+        let reference = self.reference.as_ref().expect("an objective that asks for it has a reference");
+        let mismatched: Vec<Sequence> = rows
+            .iter()
+            .enumerate()
+            .filter_map(|(place, row)| {
+                let other = &rows[(place + rows.len() - 1) % rows.len()].example.chosen;
+                row.example.chosen.with_output_of(other, self.examples.max_length)
+            })
+            .collect();
+        let mismatched: Vec<&Sequence> = mismatched.iter().collect();
+        let sum = |network: &LlamaForCausalLM| -> f64 {
+            let found = score::all_logps(network, &mismatched, &self.device, &self.pool);
+            found.iter().map(|logp| logp.sum).sum()
+        };
+        ((sum(self.model) - sum(&reference.network)) / mismatched.len() as f64).max(0.0)
     }
 
     fn of(
@@ -328,6 +437,8 @@ impl<'a> Training<'a> {
         pool: ThreadPool,
         dropout: f64,
     ) -> Self {
+        // Unpacked weights must not pile up on a tape.
+        let activations = if model.is_packed() { Activations::Recomputed } else { Activations::Kept };
         let (mut moments, mut decays) = (Vec::new(), Vec::new());
         model.visit(&mut |_, slot| {
             let zeros = || Tensor::zeros([slot.shape().iter().product::<usize>()], &device);
@@ -336,6 +447,7 @@ impl<'a> Training<'a> {
         });
         Self {
             model,
+            reference: None,
             device,
             recipe,
             examples,
@@ -347,20 +459,28 @@ impl<'a> Training<'a> {
             looked: None,
             points: Vec::new(),
             dropout,
+            activations,
         }
     }
 
     /// Makes one step.
     fn advance(&mut self, rows: &[usize], steps: &Steps) -> Result<(), TrainError> {
-        let batch: Vec<&Example> = rows.iter().map(|row| &self.examples.train[*row]).collect();
+        let batch: Vec<Row<'_>> = rows
+            .iter()
+            .map(|row| Row {
+                example: &self.examples.train[*row],
+                reference: self.reference.as_ref().map(|reference| reference.train[*row]),
+            })
+            .collect();
         let learning_rate = steps.rate.at(self.step);
-        let (shares, mut gradients) = self.gradients(&batch);
+        let divergence = self.recipe.objective.needs_divergence().then(|| self.divergence(&batch));
+        let (shares, mut gradients) = self.gradients(&batch, divergence.unwrap_or(0.0));
         let loss: f64 = shares.iter().map(|share| share.loss).sum();
         let learnt: Vec<Tensor<1>> = gradients.iter().flatten().cloned().collect();
         let norm = self.pool.install(|| global_norm(&learnt));
         drop(learnt);
         if !(loss.is_finite() && norm.is_finite()) {
-            let mut names: Vec<&str> = batch.iter().take(8).map(|example| example.id.as_str()).collect();
+            let mut names: Vec<&str> = batch.iter().take(8).map(|row| row.example.id.as_str()).collect();
             if batch.len() > names.len() {
                 names.push("…");
             }
@@ -386,32 +506,34 @@ impl<'a> Training<'a> {
             loss,
             learning_rate,
             gradient_norm: norm,
-            target_tokens: batch.iter().map(|example| example.chosen.output_tokens()).sum(),
-            rewards: rewards(&shares),
+            target_tokens: target_tokens(&batch),
+            rewards: rewards(&shares, divergence),
         }));
         Ok(())
     }
 
     /// Returns the shares of a batch's loss, and the gradients of their sum.
-    fn gradients(&self, batch: &[&Example]) -> (Vec<Share>, Gradients) {
+    fn gradients(&self, batch: &[Row<'_>], divergence: f64) -> (Vec<Share>, Gradients) {
         let objective = &self.recipe.objective;
-        let micro_batches: Vec<&[&Example]> = batch.chunks(self.recipe.micro_batch_size).collect();
-        let weight = if objective.is_paired() { 1.0 / micro_batches.len() as f64 } else { 1.0 };
-        let tokens =
-            |examples: &[&Example]| examples.iter().map(|example| example.chosen.output_tokens()).sum();
-        let jobs: Vec<(Vec<&Example>, Divisors)> = micro_batches
+        let micro_batches: Vec<&[Row<'_>]> = batch.chunks(self.recipe.micro_batch_size).collect();
+        let is_paired = objective.feed() == Feed::Pairs;
+        let weight = if is_paired { 1.0 / micro_batches.len() as f64 } else { 1.0 };
+        let jobs: Vec<(Vec<Row<'_>>, MicroBatch)> = micro_batches
             .iter()
             .flat_map(|micro_batch| {
-                // The likelihood of targets is a mean over the tokens of all micro-batches;
-                // preferences are a mean of the micro-batches' means: so do Trainer and TRL.
-                let whole = if objective.is_paired() { micro_batch } else { batch };
-                let divisors = Divisors { examples: whole.len(), target_tokens: tokens(whole) };
-                shards(micro_batch)
+                // The likelihood of targets is a mean over the tokens of all micro-batches, and
+                // labelled outputs are a mean over all rows; preferences are a mean of the
+                // micro-batches' means: so do Trainer and TRL.
+                let whole = if is_paired { micro_batch } else { batch };
+                let known =
+                    MicroBatch { examples: whole.len(), target_tokens: target_tokens(whole), divergence };
+                let examples: Vec<&Example> = micro_batch.iter().map(|row| row.example).collect();
+                shards(&examples)
                     .into_iter()
-                    .map(move |shard| (shard.iter().map(|place| micro_batch[*place]).collect(), divisors))
+                    .map(move |shard| (shard.iter().map(|place| micro_batch[*place]).collect(), known))
             })
             .collect();
-        let compute = |number: usize, (shard, divisors): &(Vec<&Example>, Divisors)| {
+        let compute = |number: usize, (shard, micro_batch): &(Vec<Row<'_>>, MicroBatch)| {
             let packed = pack(shard);
             let mut shares = Vec::new();
             let dropout = Dropout {
@@ -420,23 +542,30 @@ impl<'a> Training<'a> {
                 // No other step, shard and adapter has it: below 2^20 of each.
                 occasion: (((self.step as u64) << 20) + number as u64) << 20,
             };
-            let found = score::gradients(self.model, &packed, Some(dropout), &self.device, |logps| {
-                let weighed = |outputs: &Outputs| {
-                    let share = objective.share(outputs, divisors);
-                    Share {
-                        loss: share.loss * weight,
-                        chosen_slope: share.chosen_slope * weight,
-                        rejected_slope: share.rejected_slope * weight,
-                        ..share
-                    }
-                };
-                shares = outputs(shard, logps).iter().map(weighed).collect();
-                let slopes = shard.iter().zip(&shares).flat_map(|(example, share)| {
-                    let rejected = example.rejected.is_some().then_some(share.rejected_slope);
-                    std::iter::once(share.chosen_slope).chain(rejected)
-                });
-                slopes.collect()
-            });
+            let found = score::gradients(
+                self.model,
+                &packed,
+                Some(dropout),
+                self.activations,
+                &self.device,
+                |logps| {
+                    let weighed = |outputs: &Outputs| {
+                        let share = objective.share(outputs, micro_batch);
+                        Share {
+                            loss: share.loss * weight,
+                            chosen_slope: share.chosen_slope * weight,
+                            rejected_slope: share.rejected_slope * weight,
+                            ..share
+                        }
+                    };
+                    shares = outputs(shard, logps).iter().map(weighed).collect();
+                    let slopes = shard.iter().zip(&shares).flat_map(|(row, share)| {
+                        let rejected = row.example.rejected.is_some().then_some(share.rejected_slope);
+                        std::iter::once(share.chosen_slope).chain(rejected)
+                    });
+                    slopes.collect()
+                },
+            );
             (shares, found)
         };
         let (mut shares, mut sum): (Vec<Share>, Option<Gradients>) = (Vec::new(), None);
@@ -492,16 +621,28 @@ impl<'a> Training<'a> {
         if examples.is_empty() {
             return;
         }
-        let tokens = examples.iter().map(|example| example.chosen.output_tokens()).sum();
-        let divisors = Divisors { examples: examples.len(), target_tokens: tokens };
+        let rows: Vec<Row<'_>> = examples
+            .iter()
+            .enumerate()
+            .map(|(place, example)| Row {
+                example,
+                reference: self.reference.as_ref().map(|reference| reference.validation[place]),
+            })
+            .collect();
+        let divergence = self.recipe.objective.needs_divergence().then(|| self.divergence(&rows));
+        let known = MicroBatch {
+            examples: rows.len(),
+            target_tokens: target_tokens(&rows),
+            divergence: divergence.unwrap_or(0.0),
+        };
         let jobs = shards(&examples);
         let shares: Vec<Vec<Share>> = self.pool.install(|| {
             let compute = |shard: &Vec<usize>| {
-                let shard: Vec<&Example> = shard.iter().map(|place| examples[*place]).collect();
+                let shard: Vec<Row<'_>> = shard.iter().map(|place| rows[*place]).collect();
                 let logps = score::logps(self.model, &pack(&shard), &self.device);
                 outputs(&shard, &logps)
                     .iter()
-                    .map(|found| self.recipe.objective.share(found, &divisors))
+                    .map(|found| self.recipe.objective.share(found, &known))
                     .collect()
             };
             jobs.par_iter().map(compute).collect()
@@ -519,7 +660,7 @@ impl<'a> Training<'a> {
             epoch: steps.epoch(self.step),
             validation_loss: loss,
             best,
-            validation_rewards: rewards(&shares),
+            validation_rewards: rewards(&shares, divergence),
         }));
     }
 
@@ -586,21 +727,30 @@ fn host(tensor: Tensor<1>) -> Vec<f32> {
     tensor.into_data().try_into_vec().expect("parameters are single floats")
 }
 
-/// Packs the sequences of examples, each rejected one behind its chosen one.
-fn pack(shard: &[&Example]) -> Packed {
-    let sequences: Vec<_> =
-        shard.iter().flat_map(|example| std::iter::once(&example.chosen).chain(&example.rejected)).collect();
+/// Packs the sequences of rows, each rejected one behind its chosen one.
+fn pack(shard: &[Row<'_>]) -> Packed {
+    let sequences: Vec<_> = shard.iter().flat_map(|row| row.example.outputs()).collect();
     Packed::new(&sequences)
 }
 
+/// Returns the tokens of the targets of rows.
+fn target_tokens(rows: &[Row<'_>]) -> usize {
+    rows.iter().map(|row| row.example.chosen.output_tokens()).sum()
+}
+
 /// Tells the log-probabilities of packed sequences apart again.
-fn outputs(shard: &[&Example], logps: &[Logp]) -> Vec<Outputs> {
+fn outputs(shard: &[Row<'_>], logps: &[Logp]) -> Vec<Outputs> {
     let mut logps = logps.iter().copied();
-    let mut next = || logps.next().expect("every sequence has a log-probability");
-    shard
-        .iter()
-        .map(|example| Outputs { chosen: next(), rejected: example.rejected.is_some().then(&mut next) })
-        .collect()
+    let mut next = |reference: Option<f64>| {
+        let found = logps.next().expect("every sequence has a log-probability");
+        Logp { reference, ..found }
+    };
+    let outputs = |row: &Row<'_>| Outputs {
+        chosen: next(row.reference.map(|[chosen, _]| chosen)),
+        rejected: row.example.rejected.is_some().then(|| next(row.reference.map(|[_, rejected]| rejected))),
+        desirable: row.example.desirable,
+    };
+    shard.iter().map(outputs).collect()
 }
 
 /// Adds gradients up.
@@ -613,14 +763,22 @@ fn add(sum: Gradients, more: Gradients) -> Gradients {
     pairs.into_par_iter().map(add).collect()
 }
 
-fn rewards(shares: &[Share]) -> Option<Rewards> {
-    let found: Vec<[f64; 2]> = shares.iter().filter_map(|share| share.rewards).collect();
-    let mean = |of: fn(&[f64; 2]) -> f64| found.iter().map(of).sum::<f64>() / found.len() as f64;
-    (!found.is_empty()).then(|| Rewards {
-        chosen: mean(|[chosen, _]| *chosen),
-        rejected: mean(|[_, rejected]| *rejected),
-        margin: mean(|[chosen, rejected]| chosen - rejected),
-        accuracy: mean(|[chosen, rejected]| f64::from(u8::from(chosen > rejected))),
+fn rewards(shares: &[Share], divergence: Option<f64>) -> Option<Rewards> {
+    let mean = |of: &mut dyn Iterator<Item = f64>| {
+        let found: Vec<f64> = of.collect();
+        (!found.is_empty()).then(|| found.iter().sum::<f64>() / found.len() as f64)
+    };
+    let chosen = mean(&mut shares.iter().filter_map(|share| share.chosen_reward));
+    let rejected = mean(&mut shares.iter().filter_map(|share| share.rejected_reward));
+    let wins = shares.iter().filter_map(|share| Some(share.chosen_reward? > share.rejected_reward?));
+    let accuracy = mean(&mut wins.map(|wins| f64::from(u8::from(wins))));
+    let margin = chosen.zip(rejected).map(|(chosen, rejected)| chosen - rejected);
+    (chosen.is_some() || rejected.is_some()).then_some(Rewards {
+        chosen,
+        rejected,
+        margin,
+        accuracy,
+        divergence,
     })
 }
 
@@ -669,7 +827,7 @@ mod tests {
             let prompt = labels.iter().take_while(|label| **label == -100).count();
             let ids: Vec<u32> = ids[..all].iter().map(|id| *id as u32).collect();
             let (chosen, _) = Sequence::new(&ids[..prompt], &ids[prompt..], 100).unwrap();
-            Example { id: String::new(), chosen, rejected: None }
+            Example { id: String::new(), chosen, rejected: None, desirable: None }
         };
         rows.map(example).collect()
     }
@@ -679,7 +837,7 @@ mod tests {
         let device = Device::flex();
         let mut model = models::open(&ModelFolder::open(golden("llama")).unwrap(), &device).unwrap();
         let recipe = Recipe { micro_batch_size, ..recipe(4) };
-        let examples = Examples { train: examples(), validation: Vec::new() };
+        let examples = Examples { train: examples(), validation: Vec::new(), max_length: 100 };
         let steps = Steps::new(&recipe, examples.train.len());
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let mut training = Training::of(&mut model, device, &recipe, &examples, pool, 0.0);

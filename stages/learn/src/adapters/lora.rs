@@ -37,15 +37,15 @@ pub struct Lora {
     pub target_modules: Vec<String>,
 }
 
-fn default_r() -> u32 {
+pub(super) fn default_r() -> u32 {
     64
 }
 
-fn default_alpha() -> f64 {
+pub(super) fn default_alpha() -> f64 {
     16.0
 }
 
-fn default_dropout() -> f64 {
+pub(super) fn default_dropout() -> f64 {
     0.1
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::config::{Reader, UnusableConfig};
-use crate::layers::{Angles, Linear, Rope, places, rms_norm};
+use crate::layers::{Angles, Linear, Rope, Weight, places, rms_norm};
 use crate::model::Shape;
 use crate::parameters::{Parameter, Parameters, Slot};
 use crate::random::{Purpose, Random};
@@ -302,6 +302,21 @@ pub(crate) struct LlamaForCausalLM {
     rope: Rope,
 }
 
+/// What layers need besides their input.
+#[derive(Debug, Clone)]
+pub(crate) struct Surroundings {
+    rows: usize,
+    angles: Angles,
+    bias: Tensor<4>,
+}
+
+impl Surroundings {
+    /// Puts them beside a tape.
+    pub fn autodiff(self) -> Self {
+        Self { rows: self.rows, angles: self.angles.autodiff(), bias: self.bias.autodiff() }
+    }
+}
+
 /// One layer.
 #[derive(Debug, Clone)]
 pub(crate) struct Block {
@@ -371,6 +386,12 @@ impl LlamaForCausalLM {
         })
     }
 
+    /// Says whether projections are packed into fewer bits.
+    pub fn is_packed(&self) -> bool {
+        let packed = |layer: &Block| matches!(layer.q_proj.weight, Weight::Packed(_));
+        self.layers.first().is_some_and(packed)
+    }
+
     /// Returns the matrix that turns hidden states into logits, `[vocabulary, hidden]`.
     pub fn head(&self) -> &Parameter<2> {
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
@@ -379,28 +400,51 @@ impl LlamaForCausalLM {
     /// Returns the last hidden states, normalised, `[rows * width, hidden]`, of rows of token ids
     /// that begin at position 0 and are filled up on the right.
     pub fn hidden(&self, ids: Tensor<1, Int>, rows: usize) -> Tensor<2> {
-        let device = ids.device();
-        let width = ids.dims()[0] / rows;
-        let is_recording = self.norm.value.is_autodiff();
+        let mut surroundings = self.surroundings(rows, ids.dims()[0] / rows, &ids.device());
+        if self.norm.value.is_autodiff() {
+            surroundings = surroundings.autodiff();
+        }
+        let mut x = self.embed(ids);
+        for number in 0..self.layers.len() {
+            x = self.layer(number, x, &surroundings);
+        }
+        self.finish(x)
+    }
+
+    /// Returns what layers need besides their input, for rows that begin at position 0.
+    pub fn surroundings(&self, rows: usize, width: usize, device: &Device) -> Surroundings {
         let positions: Vec<usize> = (0..rows).flat_map(|_| 0..width).collect();
-        let mut angles = self.rope.angles(&positions, &device);
         let group = self.config.heads / self.config.key_value_heads;
-        let mut bias = causal_bias(group, width, &device);
-        let mut ids = ids;
-        if is_recording {
-            (angles, bias, ids) = (angles.autodiff(), bias.autodiff(), ids.autodiff());
+        Surroundings {
+            rows,
+            angles: self.rope.angles(&positions, device),
+            bias: causal_bias(group, width, device),
         }
-        let mut x = self.embed_tokens.get().select(0, ids);
-        for layer in &self.layers {
-            let see = |q: Tensor<2>, k: Tensor<2>, v: Tensor<2>| {
-                let split = |x: Tensor<2>, heads: usize| {
-                    x.reshape([rows, width, heads, self.config.head_size]).swap_dims(1, 2)
-                };
-                let keys = self.config.key_value_heads;
-                self.attend(split(q, self.config.heads), split(k, keys), split(v, keys), bias.clone())
+    }
+
+    /// Returns the embeddings of token ids, `[ids, hidden]`.
+    pub fn embed(&self, ids: Tensor<1, Int>) -> Tensor<2> {
+        let embeddings = self.embed_tokens.get();
+        let ids = if embeddings.is_autodiff() { ids.autodiff() } else { ids };
+        embeddings.select(0, ids)
+    }
+
+    /// Computes one layer, `[rows * width, hidden]` to the same.
+    pub fn layer(&self, number: usize, x: Tensor<2>, surroundings: &Surroundings) -> Tensor<2> {
+        let Surroundings { rows, angles, bias } = surroundings;
+        let width = x.dims()[0] / rows;
+        let see = |q: Tensor<2>, k: Tensor<2>, v: Tensor<2>| {
+            let split = |x: Tensor<2>, heads: usize| {
+                x.reshape([*rows, width, heads, self.config.head_size]).swap_dims(1, 2)
             };
-            x = layer.forward(x, &angles, self.config.epsilon, see);
-        }
+            let keys = self.config.key_value_heads;
+            self.attend(split(q, self.config.heads), split(k, keys), split(v, keys), bias.clone())
+        };
+        self.layers[number].forward(x, angles, self.config.epsilon, see)
+    }
+
+    /// Normalises what the last layer made.
+    pub fn finish(&self, x: Tensor<2>) -> Tensor<2> {
         rms_norm(x, &self.norm, self.config.epsilon)
     }
 

@@ -7,7 +7,7 @@
 //! term is the mean over pairs, and the second one mean over all tokens of the chosen outputs of
 //! a micro-batch (not a mean of the sequences' means).
 
-use super::{Divisors, Loss, Outputs, Share, log_sigmoid};
+use super::{Feed, Loss, MicroBatch, Outputs, Share, above_0, below_half, default_beta, from_0, smoothed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -24,10 +24,9 @@ pub struct Cpo {
     /// The weight of the target's negative log-likelihood.
     #[serde(default = "default_alpha")]
     pub alpha: f64,
-}
-
-fn default_beta() -> f64 {
-    0.1
+    /// The share of preferences that are taken to be the wrong way round.
+    #[serde(default)]
+    pub label_smoothing: f64,
 }
 
 fn default_alpha() -> f64 {
@@ -35,32 +34,21 @@ fn default_alpha() -> f64 {
 }
 
 impl Loss for Cpo {
-    fn is_paired(&self) -> bool {
-        true
+    fn feed(&self) -> Feed {
+        Feed::Pairs
     }
 
     fn check(&self) -> Result<(), String> {
-        match () {
-            () if !(self.beta.is_finite() && self.beta > 0.0) => {
-                Err(format!("`beta` is a number above 0, not {}", self.beta))
-            }
-            () if !(self.alpha.is_finite() && self.alpha >= 0.0) => {
-                Err(format!("`alpha` is a number from 0, not {}", self.alpha))
-            }
-            () => Ok(()),
-        }
+        above_0("beta", self.beta)?;
+        from_0("alpha", self.alpha)?;
+        below_half("label_smoothing", self.label_smoothing)
     }
 
-    fn share(&self, example: &Outputs, micro_batch: &Divisors) -> Share {
+    fn share(&self, example: &Outputs, micro_batch: &MicroBatch) -> Share {
         let (chosen, rejected) = (example.chosen, example.rejected());
-        let (preference, slope) = log_sigmoid(self.beta * (chosen.sum - rejected.sum));
-        let pairs = micro_batch.examples as f64;
-        let likelihood = self.alpha / micro_batch.target_tokens as f64;
-        Share {
-            loss: -preference / pairs - likelihood * chosen.sum,
-            chosen_slope: -self.beta * slope / pairs - likelihood,
-            rejected_slope: self.beta * slope / pairs,
-            rewards: Some([self.beta * chosen.sum, self.beta * rejected.sum]),
-        }
+        let (loss, slope) = smoothed(self.beta * (chosen.sum - rejected.sum), self.label_smoothing);
+        let slopes = [self.beta * slope, -self.beta * slope];
+        let rewards = [self.beta * chosen.sum, self.beta * rejected.sum];
+        Share::of_pair(micro_batch, loss, slopes, rewards).with_likelihood(self.alpha, &chosen, micro_batch)
     }
 }

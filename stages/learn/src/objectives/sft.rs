@@ -3,7 +3,7 @@
 //! The mean is over all target tokens of a micro-batch, as transformers' Trainer and TRL have it,
 //! not over sequences. Where batches are accumulated the trainer divides by the tokens of all.
 
-use super::{Divisors, Loss, Outputs, Share};
+use super::{Feed, Loss, MicroBatch, Outputs, Share};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,12 +16,18 @@ pub const VERSION: u32 = 1;
 pub struct Sft {}
 
 impl Loss for Sft {
-    fn is_paired(&self) -> bool {
-        false
+    fn feed(&self) -> Feed {
+        Feed::Targets
     }
 
-    fn share(&self, example: &Outputs, micro_batch: &Divisors) -> Share {
-        let slope = -1.0 / micro_batch.target_tokens as f64;
-        Share { loss: example.chosen.sum * slope, chosen_slope: slope, rejected_slope: 0.0, rewards: None }
+    fn share(&self, example: &Outputs, micro_batch: &MicroBatch) -> Share {
+        let nothing = Share {
+            loss: 0.0,
+            chosen_slope: 0.0,
+            rejected_slope: 0.0,
+            chosen_reward: None,
+            rejected_reward: None,
+        };
+        nothing.with_likelihood(1.0, &example.chosen, micro_batch)
     }
 }
