@@ -208,6 +208,9 @@ impl Stage for Train {
         };
         let (all, learning) = model.parameters();
         context.log(format_args!("{all} parameters, of which {learning} learn"));
+        if let Some(bytes) = model.packed_bytes() {
+            context.log(format_args!("the projections are packed into {bytes} bytes"));
+        }
         let examples = read_examples(params, &prompts, &model, context)?;
         let recipe = Recipe {
             objective: params.objective.clone(),

@@ -45,7 +45,7 @@ fn the_main_job_gives_the_same_bytes_from_one_thread_and_from_two() {
         "expert",
         "untrained",
         "slerp/cpo, shuffled",
-        "slerp/dpo (published only)",
+        "slerp/dpo",
         "these numbers are not comparable with the published ones",
     ]);
 }
@@ -65,6 +65,28 @@ fn table_5_shares_every_model_with_table_4() {
         "{ran:?}"
     );
     assert!(ran.iter().any(|stage| stage.starts_with("molecules_aligned")), "{ran:?}");
+}
+
+#[test]
+fn tables_2_and_3_train_by_every_objective_of_the_papers() {
+    let lab = Lab::new();
+    let cache = lab.cache().display().to_string();
+    let run = |table: &str| {
+        let experiment = project().join(format!("experiments/{table}.toml")).display().to_string();
+        lab.run(["run", &experiment, "--profile", "smoke", "--cache", &cache]).expect(0)
+    };
+    let mut made = run("table2");
+    for objective in ["sft", "dpo", "cpo", "kto"] {
+        let stage = format!("tuned[objective={objective}]");
+        assert!(made.ran().contains(&stage), "{stage}");
+        made = made.shows(&[&format!("{objective}  ")]);
+    }
+    made.shows(&["meditron", "txtchem-t5 (published only)", "cpo - meditron"]);
+    let ran = run("table3").ran();
+    assert!(
+        ran.iter().all(|stage| stage.starts_with("molecules_") || stage.starts_with("scores")),
+        "{ran:?}"
+    );
 }
 
 const ROWS: &str = r#"{"id":"ethanol","molecule":"CCO","caption":"The molecule is an alcohol."}
@@ -151,6 +173,123 @@ fn a_training_makes_a_model_better() {
     let losses: Vec<f64> = points.iter().filter_map(|point| point["validation_loss"].as_f64()).collect();
     assert!(losses[0] > 5.0 && losses.last().unwrap() < &1.5, "{losses:?}");
     assert_eq!(points.iter().filter(|point| point["gradient_norm"].is_number()).count(), 60);
+}
+
+/// A model that has learnt a little, and then trains on by one objective from preferences.
+fn tuning(parameters: &str) -> Lab {
+    let lab = training("length.steps = 40\nlearning_rate = 0.02");
+    let stages = format!(
+        r#"[stages.answers]
+kind = "source"
+path = "answers.jsonl"
+
+[stages.preferences]
+kind = "negatives"
+inputs = {{ rows = "rows", mol2cap = "answers" }}
+matched_by = "id"
+
+[stages.tuned]
+kind = "train"
+inputs = {{ model = "model" }}
+prompts.mol2cap = "prompt.txt"
+batch_size = 2
+gradient_accumulation_steps = 2
+learning_rate = 0.005
+{parameters}
+
+[table]
+from = "tuned"
+"#
+    );
+    lab.edit("x.toml", "[table]", &stages);
+    let answer = |id: &str| format!("{{\"id\":\"{id}\",\"output\":\"The molecule is a metal.\"}}\n");
+    lab.write("answers.jsonl", ["ethanol", "propanol", "acetic", "benzene"].map(answer).concat());
+    lab
+}
+
+/// Returns the validation points of a training's curves.
+fn looks(lab: &Lab, stage: &str) -> Vec<serde_json::Value> {
+    let curves = lab.run(["show", "x.toml", stage, "--output", "curves", "--file", "rows.jsonl"]).expect(0);
+    let points = curves.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+    points.filter(|point: &serde_json::Value| point["validation_loss"].is_number()).collect()
+}
+
+const PAIRS: &str = r#"inputs = { rows = "preferences", validation = "preferences" }"#;
+const LABELS: &str = r#"inputs = { rows = "preferences.unpaired", validation = "preferences.unpaired" }"#;
+
+#[test]
+fn every_objective_tells_good_outputs_from_bad_ones() {
+    let pairs = ["dpo", "cpo", "ipo", "hinge", "robust-dpo", "simpo", "apo-zero"];
+    let variants =
+        pairs.map(|objective| format!("{objective} = {{ objective.{objective} = {{}}, {PAIRS} }}\n"));
+    let labelled = ["kto", "apo-zero-unpaired"];
+    let others =
+        labelled.map(|objective| format!("{objective} = {{ objective.{objective} = {{}}, {LABELS} }}\n"));
+    let packed = format!(
+        "packed = {{ objective.dpo = {{}}, adapter.qlora = {{ r = 4, alpha = 8, dropout = 0.0 }}, learning_rate = 0.02, {PAIRS} }}\n"
+    );
+    let axes = format!(
+        "length.steps = 12\n\n[stages.tuned.axes.by]\n{}{}{packed}",
+        variants.concat(),
+        others.concat()
+    );
+    let lab = tuning(&axes);
+    lab.edit("x.toml", "learning_rate = 0.005\n", "");
+    lab.edit("x.toml", "from = \"tuned\"", "from = \"tuned\"\nrows = [\"by\"]");
+    for objective in pairs.iter().chain(&labelled) {
+        let with = format!("{objective} = {{ objective");
+        lab.edit("x.toml", &with, &format!("{objective} = {{ learning_rate = 0.005, objective"));
+    }
+    lab.run(["run", "x.toml"]).expect(0);
+    for by in pairs.iter().chain(&labelled).chain(&["packed"]) {
+        let looks = looks(&lab, &format!("tuned[by={by}]"));
+        let margin = |look: &serde_json::Value| look["validation_rewards"]["margin"].as_f64().unwrap();
+        let (first, last) = (margin(&looks[0]), margin(looks.last().unwrap()));
+        assert!(last > first + 0.01, "{by}: {first} {last}");
+    }
+    // What training starts from is the reference: nothing tells them apart before the first step.
+    for by in ["dpo", "ipo", "robust-dpo", "apo-zero", "kto"] {
+        let first = &looks(&lab, &format!("tuned[by={by}]"))[0]["validation_rewards"];
+        assert!(first["margin"].as_f64().unwrap().abs() < 1e-6, "{by} {first}");
+    }
+    let kto = looks(&lab, "tuned[by=kto]");
+    assert!(kto.last().unwrap()["validation_rewards"]["divergence"].is_number(), "{kto:?}");
+}
+
+#[test]
+fn a_reference_of_its_own_is_compared_with() {
+    let with = |reference: &str| {
+        let inputs = PAIRS.replace(" }", reference);
+        let lab = tuning(&format!("{inputs}\nobjective.dpo = {{}}\nlength.steps = 1"));
+        let made = "[stages.other]\nkind = \"train\"\ninputs = { tokenizer = \"tokenizer\", rows = \"rows\" }\nprompts.mol2cap = \"prompt.txt\"\nobjective.sft = {}\nlength.steps = 0\nmodel.llama = { hidden_size = 8, intermediate_size = 16, num_hidden_layers = 1, num_attention_heads = 1, max_position_embeddings = 64 }\n\n[stages.tuned]";
+        if reference.contains("other") {
+            lab.edit("x.toml", "[stages.tuned]", made);
+        }
+        lab.edit("x.toml", "inputs = { model = \"model\" }\n", "");
+        lab.edit(
+            "x.toml",
+            "inputs = { rows = \"preferences\"",
+            "inputs = { model = \"model\", rows = \"preferences\"",
+        );
+        lab.run(["run", "x.toml"]).expect(0);
+        looks(&lab, "tuned")[0]["validation_rewards"]["margin"].as_f64().unwrap()
+    };
+    assert!(with(" }").abs() < 1e-6);
+    // The other one has learnt nothing, so the model already prefers what it has learnt.
+    assert!(with(", reference = \"other\" }") > 0.1);
+}
+
+#[test]
+fn labels_of_one_kind_are_refused() {
+    let lab = tuning("inputs = { rows = \"good\" }\nobjective.kto = {}\nlength.steps = 1");
+    lab.edit("x.toml", "inputs = { model = \"model\" }\n", "");
+    lab.edit("x.toml", "inputs = { rows = \"good\" }", "inputs = { model = \"model\", rows = \"good\" }");
+    lab.edit("x.toml", "[stages.tuned]", "[stages.good]\nkind = \"command\"\ninputs = { all = \"preferences.unpaired\" }\nrun = \"grep -h '\\\"desirable\\\":true' inputs/all/rows.jsonl > outputs/rows/rows.jsonl\"\noutputs.rows.type = \"unpaired\"\n\n[stages.tuned]");
+    lab.run(["run", "x.toml"]).expect(3).says(&[
+        "tuned of x.toml: failed to train",
+        "all 4 rows are desirable",
+        "give it `unpaired` of a `negatives` stage",
+    ]);
 }
 
 #[test]

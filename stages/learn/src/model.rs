@@ -285,6 +285,16 @@ impl Model {
         (all, learning)
     }
 
+    /// Returns how many bytes the projections take that are packed into four bits, if any are.
+    pub fn packed_bytes(&mut self) -> Option<u64> {
+        let linears = self.llama.layers.iter_mut().flat_map(|layer| layer.linears());
+        let packed = linears.filter_map(|(_, linear)| match &linear.weight {
+            Weight::Packed(packed) => Some(packed.bytes() as u64),
+            Weight::Dense(_) => None,
+        });
+        Some(packed.sum()).filter(|bytes| *bytes > 0)
+    }
+
     pub(crate) fn llama(&self) -> &LlamaForCausalLM {
         &self.llama
     }
