@@ -5,8 +5,7 @@
 //! it has seen the log-probabilities. Written out, nothing of the size of the vocabulary is ever
 //! recorded, and hidden states that predict nothing of an output never reach the head.
 
-use burn::tensor::activation::log_softmax;
-use burn::tensor::{Device, IndexingUpdateOp, Tensor, TensorData};
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
@@ -24,7 +23,7 @@ pub(crate) type Gradients = Vec<Option<Tensor<1>>>;
 pub(crate) fn logps(model: &LlamaForCausalLM, packed: &Packed, device: &Device) -> Vec<Logp> {
     let hidden = model.hidden(packed.ids(device), packed.rows).select(0, packed.picks(device));
     let logits = hidden.matmul(model.head().get().transpose());
-    sums(log_softmax(logits, 1).gather(1, packed.targets(device)), packed)
+    sums(Softmax::of(logits).logps(packed.targets(device)), packed)
 }
 
 /// Returns the log-probabilities of any number of sequences, a shard on a thread.
@@ -140,20 +139,59 @@ fn head_gradients(
     slopes: impl FnOnce(&[Logp]) -> Vec<f64>,
 ) -> (Tensor<2>, Option<Tensor<1>>) {
     let device = hidden.device();
-    let log_softmax = log_softmax(hidden.clone().matmul(head.get().transpose()), 1);
+    let softmax = Softmax::of(hidden.clone().matmul(head.get().transpose()));
     let targets = packed.targets(&device);
-    let sums = sums(log_softmax.clone().gather(1, targets.clone()), packed);
+    let sums = sums(softmax.logps(targets.clone()), packed);
     let slopes = slopes(&sums);
     let per_token = slopes.iter().zip(&packed.lengths);
     let per_token: Vec<f32> =
-        per_token.flat_map(|(slope, length)| std::iter::repeat_n(*slope as f32, *length)).collect();
+        per_token.flat_map(|(slope, length)| std::iter::repeat_n(normal(*slope), *length)).collect();
     let count = per_token.len();
     let per_token = Tensor::<2>::from_data(TensorData::new(per_token, [count, 1]), &device);
-    let by_logits =
-        (log_softmax.exp() * per_token.clone().neg()).scatter(1, targets, per_token, IndexingUpdateOp::Add);
+    let by_logits = softmax.times(per_token.clone().neg());
+    let by_logits = by_logits.scatter(1, targets, per_token, IndexingUpdateOp::Add);
     let by_hidden = by_logits.clone().matmul(head.get());
     let by_head = head.learns.then(|| by_logits.transpose().matmul(hidden).flatten::<1>(0, 1));
     (by_hidden, by_head)
+}
+
+/// Returns a slope, or 0 for one that no optimiser can see: a preference that a model is sure of
+/// has a slope like e^-90, and a backward pass over such numbers takes twenty times as long, since
+/// processors compute slowly with what is below 1e-38.
+fn normal(slope: f64) -> f32 {
+    if slope.abs() < 1e-20 { 0.0 } else { slope as f32 }
+}
+
+/// A softmax over each row of logits.
+struct Softmax {
+    /// The logits less the largest of their row.
+    shifted: Tensor<2>,
+    /// Their exponentials.
+    weights: Tensor<2>,
+    /// What those of a row add up to.
+    sums: Tensor<2>,
+}
+
+impl Softmax {
+    /// What is less likely than e^-60 counts as that, for the same reason; it changes no sum.
+    const LEAST: f64 = -60.0;
+
+    fn of(logits: Tensor<2>) -> Self {
+        let shifted = logits.clone() - logits.max_dim(1);
+        let weights = shifted.clone().clamp_min(Self::LEAST).exp();
+        let sums = weights.clone().sum_dim(1);
+        Self { shifted, weights, sums }
+    }
+
+    /// Returns the log-probability of one token in each row, `[rows, 1]`.
+    fn logps(&self, targets: Tensor<2, Int>) -> Tensor<2> {
+        self.shifted.clone().gather(1, targets) - self.sums.clone().log()
+    }
+
+    /// Returns the probabilities, each row times a number of `[rows, 1]`.
+    fn times(self, by: Tensor<2>) -> Tensor<2> {
+        self.weights * (by / self.sums)
+    }
 }
 
 /// Gradients, as the pieces of a backward pass find them.

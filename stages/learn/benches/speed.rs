@@ -1,0 +1,164 @@
+//! How long a training step and a generation take on the CPU, beside PyTorch and transformers.
+//!
+//! `cargo bench -p learn --bench speed [-- --threads N] [--peer PYTHON]`. The model is a LLaMA of
+//! 3.2 million parameters (vocabulary 512, hidden 256, MLP 688, 4 layers, 8 heads), random; a
+//! step is one of 8 sequences of 256 tokens, whole with clipping and AdamW; a CPO step takes 4
+//! pairs of such. A generation makes 128 tokens behind each of 8 prompts of 32. PYTHON is an
+//! interpreter with torch and transformers; with it `benches/speed.py` does the same, before and
+//! after, and the better of the two counts.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use learn::{
+    AdamW, Architecture, Example, Examples, Generation, Length, Model, Point, Recipe, Schedule, Sequence,
+    TokenizerModel, Watch, generate, train,
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The median of so many counts.
+const RUNS: usize = 9;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let value = |name: &str| {
+        let at = arguments.iter().position(|argument| argument == name)?;
+        arguments.get(at + 1).cloned()
+    };
+    let threads = value("--threads").map_or(2, |threads| threads.parse().expect("a number of threads"));
+    let peer = value("--peer");
+    let before = peer.as_deref().map(|python| run_peer(python, threads)).unwrap_or_default();
+    let ours = measure(threads);
+    let after = peer.as_deref().map(|python| run_peer(python, threads)).unwrap_or_default();
+    println!("milliseconds by the clock, {threads} threads, median of {RUNS}");
+    println!("{:<24}{:>10}{:>10}{:>8}", "", "here", "PyTorch", "ratio");
+    for (name, seconds) in ours {
+        let theirs = before.get(name).zip(after.get(name)).map(|(one, other)| one.min(*other));
+        match theirs {
+            Some(theirs) => {
+                println!("{name:<24}{:>10.0}{:>10.0}{:>8.2}", 1e3 * seconds, 1e3 * theirs, seconds / theirs)
+            }
+            None => println!("{name:<24}{:>10.0}", 1e3 * seconds),
+        }
+    }
+}
+
+fn run_peer(python: &str, threads: usize) -> BTreeMap<String, f64> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/speed.py");
+    let told = Command::new(python).arg(script).arg(threads.to_string()).output().expect("Python starts");
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    let text = String::from_utf8(told.stdout).expect("UTF-8");
+    let lines = text.lines().filter_map(|line| line.split_once('\t'));
+    lines.map(|(name, seconds)| (name.to_owned(), seconds.parse().expect("a number"))).collect()
+}
+
+/// Random token ids, the same each time.
+fn tokens(seed: u64, count: usize) -> Vec<u32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        3 + (state >> 33) as u32 % 500
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn model(folder: &Path) -> Model {
+    let letters: Vec<String> = (0..400)
+        .map(|text| tokens(text, 60).iter().map(|id| char::from(97 + (id % 26) as u8)).collect())
+        .collect();
+    let tokenizer: TokenizerModel =
+        serde_json::from_str(r#"{"bpe": {"vocabulary_size": 512}}"#).expect("a tokenizer");
+    tokenizer.train(&letters).and_then(|tokenizer| tokenizer.save(folder)).expect("a tokenizer is made");
+    let architecture: Architecture = serde_json::from_str(
+        r#"{"llama": {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4,
+            "num_attention_heads": 8, "max_position_embeddings": 1024}}"#,
+    )
+    .expect("an architecture");
+    Model::from_scratch(&architecture, folder, 0, &"cpu".parse().expect("a device")).expect("a model")
+}
+
+fn measure(threads: usize) -> Vec<(&'static str, f64)> {
+    let folder = std::env::temp_dir().join(format!("pipeline-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let mut model = model(&folder);
+    let sequence = |seed: u64| {
+        let ids = tokens(seed, 257);
+        Sequence::new(&ids[..1], &ids[1..], 1024).expect("it fits").0
+    };
+    let targets = (0..8).map(|row| Example {
+        id: String::new(),
+        chosen: sequence(row),
+        rejected: None,
+        desirable: None,
+    });
+    let pairs = (0..4).map(|row| Example {
+        id: String::new(),
+        chosen: sequence(row),
+        rejected: Some(sequence(row + 4)),
+        desirable: None,
+    });
+    let found = vec![
+        ("training step", steps(&mut model, r#"{"sft": {}}"#, targets.collect(), threads)),
+        ("CPO step", steps(&mut model, r#"{"cpo": {}}"#, pairs.collect(), threads)),
+        ("generation", generation(&model, threads)),
+    ];
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+    found
+}
+
+/// Returns the seconds of a step.
+fn steps(model: &mut Model, objective: &str, examples: Vec<Example>, threads: usize) -> f64 {
+    let batch = examples.len();
+    let recipe = Recipe {
+        objective: serde_json::from_str(objective).expect("an objective"),
+        optimizer: AdamW::default(),
+        learning_rate: 1e-3,
+        schedule: Schedule::Constant,
+        warmup_ratio: 0.0,
+        length: Length::Steps(RUNS as u32 + 3),
+        batch_size: batch,
+        micro_batch_size: batch,
+        max_grad_norm: 1.0,
+        validations_per_epoch: 0,
+        seed: 0,
+    };
+    let examples = Examples { train: examples, validation: Vec::new(), max_length: 1024 };
+    let (mut last, mut seconds) = (Instant::now(), Vec::new());
+    let mut hear = |_: &Point, _: usize| {
+        if std::env::var_os("PIPELINE_BENCH_TRACE").is_some() {
+            eprintln!("{:.3}", last.elapsed().as_secs_f64());
+        }
+        seconds.push(last.elapsed().as_secs_f64());
+        last = Instant::now();
+        true
+    };
+    let mut watch = Watch { threads, checkpoints: None, hear: &mut hear };
+    train(model, None, &examples, &recipe, &mut watch).expect("it trains");
+    median(seconds.split_off(3))
+}
+
+/// Returns the seconds of a generation.
+fn generation(model: &Model, threads: usize) -> f64 {
+    let prompts: Vec<Vec<u32>> = (0..8).map(|row| tokens(100 + row, 32)).collect();
+    let batch_size = prompts.len().div_ceil(threads);
+    let once = || {
+        let begin = Instant::now();
+        let generation = Generation { max_new_tokens: 128, batch_size };
+        let made = generate(model, &prompts, &generation, threads, &|_| true).expect("it goes on");
+        assert!(made.iter().all(|output| output.tokens.len() == 128), "an output ended early");
+        begin.elapsed().as_secs_f64()
+    };
+    once();
+    median((0..RUNS).map(|_| once()).collect())
+}
+
+fn median(mut seconds: Vec<f64>) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    seconds[seconds.len() / 2]
+}
