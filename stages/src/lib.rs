@@ -21,6 +21,7 @@ mod prompts;
 mod rows;
 mod source;
 mod subset;
+mod tensorboard;
 mod tokenizer;
 mod train;
 

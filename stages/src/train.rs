@@ -3,6 +3,8 @@
 //! The model begins from scratch, with a tokenizer as its input, or from weights. A training
 //! that is killed goes on from its last checkpoint, and ends with the same bytes.
 
+use std::time::Instant;
+
 use corpus::{Preference, Unpaired};
 use engine::{ArtifactType, Context, Failure, Part, Place, Ports, Resources, Stage};
 use learn::{
@@ -18,6 +20,7 @@ use crate::devices::parse_device;
 use crate::examples::Renderer;
 use crate::prompts::Prompts;
 use crate::rows::{RowWriter, read_records, read_rows, write_json};
+use crate::tensorboard::write_events;
 
 /// How to fit a model. The defaults are the papers'.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -109,7 +112,8 @@ impl Params {
 
 impl Stage for Train {
     const KIND: &'static str = "train";
-    const VERSION: u32 = 1;
+    // 2: curves for TensorBoard; a softmax of our own, with other last bits.
+    const VERSION: u32 = 2;
     const SEEDED: bool = true;
     const PLACE: Place = Place::Worker;
     type Params = Params;
@@ -227,8 +231,9 @@ impl Stage for Train {
         };
         let checkpoints = context.keep()?;
         let threads = context.cores() as usize;
+        let mut pace = Pace::new();
         let mut hear = |point: &Point, steps: usize| {
-            tell(point, steps, context);
+            tell(point, steps, &mut pace, context);
             !context.is_cancelled()
         };
         let mut watch = Watch { threads, checkpoints: Some(&checkpoints), hear: &mut hear };
@@ -250,6 +255,8 @@ impl Stage for Train {
             writer.write(point)?;
         }
         writer.finish()?;
+        write_events(&curves, &trained.points)
+            .map_err(|error| Failure::caused("write the curves for TensorBoard", error))?;
         let loss = match trained.validation_loss {
             Some(loss) => json!(loss),
             None => json!({ "missing": "no validation rows were given" }),
@@ -310,13 +317,50 @@ fn read_examples(
     Ok(Examples { train, validation, max_length: length })
 }
 
-fn tell(point: &Point, steps: usize, context: &mut Context) {
+/// How fast a training goes: for its log, and never among its results, which are the same on
+/// every machine.
+struct Pace {
+    since: Instant,
+    target_tokens: usize,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { since: Instant::now(), target_tokens: 0 }
+    }
+
+    /// Says how many target tokens a second there were since it was last asked, and what the
+    /// process has taken of memory at most.
+    fn told(&mut self) -> String {
+        let rate = self.target_tokens as f64 / self.since.elapsed().as_secs_f64();
+        *self = Self::new();
+        match peak_memory() {
+            Some(mebibytes) => format!("{rate:.0} target tokens/s, peak memory {mebibytes} MiB"),
+            None => format!("{rate:.0} target tokens/s"),
+        }
+    }
+}
+
+/// Returns the most memory that this process has had, where the system tells it.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes / 1024)
+}
+
+fn tell(point: &Point, steps: usize, pace: &mut Pace, context: &mut Context) {
     match point {
         Point::Step(step) => {
+            pace.target_tokens += step.target_tokens;
             if step.step % 10 == 0 || step.step == steps {
                 context.log(format_args!(
-                    "step {} of {steps}: loss {:.4}, learning rate {:.2e}, gradient norm {:.3}",
-                    step.step, step.loss, step.learning_rate, step.gradient_norm
+                    "step {} of {steps}: loss {:.4}, learning rate {:.2e}, gradient norm {:.3}; {}",
+                    step.step,
+                    step.loss,
+                    step.learning_rate,
+                    step.gradient_norm,
+                    pace.told()
                 ));
             }
             context.progress_with(step.step as u64, steps as u64, "steps", format!("loss {:.3}", step.loss));

@@ -44,7 +44,7 @@ def tell(name, once, runs=9, warm=3):
 
 def training():
     model = LlamaForCausalLM(CONFIG).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.0)
     ids = torch.randint(3, 503, (8, 257))
 
     def logps():

@@ -118,7 +118,7 @@ fn steps(model: &mut Model, objective: &str, examples: Vec<Example>, threads: us
     let recipe = Recipe {
         objective: serde_json::from_str(objective).expect("an objective"),
         optimizer: AdamW::default(),
-        learning_rate: 1e-3,
+        learning_rate: 1e-5,
         schedule: Schedule::Constant,
         warmup_ratio: 0.0,
         length: Length::Steps(RUNS as u32 + 3),

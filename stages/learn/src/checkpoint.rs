@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::trainer::{Point, Recipe};
+use crate::curves::Point;
+use crate::trainer::Recipe;
 
 /// A checkpoint that could not be written or read.
 #[derive(Debug, thiserror::Error)]

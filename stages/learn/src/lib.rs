@@ -11,6 +11,7 @@
 mod adapters;
 mod batches;
 mod checkpoint;
+mod curves;
 mod device;
 mod generation;
 mod layers;
@@ -31,6 +32,7 @@ mod trainer;
 pub use adapters::{AdapterMethod, CheckAdapter, Lora, Qlora};
 pub use batches::{Example, Fit, Sequence};
 pub use checkpoint::CheckpointError;
+pub use curves::{Point, Rewards, StepPoint, ValidationPoint};
 pub use device::{DeviceError, DeviceName, available, check};
 pub use generation::{Generated, Generation, generate};
 pub use model::{Architecture, Model, ModelError, Shape};
@@ -39,6 +41,4 @@ pub use objectives::{Feed, Logp, Loss, MicroBatch, Objective, Outputs, Share};
 pub use optimiser::AdamW;
 pub use schedule::{LearningRate, Schedule};
 pub use tokenizer::{TOKENIZER_FILE, Tokenizer, TokenizerError, TokenizerModel, TrainTokenizer};
-pub use trainer::{
-    Examples, Length, Point, Recipe, Rewards, StepPoint, TrainError, Trained, ValidationPoint, Watch, train,
-};
+pub use trainer::{Examples, Length, Recipe, TrainError, Trained, Watch, train};
