@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use corpus::{Direction, Preference, Prompt, Row, Unpaired};
 use engine::{Context, Failure};
-use learn::{Example, Fit, Sequence, Tokenizer};
+use learn::{Example, Fit, Sequence, TokenLimit, Tokenizer};
 
 /// Turns rows and preferences into examples for one model.
 pub struct Renderer<'a> {
@@ -15,8 +15,8 @@ pub struct Renderer<'a> {
     pub tokenizer: &'a Tokenizer,
     /// The token that ends an output.
     pub end: u32,
-    /// How many tokens a prompt and an output may have together.
-    pub context: usize,
+    /// How many tokens a prompt and an output may have.
+    pub limit: TokenLimit,
     counts: Counts,
 }
 
@@ -35,9 +35,9 @@ impl<'a> Renderer<'a> {
         prompts: &'a BTreeMap<Direction, Prompt>,
         tokenizer: &'a Tokenizer,
         end: u32,
-        context: usize,
+        limit: TokenLimit,
     ) -> Self {
-        Self { prompts, tokenizer, end, context, counts: Counts::default() }
+        Self { prompts, tokenizer, end, limit, counts: Counts::default() }
     }
 
     /// Makes an example of a row for each direction that there is a prompt for.
@@ -109,7 +109,7 @@ impl<'a> Renderer<'a> {
         // An empty answer is still one token long: it ends at once.
         let mut tokens = self.tokens(id, text.trim(), Part::Target)?;
         tokens.push(self.end);
-        Ok(Sequence::new(prompt, &tokens, self.context))
+        Ok(Sequence::new(prompt, &tokens, self.limit))
     }
 
     fn tokens(&self, id: &str, text: &str, part: Part) -> Result<Vec<u32>, Failure> {
@@ -131,7 +131,7 @@ impl<'a> Renderer<'a> {
         }
         let mut target = self.tokens(id, target, Part::Target)?;
         target.push(self.end);
-        let Some((sequence, fit)) = Sequence::new(prompt, &target, self.context) else {
+        let Some((sequence, fit)) = Sequence::new(prompt, &target, self.limit) else {
             self.counts.long_prompts += 1;
             return Ok(None);
         };
@@ -142,9 +142,9 @@ impl<'a> Renderer<'a> {
     /// Says what did not fit.
     pub fn tell(&self, rows: &str, context: &mut Context) {
         let Counts { long_prompts, empty_targets, cut_targets, other_directions } = self.counts;
-        let length = self.context;
+        let (length, too_many) = (self.limit.tokens(), self.limit.too_many());
         let told = [
-            (long_prompts, format!("have prompts of {length} tokens or more, and were left out")),
+            (long_prompts, format!("have prompts of {too_many}, and were left out")),
             (empty_targets, "have empty targets, and were left out".to_owned()),
             (cut_targets, format!("have outputs that end beyond {length} tokens, and were cut there")),
             (other_directions, "are for directions without a prompt, and were left out".to_owned()),

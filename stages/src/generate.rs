@@ -6,10 +6,12 @@
 use std::sync::Mutex;
 
 use corpus::{Direction, Prediction};
-use engine::{Context, Failure, InputFile, Place, Ports, Resources, Stage};
-use learn::{Generation, Model, generate};
+use engine::{Context, Failure, InputFile, Part, Place, Ports, Resources, Stage};
+use learn::{GenerateError, Generated, Generation, Model, Strategy, generate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use serde_json::json;
 
 use crate::artifacts::{PREDICTIONS, ROWS, WEIGHTS};
 use crate::devices::parse_device;
@@ -24,12 +26,20 @@ pub struct Params {
     direction: Direction,
     /// The file with the prompt.
     prompt: InputFile,
+    /// How the tokens of an output are chosen; greedily if not given.
+    #[serde(default, skip_serializing_if = "is_greedy")]
+    strategy: Strategy,
     /// The most tokens of an output.
     #[serde(default = "max_new_tokens")]
     max_new_tokens: u32,
     /// How many prompts are continued at once.
     #[serde(default = "batch_size")]
     batch_size: u32,
+}
+
+/// What was before there were others: it is not part of a key.
+fn is_greedy(strategy: &Strategy) -> bool {
+    matches!(strategy, Strategy::Greedy(_))
 }
 
 fn max_new_tokens() -> u32 {
@@ -49,8 +59,14 @@ impl Stage for Generate {
     const PLACE: Place = Place::Worker;
     type Params = Params;
 
-    fn ports(_: &Params) -> Ports {
-        Ports::new().input("model", WEIGHTS).input("rows", ROWS).output("predictions", PREDICTIONS)
+    fn ports(params: &Params) -> Ports {
+        let ports = Ports::new().input("model", WEIGHTS).input("rows", ROWS);
+        let ports = ports.output("predictions", PREDICTIONS);
+        if params.strategy.outputs() > 1 { ports.output("hypotheses", ROWS) } else { ports }
+    }
+
+    fn parts(params: &Params) -> Vec<Part> {
+        if is_greedy(&params.strategy) { Vec::new() } else { vec![params.strategy.part()] }
     }
 
     fn resources(_: &Params) -> Resources {
@@ -58,6 +74,7 @@ impl Stage for Generate {
     }
 
     fn check(params: &Params) -> Result<(), String> {
+        params.strategy.check()?;
         match () {
             () if params.max_new_tokens == 0 => Err("`max_new_tokens` is at least 1".to_owned()),
             () if params.batch_size == 0 => Err("`batch_size` is at least 1".to_owned()),
@@ -81,7 +98,7 @@ impl Stage for Generate {
                 Failure::caused(format!("read row `{}`", row.id()), error)
                     .help("the model's tokenizer was trained on other texts")
             })?;
-            let place = if tokens.len() < model.context() {
+            let place = if model.limit().room(tokens.len()) > 0 {
                 prompts.push(tokens);
                 Some(prompts.len() - 1)
             } else {
@@ -95,19 +112,18 @@ impl Stage for Generate {
             let message = match too_long {
                 0 => "there are no rows to run the model on".to_owned(),
                 _ => format!(
-                    "all {too_long} prompts are longer than the model's context of {} tokens",
-                    model.context()
+                    "all {too_long} prompts have {}, which the model has no room for",
+                    model.limit().too_many()
                 ),
             };
             return Err(Failure::new(message));
         }
         if too_long > 0 {
-            let length = model.context();
-            context.note(format!(
-                "{too_long} rows have prompts of {length} tokens or more, and get empty predictions"
-            ));
+            let too_many = model.limit().too_many();
+            context.note(format!("{too_long} rows have prompts of {too_many}, and get empty predictions"));
         }
         let generation = Generation {
+            strategy: params.strategy.clone(),
             max_new_tokens: params.max_new_tokens as usize,
             batch_size: params.batch_size as usize,
         };
@@ -118,8 +134,11 @@ impl Stage for Generate {
             context.progress(done as u64, all as u64, "rows");
             !context.is_cancelled()
         });
-        let outputs = outputs.ok_or_else(|| Failure::new("the run was told to stop"))?;
-        let unended = outputs.iter().filter(|output| !output.ended).count();
+        let outputs = outputs.map_err(|error| match error {
+            GenerateError::Cancelled => Failure::new(error.to_string()),
+            error => Failure::caused("run the model", error),
+        })?;
+        let unended = outputs.iter().filter(|outputs| !outputs[0].ended).count();
         if unended > 0 {
             context.note(format!(
                 "{unended} of {all} outputs did not end within {} tokens",
@@ -127,16 +146,40 @@ impl Stage for Generate {
             ));
         }
         let mut writer = RowWriter::create(&context.output("predictions")?)?;
+        let mut hypotheses = match params.strategy.outputs() {
+            1 => None,
+            _ => Some(RowWriter::create(&context.output("hypotheses")?)?),
+        };
         for (id, input, reference, place) in asked {
-            let text = match place {
-                Some(place) => model.tokenizer().decode(&outputs[place].tokens),
-                None => Ok(String::new()),
-            };
-            let text =
-                text.map_err(|error| Failure::caused(format!("read the output of row `{id}`"), error))?;
-            let prediction = text.trim().to_owned();
+            let found: &[Generated] = place.map_or(&[], |place| &outputs[place]);
+            let mut texts = Vec::with_capacity(found.len().max(1));
+            for output in found {
+                let text = model
+                    .tokenizer()
+                    .decode(&output.tokens)
+                    .map_err(|error| Failure::caused(format!("read the output of row `{id}`"), error))?;
+                texts.push(text.trim().to_owned());
+            }
+            if let Some(writer) = &mut hypotheses {
+                for (rank, (text, output)) in (1..).zip(texts.iter().zip(found)) {
+                    writer.write(&json!({
+                        "id": format!("{id}/{rank}"),
+                        "row": id,
+                        "direction": params.direction,
+                        "rank": rank,
+                        "output": text,
+                        "score": output.score,
+                        "ended": output.ended,
+                    }))?;
+                }
+            }
+            let prediction = texts.into_iter().next().unwrap_or_default();
             writer.write(&Prediction { id, direction: params.direction, input, reference, prediction })?;
         }
-        writer.finish()
+        writer.finish()?;
+        match hypotheses {
+            Some(hypotheses) => hypotheses.finish(),
+            None => Ok(()),
+        }
     }
 }

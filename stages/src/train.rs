@@ -61,7 +61,8 @@ pub struct Params {
     /// How often per epoch the validation rows are looked at.
     #[serde(default = "validations_per_epoch")]
     validations_per_epoch: u32,
-    /// The most tokens of a prompt and its output; the model's context if not given.
+    /// The most tokens of a prompt and its output, or of each where the model has an encoder; the
+    /// model's own limit if not given.
     max_length: Option<u32>,
 }
 
@@ -283,10 +284,10 @@ fn read_examples(
     model: &Model,
     context: &mut Context,
 ) -> Result<Examples, Failure> {
-    let length = params.max_length.map_or(usize::MAX, |length| length as usize).min(model.context());
+    let limit = model.limit().at_most(params.max_length.map_or(usize::MAX, |length| length as usize));
     let mut read = |port: &str, called: &str| -> Result<Vec<learn::Example>, Failure> {
         let Some(folder) = context.optional_input(port).map(ToOwned::to_owned) else { return Ok(Vec::new()) };
-        let mut renderer = Renderer::new(prompts, model.tokenizer(), model.end_tokens()[0], length);
+        let mut renderer = Renderer::new(prompts, model.tokenizer(), model.end_tokens()[0], limit);
         let mut examples = Vec::new();
         match params.objective.feed() {
             Feed::Targets => {
@@ -314,7 +315,7 @@ fn read_examples(
         Ok(examples)
     };
     let (train, validation) = (read("rows", "rows")?, read("validation", "validation rows")?);
-    Ok(Examples { train, validation, max_length: length })
+    Ok(Examples { train, validation, limit })
 }
 
 /// How fast a training goes: for its log, and never among its results, which are the same on

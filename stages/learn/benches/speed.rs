@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use learn::{
     AdamW, Architecture, Example, Examples, Generation, Length, Model, Point, Recipe, Schedule, Sequence,
-    TokenizerModel, Watch, generate, train,
+    Strategy, TokenLimit, TokenizerModel, Watch, generate, train,
 };
 
 #[global_allocator]
@@ -89,7 +89,7 @@ fn measure(threads: usize) -> Vec<(&'static str, f64)> {
     let mut model = model(&folder);
     let sequence = |seed: u64| {
         let ids = tokens(seed, 257);
-        Sequence::new(&ids[..1], &ids[1..], 1024).expect("it fits").0
+        Sequence::new(&ids[..1], &ids[1..], TokenLimit::Together(1024)).expect("it fits").0
     };
     let targets = (0..8).map(|row| Example {
         id: String::new(),
@@ -128,7 +128,7 @@ fn steps(model: &mut Model, objective: &str, examples: Vec<Example>, threads: us
         validations_per_epoch: 0,
         seed: 0,
     };
-    let examples = Examples { train: examples, validation: Vec::new(), max_length: 1024 };
+    let examples = Examples { train: examples, validation: Vec::new(), limit: TokenLimit::Together(1024) };
     let (mut last, mut seconds) = (Instant::now(), Vec::new());
     let mut hear = |_: &Point, _: usize| {
         if std::env::var_os("PIPELINE_BENCH_TRACE").is_some() {
@@ -149,9 +149,9 @@ fn generation(model: &Model, threads: usize) -> f64 {
     let batch_size = prompts.len().div_ceil(threads);
     let once = || {
         let begin = Instant::now();
-        let generation = Generation { max_new_tokens: 128, batch_size };
+        let generation = Generation { strategy: Strategy::default(), max_new_tokens: 128, batch_size };
         let made = generate(model, &prompts, &generation, threads, &|_| true).expect("it goes on");
-        assert!(made.iter().all(|output| output.tokens.len() == 128), "an output ended early");
+        assert!(made.iter().all(|output| output[0].tokens.len() == 128), "an output ended early");
         begin.elapsed().as_secs_f64()
     };
     once();

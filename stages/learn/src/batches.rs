@@ -10,6 +10,50 @@ use burn::tensor::{Device, Int, Tensor};
 use crate::layers::{places, token_ids};
 use crate::random::{Purpose, Random};
 
+/// How many tokens a model takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenLimit {
+    /// A prompt and its output have at most so many together: models that are decoders.
+    Together(usize),
+    /// A prompt has at most so many, and so has an output: models with an encoder.
+    Each(usize),
+}
+
+impl TokenLimit {
+    /// Returns the number.
+    pub fn tokens(self) -> usize {
+        match self {
+            Self::Together(tokens) | Self::Each(tokens) => tokens,
+        }
+    }
+
+    /// Returns the limit lowered to a number.
+    pub fn at_most(self, tokens: usize) -> Self {
+        match self {
+            Self::Together(own) => Self::Together(own.min(tokens)),
+            Self::Each(own) => Self::Each(own.min(tokens)),
+        }
+    }
+
+    /// Returns how many tokens an output can have behind a prompt of so many: none if the prompt
+    /// is too long.
+    pub fn room(self, prompt: usize) -> usize {
+        match self {
+            Self::Together(tokens) => tokens.saturating_sub(prompt),
+            Self::Each(tokens) if prompt <= tokens => tokens,
+            Self::Each(_) => 0,
+        }
+    }
+
+    /// Says how many tokens are too many for a prompt, as in "prompts of 512 tokens or more".
+    pub fn too_many(self) -> String {
+        match self {
+            Self::Together(tokens) => format!("{tokens} tokens or more"),
+            Self::Each(tokens) => format!("more than {tokens} tokens"),
+        }
+    }
+}
+
 /// One output after its prompt, as token ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sequence {
@@ -27,13 +71,13 @@ pub enum Fit {
 }
 
 impl Sequence {
-    /// Puts an output behind a prompt. What is beyond the context is cut off the output, never
+    /// Puts an output behind a prompt. What is beyond the limit is cut off the output, never
     /// off the prompt, as TRL does; `None` if the prompt leaves no room for a token of it.
-    pub fn new(prompt: &[u32], output: &[u32], context: usize) -> Option<(Self, Fit)> {
-        if prompt.is_empty() || output.is_empty() || prompt.len() >= context {
+    pub fn new(prompt: &[u32], output: &[u32], limit: TokenLimit) -> Option<(Self, Fit)> {
+        let room = limit.room(prompt.len());
+        if prompt.is_empty() || output.is_empty() || room == 0 {
             return None;
         }
-        let room = context - prompt.len();
         let fit = if output.len() > room { Fit::Cut } else { Fit::Whole };
         let tokens = prompt.iter().chain(output.iter().take(room)).copied().collect();
         Some((Self { tokens, prompt: prompt.len() }, fit))
@@ -45,9 +89,9 @@ impl Sequence {
     }
 
     /// Puts the output of another behind this one's prompt, as [`Sequence::new`] does.
-    pub(crate) fn with_output_of(&self, other: &Self, context: usize) -> Option<Self> {
+    pub(crate) fn with_output_of(&self, other: &Self, limit: TokenLimit) -> Option<Self> {
         let (prompt, output) = (&self.tokens[..self.prompt], &other.tokens[other.prompt..]);
-        Self::new(prompt, output, context).map(|(sequence, _)| sequence)
+        Self::new(prompt, output, limit).map(|(sequence, _)| sequence)
     }
 
     pub(crate) fn width(&self) -> usize {
@@ -108,7 +152,8 @@ pub(crate) fn shards(micro_batch: &[&Example]) -> Vec<Vec<usize>> {
 
 /// Sequences as a device computes them: filled up on the right to one width.
 #[derive(Debug)]
-pub(crate) struct Packed {
+pub(crate) struct Packed<'a> {
+    sequences: Vec<&'a Sequence>,
     ids: Vec<u32>,
     /// How many rows there are.
     pub rows: usize,
@@ -119,11 +164,12 @@ pub(crate) struct Packed {
     pub lengths: Vec<usize>,
 }
 
-impl Packed {
+impl<'a> Packed<'a> {
     /// Packs sequences.
-    pub fn new(sequences: &[&Sequence]) -> Self {
+    pub fn new(sequences: &[&'a Sequence]) -> Self {
         let width = sequences.iter().map(|sequence| sequence.width()).max().unwrap_or(0);
         let mut packed = Self {
+            sequences: sequences.to_vec(),
             ids: Vec::with_capacity(width * sequences.len()),
             rows: sequences.len(),
             picks: Vec::new(),
@@ -151,6 +197,26 @@ impl Packed {
         places(&self.picks, device)
     }
 
+    /// Returns the prompts alone, for models that read them apart from outputs.
+    pub fn prompts(&self) -> Vec<&'a [u32]> {
+        self.sequences.iter().map(|sequence| &sequence.tokens[..sequence.prompt]).collect()
+    }
+
+    /// Returns what a decoder of such a model reads, row by row: each output, put off by one place
+    /// behind a token that begins it; and the places whose states predict the output's tokens.
+    pub fn outputs(&self, start: u32) -> (Vec<u32>, Vec<usize>) {
+        let width = self.lengths.iter().copied().max().unwrap_or(0);
+        let (mut ids, mut picks) = (Vec::with_capacity(width * self.rows), Vec::new());
+        for sequence in &self.sequences {
+            let begin = ids.len();
+            ids.push(start);
+            ids.extend_from_slice(&sequence.tokens[sequence.prompt..sequence.width()]);
+            picks.extend(begin..ids.len());
+            ids.resize(begin + width, 0);
+        }
+        (ids, picks)
+    }
+
     /// Returns the tokens that they are to predict, `[tokens, 1]`.
     pub fn targets(&self, device: &Device) -> Tensor<2, Int> {
         let count = self.targets.len();
@@ -170,23 +236,30 @@ mod tests {
 
     fn sequence(prompt: usize, output: usize) -> Sequence {
         let ids = |count: usize, from: u32| (0..count as u32).map(|id| id + from).collect::<Vec<_>>();
-        Sequence::new(&ids(prompt, 10), &ids(output, 50), 1000).unwrap().0
+        Sequence::new(&ids(prompt, 10), &ids(output, 50), TokenLimit::Together(1000)).unwrap().0
     }
 
     #[test]
     fn an_output_is_cut_and_a_prompt_is_not() {
-        let (cut, fit) = Sequence::new(&[1, 2, 3], &[4, 5, 6], 5).unwrap();
+        let new = |output: &[u32], limit| Sequence::new(&[1, 2, 3], output, limit);
+        let (cut, fit) = new(&[4, 5, 6], TokenLimit::Together(5)).unwrap();
         assert_eq!((cut.tokens, fit), (vec![1, 2, 3, 4, 5], Fit::Cut));
-        assert_eq!(Sequence::new(&[1, 2, 3], &[4], 4).unwrap().1, Fit::Whole);
-        assert_eq!(Sequence::new(&[1, 2, 3], &[4], 3), None);
-        assert_eq!(Sequence::new(&[1, 2, 3], &[], 9), None);
+        assert_eq!(new(&[4], TokenLimit::Together(4)).unwrap().1, Fit::Whole);
+        assert_eq!(new(&[4], TokenLimit::Together(3)), None);
+        assert_eq!(new(&[], TokenLimit::Together(9)), None);
+        let (cut, fit) = new(&[4, 5, 6, 7], TokenLimit::Each(3)).unwrap();
+        assert_eq!((cut.tokens, fit), (vec![1, 2, 3, 4, 5, 6], Fit::Cut));
+        assert_eq!(new(&[4], TokenLimit::Each(2)), None);
     }
 
     #[test]
     fn the_places_before_the_targets_are_picked() {
-        let packed = Packed::new(&[&sequence(2, 3), &sequence(3, 1)]);
+        let (one, other) = (sequence(2, 3), sequence(3, 1));
+        let packed = Packed::new(&[&one, &other]);
         assert_eq!(packed.ids, [10, 11, 50, 51, 10, 11, 12, 0]);
-        assert_eq!((packed.picks, packed.targets), (vec![1, 2, 3, 6], vec![50, 51, 52, 50]));
+        assert_eq!((&packed.picks, &packed.targets), (&vec![1, 2, 3, 6], &vec![50, 51, 52, 50]));
+        assert_eq!(packed.prompts(), [&[10, 11][..], &[10, 11, 12]]);
+        assert_eq!(packed.outputs(7), (vec![7, 50, 51, 7, 0, 0], vec![0, 1, 2, 3]));
         assert_eq!((packed.rows, packed.lengths), (2, vec![3, 1]));
     }
 

@@ -1,15 +1,58 @@
 //! Outputs of a model: one token after the other, the keys and values of earlier ones kept.
 
-use burn::tensor::{Device, Tensor};
+mod beam;
+mod greedy;
+mod sampling;
+
+use choice::choices;
 use rayon::prelude::*;
 
-use crate::layers::token_ids;
+use crate::batches::TokenLimit;
 use crate::model::Model;
-use crate::models::llama::LlamaForCausalLM;
+
+pub use beam::{Beam, EarlyStopping};
+pub use greedy::Greedy;
+pub use sampling::Sample;
+
+choices! {
+    /// How the tokens of an output are chosen.
+    pub enum Strategy: CheckStrategy in "strategy" {
+        /// The likeliest each time.
+        greedy::Greedy,
+        /// The likeliest together, as far as a search with several beams finds them.
+        beam::Beam,
+        /// At random, by how likely they are.
+        sampling::Sample,
+    }
+}
+
+/// What every strategy can say of its parameters.
+pub trait CheckStrategy {
+    /// Says what is wrong with them.
+    ///
+    /// # Errors
+    /// The parameter and what it may be.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Returns how many outputs there are for a prompt.
+    fn outputs(&self) -> usize {
+        1
+    }
+}
+
+impl Default for Strategy {
+    fn default() -> Self {
+        Self::Greedy(Greedy {})
+    }
+}
 
 /// How outputs are made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Generation {
+    /// How their tokens are chosen.
+    pub strategy: Strategy,
     /// The most tokens of an output.
     pub max_new_tokens: usize,
     /// How many prompts are continued at once.
@@ -17,26 +60,93 @@ pub struct Generation {
 }
 
 /// One output.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Generated {
     /// Its tokens, without the one that ended it.
     pub tokens: Vec<u32>,
     /// Whether it came to its end, and was not cut off.
     pub ended: bool,
+    /// What a beam search gave it: the sum of its tokens' log-probabilities, over its length to the
+    /// power of the length penalty.
+    pub score: Option<f64>,
 }
 
-/// Continues prompts greedily: the likeliest token each time, the first of equals.
+/// Prompts that no outputs can be made for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GenerateError {
+    /// There is nothing to do.
+    #[error("there are no prompts")]
+    NoPrompts,
+    /// A prompt has no tokens.
+    #[error("prompt {number} has no tokens")]
+    EmptyPrompt {
+        /// Its place, from 1.
+        number: usize,
+    },
+    /// A prompt leaves no room for an output.
+    #[error("prompt {number} has {tokens} tokens, and the model takes no prompts of {}", .limit.too_many())]
+    PromptTooLong {
+        /// Its place, from 1.
+        number: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// What the model takes.
+        limit: TokenLimit,
+    },
+    /// Whoever asked does not want it any more.
+    #[error("the run was told to stop")]
+    Cancelled,
+}
+
+/// A batch of texts on their way, with what a network remembers of their tokens.
+pub(crate) trait Continuation {
+    /// Adds a token to each row, and returns the logits of what follows, row by row.
+    fn advance(&mut self, tokens: &[u32]) -> Vec<f32>;
+
+    /// Keeps rows, in this order, each as often as it is named.
+    fn keep(&mut self, rows: &[usize]);
+}
+
+/// What a strategy is to do.
+struct Task<'a> {
+    begun: Box<dyn Continuation + 'a>,
+    /// Those of the first tokens, row by row.
+    logits: Vec<f32>,
+    /// The most tokens of each row's output.
+    most: Vec<usize>,
+    /// The tokens that end an output.
+    ends: &'a [u32],
+    /// The place of each row among all prompts.
+    places: &'a [usize],
+}
+
+/// Writes outputs to prompts, the best first where there are several to one.
 ///
-/// Prompts are token ids, none empty and each shorter than the context. They are put in batches
-/// by length, each batch on one thread, so that the number of threads changes nothing. `hear` is
-/// told how many are done, and says whether to go on; if not, there is no result.
+/// Prompts are token ids. They are put in batches by length, each batch on one thread, so that the
+/// number of threads changes nothing. `hear` is told how many are done, and says whether to go on.
+///
+/// # Errors
+/// [`GenerateError`], naming the prompt.
 pub fn generate(
     model: &Model,
     prompts: &[Vec<u32>],
     generation: &Generation,
     threads: usize,
     hear: &(dyn Fn(usize) -> bool + Sync),
-) -> Option<Vec<Generated>> {
+) -> Result<Vec<Vec<Generated>>, GenerateError> {
+    let limit = model.limit();
+    if prompts.is_empty() {
+        return Err(GenerateError::NoPrompts);
+    }
+    for (number, tokens) in (1..).zip(prompts.iter().map(Vec::len)) {
+        if tokens == 0 {
+            return Err(GenerateError::EmptyPrompt { number });
+        }
+        if limit.room(tokens) == 0 {
+            return Err(GenerateError::PromptTooLong { number, tokens, limit });
+        }
+    }
     let mut order: Vec<usize> = (0..prompts.len()).collect();
     // The longest first: they take longest, and no thread should begin them last.
     order.sort_by_key(|place| std::cmp::Reverse(prompts[*place].len()));
@@ -44,120 +154,182 @@ pub fn generate(
     let done = std::sync::atomic::AtomicUsize::new(0);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
     let pool = pool.expect("threads can be started");
-    let found: Option<Vec<Vec<Generated>>> = pool.install(|| {
+    let found: Option<Vec<Vec<Vec<Generated>>>> = pool.install(|| {
         batches
             .par_iter()
-            .map(|batch| {
-                let prompts: Vec<&[u32]> = batch.iter().map(|place| prompts[*place].as_slice()).collect();
-                let found = greedy(
-                    model.llama(),
-                    &prompts,
-                    generation.max_new_tokens,
-                    model.end_tokens(),
-                    model.device(),
-                );
+            .map(|places| {
+                let batch: Vec<&[u32]> = places.iter().map(|place| prompts[*place].as_slice()).collect();
+                let found = continue_batch(model, &batch, places, generation);
                 let before = done.fetch_add(batch.len(), std::sync::atomic::Ordering::Relaxed);
                 hear(before + batch.len()).then_some(found)
             })
             .collect()
     });
-    let mut outputs = vec![None; prompts.len()];
-    for (place, output) in order.iter().zip(found?.into_iter().flatten()) {
-        outputs[*place] = Some(output);
+    let mut outputs = vec![Vec::new(); prompts.len()];
+    for (place, output) in order.iter().zip(found.ok_or(GenerateError::Cancelled)?.into_iter().flatten()) {
+        outputs[*place] = output;
     }
-    Some(outputs.into_iter().map(|output| output.expect("every prompt is in one batch")).collect())
+    Ok(outputs)
 }
 
-/// One prompt's output so far, and its row in the batch.
-struct Row {
-    output: Vec<u32>,
-    ended: bool,
-    most: usize,
+fn continue_batch(
+    model: &Model,
+    prompts: &[&[u32]],
+    places: &[usize],
+    generation: &Generation,
+) -> Vec<Vec<Generated>> {
+    let room = |prompt: &&[u32]| model.limit().room(prompt.len()).min(generation.max_new_tokens);
+    let most: Vec<usize> = prompts.iter().map(room).collect();
+    let (begun, logits) = model.network().begin(prompts, model.device());
+    run(&generation.strategy, Task { begun, logits, most, ends: model.end_tokens(), places })
 }
 
-impl Row {
-    fn is_done(&self) -> bool {
-        self.ended || self.output.len() == self.most
+fn run(strategy: &Strategy, task: Task<'_>) -> Vec<Vec<Generated>> {
+    match strategy {
+        Strategy::Greedy(_) => greedy::run(task),
+        Strategy::Beam(beam) => beam.run(task),
+        Strategy::Sample(sample) => sample.run(task),
     }
 }
 
-pub(crate) fn greedy(
-    model: &LlamaForCausalLM,
+/// Continues each row by one token at a time, which `choose` picks from its logits; it is told the
+/// row and how many tokens it has.
+fn one_by_one(mut task: Task<'_>, mut choose: impl FnMut(usize, &[f32]) -> u32) -> Vec<Vec<Generated>> {
+    let rows = task.most.len();
+    let mut outputs = vec![Generated { tokens: Vec::new(), ended: false, score: None }; rows];
+    // The rows that are still in the batch, and those of them that are going on.
+    let mut live: Vec<usize> = (0..rows).collect();
+    let mut is_done: Vec<bool> = task.most.iter().map(|most| *most == 0).collect();
+    loop {
+        let vocabulary = task.logits.len() / live.len();
+        let mut next = Vec::with_capacity(live.len());
+        for (row, logits) in live.iter().zip(task.logits.chunks_exact(vocabulary)) {
+            if is_done[*row] {
+                // Whatever it is, nobody looks at it.
+                next.push(0);
+                continue;
+            }
+            let token = choose(*row, logits);
+            next.push(token);
+            let output = &mut outputs[*row];
+            output.ended = task.ends.contains(&token);
+            if !output.ended {
+                output.tokens.push(token);
+            }
+            is_done[*row] = output.ended || output.tokens.len() == task.most[*row];
+        }
+        let kept: Vec<usize> = (0..live.len()).filter(|place| !is_done[live[*place]]).collect();
+        if kept.is_empty() {
+            return outputs.into_iter().map(|output| vec![output]).collect();
+        }
+        // Rows that are done cost as much as the others until they are taken out, and taking
+        // them out costs a copy of the cache.
+        if kept.len() * 4 <= live.len() * 3 {
+            task.begun.keep(&kept);
+            next = kept.iter().map(|place| next[*place]).collect();
+            live = kept.iter().map(|place| live[*place]).collect();
+        }
+        task.logits = task.begun.advance(&next);
+    }
+}
+
+/// Continues prompts on a network that is no whole model.
+#[cfg(test)]
+pub(crate) fn continue_with(
+    network: &crate::models::Network,
+    strategy: &Strategy,
     prompts: &[&[u32]],
     max_new_tokens: usize,
     ends: &[u32],
-    device: &Device,
-) -> Vec<Generated> {
-    let width = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
-    let mut rows: Vec<Row> = prompts
-        .iter()
-        .map(|prompt| {
-            let room = model.config.max_positions.saturating_sub(prompt.len());
-            Row { output: Vec::new(), ended: false, most: max_new_tokens.min(room) }
-        })
-        .collect();
-    let most = rows.iter().map(|row| row.most).max().unwrap_or(0);
-    let mut filled: Vec<usize> = prompts.iter().map(|prompt| width - prompt.len()).collect();
-    let mut ids: Vec<u32> = Vec::with_capacity(width * prompts.len());
-    for (prompt, filled) in prompts.iter().zip(&filled) {
-        ids.resize(ids.len() + filled, 0);
-        ids.extend(*prompt);
-    }
-    let mut cache = model.cache(prompts.len(), width + most, device);
-    let head: Tensor<2> = model.head().get().transpose();
-    // The rows of the batch that are still going on.
-    let mut live: Vec<usize> = (0..prompts.len()).collect();
-    while !live.is_empty() {
-        let hidden = model.extend(token_ids(&ids, device), &filled, &mut cache);
-        let logits =
-            hidden.matmul(head.clone()).into_data().try_into_vec::<f32>().expect("logits are single floats");
-        let vocabulary = logits.len() / live.len();
-        ids.clear();
-        for (row, logits) in live.iter().zip(logits.chunks_exact(vocabulary)) {
-            let next = first_largest(logits);
-            ids.push(next);
-            let row = &mut rows[*row];
-            if !row.is_done() {
-                row.ended = ends.contains(&next);
-                if !row.ended {
-                    row.output.push(next);
-                }
-            }
-        }
-        let going = live.iter().filter(|row| !rows[**row].is_done()).count();
-        // Rows that are done cost as much as the others until they are taken out, and taking
-        // them out costs a copy of the cache.
-        if going * 4 <= live.len() * 3 {
-            let kept: Vec<usize> = (0..live.len()).filter(|place| !rows[live[*place]].is_done()).collect();
-            if !kept.is_empty() {
-                cache.keep(&kept, device);
-            }
-            let keep = |of: &Vec<usize>| kept.iter().map(|place| of[*place]).collect::<Vec<_>>();
-            ids = kept.iter().map(|place| ids[*place]).collect();
-            (filled, live) = (keep(&filled), keep(&live));
-        }
-    }
-    rows.into_iter().map(|row| Generated { tokens: row.output, ended: row.ended }).collect()
-}
-
-/// Returns the place of the largest number, of equals the first.
-fn first_largest(numbers: &[f32]) -> u32 {
-    let mut best = 0;
-    for (place, number) in numbers.iter().enumerate() {
-        if *number > numbers[best] {
-            best = place;
-        }
-    }
-    best as u32
+) -> Vec<Vec<Generated>> {
+    let device = burn::tensor::Device::flex();
+    let most: Vec<usize> =
+        prompts.iter().map(|prompt| network.limit().room(prompt.len()).min(max_new_tokens)).collect();
+    let places: Vec<usize> = (0..prompts.len()).collect();
+    let (begun, logits) = network.begin(prompts, &device);
+    run(strategy, Task { begun, logits, most, ends, places: &places })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Architecture, Model};
+    use crate::tokenizer::TokenizerModel;
+
+    fn model(architecture: &str) -> Model {
+        let folder = tempfile::tempdir().unwrap();
+        let bpe: TokenizerModel = serde_json::from_str(r#"{"bpe": {"vocabulary_size": 270}}"#).unwrap();
+        bpe.train(&["CC(=O)O is an acid".to_owned()]).unwrap().save(folder.path()).unwrap();
+        let architecture: Architecture = serde_json::from_str(architecture).unwrap();
+        Model::from_scratch(&architecture, folder.path(), 1, &"cpu".parse().unwrap()).unwrap()
+    }
+
+    fn both() -> [Model; 2] {
+        [
+            r#"{"llama": {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1,
+                "num_attention_heads": 2, "max_position_embeddings": 12}}"#,
+            r#"{"t5": {"d_model": 16, "d_kv": 6, "d_ff": 24, "num_layers": 1, "num_heads": 2, "n_positions": 8}}"#,
+        ]
+        .map(model)
+    }
+
+    fn generation(strategy: &str) -> Generation {
+        let strategy = serde_json::from_str(strategy).unwrap();
+        Generation { strategy, max_new_tokens: 6, batch_size: 3 }
+    }
 
     #[test]
-    fn of_equals_the_first_wins() {
-        assert_eq!(first_largest(&[1.0, 3.0, 3.0, 2.0]), 1);
-        assert_eq!(first_largest(&[f32::NEG_INFINITY, -1.0]), 1);
+    fn prompts_that_do_not_fit_are_named() {
+        let [llama, t5] = both();
+        let greedy = generation(r#"{"greedy": {}}"#);
+        let refused = |model: &Model, prompts: &[Vec<u32>]| {
+            generate(model, prompts, &greedy, 1, &|_| true).unwrap_err().to_string()
+        };
+        assert_eq!(refused(&t5, &[]), "there are no prompts");
+        assert_eq!(refused(&t5, &[vec![5], vec![]]), "prompt 2 has no tokens");
+        assert_eq!(
+            refused(&llama, &[vec![5; 11], vec![5; 12]]),
+            "prompt 2 has 12 tokens, and the model takes no prompts of 12 tokens or more"
+        );
+        assert_eq!(
+            refused(&t5, &[vec![5; 8], vec![5; 9]]),
+            "prompt 2 has 9 tokens, and the model takes no prompts of more than 8 tokens"
+        );
+        let stopped = generate(&llama, &[vec![5; 3]], &greedy, 1, &|_| false);
+        assert_eq!(stopped, Err(GenerateError::Cancelled));
+    }
+
+    /// Whatever the strategy: what is beside a prompt and how many threads there are change nothing,
+    /// and no output is longer than there is room for.
+    #[test]
+    fn neither_threads_nor_neighbours_change_an_output() {
+        let prompts: Vec<Vec<u32>> =
+            (1..9).map(|length| (0..length).map(|id| 20 + 7 * id).collect()).collect();
+        for model in &both() {
+            for strategy in [
+                r#"{"greedy": {}}"#,
+                r#"{"beam": {"num_beams": 3, "num_return_sequences": 2}}"#,
+                r#"{"sample": {"temperature": 1.5, "seed": 4}}"#,
+            ] {
+                let generation = generation(strategy);
+                let found = generate(model, &prompts, &generation, 1, &|_| true).unwrap();
+                assert_eq!(
+                    found,
+                    generate(model, &prompts, &generation, 3, &|_| true).unwrap(),
+                    "{strategy}"
+                );
+                let one_by_one = Generation { batch_size: 1, ..generation.clone() };
+                let alone = generate(model, &prompts, &one_by_one, 2, &|_| true).unwrap();
+                let tokens = |found: &[Vec<Generated>]| -> Vec<Vec<Vec<u32>>> {
+                    found.iter().map(|found| found.iter().map(|one| one.tokens.clone()).collect()).collect()
+                };
+                assert_eq!(tokens(&found), tokens(&alone), "{strategy}");
+                for (prompt, found) in prompts.iter().zip(&found) {
+                    assert_eq!(found.len(), generation.strategy.outputs());
+                    let most = model.limit().room(prompt.len()).min(6);
+                    assert!(found.iter().all(|one| one.tokens.len() <= most), "{strategy}");
+                }
+            }
+        }
     }
 }

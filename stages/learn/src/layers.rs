@@ -66,6 +66,11 @@ impl Linear {
         Self { weight: Weight::Dense(Parameter::new(weight)), bias: None, adapter: None }
     }
 
+    /// Says whether its matrix is packed into fewer bits.
+    pub fn is_packed(&self) -> bool {
+        matches!(self.weight, Weight::Packed(_))
+    }
+
     /// Projects `[tokens, in]` to `[tokens, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let mut weight = self.weight.get(&x.device());

@@ -30,11 +30,14 @@ mod tokenizer;
 mod trainer;
 
 pub use adapters::{AdapterMethod, CheckAdapter, Lora, Qlora};
-pub use batches::{Example, Fit, Sequence};
+pub use batches::{Example, Fit, Sequence, TokenLimit};
 pub use checkpoint::CheckpointError;
 pub use curves::{Point, Rewards, StepPoint, ValidationPoint};
 pub use device::{DeviceError, DeviceName, available, check};
-pub use generation::{Generated, Generation, generate};
+pub use generation::{
+    Beam, CheckStrategy, EarlyStopping, GenerateError, Generated, Generation, Greedy, Sample, Strategy,
+    generate,
+};
 pub use model::{Architecture, Model, ModelError, Shape};
 pub use models::{OpenError, UnusableConfig};
 pub use objectives::{Feed, Logp, Loss, MicroBatch, Objective, Outputs, Share};

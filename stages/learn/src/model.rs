@@ -10,10 +10,12 @@ use serde_json::{Map, Value, json};
 use weights::ModelFolder;
 
 use crate::adapters::{self, Adapter, AdapterMethod, Lora};
+use crate::batches::TokenLimit;
 use crate::device::{self, DeviceError, DeviceName};
 use crate::layers::Weight;
-use crate::models::llama::{LlamaForCausalLM, Untrained};
-use crate::models::{self, OpenError, llama};
+use crate::models::llama::{self, LlamaForCausalLM};
+use crate::models::t5::{self, T5ForConditionalGeneration};
+use crate::models::{self, Network, OpenError, Untrained};
 use crate::parameters::{Parameter, Parameters as _};
 use crate::tokenizer::{self, Tokenizer, TokenizerError};
 
@@ -22,6 +24,8 @@ choices! {
     pub enum Architecture: Shape in "model" {
         /// A decoder of LLaMA's kind.
         llama::Llama,
+        /// An encoder and a decoder of T5's kind.
+        t5::T5,
     }
 }
 
@@ -82,7 +86,7 @@ pub enum ModelError {
 
 /// A model with its tokenizer, on a device.
 pub struct Model {
-    llama: LlamaForCausalLM,
+    network: Network,
     config: Map<String, Value>,
     tokenizer: Tokenizer,
     ends: Vec<u32>,
@@ -101,15 +105,17 @@ impl Model {
         let device = device::open(device)?;
         let read = ModelFolder::open(folder)
             .map_err(|source| OpenError::Folder { folder: folder.to_owned(), source })?;
-        let llama = models::open(&read, &device)?;
+        let network = models::open(&read, &device)?;
         let tokenizer = Tokenizer::open(folder)?;
-        let (tokens, embedded) = (tokenizer.vocabulary_size(), llama.config.vocab_size);
+        let (tokens, embedded) = (tokenizer.vocabulary_size(), network.vocabulary_size());
         if tokens > embedded {
             return Err(OpenError::Vocabulary { folder: folder.to_owned(), tokens, embedded }.into());
         }
         let config = read.config().clone();
-        let ends = ends(folder, &config).ok_or_else(|| ModelError::NoEnd { folder: folder.to_owned() })?;
-        Ok(Self { llama, config, tokenizer, ends, device, lora: None, beside: folder.to_owned() })
+        let ends = ends(folder, &config)
+            .or_else(|| network.usual_ends())
+            .ok_or_else(|| ModelError::NoEnd { folder: folder.to_owned() })?;
+        Ok(Self { network, config, tokenizer, ends, device, lora: None, beside: folder.to_owned() })
     }
 
     /// Makes a model that nobody has trained, for the tokenizer in a folder.
@@ -125,16 +131,30 @@ impl Model {
         let device = device::open(device)?;
         let tokenizer = Tokenizer::open(tokenizer_folder)?;
         let [pad, begin, end] = tokenizer::made_here(&tokenizer).ok_or(ModelError::NoSpecialTokens)?;
-        let Architecture::Llama(shape) = architecture;
-        let shape = shape.config(tokenizer.vocabulary_size());
-        let mut config = shape.write();
+        let vocabulary = tokenizer.vocabulary_size();
+        let (mut config, network) = match architecture {
+            Architecture::Llama(shape) => {
+                let shape = shape.config(vocabulary);
+                let (config, range) = (shape.write(), shape.initializer_range);
+                let std = |_: &str| range;
+                let Ok(network) =
+                    LlamaForCausalLM::build(shape, &device, &mut Untrained::new(seed, &std, &device));
+                (config, Network::Decoder(network))
+            }
+            Architecture::T5(shape) => {
+                let shape = shape.config(vocabulary, pad);
+                let (config, sizes) = (shape.write(), shape.clone());
+                let std = |name: &str| sizes.std(name);
+                let Ok(network) =
+                    T5ForConditionalGeneration::build(shape, &mut Untrained::new(seed, &std, &device));
+                (config, Network::EncoderDecoder(network))
+            }
+        };
         for (name, id) in [("pad_token_id", pad), ("bos_token_id", begin), ("eos_token_id", end)] {
             config.insert(name.to_owned(), id.into());
         }
-        let mut untrained = Untrained::new(seed, shape.initializer_range, &device);
-        let Ok(llama) = LlamaForCausalLM::build(shape, &device, &mut untrained);
         let beside = tokenizer_folder.to_owned();
-        Ok(Self { llama, config, tokenizer, ends: vec![end], device, lora: None, beside })
+        Ok(Self { network, config, tokenizer, ends: vec![end], device, lora: None, beside })
     }
 
     /// Freezes the weights and puts adapters beside them, which learn instead.
@@ -146,27 +166,20 @@ impl Model {
             AdapterMethod::Lora(lora) => (lora.clone(), None),
             AdapterMethod::Qlora(qlora) => (qlora.lora(), Some(qlora.double_quantization)),
         };
-        let mut known = Vec::new();
-        for layer in self.llama.layers.iter_mut().take(1) {
-            known.extend(layer.linears().iter().map(|(path, _)| last_part(path)));
-        }
-        if let Some(module) = lora.target_modules.iter().find(|module| !known.contains(&module.as_str())) {
+        let known = self.modules();
+        if let Some(module) = lora.target_modules.iter().find(|module| !known.contains(module)) {
             let known = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
             return Err(ModelError::NoSuchModule { module: module.clone(), known });
         }
-        self.llama.visit(&mut |_, mut slot| slot.set_learns(false));
-        let mut number = 0;
-        for layer in &mut self.llama.layers {
-            for (path, linear) in layer.linears() {
-                if let Some(double_quantization) = packing {
-                    linear.weight.pack(double_quantization);
-                }
-                let is_target = |module: &String| module == last_part(path);
-                if lora.target_modules.is_empty() || lora.target_modules.iter().any(is_target) {
-                    let shape = linear.weight.shape();
-                    linear.adapter = Some(Adapter::new(&lora, shape, seed, number, &self.device));
-                }
-                number += 1;
+        self.network.visit(&mut |_, mut slot| slot.set_learns(false));
+        for (number, (path, linear)) in self.network.linears().into_iter().enumerate() {
+            if let Some(double_quantization) = packing {
+                linear.weight.pack(double_quantization);
+            }
+            let is_target = |module: &String| module == last_part(&path);
+            if lora.target_modules.is_empty() || lora.target_modules.iter().any(is_target) {
+                let shape = linear.weight.shape();
+                linear.adapter = Some(Adapter::new(&lora, shape, seed, number as u64, &self.device));
             }
         }
         self.lora = Some(lora);
@@ -176,17 +189,15 @@ impl Model {
     /// Adds the adapters to the weights, and takes them away. Packed weights are unpacked: what
     /// was learnt was learnt beside the numbers that they stand for.
     pub fn merge_adapters(&mut self) {
-        for layer in &mut self.llama.layers {
-            for (_, linear) in layer.linears() {
-                let adapter = linear.adapter.take();
-                if adapter.is_some() || matches!(linear.weight, Weight::Packed(_)) {
-                    let weight = linear.weight.get(&self.device);
-                    let weight = match adapter {
-                        Some(adapter) => weight + adapter.delta(),
-                        None => weight,
-                    };
-                    linear.weight = Weight::Dense(Parameter::new(weight));
-                }
+        for (_, linear) in self.network.linears() {
+            let adapter = linear.adapter.take();
+            if adapter.is_some() || linear.is_packed() {
+                let weight = linear.weight.get(&self.device);
+                let weight = match adapter {
+                    Some(adapter) => weight + adapter.delta(),
+                    None => weight,
+                };
+                linear.weight = Weight::Dense(Parameter::new(weight));
             }
         }
         self.lora = None;
@@ -197,18 +208,18 @@ impl Model {
     /// # Errors
     /// [`ModelError::Write`].
     pub fn save_adapter(&mut self, folder: &Path) -> Result<(), ModelError> {
-        let Some(lora) = &self.lora else { return Ok(()) };
-        let mut modules = lora.target_modules.clone();
-        if modules.is_empty() {
-            let layer = self.llama.layers.first_mut();
-            modules = layer
-                .into_iter()
-                .flat_map(|layer| layer.linears().map(|(path, _)| last_part(path).to_owned()))
-                .collect();
-        }
+        let Some(lora) = self.lora.clone() else { return Ok(()) };
+        let modules = match lora.target_modules.is_empty() {
+            true => self.modules(),
+            false => lora.target_modules.clone(),
+        };
+        let task = match self.network {
+            Network::Decoder(_) => "CAUSAL_LM",
+            Network::EncoderDecoder(_) => "SEQ_2_SEQ_LM",
+        };
         let config = json!({
             "peft_type": "LORA",
-            "task_type": "CAUSAL_LM",
+            "task_type": task,
             "base_model_name_or_path": null,
             "bias": "none",
             "fan_in_fan_out": false,
@@ -219,7 +230,7 @@ impl Model {
             "target_modules": modules,
         });
         let mut tensors = Vec::new();
-        self.llama.visit(&mut |name, slot| {
+        self.network.visit(&mut |name, slot| {
             if name.contains(".lora_") {
                 let numbers =
                     slot.flat().into_data().try_into_vec::<f32>().expect("parameters are single floats");
@@ -237,7 +248,7 @@ impl Model {
         let mut config = self.config.clone();
         config.remove("torch_dtype");
         config.insert("dtype".to_owned(), "float32".into());
-        models::save(&mut self.llama, &config, folder)?;
+        models::save(&mut self.network, &config, folder)?;
         let copy = |path: &Path, source| ModelError::Copy { path: path.to_owned(), source };
         for entry in fs::read_dir(&self.beside).map_err(|error| copy(&self.beside, error))? {
             let path = entry.map_err(|error| copy(&self.beside, error))?.path();
@@ -262,22 +273,18 @@ impl Model {
         &self.ends
     }
 
-    /// Returns how many tokens a prompt and its output may have together.
-    pub fn context(&self) -> usize {
-        self.llama.config.max_positions
+    /// Returns how many tokens a prompt and its output may have.
+    pub fn limit(&self) -> TokenLimit {
+        self.network.limit()
     }
 
     /// Returns how many numbers it has, and how many of them learn.
     pub fn parameters(&mut self) -> (u64, u64) {
         let (mut all, mut learning) = (0, 0);
-        for layer in &mut self.llama.layers {
-            for (_, linear) in layer.linears() {
-                if let Weight::Packed(packed) = &linear.weight {
-                    all += packed.shape.iter().map(|size| *size as u64).product::<u64>();
-                }
-            }
+        for (_, linear) in self.network.linears().into_iter().filter(|(_, linear)| linear.is_packed()) {
+            all += linear.weight.shape().iter().map(|size| *size as u64).product::<u64>();
         }
-        self.llama.visit(&mut |_, slot| {
+        self.network.visit(&mut |_, slot| {
             let count = slot.shape().iter().map(|size| *size as u64).product::<u64>();
             all += count;
             learning += if slot.learns() { count } else { 0 };
@@ -287,20 +294,31 @@ impl Model {
 
     /// Returns how many bytes the projections take that are packed into four bits, if any are.
     pub fn packed_bytes(&mut self) -> Option<u64> {
-        let linears = self.llama.layers.iter_mut().flat_map(|layer| layer.linears());
-        let packed = linears.filter_map(|(_, linear)| match &linear.weight {
+        let packed = self.network.linears().into_iter().filter_map(|(_, linear)| match &linear.weight {
             Weight::Packed(packed) => Some(packed.bytes() as u64),
             Weight::Dense(_) => None,
         });
         Some(packed.sum()).filter(|bytes| *bytes > 0)
     }
 
-    pub(crate) fn llama(&self) -> &LlamaForCausalLM {
-        &self.llama
+    /// Returns the last parts of the projections' names, each once.
+    fn modules(&mut self) -> Vec<String> {
+        let mut modules: Vec<String> = Vec::new();
+        for (path, _) in self.network.linears() {
+            let module = last_part(&path);
+            if !modules.iter().any(|known| known == module) {
+                modules.push(module.to_owned());
+            }
+        }
+        modules
     }
 
-    pub(crate) fn llama_mut(&mut self) -> &mut LlamaForCausalLM {
-        &mut self.llama
+    pub(crate) fn network(&self) -> &Network {
+        &self.network
+    }
+
+    pub(crate) fn network_mut(&mut self) -> &mut Network {
+        &mut self.network
     }
 
     pub(crate) fn device(&self) -> &Device {

@@ -4,6 +4,10 @@
 //! 0.21.2, on tiny random models; `tests/golden` holds models and values. Where a tolerance is
 //! given, it is what fp32 differs from fp64 by in the reference itself, with room for two such.
 
+mod generation;
+mod internlm2;
+mod t5;
+
 use std::path::PathBuf;
 
 use burn::tensor::{Device, Tensor};
@@ -11,8 +15,8 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 use weights::ModelFolder;
 
-use crate::batches::{Packed, Sequence};
-use crate::models::{self, llama::LlamaForCausalLM};
+use crate::batches::{Packed, Sequence, TokenLimit};
+use crate::models::{self, Network, llama::LlamaForCausalLM};
 use crate::objectives::{Feed, Logp, MicroBatch, Objective, Outputs};
 use crate::parameters::Parameters;
 use crate::score::{self, Activations};
@@ -21,8 +25,18 @@ fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
-fn model(name: &str) -> LlamaForCausalLM {
+/// Longer than any text here.
+const LONG: TokenLimit = TokenLimit::Together(1000);
+
+fn network(name: &str) -> Network {
     models::open(&ModelFolder::open(golden(name)).unwrap(), &Device::flex()).unwrap()
+}
+
+fn model(name: &str) -> LlamaForCausalLM {
+    match network(name) {
+        Network::Decoder(model) => model,
+        Network::EncoderDecoder(_) => unreachable!("{name} is a decoder"),
+    }
 }
 
 fn expected(name: &str) -> Value {
@@ -109,32 +123,6 @@ fn llama3_rope_logits() {
     assert!(off < 1e-5, "{off}");
 }
 
-#[test]
-fn llama_greedy_generation() {
-    for name in ["llama", "llama3rope"] {
-        let (model, expected) = (model(name), expected(name));
-        let prompts: Vec<Vec<u32>> = serde_json::from_value(expected["prompts"].clone()).unwrap();
-        let greedy = expected["generation"].as_array().unwrap().iter().filter(|one| one["mode"] == "greedy");
-        let mut seen = 0;
-        for one in greedy {
-            let most = one["max_new_tokens"].as_u64().unwrap() as usize;
-            let ends: Vec<u32> = one["eos_token_id"].as_u64().map(|id| id as u32).into_iter().collect();
-            let together: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-            let batch = crate::generation::greedy(&model, &together, most, &ends, &Device::flex());
-            for (place, prompt) in prompts.iter().enumerate() {
-                let new: Vec<u32> =
-                    serde_json::from_value(one["per_prompt"][place]["new_tokens"][0].clone()).unwrap();
-                let new: Vec<u32> = new.into_iter().take_while(|id| !ends.contains(id)).collect();
-                let alone = crate::generation::greedy(&model, &[prompt], most, &ends, &Device::flex());
-                assert_eq!(alone[0].tokens, new, "{name} {place}");
-                assert_eq!(batch[place], alone[0], "{name} {place}");
-                seen += 1;
-            }
-        }
-        assert!(seen >= 3);
-    }
-}
-
 /// The pairs of the objectives' reference, each its prompt and both outputs.
 fn pairs(tensors: &Tensors) -> Vec<(Sequence, Sequence)> {
     let tokens = tensors.rows("pref.input_ids");
@@ -143,7 +131,7 @@ fn pairs(tensors: &Tensors) -> Vec<(Sequence, Sequence)> {
         let all = masks[row].iter().sum::<i64>() as usize;
         let prompt = all - outputs[row].iter().sum::<i64>() as usize;
         let tokens = ids(&tokens[row][..all]);
-        Sequence::new(&tokens[..prompt], &tokens[prompt..], 1000).unwrap().0
+        Sequence::new(&tokens[..prompt], &tokens[prompt..], LONG).unwrap().0
     };
     let half = tokens.len() / 2;
     (0..half).map(|row| (sequence(row), sequence(row + half))).collect()
@@ -153,7 +141,7 @@ fn pairs(tensors: &Tensors) -> Vec<(Sequence, Sequence)> {
 fn compare_objective(
     name: &str,
     text: &str,
-    model: &mut LlamaForCausalLM,
+    model: &mut Network,
     sequences: &[&Sequence],
     micro_batch: &MicroBatch,
     outputs: &dyn Fn(&[Logp]) -> Vec<Outputs>,
@@ -196,7 +184,7 @@ fn compare_objective(
 
 #[test]
 fn objectives_of_pairs_and_their_gradients() {
-    let (mut model, reference) = (model("objectives/policy"), model("objectives/ref"));
+    let (mut model, reference) = (network("objectives/policy"), network("objectives/ref"));
     let (tensors, device) = (Tensors::open("objectives/expected.safetensors"), Device::flex());
     let (wanted, pairs) = (expected("objectives"), pairs(&tensors));
     let sequences: Vec<&Sequence> = pairs.iter().flat_map(|(chosen, rejected)| [chosen, rejected]).collect();
@@ -255,7 +243,7 @@ fn objectives_of_labels_and_their_gradients() {
             let all = masks[row].iter().sum::<i64>() as usize;
             let prompt = all - outputs[row].iter().sum::<i64>() as usize;
             let tokens = ids(&tokens[row][..all]);
-            Sequence::new(&tokens[..prompt], &tokens[prompt..], 1000).unwrap().0
+            Sequence::new(&tokens[..prompt], &tokens[prompt..], LONG).unwrap().0
         };
         (0..tokens.len()).map(of).collect()
     };
@@ -263,7 +251,7 @@ fn objectives_of_labels_and_their_gradients() {
     let mismatched = sequences("kto.KL_input_ids", "kto.KL_attention_mask", "kto.KL_completion_mask");
     // The reference's mismatched rows are ours: each prompt with the output of the row before.
     for (place, mismatched) in mismatched.iter().enumerate() {
-        let ours = rows[place].with_output_of(&rows[(place + rows.len() - 1) % rows.len()], 1000);
+        let ours = rows[place].with_output_of(&rows[(place + rows.len() - 1) % rows.len()], LONG);
         assert_eq!(ours.as_ref(), Some(mismatched), "{place}");
     }
     let labels = SafeTensors::deserialize(&tensors.0).unwrap().tensor("kto.label").unwrap().data().to_vec();
@@ -278,9 +266,9 @@ fn objectives_of_labels_and_their_gradients() {
         (r#"{"apo-zero-unpaired": {}}"#, "kto_apo_zero_unpaired", ["policy", "ref"]),
     ];
     for (text, name, [policy, reference]) in cases {
-        let mut policy = model(&format!("objectives/{policy}"));
-        let reference = model(&format!("objectives/{reference}"));
-        let all = |model: &LlamaForCausalLM, of: &[&Sequence]| -> Vec<f64> {
+        let mut policy = network(&format!("objectives/{policy}"));
+        let reference = network(&format!("objectives/{reference}"));
+        let all = |model: &Network, of: &[&Sequence]| -> Vec<f64> {
             score::all_logps(model, of, &device, &pool).iter().map(|logp| logp.sum).collect()
         };
         let by_reference = all(&reference, &rows);
@@ -306,7 +294,8 @@ fn objectives_of_labels_and_their_gradients() {
 
 #[test]
 fn recomputed_activations_change_no_bit() {
-    let (mut model, tensors) = (model("objectives/policy"), Tensors::open("objectives/expected.safetensors"));
+    let (mut model, tensors) =
+        (network("objectives/policy"), Tensors::open("objectives/expected.safetensors"));
     let pairs = pairs(&tensors);
     let sequences: Vec<&Sequence> = pairs.iter().flat_map(|(chosen, rejected)| [chosen, rejected]).collect();
     let mut gradients = |activations: Activations| -> Vec<(String, Vec<u32>)> {
@@ -379,14 +368,15 @@ fn lora_logits_gradients_and_merged_weights() {
         .zip(&mask)
         .map(|(row, mask)| {
             let all = mask.iter().sum::<i64>() as usize;
-            Sequence::new(&ids(&row[..1]), &ids(&row[1..all]), 1000).unwrap().0
+            Sequence::new(&ids(&row[..1]), &ids(&row[1..all]), LONG).unwrap().0
         })
         .collect();
     let sequences: Vec<&Sequence> = sequences.iter().collect();
     let tokens: usize = sequences.iter().map(|sequence| sequence.output_tokens()).sum();
     let mut loss = 0.0;
+    let whole = Network::Decoder(model.clone());
     let gradients =
-        score::gradients(&model, &Packed::new(&sequences), None, Activations::Kept, &device, |logps| {
+        score::gradients(&whole, &Packed::new(&sequences), None, Activations::Kept, &device, |logps| {
             loss = -logps.iter().map(|logp| logp.sum).sum::<f64>() / tokens as f64;
             vec![-1.0 / tokens as f64; logps.len()]
         });

@@ -20,6 +20,8 @@ pub(crate) enum Purpose {
     Order = 3,
     /// Which numbers a dropout leaves out.
     Dropout = 4,
+    /// The tokens of an output.
+    Sampling = 5,
 }
 
 /// A stream of random numbers.
@@ -43,6 +45,11 @@ impl Random {
     /// Draws numbers evenly from `-bound` to `bound`.
     pub fn uniform(&mut self, count: usize, bound: f32) -> Vec<f32> {
         (0..count).map(|_| (self.0.random::<f32>() * 2.0 - 1.0) * bound).collect()
+    }
+
+    /// Draws a number evenly from 0 to below 1.
+    pub fn share(&mut self) -> f64 {
+        self.0.random::<f64>()
     }
 
     /// Draws 0 with a probability, and else what keeps the mean at 1.

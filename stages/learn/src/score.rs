@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use crate::adapters::Dropout;
 use crate::batches::{Packed, SHARD, Sequence};
+use crate::models::Network;
 use crate::models::llama::LlamaForCausalLM;
 use crate::objectives::Logp;
 use crate::parameters::{Parameter, Parameters, Slot};
@@ -20,15 +21,15 @@ use crate::parameters::{Parameter, Parameters, Slot};
 pub(crate) type Gradients = Vec<Option<Tensor<1>>>;
 
 /// Returns the log-probabilities of sequences.
-pub(crate) fn logps(model: &LlamaForCausalLM, packed: &Packed, device: &Device) -> Vec<Logp> {
-    let hidden = model.hidden(packed.ids(device), packed.rows).select(0, packed.picks(device));
+pub(crate) fn logps(model: &Network, packed: &Packed<'_>, device: &Device) -> Vec<Logp> {
+    let hidden = model.predicting(packed, device);
     let logits = hidden.matmul(model.head().get().transpose());
     sums(Softmax::of(logits).logps(packed.targets(device)), packed)
 }
 
 /// Returns the log-probabilities of any number of sequences, a shard on a thread.
 pub(crate) fn all_logps(
-    model: &LlamaForCausalLM,
+    model: &Network,
     sequences: &[&Sequence],
     device: &Device,
     pool: &ThreadPool,
@@ -53,14 +54,14 @@ pub(crate) enum Activations {
     /// It is all kept.
     Kept,
     /// Only each layer's input is kept, and the layer computed once more: a third more work, and
-    /// the memory of one layer. The same bits.
+    /// the memory of one layer. The same bits. Of decoders only: T5 keeps it all.
     Recomputed,
 }
 
 /// Returns the gradients of whatever has, by a function of the log-probabilities, these slopes.
 pub(crate) fn gradients(
-    model: &LlamaForCausalLM,
-    packed: &Packed,
+    model: &Network,
+    packed: &Packed<'_>,
     dropout: Option<Dropout>,
     activations: Activations,
     device: &Device,
@@ -68,66 +69,66 @@ pub(crate) fn gradients(
 ) -> Gradients {
     let mut tape = model.clone();
     if let Some(dropout) = dropout {
-        let mut number = 0;
-        for layer in &mut tape.layers {
-            for (_, linear) in layer.linears() {
-                if let Some(adapter) = &mut linear.adapter {
-                    let occasion = dropout.occasion + number;
-                    adapter.dropout = Some(Dropout { occasion, ..dropout });
-                    number += 1;
-                }
-            }
-        }
+        tape.leave_out(dropout);
     }
     tape.visit(&mut |_, mut slot| slot.record());
     let mut collected = Collected::new(&mut tape);
-    let picks = || packed.picks(device).autodiff();
     let head = model.head();
-    let by_head = match activations {
-        Activations::Kept => {
-            let recorded = tape.hidden(packed.ids(device), packed.rows).select(0, picks());
-            let (by_hidden, by_head) = head_gradients(head, recorded.clone().inner(), packed, slopes);
-            let mut found = (recorded * by_hidden.autodiff()).sum().backward();
-            collected.take(&mut tape, &mut found);
-            by_head
-        }
-        Activations::Recomputed => {
+    let by_head = match (activations, decoder(&tape)) {
+        (Activations::Recomputed, Some(whole)) => {
             let ids = packed.ids(device);
             let width = ids.dims()[0] / packed.rows;
-            let surroundings = tape.surroundings(packed.rows, width, device).autodiff();
+            let surroundings = whole.surroundings(packed.rows, width, device).autodiff();
+            let layers = whole.layers.len();
             // On a tape that is dropped at once: off it, some operations round differently.
-            let mut inputs = vec![tape.embed(ids.clone()).inner()];
-            for number in 0..tape.layers.len() {
+            let mut inputs = vec![whole.embed(ids.clone()).inner()];
+            for number in 0..layers {
                 let x = inputs.last().expect("there is an embedding").clone().autodiff();
-                inputs.push(tape.layer(number, x, &surroundings).inner());
+                inputs.push(whole.layer(number, x, &surroundings).inner());
             }
             let leaf = |x: Option<Tensor<2>>| x.expect("each layer has an input").autodiff().require_grad();
             let x = leaf(inputs.pop());
-            let recorded = tape.finish(x.clone()).select(0, picks());
+            let recorded = whole.finish(x.clone()).select(0, packed.picks(device).autodiff());
             let (by_hidden, by_head) = head_gradients(head, recorded.clone().inner(), packed, slopes);
             let mut found = (recorded * by_hidden.autodiff()).sum().backward();
             let mut by_x = x.grad_remove(&mut found);
             collected.take(&mut tape, &mut found);
-            for number in (0..tape.layers.len()).rev() {
+            for number in (0..layers).rev() {
                 let x = leaf(inputs.pop());
                 let slope = by_x.expect("a layer's output reaches the end").autodiff();
-                let mut found = (tape.layer(number, x.clone(), &surroundings) * slope).sum().backward();
+                let whole = decoder(&tape).expect("it is the same network");
+                let mut found = (whole.layer(number, x.clone(), &surroundings) * slope).sum().backward();
                 by_x = x.grad_remove(&mut found);
                 collected.take(&mut tape, &mut found);
             }
-            if model.embed_tokens.learns {
+            let whole = decoder(&tape).expect("it is the same network");
+            if whole.embed_tokens.learns {
                 let slope = by_x.expect("the embedding reaches the end").autodiff();
-                let mut found = (tape.embed(ids) * slope).sum().backward();
+                let mut found = (whole.embed(ids) * slope).sum().backward();
                 collected.take(&mut tape, &mut found);
             }
             by_head
         }
+        _ => {
+            let recorded = tape.predicting(packed, device);
+            let (by_hidden, by_head) = head_gradients(head, recorded.clone().inner(), packed, slopes);
+            let mut found = (recorded * by_hidden.autodiff()).sum().backward();
+            collected.take(&mut tape, &mut found);
+            by_head
+        }
     };
     if let Some(by_head) = by_head {
-        let name = if model.lm_head.is_some() { "lm_head.weight" } else { "model.embed_tokens.weight" };
-        collected.add(&mut tape, name, by_head);
+        collected.add(&mut tape, model.head_name(), by_head);
     }
     collected.0
+}
+
+/// Returns a network whose layers can be computed one by one.
+fn decoder(network: &Network) -> Option<&LlamaForCausalLM> {
+    match network {
+        Network::Decoder(decoder) => Some(decoder),
+        Network::EncoderDecoder(_) => None,
+    }
 }
 
 /// Returns the derivatives by the hidden states that predict output tokens and, where the head
@@ -135,7 +136,7 @@ pub(crate) fn gradients(
 fn head_gradients(
     head: &Parameter<2>,
     hidden: Tensor<2>,
-    packed: &Packed,
+    packed: &Packed<'_>,
     slopes: impl FnOnce(&[Logp]) -> Vec<f64>,
 ) -> (Tensor<2>, Option<Tensor<1>>) {
     let device = hidden.device();
@@ -198,14 +199,14 @@ impl Softmax {
 struct Collected(Gradients);
 
 impl Collected {
-    fn new(tape: &mut LlamaForCausalLM) -> Self {
+    fn new(tape: &mut Network) -> Self {
         let mut none = Gradients::new();
         tape.visit(&mut |_, _| none.push(None));
         Self(none)
     }
 
     /// Takes what one piece found.
-    fn take(&mut self, tape: &mut LlamaForCausalLM, found: &mut burn::tensor::Gradients) {
+    fn take(&mut self, tape: &mut Network, found: &mut burn::tensor::Gradients) {
         let mut places = self.0.iter_mut();
         tape.visit(&mut |_, slot: Slot<'_>| {
             let place = places.next().expect("a model shows the same parameters each time");
@@ -216,7 +217,7 @@ impl Collected {
     }
 
     /// Adds to the gradient of one parameter.
-    fn add(&mut self, tape: &mut LlamaForCausalLM, of: &str, more: Tensor<1>) {
+    fn add(&mut self, tape: &mut Network, of: &str, more: Tensor<1>) {
         let mut places = self.0.iter_mut();
         tape.visit(&mut |name, _| {
             let place = places.next().expect("a model shows the same parameters each time");
@@ -231,7 +232,7 @@ impl Collected {
 }
 
 /// Adds the log-probabilities of each sequence's tokens up.
-fn sums(per_token: Tensor<2>, packed: &Packed) -> Vec<Logp> {
+fn sums(per_token: Tensor<2>, packed: &Packed<'_>) -> Vec<Logp> {
     let per_token = per_token.into_data().try_into_vec::<f32>().expect("log-probabilities are single floats");
     let mut rest = per_token.as_slice();
     let mut sums = Vec::with_capacity(packed.lengths.len());

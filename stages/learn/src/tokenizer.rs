@@ -1,4 +1,8 @@
 //! Texts to token ids and back, through Hugging Face's `tokenizers`.
+//!
+//! What a text holds and the tokenizer has no token for is an error, as SMILES with a hole in them
+//! are other molecules. Only Unigram tokenizers go on with `<unk>`: T5's have no token for some
+//! characters of SMILES, and the published models were trained with that.
 
 mod bpe;
 
@@ -131,9 +135,10 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// Returns how many tokens there are.
+    /// Returns how many tokens there are, gaps between their numbers counted: how many rows an
+    /// embedding needs.
     pub fn vocabulary_size(&self) -> usize {
-        self.inner.get_vocab_size(true)
+        self.inner.get_vocab(true).into_values().max().map_or(0, |last| last as usize + 1)
     }
 
     /// Returns the id of a token.
@@ -242,11 +247,144 @@ mod tests {
             "pre_tokenizer":null,"post_processor":null,"decoder":null,
             "model":{"type":"BPE","dropout":null,"unk_token":"<unk>","continuing_subword_prefix":null,
             "end_of_word_suffix":null,"fuse_unk":false,"byte_fallback":false,"ignore_merges":false,
-            "vocab":{"<unk>":0,"C":1,"O":2},"merges":[]}}"#;
+            "vocab":{"<unk>":0,"C":1,"O":4},"merges":[]}}"#;
         let tokenizer = Tokenizer::of(json.parse().unwrap());
-        assert_eq!(tokenizer.encode_target("CCO").unwrap(), [1, 1, 2]);
+        assert_eq!(tokenizer.encode_target("CCO").unwrap(), [1, 1, 4]);
+        // An embedding has rows for the numbers between as well.
+        assert_eq!(tokenizer.vocabulary_size(), 5);
         let error = tokenizer.encode_target("CCN=P").unwrap_err().to_string();
         assert_eq!(error, "the tokenizer lacks the characters `=`, `N`, `P` of \"CCN=P\"");
+    }
+
+    fn of_json(json: serde_json::Value) -> Tokenizer {
+        Tokenizer::of(json.to_string().parse().unwrap())
+    }
+
+    fn added(id: u32, content: &str) -> serde_json::Value {
+        json!({ "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true })
+    }
+
+    fn template(before: &[&str], after: &[&str], ids: &[(&str, u32)]) -> serde_json::Value {
+        let special = |name: &&str| json!({ "SpecialToken": { "id": name, "type_id": 0 } });
+        let text = |id: &str| json!({ "Sequence": { "id": id, "type_id": 0 } });
+        let single: Vec<_> =
+            before.iter().map(special).chain([text("A")]).chain(after.iter().map(special)).collect();
+        let pair: Vec<_> = single.iter().cloned().chain([text("B")]).collect();
+        let tokens: serde_json::Map<String, serde_json::Value> = ids
+            .iter()
+            .map(|(name, id)| ((*name).to_owned(), json!({ "id": name, "ids": [id], "tokens": [name] })))
+            .collect();
+        json!({ "type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": tokens })
+    }
+
+    /// As LLaMA's files have it: BPE that falls back on bytes, a space before every text.
+    fn llama() -> Tokenizer {
+        let mut vocabulary = json!({ "<unk>": 0, "<s>": 1, "</s>": 2 });
+        for byte in 0..256u32 {
+            vocabulary[format!("<0x{byte:02X}>")] = (3 + byte).into();
+        }
+        for (id, token) in (259..).zip(["\u{2581}", "C", "O", "a", "\u{2581}C", "CO"]) {
+            vocabulary[token] = id.into();
+        }
+        of_json(json!({
+            "version": "1.0", "truncation": null, "padding": null,
+            "added_tokens": [added(0, "<unk>"), added(1, "<s>"), added(2, "</s>")],
+            "normalizer": { "type": "Sequence", "normalizers": [
+                { "type": "Prepend", "prepend": "\u{2581}" },
+                { "type": "Replace", "pattern": { "String": " " }, "content": "\u{2581}" },
+            ] },
+            "pre_tokenizer": null,
+            "post_processor": template(&["<s>"], &[], &[("<s>", 1)]),
+            "decoder": { "type": "Sequence", "decoders": [
+                { "type": "Replace", "pattern": { "String": "\u{2581}" }, "content": " " },
+                { "type": "ByteFallback" }, { "type": "Fuse" },
+                { "type": "Strip", "content": " ", "start": 1, "stop": 0 },
+            ] },
+            "model": { "type": "BPE", "dropout": null, "unk_token": "<unk>",
+                "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": true,
+                "byte_fallback": true, "ignore_merges": false, "vocab": vocabulary,
+                "merges": [["\u{2581}", "C"], ["C", "O"]] },
+        }))
+    }
+
+    /// As T5's files have it: Unigram over Metaspace, and `</s>` after every text.
+    fn t5() -> Tokenizer {
+        let pieces = [
+            ("<pad>", 0.0),
+            ("</s>", 0.0),
+            ("<unk>", 0.0),
+            ("\u{2581}", -2.0),
+            ("C", -3.0),
+            ("\u{2581}CO", -4.0),
+            ("O", -3.5),
+        ];
+        of_json(json!({
+            "version": "1.0", "padding": null,
+            // As a file has it whose writer cut texts.
+            "truncation": { "direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0 },
+            "added_tokens": [added(0, "<pad>"), added(1, "</s>"), added(2, "<unk>"), added(7, "<extra_id_0>")],
+            "normalizer": null,
+            "pre_tokenizer": { "type": "Sequence", "pretokenizers": [
+                { "type": "WhitespaceSplit" },
+                { "type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": "always", "split": true },
+            ] },
+            "post_processor": template(&[], &["</s>"], &[("</s>", 1)]),
+            "decoder": { "type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": "always", "split": true },
+            "model": { "type": "Unigram", "unk_id": 2, "byte_fallback": false, "vocab": pieces },
+        }))
+    }
+
+    /// As BERT's files have it: WordPiece between `[CLS]` and `[SEP]`.
+    fn bert() -> Tokenizer {
+        of_json(json!({
+            "version": "1.0", "truncation": null,
+            "padding": { "strategy": { "Fixed": 12 }, "direction": "Right", "pad_to_multiple_of": null,
+                "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]" },
+            "added_tokens": [added(0, "[PAD]"), added(1, "[UNK]"), added(2, "[CLS]"), added(3, "[SEP]")],
+            "normalizer": { "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                "strip_accents": null, "lowercase": true },
+            "pre_tokenizer": { "type": "BertPreTokenizer" },
+            "post_processor": template(&["[CLS]"], &["[SEP]"], &[("[CLS]", 2), ("[SEP]", 3)]),
+            "decoder": { "type": "WordPiece", "prefix": "##", "cleanup": true },
+            "model": { "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": 100,
+                "vocab": { "[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "mole": 4, "##cule": 5, "acid": 6 } },
+        }))
+    }
+
+    #[test]
+    fn llama_texts_begin_and_fall_back_on_bytes() {
+        let tokenizer = llama();
+        // `</s>` after a target is the trainer's to add: a prompt must not end with it.
+        assert_eq!(tokenizer.encode_prompt("CO a").unwrap(), [1, 263, 261, 259, 262]);
+        assert_eq!(tokenizer.encode_target("CO a").unwrap(), [263, 261, 259, 262]);
+        let bytes = tokenizer.encode_target("\u{3b2}").unwrap();
+        assert_eq!(bytes, [259, 3 + 0xCE, 3 + 0xB2]);
+        for text in ["CO a", "\u{3b2}-C", " two  spaces "] {
+            assert_eq!(tokenizer.decode(&tokenizer.encode_prompt(text).unwrap()).unwrap(), text);
+        }
+        assert_eq!(tokenizer.vocabulary_size(), 265);
+    }
+
+    #[test]
+    fn t5_prompts_end_and_are_not_cut() {
+        let tokenizer = t5();
+        assert_eq!(tokenizer.encode_prompt("CO C CO").unwrap(), [5, 3, 4, 5, 1]);
+        assert_eq!(tokenizer.encode_target("CO C").unwrap(), [5, 3, 4]);
+        assert_eq!(tokenizer.decode(&[5, 3, 4, 1, 0]).unwrap(), "CO C");
+        assert_eq!(tokenizer.encode_target("CO~").unwrap(), [5, 2]);
+        assert_eq!(tokenizer.vocabulary_size(), 8);
+    }
+
+    #[test]
+    fn bert_texts_are_framed_and_not_filled_up() {
+        let tokenizer = bert();
+        assert_eq!(tokenizer.encode_prompt("Molecule acid").unwrap(), [2, 4, 5, 6, 3]);
+        assert_eq!(tokenizer.encode_target("ACID").unwrap(), [6]);
+        assert_eq!(tokenizer.decode(&[2, 4, 5, 6, 3, 0]).unwrap(), "molecule acid");
+        let error = tokenizer.encode_target("acid salt").unwrap_err().to_string();
+        assert_eq!(error, "the tokenizer lacks the characters `salt` of \"acid salt\"");
     }
 
     #[test]

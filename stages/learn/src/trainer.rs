@@ -14,11 +14,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::adapters::Dropout;
-use crate::batches::{Example, Packed, Sequence, order, shards};
+use crate::batches::{Example, Packed, Sequence, TokenLimit, order, shards};
 use crate::checkpoint::{self, Checkpoint, CheckpointError};
 use crate::curves::{Point, StepPoint, ValidationPoint, rewards};
 use crate::model::Model;
-use crate::models::llama::LlamaForCausalLM;
+use crate::models::Network;
 use crate::objectives::{Feed, Logp, MicroBatch, Objective, Outputs, Share};
 use crate::optimiser::{AdamW, Moments, Update, clip_coefficient, global_norm, step as adam_step};
 use crate::parameters::{Parameters, Slot};
@@ -63,15 +63,15 @@ pub enum Length {
 }
 
 /// What a model is fitted to.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Examples {
     /// The rows to learn from.
     pub train: Vec<Example>,
     /// The rows that tell which weights are best; without any, the last ones are.
     pub validation: Vec<Example>,
-    /// The most tokens of a prompt and an output, where an objective puts the output of one row
-    /// behind the prompt of another.
-    pub max_length: usize,
+    /// How many tokens a prompt and an output have at most, where an objective puts the output of
+    /// one row behind the prompt of another.
+    pub limit: TokenLimit,
 }
 
 /// A training in which something went wrong.
@@ -171,7 +171,7 @@ pub fn train(
         }
     }
     if let Some(reference) = reference {
-        let size = |model: &Model| model.llama().config.vocab_size;
+        let size = |model: &Model| model.network().vocabulary_size();
         let (reference, model) = (size(reference), size(model));
         if reference != model {
             return Err(TrainError::OtherVocabulary { reference, model });
@@ -278,7 +278,7 @@ struct Best {
 
 /// A model that does not learn, and what it makes of the rows.
 struct Reference {
-    network: LlamaForCausalLM,
+    network: Network,
     /// The log-probabilities of each training row's outputs, the chosen one's first.
     train: Vec<[f64; 2]>,
     /// Those of the validation rows.
@@ -294,7 +294,7 @@ struct Row<'a> {
 }
 
 struct Training<'a> {
-    model: &'a mut LlamaForCausalLM,
+    model: &'a mut Network,
     reference: Option<Reference>,
     device: Device,
     recipe: &'a Recipe,
@@ -321,8 +321,8 @@ impl<'a> Training<'a> {
         pool: ThreadPool,
     ) -> Self {
         let (device, dropout) = (model.device().clone(), model.dropout());
-        let reference = reference.map(|reference| reference.llama().clone());
-        let mut training = Self::of(model.llama_mut(), device, recipe, examples, pool, dropout);
+        let reference = reference.map(|reference| reference.network().clone());
+        let mut training = Self::of(model.network_mut(), device, recipe, examples, pool, dropout);
         if recipe.objective.needs_reference() {
             training.compare_with(reference);
         }
@@ -330,7 +330,7 @@ impl<'a> Training<'a> {
     }
 
     /// Computes what the reference makes of all rows; without one, it is the model as it is.
-    fn compare_with(&mut self, network: Option<LlamaForCausalLM>) {
+    fn compare_with(&mut self, network: Option<Network>) {
         let network = network.unwrap_or_else(|| self.model.clone());
         let of = |examples: &[Example]| -> Vec<[f64; 2]> {
             let sequences: Vec<&Sequence> = examples.iter().flat_map(Example::outputs).collect();
@@ -353,11 +353,11 @@ impl<'a> Training<'a> {
             .enumerate()
             .filter_map(|(place, row)| {
                 let other = &rows[(place + rows.len() - 1) % rows.len()].example.chosen;
-                row.example.chosen.with_output_of(other, self.examples.max_length)
+                row.example.chosen.with_output_of(other, self.examples.limit)
             })
             .collect();
         let mismatched: Vec<&Sequence> = mismatched.iter().collect();
-        let sum = |network: &LlamaForCausalLM| -> f64 {
+        let sum = |network: &Network| -> f64 {
             let found = score::all_logps(network, &mismatched, &self.device, &self.pool);
             found.iter().map(|logp| logp.sum).sum()
         };
@@ -365,7 +365,7 @@ impl<'a> Training<'a> {
     }
 
     fn of(
-        model: &'a mut LlamaForCausalLM,
+        model: &'a mut Network,
         device: Device,
         recipe: &'a Recipe,
         examples: &'a Examples,
@@ -375,10 +375,11 @@ impl<'a> Training<'a> {
         // Unpacked weights must not pile up on a tape.
         let activations = if model.is_packed() { Activations::Recomputed } else { Activations::Kept };
         let (mut moments, mut decays) = (Vec::new(), Vec::new());
-        model.visit(&mut |_, slot| {
+        model.visit(&mut |name, slot| {
             let zeros = || Tensor::zeros([slot.shape().iter().product::<usize>()], &device);
             moments.push(slot.learns().then(|| Moments { mean: zeros(), square: zeros() }));
-            decays.push(matches!(slot, Slot::Matrix(_)));
+            // By its name, as transformers' Trainer tells: T5's relative bias is a matrix too.
+            decays.push(matches!(slot, Slot::Matrix(_)) && !name.contains("bias"));
         });
         Self {
             model,
@@ -663,7 +664,7 @@ fn host(tensor: Tensor<1>) -> Vec<f32> {
 }
 
 /// Packs the sequences of rows, each rejected one behind its chosen one.
-fn pack(shard: &[Row<'_>]) -> Packed {
+fn pack<'a>(shard: &[Row<'a>]) -> Packed<'a> {
     let sequences: Vec<_> = shard.iter().flat_map(|row| row.example.outputs()).collect();
     Packed::new(&sequences)
 }
@@ -742,18 +743,20 @@ mod tests {
             let all = mask.iter().sum::<i64>() as usize;
             let prompt = labels.iter().take_while(|label| **label == -100).count();
             let ids: Vec<u32> = ids[..all].iter().map(|id| *id as u32).collect();
-            let (chosen, _) = Sequence::new(&ids[..prompt], &ids[prompt..], 100).unwrap();
+            let (chosen, _) =
+                Sequence::new(&ids[..prompt], &ids[prompt..], TokenLimit::Together(100)).unwrap();
             Example { id: String::new(), chosen, rejected: None, desirable: None }
         };
         rows.map(example).collect()
     }
 
     /// Twenty steps, and the losses of each.
-    fn trajectory(micro_batch_size: usize, threads: usize) -> (LlamaForCausalLM, Vec<StepPoint>) {
+    fn trajectory(micro_batch_size: usize, threads: usize) -> (Network, Vec<StepPoint>) {
         let device = Device::flex();
         let mut model = models::open(&ModelFolder::open(golden("llama")).unwrap(), &device).unwrap();
         let recipe = Recipe { micro_batch_size, ..recipe(4) };
-        let examples = Examples { train: examples(), validation: Vec::new(), max_length: 100 };
+        let examples =
+            Examples { train: examples(), validation: Vec::new(), limit: TokenLimit::Together(100) };
         let steps = Steps::new(&recipe, examples.train.len());
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let mut training = Training::of(&mut model, device, &recipe, &examples, pool, 0.0);

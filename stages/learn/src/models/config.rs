@@ -87,6 +87,12 @@ impl<'a> Reader<'a> {
         Ok(self.read(field, "a text", Value::as_str)?.unwrap_or(default))
     }
 
+    /// Reads the id of a token, or takes the default.
+    pub fn token_or(&self, field: &str, default: u32) -> Result<u32, UnusableConfig> {
+        let take = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+        Ok(self.read(field, "the id of a token", take)?.unwrap_or(default))
+    }
+
     /// Reads a table, if there is one.
     pub fn table(&self, field: &str) -> Result<Option<Self>, UnusableConfig> {
         let path = format!("{}{field}.", self.path);

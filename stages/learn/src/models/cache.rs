@@ -1,0 +1,63 @@
+//! What a decoder remembers of the tokens so far: their keys and values, layer by layer.
+
+use burn::tensor::{Device, Tensor};
+
+use crate::layers::places;
+
+/// For how many more tokens room is made at once. Most outputs end long before they must, and
+/// room costs a copy wherever rows are reordered.
+const MORE: usize = 64;
+
+/// The keys and values of the tokens so far.
+#[derive(Debug)]
+pub(crate) struct KeyValueCache {
+    /// How many tokens each row has, its filling among them.
+    pub length: usize,
+    /// One for each layer.
+    pub layers: Vec<CachedLayer>,
+}
+
+impl KeyValueCache {
+    /// Makes an empty cache of layers for rows of `[heads, head]`, with room for some tokens.
+    pub fn new(layers: usize, rows: usize, [heads, head]: [usize; 2], room: usize, device: &Device) -> Self {
+        let empty = || Some(Tensor::zeros([rows, heads, room + MORE, head], device));
+        let layer = || CachedLayer { keys: empty(), values: empty() };
+        Self { length: 0, layers: (0..layers).map(|_| layer()).collect() }
+    }
+
+    /// Keeps rows, in the order given, each as often as it is named.
+    pub fn keep(&mut self, rows: &[usize], device: &Device) {
+        for layer in &mut self.layers {
+            for cached in [&mut layer.keys, &mut layer.values] {
+                *cached = cached.take().map(|whole| whole.select(0, places(rows, device)));
+            }
+        }
+    }
+}
+
+/// Those of one layer, `[rows, heads, capacity, head]`.
+#[derive(Debug)]
+pub(crate) struct CachedLayer {
+    // Taken while they are written, so that they are written in place.
+    keys: Option<Tensor<4>>,
+    values: Option<Tensor<4>>,
+}
+
+impl CachedLayer {
+    /// Adds those of new tokens, and returns all so far.
+    pub fn extend(&mut self, keys: Tensor<4>, values: Tensor<4>, begin: usize) -> (Tensor<4>, Tensor<4>) {
+        fn add(cached: &mut Option<Tensor<4>>, new: Tensor<4>, begin: usize) -> Tensor<4> {
+            let [rows, heads, width, head] = new.dims();
+            let mut whole = cached.take().expect("a cache is put back after each step");
+            if begin + width > whole.dims()[2] {
+                let more = Tensor::zeros([rows, heads, width + MORE, head], &new.device());
+                whole = Tensor::cat(vec![whole, more], 2);
+            }
+            let whole = whole.slice_assign([0..rows, 0..heads, begin..begin + width, 0..head], new);
+            let so_far = whole.clone().narrow(2, 0, begin + width);
+            *cached = Some(whole);
+            so_far
+        }
+        (add(&mut self.keys, keys, begin), add(&mut self.values, values, begin))
+    }
+}

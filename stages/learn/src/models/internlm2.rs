@@ -1,0 +1,17 @@
+//! InternLM2: Cai et al., 2024: LLaMA under other names, with queries, keys and values made by one
+//! projection, `wqkv`: for each key-value head its query heads, then its key, then its value.
+//!
+//! As the model's public code has it (`modeling_internlm2.py`): `bias` is about `wqkv` and `wo`, and
+//! holds if nothing is said. Its `dynamic` rope scaling changes angles beyond
+//! `max_position_embeddings` only, which is as long as a text gets here.
+
+use serde_json::{Map, Value};
+
+use super::config::{Reader, UnusableConfig};
+use super::llama::{Config, Spelling};
+
+/// Reads `config.json`.
+pub(crate) fn read(config: &Map<String, Value>) -> Result<Config, UnusableConfig> {
+    let attention_bias = Reader::new(config).truth_or("bias", true)?;
+    Ok(Config { spelling: Spelling::InternLm2, attention_bias, mlp_bias: false, ..Config::read(config)? })
+}

@@ -1,0 +1,129 @@
+//! A network of whatever kind: what training, generation and adapters need of it.
+
+use burn::tensor::{Device, Tensor};
+
+use super::llama::LlamaForCausalLM;
+use super::t5::T5ForConditionalGeneration;
+use crate::adapters::Dropout;
+use crate::batches::{Packed, TokenLimit};
+use crate::generation::Continuation;
+use crate::layers::Linear;
+use crate::parameters::{Parameter, Parameters, Slot};
+
+/// A network that writes outputs to prompts.
+#[derive(Debug, Clone)]
+pub(crate) enum Network {
+    /// A decoder, which reads a prompt as the beginning of its output: LLaMA, InternLM2.
+    Decoder(LlamaForCausalLM),
+    /// An encoder, which reads prompts, and a decoder, which looks at what it made of them: T5.
+    EncoderDecoder(T5ForConditionalGeneration),
+}
+
+impl Network {
+    /// Returns the states before the tokens of outputs, `[output tokens, hidden]`, as the head takes
+    /// them.
+    pub fn predicting(&self, packed: &Packed, device: &Device) -> Tensor<2> {
+        match self {
+            Self::Decoder(network) => network.predicting(packed, device),
+            Self::EncoderDecoder(network) => network.predicting(packed, device),
+        }
+    }
+
+    /// Returns the matrix that turns them into logits, `[vocabulary, hidden]`.
+    pub fn head(&self) -> &Parameter<2> {
+        match self {
+            Self::Decoder(network) => network.head(),
+            Self::EncoderDecoder(network) => network.head(),
+        }
+    }
+
+    /// Returns the matrix's name.
+    pub fn head_name(&self) -> &'static str {
+        match self {
+            Self::Decoder(network) => network.head_name(),
+            Self::EncoderDecoder(network) => network.head_name(),
+        }
+    }
+
+    /// Says whether projections are packed into fewer bits.
+    pub fn is_packed(&self) -> bool {
+        match self {
+            Self::Decoder(network) => network.is_packed(),
+            Self::EncoderDecoder(network) => network.is_packed(),
+        }
+    }
+
+    /// Returns how many tokens it embeds.
+    pub fn vocabulary_size(&self) -> usize {
+        match self {
+            Self::Decoder(network) => network.config.vocab_size,
+            Self::EncoderDecoder(network) => network.config.vocab_size,
+        }
+    }
+
+    /// Returns how many tokens it takes.
+    pub fn limit(&self) -> TokenLimit {
+        match self {
+            Self::Decoder(network) => network.limit(),
+            Self::EncoderDecoder(network) => network.limit(),
+        }
+    }
+
+    /// Returns the tokens that end an output where no configuration says so: T5's has a default.
+    pub fn usual_ends(&self) -> Option<Vec<u32>> {
+        match self {
+            Self::Decoder(_) => None,
+            Self::EncoderDecoder(_) => Some(vec![1]),
+        }
+    }
+
+    /// Shows the projections, each with its full path, in a fixed order.
+    pub fn linears(&mut self) -> Vec<(String, &mut Linear)> {
+        match self {
+            Self::Decoder(network) => network.linears(),
+            Self::EncoderDecoder(network) => network.linears(),
+        }
+    }
+
+    /// Says what a training step leaves out of the inputs of adapters, a share of `dropout`, and of
+    /// the network's own numbers, the share that its configuration has.
+    pub fn leave_out(&mut self, dropout: Dropout) {
+        let mut number = 0;
+        for (_, linear) in self.linears() {
+            if let Some(adapter) = &mut linear.adapter {
+                adapter.dropout = Some(Dropout { occasion: dropout.occasion + number, ..dropout });
+                number += 1;
+            }
+        }
+        if let Self::EncoderDecoder(network) = self {
+            network.dropout = Some(Dropout { probability: network.config.dropout, ..dropout });
+        }
+    }
+
+    /// Begins outputs for prompts, and returns the logits of their first tokens, row by row.
+    pub fn begin<'a>(
+        &'a self,
+        prompts: &[&[u32]],
+        device: &'a Device,
+    ) -> (Box<dyn Continuation + 'a>, Vec<f32>) {
+        match self {
+            Self::Decoder(network) => {
+                let (begun, logits) = network.begin(prompts, device);
+                (Box::new(begun), logits)
+            }
+            Self::EncoderDecoder(network) => {
+                let (begun, logits) = network.begin(prompts, device);
+                (Box::new(begun), logits)
+            }
+        }
+    }
+}
+
+impl Parameters for Network {
+    fn visit(&mut self, see: &mut dyn FnMut(String, Slot<'_>)) {
+        match self {
+            Self::Decoder(network) => network.visit(see),
+            Self::EncoderDecoder(network) => network.visit(see),
+        }
+    }
+}
