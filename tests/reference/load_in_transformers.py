@@ -1,12 +1,16 @@
 """Holds models that this program saved against transformers.
 
     pipeline run experiments/table4.toml --profile smoke --cache CACHE
+    for FILE in config.json model.safetensors tokenizer.json tokenizer_config.json; do
+        pipeline show experiments/table4.toml generator --profile smoke --cache CACHE \\
+            --output model --file $FILE > FOLDER/$FILE
+    done
     python tests/reference/load_in_transformers.py FOLDER...
 
-Each folder is one of a saved model (`pipeline show FILE STAGE` says where an artifact is). It is
-opened in transformers, which must take every tensor and miss none; with `expected.safetensors` in it
-or beside it, as in stages/learn/tests/golden, the logits must agree as well. InternLM2 is not part
-of transformers: its `wqkv` is unpacked into LLaMA's projections, as its public code does it.
+Each folder is one of a saved model. It is opened in transformers, which must take every tensor and
+miss none; with `expected.safetensors` in it, as in stages/learn/tests/golden, the logits must agree
+as well. InternLM2 is not part of transformers: its `wqkv` is unpacked into LLaMA's projections, as
+its public code does it.
 
 Needs torch, transformers and safetensors; the project needs none of them.
 """
