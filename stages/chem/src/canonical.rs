@@ -4,9 +4,9 @@ use crate::dots;
 use crate::grammar::{self, GrammarError};
 use chematic::core::Molecule as Graph;
 use chematic::smiles;
-use std::borrow::Cow;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 
 /// The longest SMILES that is read: far beyond any molecule of the data, far below a hang.
 pub const LONGEST_SMILES_BYTES: usize = 5_000;
@@ -44,6 +44,8 @@ pub struct Molecule {
     canonical: String,
     /// Whether atoms were written as aromatic. Others may be so too, and written with bonds.
     has_aromatic_letters: bool,
+    /// The graph of the canonical SMILES, once it was needed. It keeps what is found out about it.
+    of_canonical: OnceLock<Graph>,
 }
 
 impl Molecule {
@@ -59,7 +61,7 @@ impl Molecule {
             let canonical = smiles::rdkit_canonical_smiles(&graph)
                 .map_err(|error| NotAMolecule::Chemistry(error.to_string()))?;
             let has_aromatic_letters = graph.atoms().any(|(_, atom)| atom.aromatic);
-            Ok(Self { graph, canonical, has_aromatic_letters })
+            Ok(Self { graph, canonical, has_aromatic_letters, of_canonical: OnceLock::new() })
         }))
         .unwrap_or(Err(NotAMolecule::Panic))
     }
@@ -90,11 +92,12 @@ impl Molecule {
     /// Where some rings are written with aromatic letters and others with double bonds, chematic's
     /// path fingerprint does not see that the others are aromatic; in canonical SMILES all are
     /// written alike.
-    pub(crate) fn graph(&self) -> Cow<'_, Graph> {
+    pub(crate) fn graph(&self) -> &Graph {
         if !self.has_aromatic_letters {
-            return Cow::Borrowed(&self.graph);
+            return &self.graph;
         }
-        smiles::parse(&self.canonical).map_or(Cow::Borrowed(&self.graph), Cow::Owned)
+        self.of_canonical
+            .get_or_init(|| smiles::parse(&self.canonical).unwrap_or_else(|_| self.graph.clone()))
     }
 }
 

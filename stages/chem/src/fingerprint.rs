@@ -11,6 +11,7 @@
 //! 1 for two empty bit vectors; [`Fingerprint::is_empty`] lets a caller tell.
 
 use crate::canonical::Molecule;
+use crate::maccs::maccs;
 use chematic::fp;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -51,14 +52,14 @@ impl Fingerprint {
     /// Computes a molecule's fingerprint.
     pub fn of(molecule: &Molecule, kind: FingerprintKind) -> Result<Self, NoFingerprint> {
         let computed = catch_unwind(AssertUnwindSafe(|| match kind {
-            FingerprintKind::Maccs => Ok(bits(&fp::maccs(&molecule.graph()))),
-            FingerprintKind::Rdk => Ok(bits(&fp::rdkit_rdk_fp(&molecule.graph()))),
+            FingerprintKind::Maccs => Ok(maccs(molecule.graph()).into_iter().map(|key| (key, 1)).collect()),
+            FingerprintKind::Rdk => Ok(bits(&fp::rdkit_rdk_fp(molecule.graph()))),
             FingerprintKind::Morgan => {
                 let config = fp::RdkitMorganConfig {
                     radius: fp::RdkitMorganRadius::R2,
                     ..fp::RdkitMorganConfig::default()
                 };
-                let found = fp::rdkit_morgan_fingerprint(&molecule.graph(), &config)
+                let found = fp::rdkit_morgan_fingerprint(molecule.graph(), &config)
                     .map_err(|error| error.to_string())?;
                 let mut counts: Vec<(u32, u32)> = found.sparse_counts.into_iter().collect();
                 counts.sort_unstable();

@@ -32,6 +32,8 @@ mod canonical;
 mod dots;
 mod fingerprint;
 mod grammar;
+mod maccs;
+mod substructure;
 
 pub use canonical::{LONGEST_SMILES_BYTES, Molecule, NotAMolecule, canonical, is_valid};
 pub use fingerprint::{Fingerprint, FingerprintKind, NoFingerprint};
