@@ -43,6 +43,9 @@ pub struct Params {
     intervals: Option<Draws>,
     /// Compares each number with that of the scores at `baseline`, on the same draws of rows.
     compare: Option<Draws>,
+    /// How the relative entropy of two distributions of scores is estimated in a comparison.
+    #[serde(default)]
+    relative_entropy: Estimator,
     /// Whether an empty prediction is a molecule.
     #[serde(default)]
     empty_prediction: EmptyPrediction,
@@ -60,6 +63,8 @@ enum Tokens {
     Words,
     /// The pieces of a WordPiece vocabulary, lower-cased: a file with one piece per line.
     Wordpiece(InputFile),
+    /// The tokens of any `tokenizer.json` of Hugging Face.
+    Tokenizer(InputFile),
 }
 
 /// Which reference a prediction is held against.
@@ -93,6 +98,17 @@ enum EmptyFingerprints {
     Unlike,
     /// The same, as bits are in older versions of RDKit.
     Alike,
+}
+
+/// How the relative entropy of two distributions of scores is estimated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Estimator {
+    /// From counts in 20 bins, with one added to each.
+    #[default]
+    Bins,
+    /// From densities of Gaussian kernels, as wide as Scott's rule has them.
+    KernelDensity,
 }
 
 /// How rows are drawn anew.
@@ -147,7 +163,8 @@ pub struct Evaluate;
 impl Stage for Evaluate {
     const KIND: &'static str = "evaluate";
     /// 2: predictions are scored; the seed counts, since it shuffles references.
-    const VERSION: u32 = 2;
+    /// 3: a comparison has the relative entropy both ways.
+    const VERSION: u32 = 3;
     const SEEDED: bool = true;
     const PLACE: Place = Place::Worker;
     type Params = Params;
@@ -196,6 +213,9 @@ impl Stage for Evaluate {
                 }
                 _ => {}
             }
+        }
+        if params.compare.is_none() && params.relative_entropy != Estimator::default() {
+            return Err("`relative_entropy` changes nothing: there is no `compare`".to_owned());
         }
         let is_there = |metric: Metric| params.metrics.contains(&metric);
         match (is_there(Metric::Meteor), &params.wordnet) {

@@ -16,7 +16,7 @@ use weights::{
     Adapter, Durability, Expert, MergeError, ModelError, ModelFolder, Recipe, Running, Setting, Weighing,
 };
 
-use crate::artifacts::WEIGHTS;
+use crate::artifacts::{ADAPTER, WEIGHTS};
 
 /// What to merge, and how.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -77,7 +77,9 @@ impl Stage for Merge {
     type Params = Params;
 
     fn ports(params: &Params) -> Ports {
-        let ports = params.models().keys().fold(Ports::new(), |ports, name| ports.input(name, WEIGHTS));
+        let ports = params.models().keys().fold(Ports::new(), |ports, name| {
+            ports.input(name, if params.adapters.contains(name) { ADAPTER } else { WEIGHTS })
+        });
         let ports = if params.needs_base() { ports.input(BASE, WEIGHTS) } else { ports };
         ports.output("model", WEIGHTS)
     }
@@ -183,6 +185,11 @@ fn failure(error: MergeError, output: &Path) -> Failure {
     match error {
         MergeError::Writing(ModelError::Write { file, source }) => {
             Failure::writing(&output.join(file))(source)
+        }
+        MergeError::Writing(ModelError::WriteTensor { tensor, file, source }) => {
+            let path = output.join(file);
+            let message = format!("failed to write tensor `{tensor}` to {}: {source}", path.display());
+            Failure::writing(&path)(source).say(message)
         }
         error => Failure::caused("merge the models", error),
     }

@@ -13,10 +13,14 @@ pub fn import_mergekit(recipe: &str) -> Result<String, String> {
     let mut inputs = Map::new();
     let base = imported.base.map(|path| ("base".to_owned(), path));
     for (name, path) in imported.models.into_iter().chain(base) {
-        stages.insert(name.clone(), json!({ "kind": "source", "path": path, "format": "model" }));
+        let format = if imported.adapters.contains(&name) { "adapter" } else { "model" };
+        stages.insert(name.clone(), json!({ "kind": "source", "path": path, "format": format }));
         inputs.insert(name.clone(), name.into());
     }
     let mut merge = json!({ "kind": "merge", "inputs": inputs, "method": imported.method });
+    if !imported.adapters.is_empty() {
+        merge["adapters"] = json!(imported.adapters);
+    }
     let optional = [
         ("ratio", json!(imported.ratio)),
         ("weights", json!(imported.weights)),

@@ -1,8 +1,8 @@
-//! `kind = "source"`: brings in rows or a model folder, as they are in a file of somebody else.
+//! `kind = "source"`: brings in rows, a model or an adapter, as somebody else wrote them.
 //!
 //! The file enters the key by its content. Rows come out as JSONL with the fields that
-//! `columns` names; what was skipped or changed on the way is counted and said. A model folder
-//! comes out as it is, once it is known to be whole.
+//! `columns` names; what was skipped or changed on the way is counted and said. The folder of a
+//! model or an adapter comes out as it is, once it is known to be whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -13,9 +13,9 @@ use corpus::formats::{self, OnBadRow, ReadOptions, Report};
 use engine::{Context, Failure, InputFile, Place, Ports, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use weights::ModelFolder;
+use weights::{Adapter, ModelFolder};
 
-use crate::artifacts::{REPORT, ROWS, WEIGHTS};
+use crate::artifacts::{ADAPTER, REPORT, ROWS, WEIGHTS};
 use crate::rows::{RowWriter, write_json};
 
 /// What to bring in.
@@ -72,6 +72,8 @@ enum Format {
     Jsonl,
     /// A model folder in the layout of Hugging Face.
     Model,
+    /// The folder of a LoRA adapter in the layout of PEFT.
+    Adapter,
 }
 
 impl TryFrom<Written> for Params {
@@ -86,7 +88,7 @@ impl TryFrom<Written> for Params {
             None => None,
         };
         let format = written.format.or_else(by_name).ok_or_else(|| {
-            let formats = "`format = \"csv\"`, \"tsv\", \"jsonl\" or \"model\"";
+            let formats = "`format = \"csv\"`, \"tsv\", \"jsonl\", \"model\" or \"adapter\"";
             format!("`path` does not tell the format by its ending, `{name}`: add {formats}")
         })?;
         if !(0.0..=1.0).contains(&written.most_bad_rows) {
@@ -104,7 +106,7 @@ impl TryFrom<Written> for Params {
     }
 }
 
-/// Brings in rows or a model folder.
+/// Brings in rows, a model or an adapter.
 pub struct Source;
 
 impl Stage for Source {
@@ -116,6 +118,7 @@ impl Stage for Source {
     fn ports(params: &Params) -> Ports {
         match params.format {
             Format::Model => Ports::new().output("model", WEIGHTS),
+            Format::Adapter => Ports::new().output("adapter", ADAPTER),
             // Apart from the rows, so that a blank line more changes nothing below.
             _ => Ports::new().output("rows", ROWS).output("report", REPORT),
         }
@@ -125,6 +128,7 @@ impl Stage for Source {
         let path = params.path.path();
         let format = match params.format {
             Format::Model => return bring_model(path, context),
+            Format::Adapter => return bring_adapter(path, context),
             Format::Csv => formats::Format::Csv,
             Format::Tsv => formats::Format::Tsv,
             Format::Jsonl => formats::Format::Jsonl,
@@ -197,7 +201,18 @@ fn bring_model(path: &Path, context: &mut Context) -> Result<(), Failure> {
     let model = ModelFolder::open(path)
         .map_err(|error| Failure::caused(format!("read the model folder {}", path.display()), error))?;
     context.log(model_summary(&model));
-    let output = context.output("model")?;
+    bring_folder(path, "model", context)
+}
+
+fn bring_adapter(path: &Path, context: &mut Context) -> Result<(), Failure> {
+    let adapter = Adapter::open(path)
+        .map_err(|error| Failure::caused(format!("read the adapter {}", path.display()), error))?;
+    context.log(format_args!("an adapter that changes {} tensors", adapter.targets().len()));
+    bring_folder(path, "adapter", context)
+}
+
+fn bring_folder(path: &Path, output: &str, context: &mut Context) -> Result<(), Failure> {
+    let output = context.output(output)?;
     let files: Vec<_> = fs::read_dir(path).map_err(Failure::reading(path))?.flatten().collect();
     for (done, entry) in files.iter().enumerate() {
         context.progress(done as u64, files.len() as u64, "files");

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, project};
 
 const WORDS: &str = r#"
 [experiment]
@@ -409,6 +409,25 @@ fn a_recipe_of_mergekit_becomes_stages_that_run() {
     let stages = lab.run(["import-mergekit", "ties.yml"]).expect(0).stdout;
     lab.write("x.toml", stages);
     assert!(lab.run(["run", "x.toml"]).expect(0).ran().contains(&"merged".to_owned()));
+    // A model with an adapter is the two, and they are put together on the way.
+    let golden = project().join("stages/weights/tests/golden/lora");
+    for (name, from, to) in [
+        ("root", "base.safetensors", "model.safetensors"),
+        ("tuned", "adapter_model.safetensors", "adapter_model.safetensors"),
+        ("tuned", "adapter_config.json", "adapter_config.json"),
+    ] {
+        lab.write(&format!("{name}/{to}"), std::fs::read(golden.join(from)).unwrap());
+    }
+    lab.write("root/config.json", "{}");
+    lab.write(
+        "lora.yml",
+        "merge_method: linear\nmodels:\n  - {model: root, parameters: {weight: 1}}\n  \
+         - {model: root+tuned, parameters: {weight: 3}}\n",
+    );
+    let stages = lab.run(["import-mergekit", "lora.yml"]).expect(0).stdout;
+    lab.write("x.toml", stages);
+    let ran = lab.run(["run", "x.toml"]).expect(0).ran();
+    assert!(["merged", "tuned"].iter().all(|stage| ran.iter().any(|one| one == stage)), "{ran:?}");
     lab.write("slerp.yml", "merge_method: slurp\nmodels: []\n");
     let told = lab.run(["import-mergekit", "slerp.yml"]).expect(2);
     told.says(&["slerp.yml", "`merge_method: slurp` is not supported", "slerp, linear"]);

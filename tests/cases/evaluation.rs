@@ -110,6 +110,26 @@ fn word_pieces_are_counted_where_there_is_a_vocabulary() {
 }
 
 #[test]
+fn any_tokenizer_can_split_captions() {
+    let lab = captions("metrics = [\"bleu2\", \"meteor_no_wordnet\"]\ntokens.tokenizer = \"words.json\"");
+    let tokenizer = |unknown: &str| {
+        json!({ "version": "1.0", "added_tokens": [], "pre_tokenizer": { "type": "Whitespace" },
+            "model": { "type": "WordLevel", "vocab": { "a": 0, "gas": 1, "[UNK]": 2 }, "unk_token": unknown } })
+        .to_string()
+    };
+    lab.write("words.json", tokenizer("[UNK]"));
+    lab.run(["run", "x.toml"]).expect(0);
+    // "a gas" against "a small gas".
+    assert_eq!(rows(&lab)[1]["bleu_counts"]["output_tokens"], 2);
+    assert_eq!(rows(&lab)[1]["bleu_counts"]["matched"], json!([2, 0, 0, 0]));
+    assert!(rows(&lab)[1]["meteor_no_wordnet"].as_f64() > Some(0.5));
+    lab.write("words.json", tokenizer("?"));
+    lab.run(["run", "x.toml"]).expect(3).says(&["row `a` cannot be scored: cannot tokenize"]);
+    lab.write("words.json", "{}");
+    lab.run(["run", "x.toml"]).expect(3).says(&["cannot read the tokenizer", "words.json"]);
+}
+
+#[test]
 fn what_cannot_be_computed_is_missing_with_its_reason() {
     let lab = molecules(
         "metrics = [\"maccs_fts\", \"validity\"]\n\n[table]\ncolumns = [\"maccs_fts\", \"validity\"]\n[[table.row]]\nlabel = \"all\"\nfrom = \"scores\"",
@@ -295,7 +315,14 @@ fn two_models_are_compared_on_the_same_rows() {
     assert!(
         number("rouge1_gain_low") > 0.0 && number("rouge1_gain_p") < 0.05 && number("bleu2_gain_p") < 0.05
     );
-    assert!(number("rouge1_relative_entropy") > 0.0);
+    assert!(number("rouge1_relative_entropy") > 0.0 && number("rouge1_relative_entropy_reversed") > 0.0);
+    let binned = number("rouge1_relative_entropy");
+    lab.edit("x.toml", "compare =", "relative_entropy = \"kernel_density\"\ncompare =");
+    let smooth = metrics(&lab);
+    assert_eq!(smooth["rouge1_gain_p"], found["rouge1_gain_p"]);
+    assert!(
+        smooth["rouge1_relative_entropy"].as_f64().is_some_and(|smooth| smooth > 0.0 && smooth != binned)
+    );
     lab.edit("x.toml", "inputs.baseline = \"first\"\n", "");
     is_refused(&lab, &["needs an input `baseline`"]);
     let lab = two_models("inputs.baseline = \"first\"\ncompare = {}");

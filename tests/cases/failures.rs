@@ -289,3 +289,42 @@ fn parameters_and_files_reach_the_program() {
     assert_eq!(lab.run(["run", "x.toml"]).expect(0).ran(), ["s"]);
     assert_eq!(lab.made("s", "x"), "changed\n");
 }
+
+/// A limit on the size of files stands in for a full disk.
+#[test]
+fn a_model_that_the_disk_has_no_room_for_is_told_and_is_not_in_the_cache() {
+    const NUMBERS: usize = 1 << 20;
+    let source =
+        |name: &str| format!("[stages.{name}]\nkind = \"source\"\npath = \"{name}\"\nformat = \"model\"\n");
+    let lab = Lab::with(&format!(
+        "{}{}[stages.s]\nkind = \"merge\"\ninputs = {{ one = \"one\", other = \"other\" }}\n\
+         ratio = {{ one = 1, other = 1 }}\nmethod.soup = {{}}\n",
+        source("one"),
+        source("other"),
+    ));
+    let header =
+        format!(r#"{{"w":{{"dtype":"F32","shape":[{NUMBERS}],"data_offsets":[0,{}]}}}}"#, 4 * NUMBERS);
+    for (name, value) in [("one", 1f32), ("other", 3.0)] {
+        let numbers = value.to_le_bytes().repeat(NUMBERS);
+        let tensors = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &numbers].concat();
+        lab.write(&format!("{name}/model.safetensors"), tensors);
+        lab.write(&format!("{name}/config.json"), "{}");
+    }
+    lab.run(["run", "x.toml", "--until", "one"]).expect(0);
+    lab.run(["run", "x.toml", "--until", "other"]).expect(0);
+    // Half of it, in blocks of half a kilobyte. Without its signal the limit is an error like others.
+    let limit = 4 * NUMBERS / 2 / 512;
+    let plain = lab.command(["run", "x.toml"]);
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", &format!("trap '' XFSZ; ulimit -f {limit}; exec \"$0\" \"$@\"")]);
+    limited.arg(plain.get_program()).args(plain.get_args()).current_dir(lab.path(""));
+    for (name, value) in plain.get_envs() {
+        value.map_or_else(|| limited.env_remove(name), |value| limited.env(name, value));
+    }
+    let told = Told::of(limited.output().expect("the shell starts")).expect(3);
+    let _ = told.says(&["FAILED   s of x.toml: failed to write", "model.safetensors", "File too large"]);
+    lab.run(["show", "x.toml", "s"]).expect(2).says(&["has not been made"]);
+    lab.run(["cache", "verify"]).expect(0);
+    assert_eq!(lab.run(["run", "x.toml"]).expect(0).ran(), ["s"]);
+    lab.run(["show", "x.toml", "s"]).expect(0).shows(&["w  F32"]);
+}

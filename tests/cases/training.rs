@@ -89,6 +89,19 @@ fn tables_2_and_3_train_by_every_objective_of_the_papers() {
     );
 }
 
+#[test]
+fn fig_4_has_a_row_for_each_ratio() {
+    let lab = Lab::new();
+    let cache = lab.cache().display().to_string();
+    let experiment = project().join("experiments/fig4.toml").display().to_string();
+    let told = lab.run(["run", &experiment, "--profile", "smoke", "--cache", &cache]).expect(0);
+    let ran = told.ran();
+    let count = |name: &str| ran.iter().filter(|stage| stage.starts_with(name)).count();
+    // One root for all, then a merge and what comes after it for each ratio.
+    assert_eq!(["backbone", "expert_", "merged[", "aligned["].map(count), [1, 2, 5, 5], "{ran:?}");
+    let _ = told.shows(&["1:1 ", "1:4 ", "1:9 ", "1:18 ", "1:36 ", "these numbers are not comparable"]);
+}
+
 const ROWS: &str = r#"{"id":"ethanol","molecule":"CCO","caption":"The molecule is an alcohol."}
 {"id":"propanol","molecule":"CCCO","caption":"The molecule is an alcohol."}
 {"id":"acetic","molecule":"CC(=O)O","caption":"The molecule is an acid."}

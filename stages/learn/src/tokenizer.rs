@@ -96,9 +96,18 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::Unreadable`].
     pub fn open(folder: &Path) -> Result<Self, TokenizerError> {
-        let path = folder.join(TOKENIZER_FILE);
-        let inner = Inner::from_file(&path)
-            .map_err(|error| TokenizerError::Unreadable { path, detail: error.to_string() })?;
+        Self::open_file(&folder.join(TOKENIZER_FILE))
+    }
+
+    /// Opens a `tokenizer.json`, whatever it is called.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Unreadable`].
+    pub fn open_file(path: &Path) -> Result<Self, TokenizerError> {
+        let inner = Inner::from_file(path).map_err(|error| TokenizerError::Unreadable {
+            path: path.to_owned(),
+            detail: error.to_string(),
+        })?;
         Ok(Self::of(inner))
     }
 
@@ -160,6 +169,19 @@ impl Tokenizer {
     /// [`TokenizerError::Unknown`] if it lacks characters of the text.
     pub fn encode_target(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         self.encode(text, false)
+    }
+
+    /// Returns a text's tokens as the vocabulary writes them, with nothing around them. What it
+    /// lacks is its unknown token.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Failed`].
+    pub fn tokens(&self, text: &str) -> Result<Vec<String>, TokenizerError> {
+        let encoding = self
+            .inner
+            .encode(text, false)
+            .map_err(|error| TokenizerError::Failed { text: text.to_owned(), detail: error.to_string() })?;
+        Ok(encoding.get_tokens().to_vec())
     }
 
     fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, TokenizerError> {
@@ -254,6 +276,7 @@ mod tests {
         assert_eq!(tokenizer.vocabulary_size(), 5);
         let error = tokenizer.encode_target("CCN=P").unwrap_err().to_string();
         assert_eq!(error, "the tokenizer lacks the characters `=`, `N`, `P` of \"CCN=P\"");
+        assert_eq!(tokenizer.tokens("CCN").unwrap(), ["C", "C", "<unk>"]);
     }
 
     fn of_json(json: serde_json::Value) -> Tokenizer {

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use engine::{Context, Failure};
 use metrics::bootstrap::{draw, interval, p_of_differences};
-use metrics::relative_entropy::{self, relative_entropy};
+use metrics::relative_entropy::{self, by_kernel_density, relative_entropy};
 use serde_json::{Map, Value, json};
 
 use super::metric::Metric;
 use super::scorer::{Score, side_by_side};
 use super::totals::{BLEU_COUNTS, Column, Totals};
-use super::{Draws, Params};
+use super::{Draws, Estimator, Params};
 use crate::rows::read_rows;
 
 /// Keeps the numbers that draw rows apart from all others drawn from the same seed.
@@ -21,7 +21,8 @@ const DRAW: u64 = 0x6472_6177_2072_6f77;
 const INTERVAL: [&str; 2] = ["low", "high"];
 const GAIN: [&str; 4] = ["gain", "gain_low", "gain_high", "gain_p"];
 const HIGHER: &str = "higher";
-const RELATIVE_ENTROPY: &str = "relative_entropy";
+/// Of the two distributions of a score, and the other way round.
+const RELATIVE_ENTROPY: [&str; 2] = ["relative_entropy", "relative_entropy_reversed"];
 
 /// Returns the columns for tables.
 pub(super) fn columns(params: &Params) -> Vec<String> {
@@ -36,7 +37,7 @@ pub(super) fn columns(params: &Params) -> Vec<String> {
             if metric.longest_n_gram().is_none() {
                 add(HIGHER);
                 if !metric.is_a_count() {
-                    add(RELATIVE_ENTROPY);
+                    RELATIVE_ENTROPY.into_iter().for_each(&mut add);
                 }
             }
         }
@@ -97,8 +98,16 @@ pub(super) fn measure(
                 if !metric.is_a_count() {
                     let [ours, theirs] =
                         [ours, theirs].map(|all| all.iter().flatten().copied().collect::<Vec<_>>());
-                    let entropy = relative_entropy(&ours, &theirs, relative_entropy::BINS);
-                    insert(&mut found, [name(*metric, RELATIVE_ENTROPY)], entropy.map(|one| [one]), why);
+                    let entropy = |one: &[f64], other: &[f64]| match params.relative_entropy {
+                        Estimator::Bins => relative_entropy(one, other, relative_entropy::BINS),
+                        Estimator::KernelDensity => by_kernel_density(one, other),
+                    };
+                    let both = entropy(&ours, &theirs).zip(entropy(&theirs, &ours));
+                    let names = RELATIVE_ENTROPY.map(|end| name(*metric, end));
+                    insert(&mut found, names, both.map(|(one, other)| [one, other]), || {
+                        let narrow = "all scores of one of the models are the same";
+                        if ours.is_empty() || theirs.is_empty() { why() } else { narrow.to_owned() }
+                    });
                 }
             }
         }

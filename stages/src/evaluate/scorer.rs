@@ -1,16 +1,18 @@
 //! Scores predictions, row by row.
 
+use std::borrow::Cow;
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use corpus::Direction;
 use engine::{Failure, InputFile};
+use learn::Tokenizer;
 use metrics::bleu::Counts;
 use metrics::meteor::{WordNet, meteor};
 use metrics::rouge::Rouge;
 use metrics::similarity::{self, similarity};
-use metrics::wordpiece::WordPiece;
+use metrics::wordpiece::{MOST_TOKENS, WordPiece};
 use metrics::{FingerprintKind, Molecule, character, chrf, exact, length, levenshtein, win, words};
 
 use super::metric::{Metric, Subject};
@@ -24,6 +26,7 @@ const CHUNK: usize = 32;
 enum Splitter {
     Words,
     WordPiece(WordPiece),
+    Tokenizer(Box<Tokenizer>),
 }
 
 /// Scores rows.
@@ -54,6 +57,8 @@ pub(super) struct Scored {
     pub canonical: Option<String>,
     /// Why a score could not be computed, though there is something to score.
     pub trouble: Option<String>,
+    /// Why the row cannot be scored at all.
+    pub failure: Option<String>,
 }
 
 /// Two lines as molecules.
@@ -74,6 +79,11 @@ impl<'a> Scorer<'a> {
                     .map_err(|error| Failure::caused(format!("read {}", path.display()), error))?;
                 Splitter::WordPiece(pieces)
             }
+            Tokens::Tokenizer(file) => {
+                let tokenizer =
+                    Tokenizer::open_file(file.path()).map_err(|error| Failure::new(error.to_string()))?;
+                Splitter::Tokenizer(Box::new(tokenizer))
+            }
         };
         let open = |file: &InputFile| {
             let doing = || format!("read WordNet from {}", file.path().display());
@@ -92,11 +102,22 @@ impl<'a> Scorer<'a> {
             any(&[Metric::Rouge1, Metric::Rouge2, Metric::RougeL]).then(|| Rouge::of(prediction, reference));
         let rouge = |take: fn(Rouge) -> f64| rouge.map_or(Score::Missing, |rouge| Score::Number(take(rouge)));
         let is_of_tokens = metrics.iter().any(|metric| metric.is_of_tokens());
-        let tokens = is_of_tokens.then(|| (self.split(prediction), self.split(reference)));
+        let mut failure = None;
+        let mut split = |text| {
+            self.split(text).unwrap_or_else(|what| {
+                failure = Some(what);
+                Vec::new()
+            })
+        };
+        let tokens = is_of_tokens.then(|| (split(prediction), split(reference)));
         let tokens = tokens.as_ref();
         let counts = tokens.map(|(prediction, reference)| Counts::of(prediction, reference));
         let meteor = |wordnet| match tokens {
-            Some((prediction, reference)) => Score::Number(meteor(prediction, reference, wordnet)),
+            Some((prediction, reference)) => {
+                let [prediction, reference] =
+                    [prediction, reference].map(|tokens| tokens.iter().map(Cow::as_ref).collect::<Vec<_>>());
+                Score::Number(meteor(&prediction, &reference, wordnet))
+            }
             None => Score::Missing,
         };
         let is_of_molecules = metrics.iter().any(|metric| metric.subject() == Subject::Molecules);
@@ -199,13 +220,18 @@ impl<'a> Scorer<'a> {
             are_molecules,
             canonical: canonical.map(|molecule| molecule.canonical().to_owned()),
             trouble,
+            failure,
         }
     }
 
-    fn split<'t>(&'t self, text: &'t str) -> Vec<&'t str> {
+    fn split<'t>(&'t self, text: &'t str) -> Result<Vec<Cow<'t, str>>, String> {
         match &self.splitter {
-            Splitter::Words => words::split(text).collect(),
-            Splitter::WordPiece(pieces) => pieces.split(text),
+            Splitter::Words => Ok(words::split(text).map(Cow::Borrowed).collect()),
+            Splitter::WordPiece(pieces) => Ok(pieces.split(text).into_iter().map(Cow::Borrowed).collect()),
+            Splitter::Tokenizer(tokenizer) => {
+                let tokens = tokenizer.tokens(text).map_err(|error| error.to_string())?;
+                Ok(tokens.into_iter().take(MOST_TOKENS).map(Cow::Owned).collect())
+            }
         }
     }
 

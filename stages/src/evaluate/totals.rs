@@ -60,6 +60,9 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
         totals.left_out += read - batch.len();
         let scored = side_by_side(&batch, threads, |(direction, pair)| scorer.score(*direction, pair));
         for ((_, pair), mut row) in batch.iter().zip(scored) {
+            if let Some(what) = &row.failure {
+                return Err(Failure::new(format!("row `{}` cannot be scored: {what}", pair.id)));
+            }
             totals.settle(&mut row);
             writer.write(&line(pair, &params.metrics, &row))?;
             totals.add(pair, row);

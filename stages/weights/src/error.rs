@@ -97,6 +97,16 @@ pub enum ModelError {
         /// What the system said.
         source: io::Error,
     },
+    /// A tensor cannot be written.
+    #[error("cannot write tensor `{tensor}` to `{file}`: {source}")]
+    WriteTensor {
+        /// The tensor.
+        tensor: String,
+        /// The file.
+        file: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// An adapter is none that can be merged.
     #[error("the adapter cannot be merged: {what}")]
     Adapter {
@@ -268,14 +278,6 @@ pub enum MergeError {
     /// Somebody told it to stop.
     #[error("the merge was stopped")]
     Cancelled,
-}
-
-impl ModelError {
-    /// Says whether it is for want of room on the disk.
-    pub fn is_disk_full(&self) -> bool {
-        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-        matches!(self, Self::Write { source, .. } if full.contains(&source.kind()))
-    }
 }
 
 /// Says what is wrong with a safetensors file.

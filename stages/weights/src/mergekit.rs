@@ -6,7 +6,7 @@
 use crate::merges::Method;
 use crate::setting::Setting;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use yaml_rust2::{Yaml, YamlLoader};
 
 /// A recipe of mergekit, in our words.
@@ -14,7 +14,9 @@ use yaml_rust2::{Yaml, YamlLoader};
 pub struct Imported {
     /// The models by the names that they are given here, and where mergekit would look for them.
     pub models: BTreeMap<String, String>,
-    /// The model that they were tuned from, where the method needs it.
+    /// Those of them that are adapters on the base.
+    pub adapters: BTreeSet<String>,
+    /// The model that they were tuned from, where the method or an adapter needs it.
     pub base: Option<String>,
     /// The method.
     pub method: Method,
@@ -135,55 +137,86 @@ fn note_intermediates(method: &mut Value, bf16: bool, is_told: bool, notes: &mut
 
 /// Where parameters are looked for: by model, then in the slice, then at the top.
 struct Scopes {
-    models: Vec<(String, Map<String, Value>)>,
-    shared: Vec<Map<String, Value>>,
+    /// The models, as the recipe calls them.
+    models: Vec<String>,
+    /// One, or several that follow upon each other.
+    slices: Vec<Slice>,
+    top: Map<String, Value>,
+}
+
+/// Where models are.
+#[derive(Default)]
+struct Places {
+    models: BTreeMap<String, String>,
+    adapters: BTreeSet<String>,
+    base: Option<String>,
+}
+
+/// Some layers of all models.
+struct Slice {
+    /// From this one to before that one; all of them, if there is but one slice.
+    layers: Option<[u64; 2]>,
+    /// By model.
+    own: Vec<Map<String, Value>>,
+    shared: Map<String, Value>,
 }
 
 impl Scopes {
     fn of(recipe: &Map<String, Value>, notes: &mut Vec<String>) -> Result<Self, String> {
-        let mut shared = Vec::new();
-        let listed = match (recipe.get("models"), recipe.get("slices")) {
-            (Some(Value::Array(models)), None) => models,
+        let top = parameters(recipe)?;
+        let (models, slices) = match (recipe.get("models"), recipe.get("slices")) {
+            (Some(Value::Array(models)), None) => {
+                let (names, own) = listed(models)?.into_iter().unzip();
+                (names, vec![Slice { layers: None, own, shared: Map::new() }])
+            }
             (None, Some(Value::Array(slices))) => {
-                let [Value::Object(slice)] = slices.as_slice() else {
-                    return Err(
-                        "more than one slice, which would rearrange layers, is not supported".to_owned()
-                    );
-                };
-                shared.push(parameters(slice)?);
-                notes.push("the slice is taken for all of the layers".to_owned());
-                let sources = slice.get("sources").and_then(Value::as_array);
-                let sources = sources.ok_or("a slice has no `sources`")?;
-                let ranges = sources.iter().map(|source| source.get("layer_range"));
-                let ranges: Vec<_> = ranges.collect();
-                let begins = ranges.iter().map(|range| range.and_then(|range| range.get(0)?.as_i64()));
-                if ranges.windows(2).any(|pair| pair[0] != pair[1])
-                    || begins.flatten().any(|begin| begin != 0)
-                {
-                    return Err("slices of other layers than all of them are not supported".to_owned());
-                }
-                sources
+                let slices = sliced(slices)?;
+                notes.push(match slices.1.as_slice() {
+                    [_] => "the slice is taken for all of the layers".to_owned(),
+                    _ => "the slices are taken for all of the layers".to_owned(),
+                });
+                slices
             }
             _ => return Err("a recipe has either `models` or `slices`".to_owned()),
         };
-        let mut models = Vec::with_capacity(listed.len());
-        for model in listed {
-            let name = model.get("model").and_then(Value::as_str).ok_or("a model has no `model`")?;
-            if name.contains('+') {
-                let help = "list the base as `base` and the adapter in `adapters`";
-                return Err(format!("`{name}` is a model with an adapter: {help}"));
-            }
-            models.push((name.to_owned(), parameters(model.as_object().expect("it has a key"))?));
-        }
-        shared.push(parameters(recipe)?);
-        Ok(Self { models, shared })
+        Ok(Self { models, slices, top })
     }
 
     /// Returns a parameter of a model: its own, and what it leaves open from further out.
     fn setting(&self, model: Option<usize>, key: &str) -> Result<Option<Value>, String> {
-        let own = model.map(|model| &self.models[model].1);
+        let each = self.slices.iter().map(|slice| self.setting_in(slice, model, key));
+        let each = each.collect::<Result<Vec<_>, _>>()?;
+        let [first, .., last] = each.as_slice() else { return Ok(each.into_iter().next().flatten()) };
+        if each.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        let mut rules = Vec::new();
+        for (slice, value) in self.slices.iter().zip(&each) {
+            for mut rule in closed(value.as_ref(), key)? {
+                rule.insert("layers".to_owned(), json!(slice.layers));
+                rules.push(Value::Object(rule));
+            }
+        }
+        // What is in no layer has the parameters of the slice that it is next to, at its beginning.
+        let outside = |value: &Option<Value>| -> Result<Vec<_>, String> {
+            let mut rules = closed(value.as_ref(), key)?;
+            rules.iter_mut().for_each(|rule| rule["value"] = first_of(&rule["value"]));
+            Ok(rules)
+        };
+        let (before, after) = (outside(first)?, outside(last)?);
+        match before.as_slice() {
+            _ if before == after => {}
+            [only] => rules.push(json!({ "name_has": "embed", "value": only["value"] })),
+            _ => return Err(format!("filters of `{key}` in the first of several slices are not supported")),
+        }
+        rules.extend(after.into_iter().map(Value::Object));
+        Ok(Some(Value::Array(rules)))
+    }
+
+    fn setting_in(&self, slice: &Slice, model: Option<usize>, key: &str) -> Result<Option<Value>, String> {
+        let own = model.map(|model| &slice.own[model]);
         let mut rules: Vec<Value> = Vec::new();
-        for scope in own.into_iter().chain(&self.shared) {
+        for scope in own.into_iter().chain([&slice.shared, &self.top]) {
             let Some(value) = scope.get(key) else { continue };
             match translated(value).map_err(|what| format!("`{key}`: {what}"))? {
                 Value::Array(items) if items.iter().all(Value::is_object) => {
@@ -204,7 +237,12 @@ impl Scopes {
     }
 
     fn flag(&self, key: &str, default: bool) -> Result<bool, String> {
-        match self.shared.iter().find_map(|scope| scope.get(key)) {
+        let each: Vec<_> =
+            self.slices.iter().map(|slice| slice.shared.get(key).or(self.top.get(key))).collect();
+        if each.windows(2).any(|pair| pair[0] != pair[1]) {
+            return Err(format!("`{key}` is the same in all slices here"));
+        }
+        match each.first().copied().flatten() {
             None => Ok(default),
             Some(value) => value.as_bool().ok_or_else(|| format!("`{key}` is true or false")),
         }
@@ -219,10 +257,10 @@ impl Scopes {
 
     /// Returns the models but for the base, with the names that they have here.
     fn experts(&self, base: Option<&str>) -> Vec<(usize, String)> {
-        let listed = self.models.iter().enumerate().filter(|(_, (path, _))| Some(path.as_str()) != base);
+        let listed = self.models.iter().enumerate().filter(|(_, path)| Some(path.as_str()) != base);
         let mut named: Vec<(usize, String)> = Vec::new();
-        for (at, (path, _)) in listed {
-            let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or(path);
+        for (at, path) in listed {
+            let last = path.trim_end_matches('/').rsplit(['/', '+']).next().unwrap_or(path);
             let plain: String = last
                 .chars()
                 .map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '_' })
@@ -234,6 +272,26 @@ impl Scopes {
             named.push((at, name));
         }
         named
+    }
+
+    fn places(&self, named: &[(usize, String)], base: Option<&str>) -> Result<Places, String> {
+        if let Some(base) = base.filter(|base| base.contains('+')) {
+            return Err(format!("`base_model: {base}` is a model with an adapter, which is not supported"));
+        }
+        let mut places = Places { base: base.map(str::to_owned), ..Places::default() };
+        for (at, name) in named {
+            let mut path = self.models[*at].as_str();
+            if let Some((under, adapter)) = path.split_once('+') {
+                let base = places.base.get_or_insert_with(|| under.to_owned());
+                if base != under {
+                    return Err(format!("`{path}` is an adapter on another model than `{base}`"));
+                }
+                places.adapters.insert(name.clone());
+                path = adapter;
+            }
+            places.models.insert(name.clone(), path.to_owned());
+        }
+        Ok(places)
     }
 
     fn densities(&self, base: Option<&str>) -> Result<Value, String> {
@@ -270,21 +328,19 @@ fn weighed(
     normalize: bool,
     method: impl FnOnce(&Scopes) -> Result<Value, String>,
 ) -> Result<Imported, String> {
+    let named = scopes.experts(base);
     let mut weights = BTreeMap::new();
-    let mut models = BTreeMap::new();
-    for (at, name) in scopes.experts(base) {
-        let path = &scopes.models[at].0;
-        let weight = scopes.setting(Some(at), "weight")?;
-        let weight = weight.ok_or_else(|| format!("`{path}` has no `weight`"))?;
+    for (at, name) in &named {
+        let weight = scopes.setting(Some(*at), "weight")?;
+        let weight = weight.ok_or_else(|| format!("`{}` has no `weight`", scopes.models[*at]))?;
         weights.insert(name.clone(), setting(weight)?);
-        models.insert(name, path.clone());
     }
+    let Places { models, adapters, base } = scopes.places(&named, base)?;
     let method = method(scopes)?;
     let method = serde_json::from_value(method).map_err(|error| error.to_string())?;
     let (ratio, weights) =
         if scopes.flag("normalize", normalize)? { (Some(weights), None) } else { (None, Some(weights)) };
-    let base = base.map(str::to_owned);
-    Ok(Imported { models, base, method, ratio, weights, dtype: None, notes: Vec::new() })
+    Ok(Imported { models, adapters, base, method, ratio, weights, dtype: None, notes: Vec::new() })
 }
 
 fn slerp(scopes: &Scopes, base: Option<&str>) -> Result<Imported, String> {
@@ -294,24 +350,87 @@ fn slerp(scopes: &Scopes, base: Option<&str>) -> Result<Imported, String> {
         return Err(format!("slerp is between two models, and there are {}", named.len()));
     };
     // `t` is the share of the model that is not called the base.
-    let (from, to) = match scopes.models.iter().position(|(path, _)| path == first) {
+    let (from, to) = match scopes.models.iter().position(|path| path == first) {
         Some(0) => (one, other),
         Some(_) => (other, one),
         None => return Err(format!("`base_model: {first}` is not among the two models")),
     };
     let share = scopes.setting(None, "t")?.ok_or("slerp has no `t`")?;
     let ratio = BTreeMap::from([(from.clone(), setting(complement(&share))?), (to.clone(), setting(share)?)]);
-    let models = named.iter().map(|(at, name)| (name.clone(), scopes.models[*at].0.clone())).collect();
+    let Places { models, adapters, base } = scopes.places(&named, None)?;
     let method = serde_json::from_value(json!({ "slerp": {} })).map_err(|error| error.to_string())?;
     Ok(Imported {
         models,
-        base: None,
+        adapters,
+        base,
         method,
         ratio: Some(ratio),
         weights: None,
         dtype: None,
         notes: Vec::new(),
     })
+}
+
+/// Reads a list of models: what they are called, and their parameters.
+fn listed(models: &[Value]) -> Result<Vec<(String, Map<String, Value>)>, String> {
+    let mut found = Vec::with_capacity(models.len());
+    for model in models {
+        let name = model.get("model").and_then(Value::as_str).ok_or("a model has no `model`")?;
+        found.push((name.to_owned(), parameters(model.as_object().expect("it has a key"))?));
+    }
+    Ok(found)
+}
+
+/// Reads slices, which must be the layers of all models in their order.
+fn sliced(slices: &[Value]) -> Result<(Vec<String>, Vec<Slice>), String> {
+    let rearranged = || "slices that rearrange layers or leave some out are not supported".to_owned();
+    let mut models: Vec<String> = Vec::new();
+    let mut read = Vec::new();
+    let mut next = 0;
+    for slice in slices {
+        let slice = slice.as_object().ok_or("a slice is a table")?;
+        let sources = slice.get("sources").and_then(Value::as_array).ok_or("a slice has no `sources`")?;
+        let mut own = listed(sources)?;
+        if models.is_empty() {
+            models = own.iter().map(|(name, _)| name.clone()).collect();
+        }
+        // In the order of the first slice.
+        own.sort_by_key(|(name, _)| models.iter().position(|model| model == name));
+        if !own.iter().map(|(name, _)| name).eq(&models) {
+            return Err("slices of different models are not supported".to_owned());
+        }
+        let ranges = sources.iter().map(|source| serde_json::from_value(source["layer_range"].clone()));
+        let ranges: Vec<[u64; 2]> =
+            ranges.collect::<Result<_, _>>().map_err(|_| "a source of a slice has no `layer_range`")?;
+        let [start, end] = *ranges.first().ok_or("a slice has no `sources`")?;
+        if ranges.iter().any(|range| *range != [start, end]) || start != next || end <= start {
+            return Err(rearranged());
+        }
+        next = end;
+        let own = own.into_iter().map(|(_, own)| own).collect();
+        read.push(Slice { layers: Some([start, end]), own, shared: parameters(slice)? });
+    }
+    if models.is_empty() {
+        return Err("there are no `slices`".to_owned());
+    }
+    Ok((models, read))
+}
+
+/// Returns a setting as rules of which one fits whatever is asked for.
+fn closed(value: Option<&Value>, key: &str) -> Result<Vec<Map<String, Value>>, String> {
+    let open = || format!("`{key}` is not given for every tensor of every slice");
+    let rules: Vec<Map<String, Value>> = match value.ok_or_else(open)? {
+        Value::Array(items) if items.iter().all(Value::is_object) => {
+            items.iter().filter_map(Value::as_object).cloned().collect()
+        }
+        value => vec![Map::from_iter([("value".to_owned(), value.clone())])],
+    };
+    if rules.iter().any(|rule| !rule.contains_key("name_has")) { Ok(rules) } else { Err(open()) }
+}
+
+/// Returns the number that a list begins with.
+fn first_of(value: &Value) -> Value {
+    value.get(0).unwrap_or(value).clone()
 }
 
 fn setting(value: Value) -> Result<Setting, String> {
@@ -525,6 +644,59 @@ dtype: float16
     }
 
     #[test]
+    fn adapters_stand_on_their_base() {
+        let imported = import(
+            "merge_method: ties\nbase_model: org/root\nparameters: {density: 0.5}\nmodels:\n  \
+             - {model: org/root+me/tuned, parameters: {weight: 1}}\n  - {model: org/whole, parameters: {weight: 2}}",
+        )
+        .unwrap();
+        assert_eq!(imported.base.as_deref(), Some("org/root"));
+        assert_eq!(imported.adapters.iter().collect::<Vec<_>>(), ["tuned"]);
+        assert_eq!((&*imported.models["tuned"], &*imported.models["whole"]), ("me/tuned", "org/whole"));
+        // A method that needs no base has one for the adapter.
+        let slerp =
+            "merge_method: slerp\nbase_model: a\nmodels: [{model: a}, {model: a+b}]\nparameters: {t: 0.25}";
+        let imported = import(slerp).unwrap();
+        assert_eq!((imported.base.as_deref(), imported.adapters.len()), (Some("a"), 1));
+        assert_eq!(settings(imported.ratio.as_ref()), json!({ "a": 0.75, "b": 0.25 }));
+    }
+
+    #[test]
+    fn slices_are_rules_for_their_layers() {
+        let imported = import(
+            "merge_method: linear
+slices:
+  - sources:
+      - {model: a, layer_range: [0, 4], parameters: {weight: [1, 2]}}
+      - {model: b, layer_range: [0, 4]}
+  - sources:
+      - {model: b, layer_range: [4, 8]}
+      - {model: a, layer_range: [4, 8], parameters: {weight: [{filter: mlp, value: 3}, {value: 4}]}}
+parameters: {weight: 5}
+",
+        )
+        .unwrap();
+        assert_eq!(
+            settings(imported.ratio.as_ref()),
+            json!({
+                "a": [
+                    { "layers": [0, 4], "value": [1.0, 2.0] },
+                    { "layers": [4, 8], "name_has": "mlp", "value": 3.0 },
+                    { "layers": [4, 8], "value": 4.0 },
+                    { "name_has": "embed", "value": 1.0 },
+                    { "name_has": "mlp", "value": 3.0 },
+                    { "value": 4.0 },
+                ],
+                "b": [
+                    { "layers": [0, 4], "value": 5.0 },
+                    { "layers": [4, 8], "value": 5.0 },
+                    { "value": 5.0 },
+                ],
+            })
+        );
+    }
+
+    #[test]
     fn what_cannot_be_done_is_told() {
         let refused = |text: &str| import(text).unwrap_err();
         assert!(
@@ -534,12 +706,27 @@ dtype: float16
         assert!(refused("a: [").starts_with("this is not YAML"));
         assert!(refused("merge_method: ties\nmodels: [{model: a}]").contains("needs a `base_model`"));
         assert!(refused("merge_method: linear\nmodels: [{model: a}]").contains("`a` has no `weight`"));
-        assert!(refused("merge_method: linear\nmodels: [{model: a+b}]").contains("`adapters`"));
+        assert!(
+            refused("merge_method: linear\nmodels: [{model: a+b}, {model: c+d}]\nparameters: {weight: 1}")
+                .contains("`c+d` is an adapter on another model than `a`")
+        );
+        assert!(
+            refused("merge_method: ties\nbase_model: a+b\nmodels: [{model: a}]\nparameters: {weight: 1}")
+                .contains("`base_model: a+b` is a model with an adapter")
+        );
         assert!(
             refused("merge_method: linear\nmodels: [{model: a, parameters: {epsilon: 1}}]")
                 .contains("`epsilon`")
         );
-        assert!(refused("merge_method: linear\nslices: [{}, {}]").contains("rearrange layers"));
+        let slices = |second: &str, model: &str| {
+            refused(&format!(
+                "merge_method: linear\nslices:\n  - sources: [{{model: a, layer_range: [0, 4]}}]\n  \
+                 - sources: [{{model: {model}, layer_range: {second}}}]\nparameters: {{weight: 1}}"
+            ))
+        };
+        assert!(slices("[5, 8]", "a").contains("rearrange layers"));
+        assert!(slices("[4, 8]", "b").contains("slices of different models"));
+        assert!(refused("merge_method: linear\nslices: []").contains("no `slices`"));
         assert!(refused("merge_method: linear\nmodules: {}").contains("`modules` is not understood"));
         let density =
             "merge_method: ties\nbase_model: o\nmodels: [{model: a, parameters: {weight: 1, density: 0}}]";

@@ -25,6 +25,8 @@ pub struct Place {
     /// How deep its layer is: 0 for the first one, 1 for the last, and 0 outside of the layers.
     /// The only layer of a stack is the last one.
     pub depth: f64,
+    /// The number of its layer, if it is in one.
+    pub layer: Option<u64>,
     /// What kind of tensor it is, if it is one of the kinds.
     pub group: Option<Group>,
 }
@@ -32,12 +34,13 @@ pub struct Place {
 impl Place {
     /// Reads the place off a name, in a stack of so many layers.
     pub fn of(name: &str, layers: u64) -> Self {
-        let depth = match layer(name) {
+        let layer = layer(name).map(|(_, number)| number);
+        let depth = match layer {
             None => 0.0,
             Some(_) if layers <= 1 => 1.0,
-            Some((_, layer)) => layer as f64 / (layers - 1) as f64,
+            Some(layer) => layer as f64 / (layers - 1) as f64,
         };
-        Self { name: name.to_owned(), depth, group: group(name) }
+        Self { name: name.to_owned(), depth, layer, group: group(name) }
     }
 }
 

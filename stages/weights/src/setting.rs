@@ -31,6 +31,10 @@ pub struct Rule {
     /// The tensors whose names have this in them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     name_has: Option<String>,
+    /// The tensors of these layers, from the first number to before the second, counted from 0.
+    /// A list is spread over them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    layers: Option<[u64; 2]>,
     /// The number, or the list of them.
     value: Spread,
 }
@@ -50,7 +54,7 @@ impl Setting {
             Self::Layers(numbers) => Some(spread(numbers, place.depth)),
             Self::Rules(rules) => rules.iter().find(|rule| rule.fits(place)).map(|rule| match &rule.value {
                 Spread::Number(number) => *number,
-                Spread::Layers(numbers) => spread(numbers, place.depth),
+                Spread::Layers(numbers) => spread(numbers, rule.depth(place)),
             }),
         }
     }
@@ -87,6 +91,20 @@ impl Rule {
     fn fits(&self, place: &Place) -> bool {
         self.group.is_none_or(|group| place.group == Some(group))
             && self.name_has.as_ref().is_none_or(|part| place.name.contains(part.as_str()))
+            && self
+                .layers
+                .is_none_or(|[first, end]| place.layer.is_some_and(|layer| (first..end).contains(&layer)))
+    }
+
+    /// Returns how deep a place is among the layers of the rule.
+    fn depth(&self, place: &Place) -> f64 {
+        match (self.layers, place.layer) {
+            (Some([first, end]), Some(layer)) if end - first > 1 => {
+                (layer - first) as f64 / (end - first - 1) as f64
+            }
+            (Some(_), _) => 1.0,
+            (None, _) => place.depth,
+        }
     }
 }
 
@@ -200,6 +218,12 @@ fn setting_of<E: de::Error>(items: Vec<Item>) -> Result<Setting, E> {
             Item::Number(number) => numbers.push(number),
             Item::Rule(rule) => rules.push(rule),
         }
+    }
+    if let Some([first, end]) = rules.iter().filter_map(|rule| rule.layers).find(|[first, end]| first >= end)
+    {
+        return Err(E::custom(format_args!(
+            "`layers = [{first}, {end}]` is no layer: the second number is left out"
+        )));
     }
     match (numbers.is_empty(), rules.is_empty()) {
         (false, true) => Ok(Setting::Layers(numbers)),
@@ -365,12 +389,23 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_may_be_for_some_layers() {
+        let rules = r#"[{"layers":[0,2],"value":[1,2]},{"layers":[2,3],"value":[5,6]},{"value":[8,9]}]"#;
+        let setting: Setting = serde_json::from_str(rules).unwrap();
+        let at = |name: &str| setting.at(&Place::of(name, 4));
+        let found = [0, 1, 2, 3].map(|layer| at(&format!("model.layers.{layer}.mlp.up_proj.weight")));
+        assert_eq!(found, [Some(1.0), Some(2.0), Some(6.0), Some(9.0)]);
+        assert_eq!(at("model.norm.weight"), Some(8.0));
+    }
+
+    #[test]
     fn what_is_neither_is_refused() {
         let refused = |text: &str| serde_json::from_str::<Setting>(text).unwrap_err().to_string();
         assert!(refused("[]").starts_with("the list is empty"));
         assert!(refused("[1, {\"value\": 2}]").contains("not both"));
         assert!(refused("\"1\"").contains("expected a number, a list of numbers"));
         assert!(refused("[{\"value\": [{\"value\": 1}]}]").contains("a rule holds a number"));
+        assert!(refused("[{\"layers\": [2, 2], \"value\": 1}]").contains("`layers = [2, 2]` is no layer"));
         assert!(refused("[{\"group\": \"heads\", \"value\": 1}]").contains("`attention`"));
         let per: PerModel = serde_json::from_str(r#"{"a":[0,1],"b":2}"#).unwrap();
         assert_eq!((per.of("b"), per.of("c")), (Some(&Setting::Number(2.0)), None));

@@ -168,9 +168,12 @@ impl ModelWriter {
             let (expected, found) = (place.bytes, end);
             return Err(ModelError::WrongLength { tensor: name.to_owned(), expected, found });
         }
-        let PartialFile { name, file } = &self.files[place.file];
-        file.write_all_at(bytes, place.begin + offset)
-            .map_err(|source| ModelError::Write { file: name.clone(), source })?;
+        let PartialFile { name: shard, file } = &self.files[place.file];
+        file.write_all_at(bytes, place.begin + offset).map_err(|source| ModelError::WriteTensor {
+            tensor: name.to_owned(),
+            file: shard.clone(),
+            source,
+        })?;
         place.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
     }

@@ -1,14 +1,17 @@
 //! Merges are those of mergekit, on its own inputs.
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use std::fs;
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use tempfile::TempDir;
 use weights::merges::Method;
 use weights::{
-    Adapter, Dtype, Durability, Expert, MOST_SHARD_BYTES, MergeError, Merged, ModelFolder, ModelWriter,
-    Recipe, Running, Setting, TensorSpec, Weighing, merge,
+    Adapter, Dtype, Durability, Expert, MOST_SHARD_BYTES, MergeError, Merged, ModelError, ModelFolder,
+    ModelWriter, Recipe, Running, Setting, TensorSpec, Weighing, merge,
 };
 
 fn golden(file: &str) -> PathBuf {
@@ -516,6 +519,52 @@ fn a_merge_that_is_told_to_stop_leaves_nothing() {
     let error = merge(&recipe, folder.path(), running).expect_err("it was stopped");
     assert!(matches!(error, MergeError::Cancelled), "{error}");
     assert_eq!(bytes(&folder), []);
+}
+
+/// A disk that fills up while tensors are written, which a limit on the size of files stands in
+/// for: room that cannot be taken beforehand is found missing only then.
+#[test]
+fn a_disk_that_fills_up_is_told_with_file_and_tensor_and_leaves_nothing() {
+    const FOLDER: &str = "FOLDER_OF_A_MERGE_THAT_CANNOT_END";
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        return fill_up(Path::new(&folder));
+    }
+    // In a process of its own, for the limit is on all that it writes, and the signal that comes
+    // with it would end the tests.
+    let folder = TempDir::new().expect("a folder");
+    let told = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().expect("the tests are a program"))
+        .args(["--exact", "a_disk_that_fills_up_is_told_with_file_and_tensor_and_leaves_nothing"])
+        .env(FOLDER, folder.path())
+        .output()
+        .expect("it starts");
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stdout));
+    assert_eq!(bytes(&folder), []);
+}
+
+fn fill_up(folder: &Path) {
+    let (_folders, models) = inputs(Dtype::F32);
+    // It reads everything before it writes anything: the limit is there in time.
+    let recipe = recipe(json!({ "slerp": { "angle": "model" } }), &models, [json!(1), json!(1)]);
+    let mut hear = |_, _| {
+        let partial = folder.join("model.safetensors.partial");
+        let limit = fs::metadata(partial).expect("the room is taken").len() * 2 / 3;
+        let limit = Rlimit { current: Some(limit), ..getrlimit(Resource::Fsize) };
+        setrlimit(Resource::Fsize, limit).expect("a limit may be lowered");
+        ControlFlow::Continue(())
+    };
+    let running = Running { threads: 1, durability: Durability::Buffered, hear: &mut hear };
+    let error = merge(&recipe, folder, running).expect_err("there is no room");
+    let MergeError::Writing(ModelError::WriteTensor { tensor, file, source }) = &error else {
+        panic!("{error}")
+    };
+    assert!(models[0].tensor(tensor).is_some(), "{tensor}");
+    assert_eq!((file.as_str(), source.kind()), ("model.safetensors", ErrorKind::FileTooLarge));
+    assert_eq!(
+        error.to_string(),
+        format!("cannot write tensor `{tensor}` to `model.safetensors`: File too large (os error 27)")
+    );
 }
 
 /// A base, and an adapter on it with its configuration and tensors changed.

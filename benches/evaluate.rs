@@ -1,0 +1,134 @@
+//! How the time and the memory of `evaluate` grow with the number of predictions.
+//!
+//! `cargo bench --bench evaluate -- DATA [quick]` takes MolT5-small's 3,300 outputs in each
+//! direction from the folder DATA, over and over, and scores 3,300 to 300,000 of them by all
+//! metrics of the papers' tables; `quick` stops at 30,000. What is measured is a run of the program
+//! in which that stage alone is left to do, with all that it starts.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Read, Write};
+use std::mem::MaybeUninit;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+const PIPELINE: &str = env!("CARGO_BIN_EXE_pipeline");
+
+const SIZES: [usize; 4] = [3_300, 30_000, 100_000, 300_000];
+const QUICK: usize = 30_000;
+
+/// A direction, the columns of its file, and what is measured of it.
+struct Task {
+    direction: &'static str,
+    columns: &'static str,
+    metrics: &'static str,
+}
+
+const TASKS: [Task; 2] = [
+    Task {
+        direction: "mol2cap",
+        columns: "{ molecule = \"SMILES\", caption = \"ground truth\", output = \"output\" }",
+        metrics: "[\"bleu2\", \"bleu4\", \"meteor\", \"rouge1\", \"rouge2\", \"rougeL\", \"length_deviation\"]",
+    },
+    Task {
+        direction: "cap2mol",
+        columns: "{ caption = \"description\", molecule = \"ground truth\", output = \"output\" }",
+        metrics: "[\"bleu\", \"exact\", \"levenshtein\", \"maccs_fts\", \"rdk_fts\", \"morgan_fts\", \"validity\", \
+                  \"chrf\", \"win_rate\", \"uniqueness\", \"length_deviation\"]",
+    },
+];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let Some(data) = arguments.first() else {
+        return println!("usage: cargo bench --bench evaluate -- DATA [quick]");
+    };
+    let data = fs::canonicalize(data).unwrap_or_else(|error| panic!("{data}: {error}"));
+    let is_quick = arguments.iter().any(|argument| argument == "quick");
+    println!("| direction | predictions | wall | CPU | per prediction, CPU | peak memory |");
+    println!("|---|---|---|---|---|---|");
+    for task in TASKS {
+        for rows in SIZES.into_iter().filter(|rows| !is_quick || *rows <= QUICK) {
+            let usage = score(&task, rows, &data);
+            println!(
+                "| {} | {rows} | {:.1} s | {:.1} s | {:.0} µs | {:.0} MB |",
+                task.direction,
+                usage.wall,
+                usage.cpu,
+                usage.cpu / rows as f64 * 1e6,
+                usage.peak_bytes / 1e6,
+            );
+        }
+    }
+}
+
+fn score(task: &Task, rows: usize, data: &Path) -> Usage {
+    let Task { direction, columns, metrics } = task;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    write_rows(&data.join(format!("chebi20/molt5_small_{direction}.tsv.gz")), rows, &path("rows.tsv"));
+    let captions = "tokens.wordpiece = \"${data}/scibert_uncased_vocab.txt\"\nwordnet = \"${data}/wordnet-3.0.tar.xz\"\n";
+    let more = if *direction == "mol2cap" { captions } else { "" };
+    let experiment = format!(
+        "[stages.rows]\nkind = \"source\"\npath = \"rows.tsv\"\ncolumns = {columns}\n\n\
+         [stages.scores]\nkind = \"evaluate\"\ninputs.rows = \"rows\"\ndirection = \"{direction}\"\n\
+         metrics = {metrics}\n{more}"
+    );
+    fs::write(path("x.toml"), experiment).expect("the experiment is written");
+    let run = |until: &str| {
+        let mut command = Command::new(PIPELINE);
+        command.args(["run", "x.toml", "--until", until, "--cache", "cache", "--data"]).arg(data);
+        command.current_dir(folder.path());
+        measure(command)
+    };
+    run("rows");
+    run("scores")
+}
+
+/// Writes so many rows of a file, again from the beginning where it ends.
+fn write_rows(from: &Path, rows: usize, to: &Path) {
+    let packed = File::open(from).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+    let mut text = String::new();
+    flate2::read::MultiGzDecoder::new(packed).read_to_string(&mut text).expect("gzip of UTF-8");
+    let (header, lines) = text.split_once('\n').expect("there is a header");
+    let mut out = BufWriter::new(File::create(to).expect("a file"));
+    let mut write = |line: &str| writeln!(out, "{line}").expect("written");
+    write(header);
+    lines.lines().cycle().take(rows).for_each(&mut write);
+    out.flush().expect("written");
+}
+
+/// What a process and everything that it waited for has used, in seconds and bytes.
+struct Usage {
+    wall: f64,
+    cpu: f64,
+    peak_bytes: f64,
+}
+
+/// Runs a command that must succeed.
+// `wait4` below waits for the child, and tells what it has used.
+#[allow(unsafe_code, clippy::zombie_processes)]
+fn measure(mut command: Command) -> Usage {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let began = Instant::now();
+    let child = command.spawn().expect("the program starts");
+    let mut status = 0;
+    let mut usage = MaybeUninit::<libc::rusage>::uninit();
+    // SAFETY: both pointers are to live locals. The child is ours and nobody else waits for it,
+    // so the call returns its number, and then it has filled `usage`.
+    let usage = unsafe {
+        let ended = libc::wait4(child.id() as libc::pid_t, &mut status, 0, usage.as_mut_ptr());
+        assert_eq!(ended, child.id() as libc::pid_t, "waiting for {command:?}");
+        usage.assume_init()
+    };
+    let wall = began.elapsed().as_secs_f64();
+    assert_eq!(status, 0, "{command:?} failed");
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    // Linux counts in kilobytes, macOS in bytes.
+    let unit = if cfg!(target_os = "macos") { 1.0 } else { 1024.0 };
+    Usage {
+        wall,
+        cpu: seconds(usage.ru_utime) + seconds(usage.ru_stime),
+        peak_bytes: usage.ru_maxrss as f64 * unit,
+    }
+}
