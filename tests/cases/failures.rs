@@ -319,7 +319,10 @@ fn a_model_that_the_disk_has_no_room_for_is_told_and_is_not_in_the_cache() {
     limited.args(["-c", &format!("trap '' XFSZ; ulimit -f {limit}; exec \"$0\" \"$@\"")]);
     limited.arg(plain.get_program()).args(plain.get_args()).current_dir(lab.path(""));
     for (name, value) in plain.get_envs() {
-        value.map_or_else(|| limited.env_remove(name), |value| limited.env(name, value));
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
     }
     let told = Told::of(limited.output().expect("the shell starts")).expect(3);
     let _ = told.says(&["FAILED   s of x.toml: failed to write", "model.safetensors", "File too large"]);

@@ -99,7 +99,7 @@ fn fig_4_has_a_row_for_each_ratio() {
     let count = |name: &str| ran.iter().filter(|stage| stage.starts_with(name)).count();
     // One root for all, then a merge and what comes after it for each ratio.
     assert_eq!(["backbone", "expert_", "merged[", "aligned["].map(count), [1, 2, 5, 5], "{ran:?}");
-    let _ = told.shows(&["1:1 ", "1:4 ", "1:9 ", "1:18 ", "1:36 ", "these numbers are not comparable"]);
+    let _ = told.shows(&["1:1 ", "1:4 ", "1:9 ", "1:18 ", "1:36 ", "a test of the machinery"]);
 }
 
 const ROWS: &str = r#"{"id":"ethanol","molecule":"CCO","caption":"The molecule is an alcohol."}

@@ -441,6 +441,7 @@ pub(crate) struct DebertaV2ForSequenceClassification {
 #[derive(Debug, Clone)]
 pub(crate) struct Classified {
     /// The first token's hidden state, pooled.
+    #[cfg(test)]
     pub pooled: Vec<f32>,
     pub logits: Vec<f32>,
 }
@@ -560,7 +561,11 @@ impl DebertaV2ForSequenceClassification {
         let pooled = host(self.config.pooler_activation.apply(pooled));
         pooled
             .chunks_exact(hidden)
-            .map(|row| Classified { pooled: row.to_vec(), logits: self.classifier.forward(row) })
+            .map(|row| Classified {
+                #[cfg(test)]
+                pooled: row.to_vec(),
+                logits: self.classifier.forward(row),
+            })
             .collect()
     }
 }
