@@ -11,8 +11,10 @@
 mod adapters;
 mod batches;
 mod checkpoint;
+mod classifier;
 mod curves;
 mod device;
+mod exponential;
 mod generation;
 mod layers;
 mod model;
@@ -32,6 +34,7 @@ mod trainer;
 pub use adapters::{AdapterMethod, CheckAdapter, Lora, Qlora};
 pub use batches::{Example, Fit, Sequence, TokenLimit};
 pub use checkpoint::CheckpointError;
+pub use classifier::{Classifier, ClassifierError};
 pub use curves::{Point, Rewards, StepPoint, ValidationPoint};
 pub use device::{DeviceError, DeviceName, available, check};
 pub use generation::{
@@ -39,7 +42,7 @@ pub use generation::{
     generate,
 };
 pub use model::{Architecture, Model, ModelError, Shape};
-pub use models::{OpenError, UnusableConfig};
+pub use models::{ChemNet, ChemNetError, OpenError, TensorError, UnusableConfig};
 pub use objectives::{Feed, Logp, Loss, MicroBatch, Objective, Outputs, Share};
 pub use optimiser::AdamW;
 pub use schedule::{LearningRate, Schedule};

@@ -1,7 +1,9 @@
 //! Models: one file each, with the names and the numbers of transformers.
 
 mod cache;
+pub(crate) mod chemnet;
 mod config;
+pub(crate) mod deberta;
 pub(crate) mod internlm2;
 pub(crate) mod llama;
 mod network;
@@ -9,7 +11,9 @@ mod open;
 mod source;
 pub(crate) mod t5;
 
+pub use chemnet::{ChemNet, ChemNetError};
 pub use config::UnusableConfig;
+pub use deberta::TensorError;
 pub(crate) use network::Network;
 pub use open::OpenError;
 pub(crate) use open::{open, save};

@@ -21,7 +21,7 @@ use crate::objectives::{Feed, Logp, MicroBatch, Objective, Outputs};
 use crate::parameters::Parameters;
 use crate::score::{self, Activations};
 
-fn golden(name: &str) -> PathBuf {
+pub(crate) fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
@@ -44,21 +44,21 @@ fn expected(name: &str) -> Value {
 }
 
 /// The tensors of a file.
-struct Tensors(Vec<u8>);
+pub(crate) struct Tensors(Vec<u8>);
 
 impl Tensors {
-    fn open(name: &str) -> Self {
+    pub(crate) fn open(name: &str) -> Self {
         Self(std::fs::read(golden(name)).unwrap())
     }
 
-    fn floats(&self, name: &str) -> Vec<f32> {
+    pub(crate) fn floats(&self, name: &str) -> Vec<f32> {
         let found = SafeTensors::deserialize(&self.0).unwrap();
         let data = found.tensor(name).unwrap().data().to_vec();
         data.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
     }
 
     /// Whole numbers, row by row.
-    fn rows(&self, name: &str) -> Vec<Vec<i64>> {
+    pub(crate) fn rows(&self, name: &str) -> Vec<Vec<i64>> {
         let found = SafeTensors::deserialize(&self.0).unwrap();
         let view = found.tensor(name).unwrap();
         let numbers: Vec<i64> =
@@ -72,12 +72,12 @@ fn ids(row: &[i64]) -> Vec<u32> {
 }
 
 /// Returns the largest difference.
-fn difference(found: &[f32], expected: &[f32]) -> f32 {
+pub(crate) fn difference(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     found.iter().zip(expected).map(|(one, other)| (one - other).abs()).fold(0.0, f32::max)
 }
 
-fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+pub(crate) fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_into_vec().unwrap()
 }
 

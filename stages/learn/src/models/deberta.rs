@@ -1,0 +1,813 @@
+//! DeBERTa: He et al., 2021, in its second and third version, as transformers'
+//! `DebertaV2ForSequenceClassification` computes it.
+//!
+//! Attention is disentangled: beside what a query says to a key's content, a query's content looks
+//! at the key's relative position (c2p), and a key's content at the query's (p2c). Distances fall
+//! into buckets, one for each up to half of them, then ever wider. The first token's last hidden
+//! state goes through a pooler and a linear classifier.
+//!
+//! A configuration is read with transformers' defaults. A model with a convolution beside its
+//! first layer (`conv_kernel_size`, DeBERTa-v2-xlarge) is refused.
+//!
+//! Departs from transformers' code, with the same result: what positions project to is computed
+//! once; a query meets each distance that occurs once, in the order of keys, and not each bucket;
+//! all texts of a batch are of one length, so that nothing is masked.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use burn::tensor::activation::{gelu, gelu_approximate, relu, sigmoid, silu, softmax, tanh};
+use burn::tensor::module::layer_norm;
+use burn::tensor::{Device, Tensor, TensorData};
+use serde_json::{Map, Value};
+use weights::ModelFolder;
+
+use super::config::{Reader, UnusableConfig};
+use crate::layers::{places, token_ids};
+
+/// What `config.json` says.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Config {
+    pub vocab_size: usize,
+    pub embedding_size: usize,
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub layers: usize,
+    pub heads: usize,
+    pub head_size: usize,
+    pub max_positions: usize,
+    /// The kinds of tokens, such as the first and the second text; 0 if they are not told apart.
+    pub types: usize,
+    pub epsilon: f64,
+    /// Whether a token's place is added to its embedding.
+    pub has_absolute_positions: bool,
+    pub relative: Option<Relative>,
+    /// Whether the embeddings of relative positions are normalised.
+    pub has_encoder_norm: bool,
+    pub content_to_position: bool,
+    pub position_to_content: bool,
+    pub activation: Activation,
+    pub pooler_activation: Activation,
+    /// The labels, in the order of the classifier's outputs.
+    pub labels: Vec<String>,
+}
+
+/// How relative positions are embedded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Relative {
+    /// How many distances there are in either direction, or buckets of them.
+    span: usize,
+    /// The number of buckets, if distances fall into buckets.
+    buckets: Option<usize>,
+    max_positions: usize,
+    /// Whether positions are projected by the matrices of contents.
+    shares_projections: bool,
+}
+
+/// What bends the numbers between two projections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activation {
+    Gelu,
+    GeluTanh,
+    QuickGelu,
+    Relu,
+    Silu,
+    Tanh,
+    Sigmoid,
+    Linear,
+}
+
+impl Activation {
+    fn read(reader: &Reader<'_>, field: &str) -> Result<Self, UnusableConfig> {
+        Ok(match reader.text_or(field, "gelu")? {
+            "gelu" | "gelu_python" => Self::Gelu,
+            "gelu_new" | "gelu_fast" | "gelu_accurate" | "gelu_pytorch_tanh" | "gelu_python_tanh" => {
+                Self::GeluTanh
+            }
+            "quick_gelu" => Self::QuickGelu,
+            "relu" => Self::Relu,
+            "silu" | "swish" => Self::Silu,
+            "tanh" => Self::Tanh,
+            "sigmoid" => Self::Sigmoid,
+            "linear" => Self::Linear,
+            other => return Err(reader.unusable(field, format!("the activation `{other}` is not known"))),
+        })
+    }
+
+    fn apply(self, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Gelu => gelu(x),
+            Self::GeluTanh => gelu_approximate(x),
+            Self::QuickGelu => x.clone() * sigmoid(x.mul_scalar(1.702)),
+            Self::Relu => relu(x),
+            Self::Silu => silu(x),
+            Self::Tanh => tanh(x),
+            Self::Sigmoid => sigmoid(x),
+            Self::Linear => x,
+        }
+    }
+}
+
+/// Reads a whole number that may be 0 or below.
+fn whole(reader: &Reader<'_>, field: &str, default: i32) -> Result<i32, UnusableConfig> {
+    let number = reader.number_or(field, f64::from(default))?;
+    match number.fract() == 0.0 && number.abs() < f64::from(1 << 30) {
+        true => Ok(number as i32),
+        false => Err(reader.unusable(field, format!("{number} is not a whole number"))),
+    }
+}
+
+/// Reads the kinds of attention to positions: a list, or names with `|` between them.
+fn attention_kinds(
+    reader: &Reader<'_>,
+    config: &Map<String, Value>,
+) -> Result<BTreeSet<String>, UnusableConfig> {
+    let wrong = |value: &Value| reader.unusable("pos_att_type", format!("{value} is not a list of texts"));
+    match config.get("pos_att_type") {
+        None | Some(Value::Null) => Ok(BTreeSet::new()),
+        Some(Value::String(text)) => {
+            Ok(text.to_lowercase().split('|').map(|one| one.trim().to_owned()).collect())
+        }
+        Some(value @ Value::Array(list)) => {
+            let names = list.iter().map(|one| one.as_str().map(str::to_owned).ok_or_else(|| wrong(value)));
+            names.collect()
+        }
+        Some(value) => Err(wrong(value)),
+    }
+}
+
+/// Reads the labels, by their numbers.
+fn labels(reader: &Reader<'_>, config: &Map<String, Value>) -> Result<Vec<String>, UnusableConfig> {
+    let Some(named) = config.get("id2label").filter(|value| !value.is_null()) else {
+        let count = reader.size_or("num_labels", 2)?;
+        return Ok((0..count).map(|number| format!("LABEL_{number}")).collect());
+    };
+    let wrong = |problem: &str| reader.unusable("id2label", problem.to_owned());
+    let named = named.as_object().ok_or_else(|| wrong("is not a table"))?;
+    let mut labels = vec![None; named.len()];
+    for (number, label) in named {
+        let place = number.parse().ok().and_then(|number: usize| labels.get_mut(number));
+        let label = label.as_str().ok_or_else(|| wrong("holds a label that is not a text"))?;
+        *place.ok_or_else(|| wrong("does not number its labels from 0"))? = Some(label.to_owned());
+    }
+    let labels: Option<Vec<String>> = labels.into_iter().collect();
+    labels.filter(|labels| !labels.is_empty()).ok_or_else(|| wrong("does not number its labels from 0"))
+}
+
+impl Config {
+    /// Reads a configuration.
+    pub fn read(config: &Map<String, Value>) -> Result<Self, UnusableConfig> {
+        let reader = Reader::new(config);
+        let hidden_size = reader.size_or("hidden_size", 1536)?;
+        let heads = reader.size_or("num_attention_heads", 24)?;
+        let head_size = match reader.optional_size("attention_head_size")? {
+            Some(size) => size,
+            None if hidden_size % heads == 0 => hidden_size / heads,
+            None => {
+                let problem = format!("{hidden_size} is not a multiple of `num_attention_heads`, {heads}");
+                return Err(reader.unusable("hidden_size", problem));
+            }
+        };
+        if heads * head_size != hidden_size {
+            let problem = format!("{heads} heads of {head_size} do not make `hidden_size`, {hidden_size}");
+            return Err(reader.unusable("attention_head_size", problem));
+        }
+        let pooler = reader.size_or("pooler_hidden_size", hidden_size)?;
+        if pooler != hidden_size {
+            let problem = format!("{pooler} is not `hidden_size`, {hidden_size}");
+            return Err(reader.unusable("pooler_hidden_size", problem));
+        }
+        if whole(&reader, "conv_kernel_size", 0)? > 0 {
+            let problem = "models with a convolution, such as DeBERTa-v2-xlarge, are not known";
+            return Err(reader.unusable("conv_kernel_size", problem));
+        }
+        let max_positions = reader.size_or("max_position_embeddings", 512)?;
+        let relative = match reader.truth_or("relative_attention", false)? {
+            false => None,
+            true => {
+                let most = whole(&reader, "max_relative_positions", -1)?;
+                let most = if most < 1 { max_positions } else { most as usize };
+                let buckets = match whole(&reader, "position_buckets", -1)? {
+                    1 => return Err(reader.unusable("position_buckets", "1 bucket cannot be halved")),
+                    buckets if buckets > 0 => Some(buckets as usize),
+                    _ => None,
+                };
+                Some(Relative {
+                    span: buckets.unwrap_or(most),
+                    buckets,
+                    max_positions: most,
+                    shares_projections: reader.truth_or("share_att_key", false)?,
+                })
+            }
+        };
+        let kinds = attention_kinds(&reader, config)?;
+        let types = whole(&reader, "type_vocab_size", 0)?;
+        let norms = reader.text_or("norm_rel_ebd", "none")?.to_lowercase();
+        Ok(Self {
+            vocab_size: reader.size_or("vocab_size", 128_100)?,
+            embedding_size: reader.size_or("embedding_size", hidden_size)?,
+            hidden_size,
+            intermediate_size: reader.size_or("intermediate_size", 6144)?,
+            layers: reader.size_or("num_hidden_layers", 24)?,
+            heads,
+            head_size,
+            max_positions,
+            types: types.max(0) as usize,
+            epsilon: reader.number_or("layer_norm_eps", 1e-7)?,
+            has_absolute_positions: reader.truth_or("position_biased_input", true)?,
+            relative,
+            has_encoder_norm: norms.split('|').any(|one| one.trim() == "layer_norm"),
+            content_to_position: kinds.contains("c2p"),
+            position_to_content: kinds.contains("p2c"),
+            activation: Activation::read(&reader, "hidden_act")?,
+            pooler_activation: Activation::read(&reader, "pooler_hidden_act")?,
+            labels: labels(&reader, config)?,
+        })
+    }
+}
+
+impl Relative {
+    /// Returns the bucket of a distance, query less key. In single floats, as transformers has it:
+    /// a bucket more or less is a matter of a last bit.
+    fn bucket(&self, distance: i64) -> i64 {
+        let Some(buckets) = self.buckets else { return distance };
+        let mid = (buckets / 2) as i64;
+        let far = distance.abs();
+        if far <= mid {
+            return distance;
+        }
+        let log = |of: f32| of.ln();
+        let widest = log(((self.max_positions as f64 - 1.0) / mid as f64) as f32);
+        let log = (log(far as f32 / mid as f32) / widest * (mid - 1) as f32).ceil() + mid as f32;
+        (log * distance.signum() as f32) as i64
+    }
+
+    /// Returns the embedding of each distance from one less than a length to the opposite, for
+    /// queries that look at keys and for keys that look at queries.
+    fn embeddings(&self, length: usize) -> [Vec<usize>; 2] {
+        let furthest = length as i64 - 1;
+        let last = 2 * self.span as i64 - 1;
+        let place = |bucket: i64| (bucket.saturating_add(self.span as i64)).clamp(0, last) as usize;
+        let distances = || (-furthest..=furthest).rev();
+        [
+            distances().map(|distance| place(self.bucket(distance))).collect(),
+            distances().map(|distance| place(self.bucket(distance).saturating_neg())).collect(),
+        ]
+    }
+}
+
+/// A folder whose tensors do not make the model that its configuration describes.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TensorError {
+    /// A tensor is not there.
+    #[error("{}: there is no tensor `{tensor}`", .folder.display())]
+    Missing {
+        /// The folder.
+        folder: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
+    /// A tensor has another shape than the configuration says.
+    #[error("{}: tensor `{tensor}` has shape {found:?}, and `config.json` makes it {expected:?}", .file.display())]
+    Shape {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its shape.
+        found: Vec<u64>,
+        /// The shape it should have.
+        expected: Vec<u64>,
+    },
+    /// A tensor belongs to no part of the model.
+    #[error("{}: tensor `{tensor}` belongs to no part of the model that `config.json` describes", .file.display())]
+    Extra {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
+    /// A tensor cannot be read as single floats.
+    #[error("{}", .folder.display())]
+    Unreadable {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong with it.
+        source: weights::ModelError,
+    },
+}
+
+/// The tensors of a folder, each checked against what is asked for.
+struct Tensors<'a> {
+    folder: &'a ModelFolder,
+    device: &'a Device,
+    seen: BTreeSet<String>,
+}
+
+impl Tensors<'_> {
+    fn numbers(&mut self, name: &str, expected: &[usize]) -> Result<Vec<f32>, TensorError> {
+        let folder = || self.folder.path().to_owned();
+        let missing = || TensorError::Missing { folder: folder(), tensor: name.to_owned() };
+        let tensor = self.folder.tensor(name).ok_or_else(missing)?;
+        let expected: Vec<u64> = expected.iter().map(|size| *size as u64).collect();
+        if tensor.shape != expected {
+            let (file, found) = (self.folder.path().join(&tensor.file), tensor.shape.clone());
+            return Err(TensorError::Shape { file, tensor: name.to_owned(), found, expected });
+        }
+        self.seen.insert(name.to_owned());
+        self.folder.read_f32(name).map_err(|source| TensorError::Unreadable { folder: folder(), source })
+    }
+
+    fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>, TensorError> {
+        Ok(Tensor::from_data(TensorData::new(self.numbers(name, &shape)?, shape), self.device))
+    }
+
+    fn vector(&mut self, name: &str, length: usize) -> Result<Tensor<1>, TensorError> {
+        Ok(Tensor::from_data(TensorData::new(self.numbers(name, &[length])?, [length]), self.device))
+    }
+
+    /// Returns a matrix of `[out, in]` in files as `[in, out]`.
+    fn transposed(&mut self, name: &str, [outputs, inputs]: [usize; 2]) -> Result<Tensor<2>, TensorError> {
+        let numbers = self.numbers(name, &[outputs, inputs])?;
+        let numbers = transposed(&numbers, outputs, inputs);
+        Ok(Tensor::from_data(TensorData::new(numbers, [inputs, outputs]), self.device))
+    }
+
+    fn affine(&mut self, path: &str, inputs: usize, outputs: usize) -> Result<Affine, TensorError> {
+        let weight = self.transposed(&format!("{path}.weight"), [outputs, inputs])?;
+        Ok(Affine { weight, bias: self.vector(&format!("{path}.bias"), outputs)? })
+    }
+
+    fn norm(&mut self, path: &str, config: &Config) -> Result<Norm, TensorError> {
+        let gain = self.vector(&format!("{path}.weight"), config.hidden_size)?;
+        let bias = self.vector(&format!("{path}.bias"), config.hidden_size)?;
+        Ok(Norm { gain, bias, epsilon: config.epsilon })
+    }
+}
+
+/// Turns rows into columns, in blocks that fit a cache.
+fn transposed(numbers: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    const BLOCK: usize = 32;
+    let mut found = vec![0.0; numbers.len()];
+    for top in (0..rows).step_by(BLOCK) {
+        for left in (0..columns).step_by(BLOCK) {
+            for row in top..(top + BLOCK).min(rows) {
+                for column in left..(left + BLOCK).min(columns) {
+                    found[column * rows + row] = numbers[row * columns + column];
+                }
+            }
+        }
+    }
+    found
+}
+
+/// A projection with a bias.
+struct Affine {
+    /// `[in, out]`, unlike in files: where both sides of a small product lie along what is summed
+    /// up, it is computed in an order that depends on how many rows there are.
+    weight: Tensor<2>,
+    bias: Tensor<1>,
+}
+
+impl Affine {
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        x.matmul(self.weight.clone()) + self.bias.clone().unsqueeze()
+    }
+}
+
+/// A layer normalisation: Ba et al., 2016.
+struct Norm {
+    gain: Tensor<1>,
+    bias: Tensor<1>,
+    epsilon: f64,
+}
+
+impl Norm {
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        layer_norm(x, self.gain.clone(), Some(self.bias.clone()), self.epsilon)
+    }
+}
+
+/// A projection of single rows, on the host, whose sums do not depend on how many rows there are.
+struct RowAffine {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl RowAffine {
+    fn forward(&self, x: &[f32]) -> Vec<f32> {
+        let rows = self.weight.chunks_exact(x.len()).zip(&self.bias);
+        let sum = |(weights, bias): (&[f32], &f32)| {
+            let products = weights.iter().zip(x).map(|(weight, x)| f64::from(*weight) * f64::from(*x));
+            (products.sum::<f64>() + f64::from(*bias)) as f32
+        };
+        rows.map(sum).collect()
+    }
+}
+
+/// One layer.
+struct Layer {
+    query: Affine,
+    key: Affine,
+    value: Affine,
+    /// What a query's content meets: `[heads, head, 2 span]`.
+    position_keys: Option<Tensor<3>>,
+    /// What a key's content meets.
+    position_queries: Option<Tensor<3>>,
+    attention_output: Affine,
+    attention_norm: Norm,
+    intermediate: Affine,
+    output: Affine,
+    output_norm: Norm,
+}
+
+/// The whole model.
+pub(crate) struct DebertaV2ForSequenceClassification {
+    pub config: Config,
+    words: Tensor<2>,
+    positions: Option<Tensor<2>>,
+    types: Option<Tensor<2>>,
+    /// `[embedding, hidden]`, where words are embedded in another width.
+    projection: Option<Tensor<2>>,
+    embedding_norm: Norm,
+    layers: Vec<Layer>,
+    pooler: RowAffine,
+    classifier: RowAffine,
+    device: Device,
+}
+
+impl DebertaV2ForSequenceClassification {
+    /// Opens a model, and checks that every tensor of its folder has a place in it.
+    pub fn open(folder: &ModelFolder, config: Config, device: &Device) -> Result<Self, TensorError> {
+        let mut tensors = Tensors { folder, device, seen: BTreeSet::new() };
+        let (hidden, embedding) = (config.hidden_size, config.embedding_size);
+        let path = "deberta.embeddings";
+        let words =
+            tensors.matrix(&format!("{path}.word_embeddings.weight"), [config.vocab_size, embedding])?;
+        let mut optional = |is_there: bool, name: &str, shape: [usize; 2]| {
+            is_there.then(|| tensors.matrix(&format!("{path}.{name}.weight"), shape)).transpose()
+        };
+        let positions = optional(
+            config.has_absolute_positions,
+            "position_embeddings",
+            [config.max_positions, embedding],
+        )?;
+        let types = optional(config.types > 0, "token_type_embeddings", [config.types, embedding])?;
+        let projection = (embedding != hidden)
+            .then(|| tensors.transposed(&format!("{path}.embed_proj.weight"), [hidden, embedding]))
+            .transpose()?;
+        let embedding_norm = tensors.norm(&format!("{path}.LayerNorm"), &config)?;
+        let encoder_norm = config
+            .has_encoder_norm
+            .then(|| tensors.norm("deberta.encoder.LayerNorm", &config))
+            .transpose()?;
+        let relative = match &config.relative {
+            None => None,
+            Some(relative) => {
+                let name = "deberta.encoder.rel_embeddings.weight";
+                let embeddings = tensors.matrix(name, [2 * relative.span, hidden])?;
+                Some(match &encoder_norm {
+                    Some(norm) => norm.forward(embeddings),
+                    None => embeddings,
+                })
+            }
+        };
+        let layers = (0..config.layers)
+            .map(|number| Layer::open(&mut tensors, number, &config, relative.as_ref()))
+            .collect::<Result<_, _>>()?;
+        let mut row_affine = |path: &str, outputs: usize| -> Result<RowAffine, TensorError> {
+            let weight = tensors.numbers(&format!("{path}.weight"), &[outputs, hidden])?;
+            Ok(RowAffine { weight, bias: tensors.numbers(&format!("{path}.bias"), &[outputs])? })
+        };
+        let pooler = row_affine("pooler.dense", hidden)?;
+        let classifier = row_affine("classifier", config.labels.len())?;
+        // What transformers leaves aside as well: places that are numbered or not used, and the
+        // heads of pre-training.
+        let is_known = |name: &str| {
+            name.ends_with("position_ids")
+                || name.contains("position_embeddings")
+                || name.starts_with("mask_predictions.")
+                || name.starts_with("lm_predictions.")
+        };
+        let mut others = folder.tensors().iter().filter(|tensor| !tensors.seen.contains(&tensor.name));
+        if let Some(extra) = others.find(|tensor| !is_known(&tensor.name)) {
+            let (file, tensor) = (folder.path().join(&extra.file), extra.name.clone());
+            return Err(TensorError::Extra { file, tensor });
+        }
+        let device = device.clone();
+        Ok(Self {
+            config,
+            words,
+            positions,
+            types,
+            projection,
+            embedding_norm,
+            layers,
+            pooler,
+            classifier,
+            device,
+        })
+    }
+
+    /// Returns the last hidden states, `[rows * length, hidden]`, of rows of one length. Types are
+    /// used where the model tells them apart, and are then as many as there are ids.
+    pub fn hidden(&self, ids: &[u32], types: &[u32], rows: usize) -> Tensor<2> {
+        let length = ids.len() / rows;
+        let mut x = self.words.clone().select(0, token_ids(ids, &self.device));
+        if let Some(positions) = &self.positions {
+            let numbers: Vec<usize> = (0..rows).flat_map(|_| 0..length).collect();
+            x = x + positions.clone().select(0, places(&numbers, &self.device));
+        }
+        if let Some(embeddings) = &self.types {
+            x = x + embeddings.clone().select(0, token_ids(types, &self.device));
+        }
+        if let Some(projection) = &self.projection {
+            x = x.matmul(projection.clone());
+        }
+        x = self.embedding_norm.forward(x);
+        let distances = self
+            .config
+            .relative
+            .as_ref()
+            .map(|relative| relative.embeddings(length).map(|numbers| places(&numbers, &self.device)));
+        for layer in &self.layers {
+            let [keys, queries] =
+                [(0, &layer.position_keys), (1, &layer.position_queries)].map(|(kind, of)| {
+                    let (of, distances) = (of.as_ref()?, distances.as_ref()?);
+                    Some(of.clone().select(2, distances[kind].clone()))
+                });
+            x = layer.forward(x, rows, [keys, queries], &self.config);
+        }
+        x
+    }
+
+    /// Returns the pooled hidden state of each row's first token, row by row.
+    fn pooled(&self, ids: &[u32], types: &[u32], rows: usize) -> Vec<f32> {
+        let (length, hidden) = (ids.len() / rows, self.config.hidden_size);
+        let states = self.hidden(ids, types, rows).reshape([rows, length, hidden]);
+        let first = host(states.narrow(1, 0, 1).reshape([rows, hidden]));
+        let pooled: Vec<f32> = first.chunks_exact(hidden).flat_map(|row| self.pooler.forward(row)).collect();
+        let pooled = Tensor::from_data(TensorData::new(pooled, [rows, hidden]), &self.device);
+        host(self.config.pooler_activation.apply(pooled))
+    }
+
+    /// Returns the logits of each of some rows of one length.
+    pub fn logits(&self, ids: &[u32], types: &[u32], rows: usize) -> Vec<Vec<f32>> {
+        let pooled = self.pooled(ids, types, rows);
+        pooled.chunks_exact(self.config.hidden_size).map(|row| self.classifier.forward(row)).collect()
+    }
+}
+
+fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+    x.into_data().try_into_vec().expect("numbers are single floats")
+}
+
+impl Layer {
+    fn open(
+        tensors: &mut Tensors<'_>,
+        number: usize,
+        config: &Config,
+        relative: Option<&Tensor<2>>,
+    ) -> Result<Self, TensorError> {
+        let path = format!("deberta.encoder.layer.{number}");
+        let own = format!("{path}.attention.self");
+        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
+        let query = tensors.affine(&format!("{own}.query_proj"), hidden, hidden)?;
+        let key = tensors.affine(&format!("{own}.key_proj"), hidden, hidden)?;
+        let value = tensors.affine(&format!("{own}.value_proj"), hidden, hidden)?;
+        let split = |x: Tensor<2>| {
+            let [count, _] = x.dims();
+            x.transpose().reshape([config.heads, config.head_size, count])
+        };
+        let (mut position_keys, mut position_queries) = (None, None);
+        if let (Some(relative), Some(embeddings)) = (&config.relative, relative) {
+            let mut project = |shared: &Affine, name: &str| {
+                let projected = match relative.shares_projections {
+                    true => shared.forward(embeddings.clone()),
+                    false => {
+                        tensors.affine(&format!("{own}.{name}"), hidden, hidden)?.forward(embeddings.clone())
+                    }
+                };
+                Ok(Some(split(projected)))
+            };
+            if config.content_to_position {
+                position_keys = project(&key, "pos_key_proj")?;
+            }
+            if config.position_to_content {
+                let scale = config.attention_scale();
+                position_queries = project(&query, "pos_query_proj")?.map(|x| x.mul_scalar(scale));
+            }
+        }
+        Ok(Self {
+            query,
+            key,
+            value,
+            position_keys,
+            position_queries,
+            attention_output: tensors.affine(&format!("{path}.attention.output.dense"), hidden, hidden)?,
+            attention_norm: tensors.norm(&format!("{path}.attention.output.LayerNorm"), config)?,
+            intermediate: tensors.affine(&format!("{path}.intermediate.dense"), hidden, wide)?,
+            output: tensors.affine(&format!("{path}.output.dense"), wide, hidden)?,
+            output_norm: tensors.norm(&format!("{path}.output.LayerNorm"), config)?,
+        })
+    }
+
+    /// Moves the hidden states of rows on by one layer. Distances are `[heads, head, 2 length - 1]`,
+    /// for queries and for keys.
+    fn forward(
+        &self,
+        x: Tensor<2>,
+        rows: usize,
+        distances: [Option<Tensor<3>>; 2],
+        config: &Config,
+    ) -> Tensor<2> {
+        let [tokens, hidden] = x.dims();
+        let (heads, head, length) = (config.heads, config.head_size, tokens / rows);
+        let split = |x: Tensor<2>| x.reshape([tokens, heads, head]).swap_dims(0, 1);
+        let by_row = |x: Tensor<3>| x.reshape([heads, rows, length, head]);
+        let q = split(self.query.forward(x.clone()).mul_scalar(config.attention_scale()));
+        let k = split(self.key.forward(x.clone()));
+        let v = split(self.value.forward(x.clone()));
+        let mut scores = by_row(q.clone()).matmul(by_row(k.clone()).swap_dims(2, 3));
+        let [keys, queries] = distances;
+        if let Some(keys) = keys {
+            scores = scores + in_order(q.matmul(keys), rows);
+        }
+        if let Some(queries) = queries {
+            scores = scores + in_order(k.matmul(queries), rows).swap_dims(2, 3);
+        }
+        let seen = softmax(scores, 3).matmul(by_row(v));
+        let seen = seen.reshape([heads, tokens, head]).swap_dims(0, 1).reshape([tokens, hidden]);
+        let x = self.attention_norm.forward(self.attention_output.forward(seen) + x);
+        let wide = config.activation.apply(self.intermediate.forward(x.clone()));
+        self.output_norm.forward(self.output.forward(wide) + x)
+    }
+}
+
+impl Config {
+    /// Returns what a score is multiplied by: it is a sum of up to three products.
+    fn attention_scale(&self) -> f32 {
+        let products = 1 + usize::from(self.content_to_position) + usize::from(self.position_to_content);
+        1.0 / ((self.head_size * products) as f32).sqrt()
+    }
+}
+
+/// Turns what each token says to each distance, `[heads, rows * length, 2 length - 1]`, into what
+/// it says to each token of its row, `[heads, rows, length, length]`.
+///
+/// The distances of the first token that occur are the last ones, and those of each token after it
+/// begin one place earlier: in rows that are one place shorter they lie below one another.
+fn in_order(x: Tensor<3>, rows: usize) -> Tensor<4> {
+    let [heads, tokens, distances] = x.dims();
+    let length = tokens / rows;
+    if length == 1 {
+        return x.reshape([heads, rows, 1, 1]);
+    }
+    x.reshape([heads, rows, length * distances])
+        .narrow(2, length - 1, length * (distances - 1))
+        .reshape([heads, rows, length, distances - 1])
+        .narrow(3, 0, length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parity::{Tensors as Expected, difference, golden, numbers};
+
+    fn open(name: &str) -> DebertaV2ForSequenceClassification {
+        let folder = ModelFolder::open(golden(name)).unwrap();
+        let config = Config::read(folder.config()).unwrap();
+        DebertaV2ForSequenceClassification::open(&folder, config, &Device::flex()).unwrap()
+    }
+
+    /// fp32 differs from fp64 by 6e-6 in the reference itself.
+    const CLOSE: f32 = 1.5e-5;
+
+    #[test]
+    fn deberta_v3_is_transformers() {
+        let model = open("deberta_v3");
+        assert_eq!(model.config.labels, ["entailment", "neutral", "contradiction"]);
+        let expected = Expected::open("deberta_v3/expected.safetensors");
+        let (ids, masks) = (expected.rows("input_ids"), expected.rows("attention_mask"));
+        let width = ids[0].len() * model.config.hidden_size;
+        let (hidden, pooled) = (expected.floats("hidden_last"), expected.floats("pooled"));
+        let logits = expected.floats("logits");
+        for (row, (ids, mask)) in ids.iter().zip(&masks).enumerate() {
+            let length = mask.iter().filter(|seen| **seen == 1).count();
+            let ids: Vec<u32> = ids[..length].iter().map(|id| *id as u32).collect();
+            let found = numbers(model.hidden(&ids, &[], 1));
+            let off = difference(&found, &hidden[row * width..][..found.len()]);
+            assert!(off < CLOSE, "hidden states of row {row} are off by {off}");
+            let off = difference(&model.pooled(&ids, &[], 1), &pooled[row * 32..][..32]);
+            assert!(off < CLOSE, "row {row} is pooled to what is off by {off}");
+            let off = difference(&model.logits(&ids, &[], 1).concat(), &logits[row * 3..][..3]);
+            assert!(off < CLOSE, "logits of row {row} are off by {off}");
+        }
+    }
+
+    #[test]
+    fn other_settings_are_transformers() {
+        #[derive(serde::Deserialize)]
+        struct Row {
+            ids: Vec<u32>,
+            types: Vec<u32>,
+            hidden: Vec<f32>,
+            pooled: Vec<f32>,
+            logits: Vec<f32>,
+        }
+        for name in ["own_projections", "content_to_position", "position_to_content", "absolute"] {
+            let model = open(&format!("deberta_v2/{name}"));
+            let text = std::fs::read(golden("deberta_v2").join(name).join("expected.json")).unwrap();
+            let rows: Vec<Row> = serde_json::from_slice(&text).unwrap();
+            assert_eq!(rows.len(), 4);
+            for Row { ids, types, hidden, pooled, logits } in rows {
+                let (found, found_logits) =
+                    (model.pooled(&ids, &types, 1), model.logits(&ids, &types, 1).concat());
+                let states = numbers(model.hidden(&ids, &types, 1));
+                let pairs = [(&states, &hidden), (&found, &pooled), (&found_logits, &logits)];
+                for (part, (found, expected)) in pairs.into_iter().enumerate() {
+                    let off = difference(found, expected);
+                    assert!(off < 3e-5, "{name}, {} tokens, part {part}: off by {off}", ids.len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn buckets_are_transformers() {
+        #[derive(serde::Deserialize)]
+        struct Case {
+            position_buckets: usize,
+            max_relative_positions: usize,
+            buckets: Vec<i64>,
+        }
+        let text = std::fs::read(golden("deberta_v2/buckets.json")).unwrap();
+        for case in serde_json::from_slice::<Vec<Case>>(&text).unwrap() {
+            let relative = Relative {
+                span: case.position_buckets,
+                buckets: Some(case.position_buckets),
+                max_positions: case.max_relative_positions,
+                shares_projections: true,
+            };
+            for (distance, bucket) in (0..).zip(case.buckets) {
+                let found = (relative.bucket(distance), relative.bucket(-distance));
+                assert_eq!(found, (bucket, -bucket), "{distance} of {relative:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_comes_out_for_a_row_does_not_depend_on_the_others() {
+        let model = open("deberta_v3");
+        let row = |number: u32, length: u32| (0..length).map(|at| 3 + (at * 7 + number * 13) % 120).collect();
+        for length in [3, 16, 33] {
+            let rows: Vec<Vec<u32>> = (0..7).map(|number| row(number, length)).collect();
+            let together = model.logits(&rows.concat(), &[], rows.len());
+            for (row, together) in rows.iter().zip(together) {
+                assert_eq!(model.logits(row, &[], 1), [together]);
+            }
+        }
+    }
+
+    fn read(change: impl Fn(&mut Map<String, Value>)) -> Result<Config, String> {
+        let text = std::fs::read(golden("deberta_v3/config.json")).unwrap();
+        let mut config = serde_json::from_slice(&text).unwrap();
+        change(&mut config);
+        Config::read(&config).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn configurations_that_no_model_has_say_why() {
+        let with = |field: &str, value: Value| {
+            read(|config| drop(config.insert(field.to_owned(), value.clone()))).unwrap_err()
+        };
+        assert_eq!(
+            with("conv_kernel_size", 3.into()),
+            "`config.json`: `conv_kernel_size`: models with a convolution, such as DeBERTa-v2-xlarge, are not known"
+        );
+        assert_eq!(
+            with("num_attention_heads", 5.into()),
+            "`config.json`: `hidden_size`: 32 is not a multiple of `num_attention_heads`, 5"
+        );
+        assert!(
+            with("attention_head_size", 16.into()).contains("4 heads of 16 do not make `hidden_size`, 32")
+        );
+        assert!(with("hidden_act", "gleu".into()).contains("the activation `gleu` is not known"));
+        assert!(with("pos_att_type", 3.into()).contains("3 is not a list of texts"));
+        assert!(with("position_buckets", 1.into()).contains("1 bucket cannot be halved"));
+        assert!(with("max_relative_positions", 1.5.into()).contains("1.5 is not a whole number"));
+        assert!(with("pooler_hidden_size", 16.into()).contains("16 is not `hidden_size`, 32"));
+        assert!(with("id2label", serde_json::json!({ "1": "a", "2": "b" })).contains("from 0"));
+    }
+
+    #[test]
+    fn what_a_configuration_leaves_out_is_as_in_transformers() {
+        let config = Config::read(&Map::new()).unwrap();
+        assert_eq!((config.hidden_size, config.layers, config.heads), (1536, 24, 24));
+        assert_eq!((config.relative, config.has_absolute_positions, config.types), (None, true, 0));
+        assert_eq!((config.labels, config.epsilon), (vec!["LABEL_0".to_owned(), "LABEL_1".to_owned()], 1e-7));
+        let v3 = read(|config| drop(config.insert("pos_att_type".to_owned(), "C2P|p2c".into()))).unwrap();
+        assert!(v3.content_to_position && v3.position_to_content);
+    }
+}
