@@ -26,6 +26,7 @@
 
 pub mod compose;
 mod direction;
+pub mod facts;
 pub mod formats;
 pub mod negatives;
 mod prompt;
