@@ -167,6 +167,15 @@ impl Lab {
         fs::write(path, content).expect("files can be written");
     }
 
+    /// Puts a small model that can judge into a folder: DeBERTa with random weights, and a
+    /// tokenizer that knows fifteen words.
+    pub fn write_judge(&self, inside: &str) {
+        let golden = project().join("stages/learn/tests/golden/deberta_v3");
+        for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+            self.write(&format!("{inside}/{file}"), fs::read(golden.join(file)).expect("the file is there"));
+        }
+    }
+
     pub fn read(&self, inside: &str) -> String {
         fs::read_to_string(self.path(inside)).expect("the file is there")
     }

@@ -6,9 +6,11 @@ mod cases {
     mod data;
     mod evaluation;
     mod failures;
+    mod fcd;
     mod house;
     mod interruptions;
     mod invalid;
+    mod judging;
     mod keys;
     mod laws;
     mod preferences;

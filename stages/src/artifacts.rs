@@ -18,6 +18,8 @@ pub const ADAPTER: ArtifactType = ArtifactType::new("adapter");
 pub const TOKENIZER: ArtifactType = ArtifactType::new("tokenizer");
 /// The curves of a training: `rows.jsonl`, one step or one look at the validation rows per line.
 pub const CURVES: ArtifactType = ArtifactType::new("curves");
+/// What a judge said of rows: `rows.jsonl`, matrices of probabilities of one row per line.
+pub const JUDGEMENTS: ArtifactType = ArtifactType::new("judgements");
 /// Scores: `metrics.json` with the numbers for tables, `rows.jsonl` with those per row.
 pub const SCORES: ArtifactType = ArtifactType::new("scores");
 /// What a stage did to its data, as `report.json`.
@@ -26,5 +28,17 @@ pub const REPORT: ArtifactType = ArtifactType::new("report");
 pub const FILES: ArtifactType = ArtifactType::new("files");
 
 /// All types, in the order in which the manual shows them.
-pub const ALL: &[ArtifactType] =
-    &[ROWS, PREDICTIONS, PREFERENCES, UNPAIRED, TOKENIZER, WEIGHTS, ADAPTER, CURVES, SCORES, REPORT, FILES];
+pub const ALL: &[ArtifactType] = &[
+    ROWS,
+    PREDICTIONS,
+    PREFERENCES,
+    UNPAIRED,
+    TOKENIZER,
+    WEIGHTS,
+    ADAPTER,
+    CURVES,
+    JUDGEMENTS,
+    SCORES,
+    REPORT,
+    FILES,
+];

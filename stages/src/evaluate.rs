@@ -4,6 +4,8 @@
 //! is missing, with its reason; it is never 0.
 
 mod draws;
+mod fcd;
+mod judged;
 mod metric;
 mod pairs;
 mod scorer;
@@ -15,7 +17,7 @@ use engine::{Context, Failure, InputFile, Place, Ports, Resources, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::artifacts::{PREDICTIONS, ROWS, SCORES};
+use crate::artifacts::{JUDGEMENTS, PREDICTIONS, ROWS, SCORES};
 use metric::{Metric, Subject};
 
 /// What to measure, and how.
@@ -34,6 +36,8 @@ pub struct Params {
     tokens: Tokens,
     /// WordNet's files for `meteor`: their folder, or an archive of it (`.tar`, `.tar.xz`).
     wordnet: Option<InputFile>,
+    /// ChemNet's weights for `fcd`, as safetensors.
+    chemnet: Option<InputFile>,
     /// Which reference a prediction is held against.
     #[serde(default)]
     pairing: Pairing,
@@ -172,6 +176,7 @@ impl Stage for Evaluate {
     fn ports(params: &Params) -> Ports {
         let is_of_rows = params.direction.is_some() || params.subject() == Ok(Subject::Rows);
         let ports = match is_of_rows {
+            _ if params.subject() == Ok(Subject::Judgements) => Ports::new().input("judgements", JUDGEMENTS),
             true => Ports::new().input("rows", ROWS),
             false => Ports::new().input("predictions", PREDICTIONS),
         };
@@ -185,8 +190,12 @@ impl Stage for Evaluate {
     }
 
     fn resources(params: &Params) -> Resources {
-        // Fingerprints are slow to find.
-        let cores = if params.subject() == Ok(Subject::Molecules) { 4 } else { 1 };
+        let cores = match params.subject() {
+            _ if params.metrics.contains(&Metric::Fcd) => u32::MAX,
+            // Fingerprints are slow to find.
+            Ok(Subject::Molecules) => 4,
+            _ => 1,
+        };
         Resources { cores, ..Resources::default() }
     }
 
@@ -227,6 +236,26 @@ impl Stage for Evaluate {
             (false, Some(_)) => return Err("`wordnet` changes nothing: `meteor` is not asked for".to_owned()),
             _ => {}
         }
+        match (is_there(Metric::Fcd), &params.chemnet) {
+            (true, None) => {
+                return Err("`fcd` needs ChemNet's weights, `chemnet = \"…/chemnet.safetensors\"`; \
+                            tests/reference/convert_chemnet.py makes the file from the package `fcd`"
+                    .to_owned());
+            }
+            (false, Some(_)) => return Err("`chemnet` changes nothing: `fcd` is not asked for".to_owned()),
+            _ => {}
+        }
+        if subject == Subject::Judgements {
+            let unused = [
+                ("field", params.field.is_some()),
+                ("direction", params.direction.is_some()),
+                ("pairing", params.pairing != Pairing::Matched),
+                ("least_reference_words", params.least_reference_words.is_some()),
+            ];
+            if let Some((name, _)) = unused.into_iter().find(|(_, is_given)| *is_given) {
+                return Err(format!("`{name}` is for predictions: what was judged is as it is"));
+            }
+        }
         match (subject, params.direction) {
             (Subject::Rows, _) if params.least_reference_words.is_some() => {
                 Err("`least_reference_words` is for predictions, which `words` does not measure".to_owned())
@@ -265,6 +294,7 @@ impl Stage for Evaluate {
     fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
         match params.subject().map_err(Failure::new)? {
             Subject::Rows => texts::measure(params, context),
+            Subject::Judgements => judged::measure(params, context),
             _ => totals::measure(params, context),
         }
     }

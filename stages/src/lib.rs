@@ -14,6 +14,8 @@ mod devices;
 mod evaluate;
 mod examples;
 mod generate;
+mod judge;
+mod judgements;
 mod merge;
 mod mergekit;
 mod negatives;
@@ -41,6 +43,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<train::Train>(),
     Kind::of::<merge::Merge>(),
     Kind::of::<generate::Generate>(),
+    Kind::of::<judge::Judge>(),
     Kind::of::<evaluate::Evaluate>(),
     Kind::of::<command::Command>(),
 ];

@@ -79,6 +79,16 @@ kind = "merge"
 inputs = { one = "model", other = "model" }
 ratio = { one = 1, other = [0, 0.5] }
 method.slerp = {}
+
+[stages.nli]
+kind = "source"
+path = "nli"
+format = "model"
+
+[stages.judged]
+kind = "judge"
+inputs = { predictions = "predictions", model = "nli" }
+levels = ["full", "atomic"]
 "#;
 
 const ROWS: &str =
@@ -107,6 +117,7 @@ fn keys_are_what_they_were() {
     lab.write("templates.toml", TEMPLATES);
     lab.write("prompt.txt", "{molecule}: {caption}");
     lab.write("model/config.json", "{}");
+    lab.write_judge("nli");
     let header = r#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
     lab.write(
         "model/model.safetensors",

@@ -24,6 +24,7 @@ fn lab() -> Lab {
             }
         }
     }
+    lab.write_judge("parts/judge");
     lab
 }
 

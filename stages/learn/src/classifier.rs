@@ -225,9 +225,9 @@ impl Classifier {
                         piece.iter().flat_map(|place| &encoded[*place].ids).copied().collect();
                     let types: Vec<u32> =
                         piece.iter().flat_map(|place| &encoded[*place].types).copied().collect();
-                    let rows = self.model.classify(&ids, &types, piece.len());
+                    let rows = self.model.logits(&ids, &types, piece.len());
                     let before = done.fetch_add(piece.len(), Ordering::Relaxed);
-                    let found = rows.iter().map(|row| probabilities(&row.logits)).collect();
+                    let found = rows.iter().map(|row| probabilities(row)).collect();
                     hear(before + piece.len()).then_some(found)
                 })
                 .collect()

@@ -52,6 +52,8 @@ pub(super) enum Metric {
     WinRate,
     /// CharacTER: what it costs to shift and edit characters, over the prediction's length.
     Character,
+    /// Fréchet ChemNet Distance of the molecules predicted and those of reference.
+    Fcd,
     /// The share of predictions that are their reference, character by character.
     ExactString,
     /// Edit distance in characters.
@@ -62,6 +64,24 @@ pub(super) enum Metric {
     Chrf2,
     /// How much longer predictions are: in characters for molecules, in words for captions.
     LengthDeviation,
+    /// The probability that the reference entails the caption.
+    Entailment,
+    /// The share of captions that are likelier entailed by their reference than not.
+    EntailmentWinRate,
+    /// The probability that the caption entails the reference.
+    CoverageFull,
+    /// How likely the reference's sentences are entailed by one of the caption's.
+    CoverageSentence,
+    /// How likely the reference's sentences are entailed by the caption's, on average.
+    CoverageSentenceMean,
+    /// How likely the reference's facts are entailed by one of the caption's.
+    CoverageAtomic,
+    /// The probability that the reference contradicts the caption.
+    HallucinationFull,
+    /// How likely the caption's sentences are contradicted by each of the reference's.
+    HallucinationSentence,
+    /// How likely the caption's facts are contradicted by each of the reference's.
+    HallucinationAtomic,
 }
 
 /// What a metric measures.
@@ -75,6 +95,8 @@ pub(super) enum Subject {
     Molecules,
     /// Predictions of either kind.
     Predictions,
+    /// What a judge said of captions.
+    Judgements,
 }
 
 impl Subject {
@@ -83,7 +105,7 @@ impl Subject {
         match self {
             Self::Captions => Some(Direction::Mol2cap),
             Self::Molecules => Some(Direction::Cap2mol),
-            Self::Rows | Self::Predictions => None,
+            Self::Rows | Self::Predictions | Self::Judgements => None,
         }
     }
 }
@@ -95,6 +117,7 @@ impl fmt::Display for Subject {
             Self::Captions => "captions (mol2cap)",
             Self::Molecules => "molecules (cap2mol)",
             Self::Predictions => "predictions",
+            Self::Judgements => "judgements",
         })
     }
 }
@@ -123,11 +146,21 @@ impl Metric {
             Self::Uniqueness => "uniqueness",
             Self::WinRate => "win_rate",
             Self::Character => "character",
+            Self::Fcd => "fcd",
             Self::ExactString => "exact_string",
             Self::Levenshtein => "levenshtein",
             Self::Chrf => "chrf",
             Self::Chrf2 => "chrf2",
             Self::LengthDeviation => "length_deviation",
+            Self::Entailment => "entailment",
+            Self::EntailmentWinRate => "entailment_win_rate",
+            Self::CoverageFull => "coverage_full",
+            Self::CoverageSentence => "coverage_sentence",
+            Self::CoverageSentenceMean => "coverage_sentence_mean",
+            Self::CoverageAtomic => "coverage_atomic",
+            Self::HallucinationFull => "hallucination_full",
+            Self::HallucinationSentence => "hallucination_sentence",
+            Self::HallucinationAtomic => "hallucination_atomic",
         }
     }
 
@@ -153,10 +186,20 @@ impl Metric {
             | Self::MorganFtsInvalidZero
             | Self::Uniqueness
             | Self::WinRate
-            | Self::Character => Subject::Molecules,
+            | Self::Character
+            | Self::Fcd => Subject::Molecules,
             Self::ExactString | Self::Levenshtein | Self::Chrf | Self::Chrf2 | Self::LengthDeviation => {
                 Subject::Predictions
             }
+            Self::Entailment
+            | Self::EntailmentWinRate
+            | Self::CoverageFull
+            | Self::CoverageSentence
+            | Self::CoverageSentenceMean
+            | Self::CoverageAtomic
+            | Self::HallucinationFull
+            | Self::HallucinationSentence
+            | Self::HallucinationAtomic => Subject::Judgements,
         }
     }
 
@@ -176,7 +219,7 @@ impl Metric {
 
     /// Returns whether a row's score says something of that row alone, so that rows can be drawn.
     pub(super) fn is_of_single_rows(self) -> bool {
-        self != Self::Uniqueness
+        !matches!(self, Self::Uniqueness | Self::Fcd)
     }
 
     /// Returns whether it is a whole number that may be far from 0, and not a score in [0, 1].

@@ -55,6 +55,8 @@ pub(super) struct Scored {
     pub are_molecules: Option<(bool, bool)>,
     /// The prediction's canonical SMILES, if it is a molecule.
     pub canonical: Option<String>,
+    /// The same of the reference.
+    pub canonical_reference: Option<String>,
     /// Why a score could not be computed, though there is something to score.
     pub trouble: Option<String>,
     /// Why the row cannot be scored at all.
@@ -195,6 +197,18 @@ impl<'a> Scorer<'a> {
             Metric::MorganFtsInvalidZero => zero_if_invalid(similar(FingerprintKind::Morgan)),
             // Told when all rows before are known.
             Metric::Uniqueness => Score::Missing,
+            // Of all rows together.
+            Metric::Fcd => Score::Missing,
+            // A judge's, and not of these texts.
+            Metric::Entailment
+            | Metric::EntailmentWinRate
+            | Metric::CoverageFull
+            | Metric::CoverageSentence
+            | Metric::CoverageSentenceMean
+            | Metric::CoverageAtomic
+            | Metric::HallucinationFull
+            | Metric::HallucinationSentence
+            | Metric::HallucinationAtomic => Score::Missing,
             Metric::WinRate => molecules.as_ref().map_or(Score::Missing, |molecules| {
                 let chrf = chrf::chrf(prediction, reference, 1.0);
                 let deviation = length::deviation_characters(prediction, reference);
@@ -213,12 +227,17 @@ impl<'a> Scorer<'a> {
         let scores = scores.collect();
         let are_molecules =
             molecules.as_ref().map(|molecules| (is_valid(molecules), molecules.reference.is_some()));
-        let canonical = molecules.and_then(|molecules| molecules.prediction);
+        let (canonical, canonical_reference) = match molecules {
+            Some(Molecules { prediction, reference }) => (prediction, reference),
+            None => (None, None),
+        };
+        let canonical_of = |molecule: Molecule| molecule.canonical().to_owned();
         Scored {
             scores,
             is_empty: prediction.trim().is_empty(),
             are_molecules,
-            canonical: canonical.map(|molecule| molecule.canonical().to_owned()),
+            canonical: canonical.map(canonical_of),
+            canonical_reference: canonical_reference.map(canonical_of),
             trouble,
             failure,
         }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::Params;
 use super::draws;
+use super::fcd::Fcd;
 use super::metric::{Metric, Subject};
 use super::pairs::{Pair, Pairs};
 use super::scorer::{Score, Scored, Scorer, side_by_side, truth};
@@ -48,6 +49,7 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
     let mut writer = RowWriter::create(&folder)?;
     let mut pairs = Pairs::open(params, context)?.read()?.peekable();
     let mut totals = Totals::new(params);
+    let mut fcd = Fcd::open(params)?;
     while pairs.peek().is_some() {
         if context.is_cancelled() {
             return Err(Failure::new("told to stop"));
@@ -59,6 +61,9 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
         });
         totals.left_out += read - batch.len();
         let scored = side_by_side(&batch, threads, |(direction, pair)| scorer.score(*direction, pair));
+        if let Some(fcd) = &mut fcd {
+            fcd.add(&scored, context)?;
+        }
         for ((_, pair), mut row) in batch.iter().zip(scored) {
             if let Some(what) = &row.failure {
                 return Err(Failure::new(format!("row `{}` cannot be scored: {what}", pair.id)));
@@ -70,24 +75,38 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
         context.progress(totals.rows as u64, 0, "predictions");
     }
     writer.finish()?;
+    let more = fcd.iter().map(|fcd| (Metric::Fcd.name().to_owned(), fcd.value())).collect();
+    finish(params, totals, more, context)
+}
+
+/// Says what all scores come to, and writes it; some numbers are not made of scores of rows.
+pub(super) fn finish(
+    params: &Params,
+    totals: Totals<'_>,
+    more: Map<String, Value>,
+    context: &mut Context,
+) -> Result<(), Failure> {
+    let folder = context.output("scores")?;
     totals.tell(context);
     if totals.rows == 0 {
         return Err(Failure::new("there are no predictions to measure"));
     }
     let mut found = totals.metrics(params.subject() == Ok(Subject::Molecules));
+    found.extend(more);
     found.extend(draws::measure(params, &totals, context)?);
     write_json(&folder.join("distributions.json"), &totals.distributions()?)?;
     write_json(&folder.join("metrics.json"), &found)
 }
 
 /// Returns what is written of a row.
-fn line(pair: &Pair, metrics: &[Metric], scored: &Scored) -> Map<String, Value> {
+pub(super) fn line(pair: &Pair, metrics: &[Metric], scored: &Scored) -> Map<String, Value> {
     let mut line = Map::new();
     line.insert("id".to_owned(), pair.id.as_str().into());
     if let Some(other) = &pair.reference_id {
         line.insert("reference_id".to_owned(), other.as_str().into());
     }
-    for (metric, score) in metrics.iter().zip(&scored.scores) {
+    let scores = metrics.iter().zip(&scored.scores);
+    for (metric, score) in scores.filter(|(metric, _)| **metric != Metric::Fcd) {
         match score {
             Score::Number(number) => line.insert(metric.name().to_owned(), (*number).into()),
             Score::Missing => line.insert(metric.name().to_owned(), Value::Null),
@@ -156,7 +175,7 @@ pub(super) struct Totals<'a> {
 }
 
 impl<'a> Totals<'a> {
-    fn new(params: &'a Params) -> Self {
+    pub(super) fn new(params: &'a Params) -> Self {
         Self {
             metrics: &params.metrics,
             columns: params.metrics.iter().map(|metric| Column::new(*metric)).collect(),
@@ -183,7 +202,7 @@ impl<'a> Totals<'a> {
         }
     }
 
-    fn add(&mut self, pair: &Pair, row: Scored) {
+    pub(super) fn add(&mut self, pair: &Pair, row: Scored) {
         self.columns.iter_mut().zip(row.scores).for_each(|(column, score)| column.push(score));
         if let Some(ids) = &mut self.ids {
             ids.push(pair.id.clone());

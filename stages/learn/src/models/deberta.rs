@@ -437,15 +437,6 @@ pub(crate) struct DebertaV2ForSequenceClassification {
     device: Device,
 }
 
-/// What a batch of texts comes to.
-#[derive(Debug, Clone)]
-pub(crate) struct Classified {
-    /// The first token's hidden state, pooled.
-    #[cfg(test)]
-    pub pooled: Vec<f32>,
-    pub logits: Vec<f32>,
-}
-
 impl DebertaV2ForSequenceClassification {
     /// Opens a model, and checks that every tensor of its folder has a place in it.
     pub fn open(folder: &ModelFolder, config: Config, device: &Device) -> Result<Self, TensorError> {
@@ -551,22 +542,20 @@ impl DebertaV2ForSequenceClassification {
         x
     }
 
-    /// Classifies rows of one length.
-    pub fn classify(&self, ids: &[u32], types: &[u32], rows: usize) -> Vec<Classified> {
+    /// Returns the pooled hidden state of each row's first token, row by row.
+    fn pooled(&self, ids: &[u32], types: &[u32], rows: usize) -> Vec<f32> {
         let (length, hidden) = (ids.len() / rows, self.config.hidden_size);
         let states = self.hidden(ids, types, rows).reshape([rows, length, hidden]);
         let first = host(states.narrow(1, 0, 1).reshape([rows, hidden]));
         let pooled: Vec<f32> = first.chunks_exact(hidden).flat_map(|row| self.pooler.forward(row)).collect();
         let pooled = Tensor::from_data(TensorData::new(pooled, [rows, hidden]), &self.device);
-        let pooled = host(self.config.pooler_activation.apply(pooled));
-        pooled
-            .chunks_exact(hidden)
-            .map(|row| Classified {
-                #[cfg(test)]
-                pooled: row.to_vec(),
-                logits: self.classifier.forward(row),
-            })
-            .collect()
+        host(self.config.pooler_activation.apply(pooled))
+    }
+
+    /// Returns the logits of each of some rows of one length.
+    pub fn logits(&self, ids: &[u32], types: &[u32], rows: usize) -> Vec<Vec<f32>> {
+        let pooled = self.pooled(ids, types, rows);
+        pooled.chunks_exact(self.config.hidden_size).map(|row| self.classifier.forward(row)).collect()
     }
 }
 
@@ -710,10 +699,9 @@ mod tests {
             let found = numbers(model.hidden(&ids, &[], 1));
             let off = difference(&found, &hidden[row * width..][..found.len()]);
             assert!(off < CLOSE, "hidden states of row {row} are off by {off}");
-            let [found] = model.classify(&ids, &[], 1).try_into().unwrap();
-            let off = difference(&found.pooled, &pooled[row * 32..][..32]);
+            let off = difference(&model.pooled(&ids, &[], 1), &pooled[row * 32..][..32]);
             assert!(off < CLOSE, "row {row} is pooled to what is off by {off}");
-            let off = difference(&found.logits, &logits[row * 3..][..3]);
+            let off = difference(&model.logits(&ids, &[], 1).concat(), &logits[row * 3..][..3]);
             assert!(off < CLOSE, "logits of row {row} are off by {off}");
         }
     }
@@ -734,9 +722,10 @@ mod tests {
             let rows: Vec<Row> = serde_json::from_slice(&text).unwrap();
             assert_eq!(rows.len(), 4);
             for Row { ids, types, hidden, pooled, logits } in rows {
-                let [found] = model.classify(&ids, &types, 1).try_into().unwrap();
+                let (found, found_logits) =
+                    (model.pooled(&ids, &types, 1), model.logits(&ids, &types, 1).concat());
                 let states = numbers(model.hidden(&ids, &types, 1));
-                let pairs = [(&states, &hidden), (&found.pooled, &pooled), (&found.logits, &logits)];
+                let pairs = [(&states, &hidden), (&found, &pooled), (&found_logits, &logits)];
                 for (part, (found, expected)) in pairs.into_iter().enumerate() {
                     let off = difference(found, expected);
                     assert!(off < 3e-5, "{name}, {} tokens, part {part}: off by {off}", ids.len());
@@ -774,10 +763,9 @@ mod tests {
         let row = |number: u32, length: u32| (0..length).map(|at| 3 + (at * 7 + number * 13) % 120).collect();
         for length in [3, 16, 33] {
             let rows: Vec<Vec<u32>> = (0..7).map(|number| row(number, length)).collect();
-            let together = model.classify(&rows.concat(), &[], rows.len());
+            let together = model.logits(&rows.concat(), &[], rows.len());
             for (row, together) in rows.iter().zip(together) {
-                let [alone] = model.classify(row, &[], 1).try_into().unwrap();
-                assert_eq!(alone.logits, together.logits);
+                assert_eq!(model.logits(row, &[], 1), [together]);
             }
         }
     }

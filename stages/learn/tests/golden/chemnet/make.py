@@ -39,10 +39,17 @@ first = nn.Conv1d(len(TOKENS), CHANNELS, 4, 2, bias=False)
 second = nn.Conv1d(CHANNELS, CHANNELS, 4, 2, bias=False)
 backward = nn.LSTM(CHANNELS, BACKWARD, batch_first=True)
 forward = nn.LSTM(BACKWARD, FORWARD, batch_first=True)
-# Large enough that every place counts.
+# Large enough that every place counts, and gates that keep what came early: what follows a
+# molecule is hundreds of places of nothing.
 with torch.no_grad():
     first.weight.mul_(40)
     second.weight.mul_(3)
+    for lstm, size in ((backward, BACKWARD), (forward, FORWARD)):
+        lstm.weight_ih_l0.mul_(4)
+        lstm.weight_hh_l0.mul_(0.3)
+        lstm.bias_ih_l0.mul_(0.05)
+        lstm.bias_hh_l0.mul_(0.05)
+        lstm.bias_ih_l0[size : 2 * size] += 6
 
 smiles = [
     "C",

@@ -1,0 +1,308 @@
+//! `kind = "judge"`: scores premises against hypotheses with a model of natural-language inference.
+//!
+//! Captions and their references are held against each other in both directions: whole, by
+//! sentence, or by atomic fact (*Less for More*, section 5). All probabilities are kept, so that
+//! pooling them is the work of `evaluate`, and costs nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::sync::Mutex;
+
+use corpus::{Direction, Prediction, facts};
+use engine::{Context, Failure, Place, Ports, Resources, Stage};
+use learn::Classifier;
+use metrics::entailment::Verdict;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::artifacts::{JUDGEMENTS, PREDICTIONS, ROWS, WEIGHTS};
+use crate::devices::parse_device;
+use crate::judgements::{Judged, Judgement, Level};
+use crate::rows::{ROWS_FILE, read_records, read_rows};
+
+/// How many rows are judged before they are kept.
+const BATCH: usize = 64;
+
+/// The field with a text's facts if none is named.
+const OUTPUT: &str = "output";
+
+/// The ports with the facts that a model listed.
+const PREDICTION_FACTS: &str = "prediction_facts";
+const REFERENCE_FACTS: &str = "reference_facts";
+
+/// What to judge.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    /// What texts are split into.
+    levels: Vec<Level>,
+    /// Where the facts of `atomic` come from, by default `lpm24_rules`.
+    facts: Option<Facts>,
+    /// The field with the list of a text's facts, by default `output`.
+    field: Option<String>,
+}
+
+/// Where facts come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Facts {
+    /// Rules for captions in the style of L+M-24, and for no others.
+    Lpm24Rules,
+    /// Lists that a model wrote: the ports `prediction_facts` and `reference_facts`.
+    Listed,
+}
+
+impl Params {
+    fn facts(&self) -> Option<Facts> {
+        let is_atomic = self.levels.contains(&Level::Atomic);
+        is_atomic.then(|| self.facts.unwrap_or(Facts::Lpm24Rules))
+    }
+}
+
+/// Judges captions.
+pub struct Judge;
+
+impl Stage for Judge {
+    const KIND: &'static str = "judge";
+    const VERSION: u32 = 1;
+    const PLACE: Place = Place::Worker;
+    type Params = Params;
+
+    fn ports(params: &Params) -> Ports {
+        let ports = Ports::new().input("predictions", PREDICTIONS).input("model", WEIGHTS);
+        let ports = match params.facts() {
+            Some(Facts::Listed) => ports.input(PREDICTION_FACTS, ROWS).input(REFERENCE_FACTS, ROWS),
+            _ => ports,
+        };
+        ports.output("judgements", JUDGEMENTS)
+    }
+
+    fn resources(_: &Params) -> Resources {
+        Resources { cores: u32::MAX, ..Resources::default() }
+    }
+
+    fn check(params: &Params) -> Result<(), String> {
+        let mut levels = params.levels.clone();
+        levels.sort_unstable();
+        levels.dedup();
+        match () {
+            () if levels.is_empty() => Err("`levels` is empty: name at least one".to_owned()),
+            () if levels.len() < params.levels.len() => Err("`levels` names one twice".to_owned()),
+            () if params.facts.is_some() && params.facts().is_none() => {
+                Err("`facts` changes nothing: `levels` has no `atomic`".to_owned())
+            }
+            () if params.field.is_some() && params.facts() != Some(Facts::Listed) => {
+                Err("`field` changes nothing: it is for `facts = \"listed\"`".to_owned())
+            }
+            () => Ok(()),
+        }
+    }
+
+    fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
+        let device = parse_device(context.device())?;
+        let classifier = Classifier::open(context.input("model")?, &device)
+            .map_err(|error| Failure::caused("open the judge", error))?;
+        let labels = ["entailment", "neutral", "contradiction"].map(|label| classifier.label(label));
+        let [Ok(entailment), Ok(neutral), Ok(contradiction)] = labels else {
+            let error = labels.into_iter().find_map(Result::err).expect("one of them is an error");
+            return Err(Failure::caused("open the judge", error)
+                .help("a judge tells entailment, neutral and contradiction apart, in any order"));
+        };
+        let listed = Listed::read(params, context)?;
+        let folder = context.input("predictions")?.to_owned();
+        let all = read_records::<Prediction>(&folder)?.count();
+        let mut kept = Kept::open(&context.keep()?.join(ROWS_FILE))?;
+        if kept.rows > 0 {
+            context.log(format!("{} rows were judged before", kept.rows));
+        }
+        let mut predictions = read_records::<Prediction>(&folder)?.skip(kept.rows).peekable();
+        while predictions.peek().is_some() {
+            let batch = predictions.by_ref().take(BATCH).collect::<Result<Vec<_>, _>>()?;
+            let split = |prediction| split(prediction, params, listed.as_ref());
+            let mut rows = batch.iter().map(split).collect::<Result<Vec<_>, _>>()?;
+            let verdicts =
+                judge(&classifier, &rows, [entailment, neutral, contradiction], (kept.rows, all), context)?;
+            for judged in rows.iter_mut().flat_map(|row| row.levels.values_mut()) {
+                let judge = |premises: &[String], hypotheses: &[String]| -> Vec<Vec<Verdict>> {
+                    let row = |premise: &String| {
+                        hypotheses
+                            .iter()
+                            .map(|hypothesis| verdicts[&(premise.clone(), hypothesis.clone())])
+                            .collect()
+                    };
+                    premises.iter().map(row).collect()
+                };
+                judged.from_reference = judge(&judged.reference, &judged.prediction);
+                judged.from_prediction = judge(&judged.prediction, &judged.reference);
+            }
+            kept.add(&rows)?;
+            context.progress(kept.rows as u64, all as u64, "rows");
+        }
+        if all == 0 {
+            return Err(Failure::new("there are no predictions to judge"));
+        }
+        tell(&kept, params, all, context)?;
+        let target = context.output("judgements")?.join(ROWS_FILE);
+        fs::copy(&kept.path, &target).map_err(Failure::writing(&target))?;
+        Ok(())
+    }
+}
+
+/// Facts that a model listed, by the prediction's `id`.
+struct Listed {
+    prediction: HashMap<String, Vec<String>>,
+    reference: HashMap<String, Vec<String>>,
+}
+
+impl Listed {
+    fn read(params: &Params, context: &Context) -> Result<Option<Self>, Failure> {
+        if params.facts() != Some(Facts::Listed) {
+            return Ok(None);
+        }
+        let field = params.field.as_deref().unwrap_or(OUTPUT);
+        let read = |port: &str| -> Result<HashMap<String, Vec<String>>, Failure> {
+            let mut found = HashMap::new();
+            for row in read_rows(context.input(port)?)? {
+                let row = row?;
+                let text = row.needed(field).map_err(|error| {
+                    Failure::new(format!("{error}, in `{port}`")).help("name another `field`")
+                })?;
+                found.insert(row.id().to_owned(), facts::listed(text));
+            }
+            Ok(found)
+        };
+        Ok(Some(Self { prediction: read(PREDICTION_FACTS)?, reference: read(REFERENCE_FACTS)? }))
+    }
+}
+
+/// Splits the texts of a prediction, with nothing judged yet.
+fn split(prediction: &Prediction, params: &Params, listed: Option<&Listed>) -> Result<Judgement, Failure> {
+    let Prediction { id, direction, reference, prediction: caption, .. } = prediction;
+    if *direction != Direction::Mol2cap {
+        let message = format!("prediction `{id}` is of {direction}, and only captions can be judged");
+        return Err(Failure::new(message));
+    }
+    let whole = |text: &str| match text.trim() {
+        "" => Vec::new(),
+        text => vec![text.to_owned()],
+    };
+    let mut levels = BTreeMap::new();
+    for level in &params.levels {
+        let [reference, prediction] = match (level, listed) {
+            (Level::Full, _) => [whole(reference), whole(caption)],
+            (Level::Sentence, _) => [reference, caption].map(|text| facts::sentences(text)),
+            (Level::Atomic, None) => [reference, caption].map(|text| facts::of_lpm24_caption(text)),
+            (Level::Atomic, Some(listed)) => {
+                let find = |of: &HashMap<String, Vec<String>>, port: &str| {
+                    let message = || Failure::new(format!("`{port}` has no row `{id}`"));
+                    of.get(id).cloned().ok_or_else(message)
+                };
+                [find(&listed.reference, REFERENCE_FACTS)?, find(&listed.prediction, PREDICTION_FACTS)?]
+            }
+        };
+        let judged =
+            Judged { reference, prediction, from_reference: Vec::new(), from_prediction: Vec::new() };
+        levels.insert(*level, judged);
+    }
+    Ok(Judgement { id: id.clone(), is_empty: caption.trim().is_empty(), levels })
+}
+
+/// Judges all that rows ask for, each pair of texts once.
+fn judge(
+    classifier: &Classifier,
+    rows: &[Judgement],
+    labels: [usize; 3],
+    (before, all): (usize, usize),
+    context: &mut Context,
+) -> Result<HashMap<(String, String), Verdict>, Failure> {
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
+    for judged in rows.iter().flat_map(|row| row.levels.values()) {
+        for (one, other) in
+            judged.reference.iter().flat_map(|one| judged.prediction.iter().map(move |two| (one, two)))
+        {
+            pairs.extend([(one.as_str(), other.as_str()), (other.as_str(), one.as_str())]);
+        }
+    }
+    pairs.sort_unstable();
+    pairs.dedup();
+    let (threads, count) = (context.cores() as usize, pairs.len());
+    let listener = Mutex::new(context);
+    let found = classifier.probabilities(&pairs, threads, &|done| {
+        let mut context = listener.lock().expect("listening does not panic");
+        context.progress_with(before as u64, all as u64, "rows", format!("{done} of {count} pairs"));
+        !context.is_cancelled()
+    });
+    let found = found.map_err(|error| Failure::caused("judge", error))?;
+    let found = found.ok_or_else(|| Failure::new("the run was told to stop"))?;
+    let verdict = |row: Vec<f32>| Verdict::from(labels.map(|label| row[label]));
+    let pairs = pairs.into_iter().map(|(premise, hypothesis)| (premise.to_owned(), hypothesis.to_owned()));
+    Ok(pairs.zip(found.into_iter().map(verdict)).collect())
+}
+
+/// The rows judged so far, in a file that outlives a kill.
+struct Kept {
+    path: std::path::PathBuf,
+    file: File,
+    rows: usize,
+}
+
+impl Kept {
+    /// Opens the file, and cuts off a row that was not written to its end.
+    fn open(path: &Path) -> Result<Self, Failure> {
+        let file = OpenOptions::new().create(true).read(true).append(true).open(path);
+        let file = file.map_err(Failure::writing(path))?;
+        let (mut rows, mut bytes, mut line) = (0, 0, Vec::new());
+        let mut reader = BufReader::new(&file);
+        while reader.read_until(b'\n', &mut line).map_err(Failure::reading(path))? > 0 {
+            if line.last() != Some(&b'\n') || serde_json::from_slice::<Judgement>(&line).is_err() {
+                break;
+            }
+            (rows, bytes) = (rows + 1, bytes + line.len() as u64);
+            line.clear();
+        }
+        file.set_len(bytes).map_err(Failure::writing(path))?;
+        Ok(Self { path: path.to_owned(), file, rows })
+    }
+
+    fn add(&mut self, rows: &[Judgement]) -> Result<(), Failure> {
+        let mut lines = Vec::new();
+        for row in rows {
+            serde_json::to_writer(&mut lines, row).map_err(|error| Failure::caused("write JSON", error))?;
+            lines.push(b'\n');
+        }
+        self.file.write_all(&lines).map_err(Failure::writing(&self.path))?;
+        self.rows += rows.len();
+        Ok(())
+    }
+}
+
+/// Says what is odd about the data.
+fn tell(kept: &Kept, params: &Params, all: usize, context: &mut Context) -> Result<(), Failure> {
+    let (mut empty, mut without) = (0, BTreeMap::<Level, usize>::new());
+    let folder = kept.path.parent().expect("a file lies in a folder");
+    for row in read_records::<Judgement>(folder)? {
+        let row = row?;
+        empty += usize::from(row.is_empty);
+        for (level, judged) in row.levels {
+            let has_none = judged.reference.is_empty() || (judged.prediction.is_empty() && !row.is_empty);
+            *without.entry(level).or_default() += usize::from(has_none);
+        }
+    }
+    if empty > 0 {
+        context.note(format!("{empty} of {all} captions are empty, and say nothing that could be judged"));
+    }
+    for (level, count) in without.into_iter().filter(|(_, count)| *count > 0) {
+        let parts = match level {
+            Level::Full => "text",
+            Level::Sentence => "sentences",
+            Level::Atomic => "facts",
+        };
+        context.note(format!("{count} of {all} rows have a caption or a reference without {parts}"));
+    }
+    if params.facts() == Some(Facts::Lpm24Rules) {
+        context.log("facts are found by rules for captions in the style of L+M-24");
+    }
+    Ok(())
+}
