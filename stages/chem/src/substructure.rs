@@ -103,8 +103,8 @@ impl Questions {
         let mut sorts: Vec<(Sort, AtomAnswers)> = Vec::new();
         let mut atoms = Vec::with_capacity(molecule.atom_count());
         let mut counts = vec![0; self.atoms.len()];
-        for at in 0..molecule.atom_count() {
-            let sort = Sort::of(molecule, AtomIdx(at as u32), !rings_of[at].is_empty());
+        for (at, rings) in rings_of.iter().enumerate() {
+            let sort = Sort::of(molecule, AtomIdx(at as u32), !rings.is_empty());
             let known = sorts.iter().find(|(known, _)| *known == sort).map(|(_, answers)| *answers);
             let answers = known.unwrap_or_else(|| {
                 let answers = answers(&self.atoms, |question| sort.answers(question));

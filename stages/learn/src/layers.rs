@@ -12,6 +12,8 @@ use crate::parameters::{Parameter, Slot};
 
 /// The matrix of a projection, `[out, in]` as files have it.
 #[derive(Debug, Clone)]
+// There are few of them, and what they hold is megabytes.
+#[allow(clippy::large_enum_variant)]
 pub(crate) enum Weight {
     /// Single floats, which can learn.
     Dense(Parameter<2>),

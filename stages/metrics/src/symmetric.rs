@@ -42,10 +42,10 @@ pub(crate) fn between(columns: &Rows, matrix: &Rows) -> Rows {
     let mut found: Rows =
         columns.iter().map(|column| products.iter().map(|product| dot(column, product)).collect()).collect();
     // The two halves differ in last bits.
-    for row in 0..found.len() {
-        for column in 0..row {
-            found[row][column] = found[column][row];
-        }
+    for row in 1..found.len() {
+        let (above, below) = found.split_at_mut(row);
+        let mirrored = above.iter().map(|other| other[row]);
+        below[0].iter_mut().zip(mirrored).for_each(|(number, other)| *number = other);
     }
     found
 }

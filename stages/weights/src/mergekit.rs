@@ -371,8 +371,11 @@ fn slerp(scopes: &Scopes, base: Option<&str>) -> Result<Imported, String> {
     })
 }
 
-/// Reads a list of models: what they are called, and their parameters.
-fn listed(models: &[Value]) -> Result<Vec<(String, Map<String, Value>)>, String> {
+/// What a model is called, and its parameters.
+type Listed = (String, Map<String, Value>);
+
+/// Reads a list of models.
+fn listed(models: &[Value]) -> Result<Vec<Listed>, String> {
     let mut found = Vec::with_capacity(models.len());
     for model in models {
         let name = model.get("model").and_then(Value::as_str).ok_or("a model has no `model`")?;

@@ -455,7 +455,8 @@ mod tests {
         assert!(open(b"PK").contains("is not a file of safetensors"));
         let bytes = std::fs::read(golden().join("chemnet.safetensors")).unwrap();
         assert!(open(&bytes[..bytes.len() - 4]).contains("is not a file of safetensors"));
-        let edited = |change: &dyn Fn(&mut std::collections::BTreeMap<String, (Vec<usize>, Vec<u8>)>)| {
+        type Tensors = std::collections::BTreeMap<String, (Vec<usize>, Vec<u8>)>;
+        let edited = |change: &dyn Fn(&mut Tensors)| {
             let read = SafeTensors::deserialize(&bytes).unwrap();
             let mut tensors = read
                 .iter()

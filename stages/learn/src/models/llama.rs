@@ -63,6 +63,8 @@ pub(crate) struct Block {
 
 /// What makes queries, keys and values.
 #[derive(Debug, Clone)]
+// There is one in each layer, and what it holds is megabytes.
+#[allow(clippy::large_enum_variant)]
 pub(crate) enum Projections {
     /// One for each.
     Apart { q: Linear, k: Linear, v: Linear },

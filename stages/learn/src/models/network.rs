@@ -12,6 +12,8 @@ use crate::parameters::{Parameter, Parameters, Slot};
 
 /// A network that writes outputs to prompts.
 #[derive(Debug, Clone)]
+// There is one of it, and what it holds is megabytes.
+#[allow(clippy::large_enum_variant)]
 pub(crate) enum Network {
     /// A decoder, which reads a prompt as the beginning of its output: LLaMA, InternLM2.
     Decoder(LlamaForCausalLM),

@@ -149,7 +149,7 @@ impl Shape for T5 {
 /// Says what is wrong with how relative positions are told apart.
 fn check_buckets(buckets: usize, max_distance: usize) -> Result<(), (&'static str, String)> {
     // The encoder halves them by direction, and both halve them by whether they are exact.
-    if buckets < 4 || buckets % 2 != 0 {
+    if buckets < 4 || !buckets.is_multiple_of(2) {
         return Err(("relative_attention_num_buckets", format!("is an even number from 4, not {buckets}")));
     }
     if max_distance <= buckets / 2 {
@@ -359,7 +359,7 @@ mod tests {
             );
             seen += 1;
         });
-        assert_eq!(seen, 1 + 2 * (5 + 3) + 1 * (10 + 3) + 4);
+        assert_eq!(seen, 1 + 2 * (5 + 3) + (10 + 3) + 4);
     }
 
     #[test]
