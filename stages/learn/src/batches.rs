@@ -159,7 +159,8 @@ pub(crate) struct Packed<'a> {
     pub rows: usize,
     /// The places whose hidden states predict output tokens.
     picks: Vec<usize>,
-    targets: Vec<u32>,
+    /// The tokens that they are to predict.
+    pub targets: Vec<u32>,
     /// How many output tokens each sequence has.
     pub lengths: Vec<usize>,
 }
@@ -215,12 +216,6 @@ impl<'a> Packed<'a> {
             ids.resize(begin + width, 0);
         }
         (ids, picks)
-    }
-
-    /// Returns the tokens that they are to predict, `[tokens, 1]`.
-    pub fn targets(&self, device: &Device) -> Tensor<2, Int> {
-        let count = self.targets.len();
-        token_ids(&self.targets, device).reshape([count, 1])
     }
 }
 

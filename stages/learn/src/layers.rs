@@ -7,6 +7,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::adapters::Adapter;
+use crate::fused::{self, is_cpu};
 use crate::nf4::Nf4;
 use crate::parameters::{Parameter, Slot};
 
@@ -79,7 +80,7 @@ impl Linear {
         if x.is_autodiff() && !weight.is_autodiff() {
             weight = weight.autodiff();
         }
-        let mut y = x.clone().matmul(weight.transpose());
+        let mut y = fused::linear(x.clone(), weight);
         if let Some(adapter) = &self.adapter {
             y = y + adapter.forward(x);
         }
@@ -104,11 +105,8 @@ impl Linear {
 }
 
 /// Divides each row by its root mean square, and scales it.
-///
-/// Zhang and Sennrich, 2019, eq. 4, with the small number inside the root as in LLaMA.
 pub(crate) fn rms_norm(x: Tensor<2>, gain: &Parameter<1>, epsilon: f64) -> Tensor<2> {
-    let root = x.clone().square().mean_dim(1).add_scalar(epsilon).sqrt().recip();
-    x * root * gain.get().unsqueeze()
+    fused::rms_norm(x, gain.get(), epsilon)
 }
 
 /// Rotary position embedding: Su et al., 2021, eq. 34, with halves in place of pairs as
@@ -121,12 +119,36 @@ pub(crate) struct Rope {
     swap: Tensor<2>,
 }
 
-/// The cosines and sines of some positions, `[positions, 1, head]`, and what swaps halves.
+/// The cosines and sines of the angles of some tokens, `[tokens, half a head]`.
+#[derive(Debug)]
+pub(crate) struct Turns {
+    pub cos: Vec<f32>,
+    pub sin: Vec<f32>,
+    /// How many pairs of dimensions a head has.
+    pub half: usize,
+}
+
+impl Turns {
+    /// Returns how many tokens there are.
+    pub fn tokens(&self) -> usize {
+        self.cos.len() / self.half
+    }
+}
+
+/// What turns some tokens.
 #[derive(Debug, Clone)]
-pub(crate) struct Angles {
-    cos: Tensor<3>,
-    sin: Tensor<3>,
-    swap: Tensor<2>,
+pub(crate) enum Angles {
+    /// On the CPU.
+    Here(Arc<Turns>),
+    /// On another device.
+    Elsewhere {
+        /// `[tokens, 1, head]`.
+        cos: Tensor<3>,
+        /// `[tokens, 1, head]`.
+        sin: Tensor<3>,
+        /// What swaps halves, `[head, head]`.
+        swap: Tensor<2>,
+    },
 }
 
 impl Rope {
@@ -143,41 +165,62 @@ impl Rope {
         Self { frequencies, swap }
     }
 
-    /// Returns the angles of positions, one after the other.
-    pub fn angles(&self, positions: &[usize], device: &Device) -> Angles {
-        let width = 2 * self.frequencies.len();
-        let count = positions.len() * width;
+    /// Returns the cosines and sines of positions, one after the other.
+    pub fn turns(&self, positions: &[usize]) -> Turns {
+        let half = self.frequencies.len();
+        let count = positions.len() * half;
         let (mut cos, mut sin) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for position in positions {
-            for _ in 0..2 {
-                for frequency in &self.frequencies {
-                    // The product in single precision, as transformers computes it.
-                    let angle = *position as f32 * *frequency as f32;
-                    cos.push(angle.cos());
-                    sin.push(angle.sin());
-                }
+            for frequency in &self.frequencies {
+                // The product in single precision, as transformers computes it.
+                let angle = *position as f32 * *frequency as f32;
+                cos.push(angle.cos());
+                sin.push(angle.sin());
             }
         }
-        let shape = [positions.len(), 1, width];
-        let tensor = |numbers| Tensor::from_data(TensorData::new(numbers, shape), device);
-        Angles { cos: tensor(cos), sin: tensor(sin), swap: self.swap.clone() }
+        Turns { cos, sin, half }
+    }
+
+    /// Returns the angles of positions, one after the other.
+    pub fn angles(&self, positions: &[usize], device: &Device) -> Angles {
+        let turns = self.turns(positions);
+        if is_cpu(device) { Angles::Here(Arc::new(turns)) } else { self.elsewhere(&turns, device) }
+    }
+
+    /// Returns angles as devices other than the CPU take them.
+    pub fn elsewhere(&self, turns: &Turns, device: &Device) -> Angles {
+        let shape = [turns.tokens(), 1, 2 * turns.half];
+        let twice = |numbers: &[f32]| {
+            let both = numbers.chunks_exact(turns.half).flat_map(|half| [half, half].concat());
+            Tensor::from_data(TensorData::new(both.collect(), shape), device)
+        };
+        Angles::Elsewhere { cos: twice(&turns.cos), sin: twice(&turns.sin), swap: self.swap.clone() }
     }
 }
 
 impl Angles {
     /// Puts them beside a tape.
     pub fn autodiff(self) -> Self {
-        Self { cos: self.cos.autodiff(), sin: self.sin.autodiff(), swap: self.swap.autodiff() }
+        match self {
+            Self::Here(turns) => Self::Here(turns),
+            Self::Elsewhere { cos, sin, swap } => {
+                Self::Elsewhere { cos: cos.autodiff(), sin: sin.autodiff(), swap: swap.autodiff() }
+            }
+        }
     }
 
     /// Rotates `[tokens, heads * head]`.
     pub fn rotate(&self, x: Tensor<2>) -> Tensor<2> {
+        let (cos, sin, swap) = match self {
+            Self::Here(turns) => return fused::rotate(x, turns),
+            Self::Elsewhere { cos, sin, swap } => (cos.clone(), sin.clone(), swap.clone()),
+        };
         let [tokens, width] = x.dims();
-        let [_, _, head] = self.cos.dims();
+        let [_, _, head] = cos.dims();
         let shape = [tokens, width / head, head];
         // A product with a matrix of 0, 1 and -1 is exact, and one step on the tape.
-        let swapped = x.clone().reshape([tokens * width / head, head]).matmul(self.swap.clone());
-        let rotated = x.reshape(shape) * self.cos.clone() + swapped.reshape(shape) * self.sin.clone();
+        let swapped = x.clone().reshape([tokens * width / head, head]).matmul(swap);
+        let rotated = x.reshape(shape) * cos + swapped.reshape(shape) * sin;
         rotated.reshape([tokens, width])
     }
 }

@@ -15,6 +15,7 @@ mod classifier;
 mod curves;
 mod device;
 mod exponential;
+mod fused;
 mod generation;
 mod layers;
 mod model;

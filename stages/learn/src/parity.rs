@@ -457,11 +457,12 @@ fn the_optimisers_trajectory() {
         let updates =
             gradients.into_iter().zip(&weights).zip(&moments).map(|((gradient, weights), moments)| Update {
                 weights: weights.clone(),
-                gradient: gradient.mul_scalar(clip),
+                gradient,
                 moments: moments.clone(),
                 decays: true,
             });
-        (weights, moments) = step(&adam, rate.at(number), number + 1, updates.collect()).into_iter().unzip();
+        (weights, moments) =
+            step(&adam, rate.at(number), clip, number + 1, updates.collect()).into_iter().unzip();
         for (name, weights) in names.iter().zip(&weights) {
             if number == 0 || number == 9 {
                 let wanted = tensors.floats(&format!("after_step{number}.{name}"));

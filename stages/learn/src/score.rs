@@ -5,13 +5,14 @@
 //! it has seen the log-probabilities. Written out, nothing of the size of the vocabulary is ever
 //! recorded, and hidden states that predict nothing of an output never reach the head.
 
-use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use crate::adapters::Dropout;
 use crate::batches::{Packed, SHARD, Sequence};
+use crate::fused::{Softmax, linear};
 use crate::models::Network;
 use crate::models::llama::LlamaForCausalLM;
 use crate::objectives::Logp;
@@ -23,8 +24,8 @@ pub(crate) type Gradients = Vec<Option<Tensor<1>>>;
 /// Returns the log-probabilities of sequences.
 pub(crate) fn logps(model: &Network, packed: &Packed<'_>, device: &Device) -> Vec<Logp> {
     let hidden = model.predicting(packed, device);
-    let logits = hidden.matmul(model.head().get().transpose());
-    sums(Softmax::of(logits).logps(packed.targets(device)), packed)
+    let logits = linear(hidden, model.head().get());
+    sums(&Softmax::of(logits, &packed.targets).logps(), packed)
 }
 
 /// Returns the log-probabilities of any number of sequences, a shard on a thread.
@@ -78,13 +79,13 @@ pub(crate) fn gradients(
         (Activations::Recomputed, Some(whole)) => {
             let ids = packed.ids(device);
             let width = ids.dims()[0] / packed.rows;
-            let surroundings = whole.surroundings(packed.rows, width, device).autodiff();
+            let causal = whole.causal(packed.rows, width, device).autodiff();
             let layers = whole.layers.len();
             // On a tape that is dropped at once: off it, some operations round differently.
             let mut inputs = vec![whole.embed(ids.clone()).inner()];
             for number in 0..layers {
                 let x = inputs.last().expect("there is an embedding").clone().autodiff();
-                inputs.push(whole.layer(number, x, &surroundings).inner());
+                inputs.push(whole.layer(number, x, &causal).inner());
             }
             let leaf = |x: Option<Tensor<2>>| x.expect("each layer has an input").autodiff().require_grad();
             let x = leaf(inputs.pop());
@@ -97,7 +98,7 @@ pub(crate) fn gradients(
                 let x = leaf(inputs.pop());
                 let slope = by_x.expect("a layer's output reaches the end").autodiff();
                 let whole = decoder(&tape).expect("it is the same network");
-                let mut found = (whole.layer(number, x.clone(), &surroundings) * slope).sum().backward();
+                let mut found = (whole.layer(number, x.clone(), &causal) * slope).sum().backward();
                 by_x = x.grad_remove(&mut found);
                 collected.take(&mut tape, &mut found);
             }
@@ -139,18 +140,13 @@ fn head_gradients(
     packed: &Packed<'_>,
     slopes: impl FnOnce(&[Logp]) -> Vec<f64>,
 ) -> (Tensor<2>, Option<Tensor<1>>) {
-    let device = hidden.device();
-    let softmax = Softmax::of(hidden.clone().matmul(head.get().transpose()));
-    let targets = packed.targets(&device);
-    let sums = sums(softmax.logps(targets.clone()), packed);
+    let softmax = Softmax::of(linear(hidden.clone(), head.get()), &packed.targets);
+    let sums = sums(&softmax.logps(), packed);
     let slopes = slopes(&sums);
     let per_token = slopes.iter().zip(&packed.lengths);
     let per_token: Vec<f32> =
         per_token.flat_map(|(slope, length)| std::iter::repeat_n(normal(*slope), *length)).collect();
-    let count = per_token.len();
-    let per_token = Tensor::<2>::from_data(TensorData::new(per_token, [count, 1]), &device);
-    let by_logits = softmax.times(per_token.clone().neg());
-    let by_logits = by_logits.scatter(1, targets, per_token, IndexingUpdateOp::Add);
+    let by_logits = softmax.slopes(&per_token);
     let by_hidden = by_logits.clone().matmul(head.get());
     let by_head = head.learns.then(|| by_logits.transpose().matmul(hidden).flatten::<1>(0, 1));
     (by_hidden, by_head)
@@ -161,38 +157,6 @@ fn head_gradients(
 /// processors compute slowly with what is below 1e-38.
 fn normal(slope: f64) -> f32 {
     if slope.abs() < 1e-20 { 0.0 } else { slope as f32 }
-}
-
-/// A softmax over each row of logits.
-struct Softmax {
-    /// The logits less the largest of their row.
-    shifted: Tensor<2>,
-    /// Their exponentials.
-    weights: Tensor<2>,
-    /// What those of a row add up to.
-    sums: Tensor<2>,
-}
-
-impl Softmax {
-    /// What is less likely than e^-60 counts as that, for the same reason; it changes no sum.
-    const LEAST: f64 = -60.0;
-
-    fn of(logits: Tensor<2>) -> Self {
-        let shifted = logits.clone() - logits.max_dim(1);
-        let weights = shifted.clone().clamp_min(Self::LEAST).exp();
-        let sums = weights.clone().sum_dim(1);
-        Self { shifted, weights, sums }
-    }
-
-    /// Returns the log-probability of one token in each row, `[rows, 1]`.
-    fn logps(&self, targets: Tensor<2, Int>) -> Tensor<2> {
-        self.shifted.clone().gather(1, targets) - self.sums.clone().log()
-    }
-
-    /// Returns the probabilities, each row times a number of `[rows, 1]`.
-    fn times(self, by: Tensor<2>) -> Tensor<2> {
-        self.weights * (by / self.sums)
-    }
 }
 
 /// Gradients, as the pieces of a backward pass find them.
@@ -232,9 +196,8 @@ impl Collected {
 }
 
 /// Adds the log-probabilities of each sequence's tokens up.
-fn sums(per_token: Tensor<2>, packed: &Packed<'_>) -> Vec<Logp> {
-    let per_token = per_token.into_data().try_into_vec::<f32>().expect("log-probabilities are single floats");
-    let mut rest = per_token.as_slice();
+fn sums(per_token: &[f32], packed: &Packed<'_>) -> Vec<Logp> {
+    let mut rest = per_token;
     let mut sums = Vec::with_capacity(packed.lengths.len());
     for length in &packed.lengths {
         let (own, others) = rest.split_at(*length);

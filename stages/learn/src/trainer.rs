@@ -410,7 +410,7 @@ impl<'a> Training<'a> {
             .collect();
         let learning_rate = steps.rate.at(self.step);
         let divergence = self.recipe.objective.needs_divergence().then(|| self.divergence(&batch));
-        let (shares, mut gradients) = self.gradients(&batch, divergence.unwrap_or(0.0));
+        let (shares, gradients) = self.gradients(&batch, divergence.unwrap_or(0.0));
         let loss: f64 = shares.iter().map(|share| share.loss).sum();
         let learnt: Vec<Tensor<1>> = gradients.iter().flatten().cloned().collect();
         let norm = self.pool.install(|| global_norm(&learnt));
@@ -429,13 +429,8 @@ impl<'a> Training<'a> {
             });
         }
         let clip = clip_coefficient(norm, self.recipe.max_grad_norm);
-        if clip < 1.0 {
-            for gradient in gradients.iter_mut().flatten() {
-                *gradient = gradient.clone().mul_scalar(clip);
-            }
-        }
         self.step += 1;
-        self.update(learning_rate, gradients);
+        self.update(learning_rate, clip, gradients);
         self.points.push(Point::Step(StepPoint {
             step: self.step,
             epoch: steps.epoch(self.step),
@@ -523,7 +518,7 @@ impl<'a> Training<'a> {
     }
 
     /// Moves the weights.
-    fn update(&mut self, learning_rate: f64, gradients: Gradients) {
+    fn update(&mut self, learning_rate: f64, clip: f64, gradients: Gradients) {
         let mut updates = Vec::new();
         let mut gradients = gradients.into_iter();
         let (moments, decays, mut place) = (&mut self.moments, &self.decays, 0);
@@ -537,7 +532,7 @@ impl<'a> Training<'a> {
         });
         let mut moved = self
             .pool
-            .install(|| adam_step(&self.recipe.optimizer, learning_rate, self.step, updates))
+            .install(|| adam_step(&self.recipe.optimizer, learning_rate, clip, self.step, updates))
             .into_iter();
         let (moments, mut place) = (&mut self.moments, 0);
         self.model.visit(&mut |_, mut slot| {

@@ -1,9 +1,10 @@
 //! The same function for wider registers.
 
-/// Compiles a function a second time for AVX2, and takes that one where the processor has it.
+/// Compiles a function again for AVX2 and for AVX-512, and takes the widest that the processor has.
 ///
-/// Both do the same operations in the same order, so their results are the same: registers only
+/// All do the same operations in the same order, so their results are the same: registers only
 /// decide how many numbers are taken at once.
+#[macro_export]
 macro_rules! wide {
     (
         $(#[$meta:meta])*
@@ -21,10 +22,27 @@ macro_rules! wide {
             }
 
             #[cfg(target_arch = "x86_64")]
-            if std::is_x86_feature_detected!("avx2") {
-                // SAFETY: The function needs nothing but what was just found to be there.
-                #[allow(unsafe_code)]
-                return unsafe { avx2($($argument),*) };
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+            fn avx512($($argument: $type),*) $(-> $returned)? {
+                plain($($argument),*)
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                if std::is_x86_feature_detected!("avx512f")
+                    && std::is_x86_feature_detected!("avx512bw")
+                    && std::is_x86_feature_detected!("avx512dq")
+                    && std::is_x86_feature_detected!("avx512vl")
+                {
+                    // SAFETY: The function needs nothing but what was just found to be there.
+                    #[allow(unsafe_code)]
+                    return unsafe { avx512($($argument),*) };
+                }
+                if std::is_x86_feature_detected!("avx2") {
+                    // SAFETY: As above.
+                    #[allow(unsafe_code)]
+                    return unsafe { avx2($($argument),*) };
+                }
             }
             plain($($argument),*)
         }

@@ -44,20 +44,30 @@ pub(crate) struct CachedLayer {
 }
 
 impl CachedLayer {
-    /// Adds those of new tokens, and returns all so far.
-    pub fn extend(&mut self, keys: Tensor<4>, values: Tensor<4>, begin: usize) -> (Tensor<4>, Tensor<4>) {
-        fn add(cached: &mut Option<Tensor<4>>, new: Tensor<4>, begin: usize) -> Tensor<4> {
+    /// Adds those of new tokens behind the first `begin`.
+    pub fn extend(&mut self, keys: Tensor<4>, values: Tensor<4>, begin: usize) {
+        fn add(cached: &mut Option<Tensor<4>>, new: Tensor<4>, begin: usize) {
             let [rows, heads, width, head] = new.dims();
             let mut whole = cached.take().expect("a cache is put back after each step");
             if begin + width > whole.dims()[2] {
                 let more = Tensor::zeros([rows, heads, width + MORE, head], &new.device());
                 whole = Tensor::cat(vec![whole, more], 2);
             }
-            let whole = whole.slice_assign([0..rows, 0..heads, begin..begin + width, 0..head], new);
-            let so_far = whole.clone().narrow(2, 0, begin + width);
-            *cached = Some(whole);
-            so_far
+            *cached = Some(whole.slice_assign([0..rows, 0..heads, begin..begin + width, 0..head], new));
         }
-        (add(&mut self.keys, keys, begin), add(&mut self.values, values, begin))
+        add(&mut self.keys, keys, begin);
+        add(&mut self.values, values, begin);
+    }
+
+    /// Returns keys and values with the room behind them.
+    pub fn whole(&self) -> (Tensor<4>, Tensor<4>) {
+        let whole = |cached: &Option<Tensor<4>>| cached.clone().expect("a cache is put back after each step");
+        (whole(&self.keys), whole(&self.values))
+    }
+
+    /// Returns the first keys and values.
+    pub fn first(&self, count: usize) -> (Tensor<4>, Tensor<4>) {
+        let (keys, values) = self.whole();
+        (keys.narrow(2, 0, count), values.narrow(2, 0, count))
     }
 }

@@ -6,15 +6,15 @@
 
 mod sizes;
 
-use burn::tensor::activation::{silu, softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::HIDDEN;
 use super::cache::KeyValueCache;
 use super::source::Source;
 use crate::batches::{Packed, TokenLimit};
+use crate::fused::{Causal, Step, attend, causal_attention, is_cpu, linear, one_by_one, swiglu};
 use crate::generation::Continuation;
-use crate::layers::{Angles, Linear, Rope, rms_norm, token_ids};
+use crate::layers::{Linear, Rope, rms_norm, token_ids};
 use crate::parameters::{Parameter, Parameters, Slot};
 
 #[cfg(test)]
@@ -32,21 +32,6 @@ pub(crate) struct LlamaForCausalLM {
     /// Where it is not tied to the embedding.
     pub lm_head: Option<Parameter<2>>,
     rope: Rope,
-}
-
-/// What layers need besides their input.
-#[derive(Debug, Clone)]
-pub(crate) struct Surroundings {
-    rows: usize,
-    angles: Angles,
-    bias: Tensor<4>,
-}
-
-impl Surroundings {
-    /// Puts them beside a tape.
-    pub fn autodiff(self) -> Self {
-        Self { rows: self.rows, angles: self.angles.autodiff(), bias: self.bias.autodiff() }
-    }
 }
 
 /// One layer.
@@ -193,26 +178,21 @@ impl LlamaForCausalLM {
     /// Returns the last hidden states, normalised, `[rows * width, hidden]`, of rows of token ids
     /// that begin at position 0 and are filled up on the right.
     pub fn hidden(&self, ids: Tensor<1, Int>, rows: usize) -> Tensor<2> {
-        let mut surroundings = self.surroundings(rows, ids.dims()[0] / rows, &ids.device());
+        let mut causal = self.causal(rows, ids.dims()[0] / rows, &ids.device());
         if self.norm.value.is_autodiff() {
-            surroundings = surroundings.autodiff();
+            causal = causal.autodiff();
         }
         let mut x = self.embed(ids);
         for number in 0..self.layers.len() {
-            x = self.layer(number, x, &surroundings);
+            x = self.layer(number, x, &causal);
         }
         self.finish(x)
     }
 
-    /// Returns what layers need besides their input, for rows that begin at position 0.
-    pub fn surroundings(&self, rows: usize, width: usize, device: &Device) -> Surroundings {
-        let positions: Vec<usize> = (0..rows).flat_map(|_| 0..width).collect();
-        let group = self.config.heads / self.config.key_value_heads;
-        Surroundings {
-            rows,
-            angles: self.rope.angles(&positions, device),
-            bias: causal_bias(group, width, device),
-        }
+    /// Returns the attention of rows that begin at position 0.
+    pub fn causal(&self, rows: usize, width: usize, device: &Device) -> Causal {
+        let heads = [self.config.heads, self.config.key_value_heads];
+        Causal::new(&self.rope, [rows, width], heads, device)
     }
 
     /// Returns the embeddings of token ids, `[ids, hidden]`.
@@ -223,17 +203,8 @@ impl LlamaForCausalLM {
     }
 
     /// Computes one layer, `[rows * width, hidden]` to the same.
-    pub fn layer(&self, number: usize, x: Tensor<2>, surroundings: &Surroundings) -> Tensor<2> {
-        let Surroundings { rows, angles, bias } = surroundings;
-        let width = x.dims()[0] / rows;
-        let see = |q: Tensor<2>, k: Tensor<2>, v: Tensor<2>| {
-            let split = |x: Tensor<2>, heads: usize| {
-                x.reshape([*rows, width, heads, self.config.head_size]).swap_dims(1, 2)
-            };
-            let keys = self.config.key_value_heads;
-            self.attend(split(q, self.config.heads), split(k, keys), split(v, keys), bias.clone())
-        };
-        self.layers[number].forward(x, angles, &self.config, see)
+    pub fn layer(&self, number: usize, x: Tensor<2>, causal: &Causal) -> Tensor<2> {
+        self.layers[number].forward(x, &self.config, |q, k, v| causal_attention(q, k, v, causal))
     }
 
     /// Normalises what the last layer made.
@@ -255,19 +226,32 @@ impl LlamaForCausalLM {
             .flat_map(|filled| (begin..end).map(move |place| place.saturating_sub(*filled)))
             .collect();
         let angles = self.rope.angles(&positions, &device);
-        let group = self.config.heads / self.config.key_value_heads;
-        let bias = cached_bias(filled, group, begin, end, &device);
+        let (heads, keys, head) = (self.config.heads, self.config.key_value_heads, self.config.head_size);
+        // A step by one token is attention of a single query, which the CPU has a way of its own for.
+        let step = (width == 1 && is_cpu(&device)).then(|| Step {
+            seen: filled.iter().map(|filled| *filled..end).collect(),
+            scale: (head as f32).powf(-0.5),
+            bias: None,
+        });
+        let bias = step.is_none().then(|| cached_bias(filled, heads / keys, begin, end, &device));
         let mut x = self.embed_tokens.get().select(0, ids);
         for (layer, cached) in self.layers.iter().zip(&mut cache.layers) {
-            let see = |q: Tensor<2>, k: Tensor<2>, v: Tensor<2>| {
-                let split = |x: Tensor<2>, heads: usize| {
-                    x.reshape([rows, width, heads, self.config.head_size]).swap_dims(1, 2)
-                };
-                let keys = self.config.key_value_heads;
-                let (k, v) = cached.extend(split(k, keys), split(v, keys), begin);
-                self.attend(split(q, self.config.heads), k, v, bias.clone())
-            };
-            x = layer.forward(x, &angles, &self.config, see);
+            x = layer.forward(x, &self.config, |q, k, v| {
+                let split =
+                    |x: Tensor<2>, heads: usize| x.reshape([rows, width, heads, head]).swap_dims(1, 2);
+                let (q, k) = (angles.rotate(q), angles.rotate(k));
+                cached.extend(split(k, keys), split(v, keys), begin);
+                match (&step, &bias) {
+                    (Some(step), _) => {
+                        let (k, v) = cached.whole();
+                        one_by_one(q, k, v, step)
+                    }
+                    (None, bias) => {
+                        let (k, v) = cached.first(end);
+                        attend(split(q, heads), k, v, bias.clone().expect("there is one without a step"))
+                    }
+                }
+            });
         }
         cache.length = end;
         let last = x.reshape([rows, width, self.config.hidden_size]).narrow(1, width - 1, 1);
@@ -285,21 +269,9 @@ impl LlamaForCausalLM {
         }
         let heads = [self.config.key_value_heads, self.config.head_size];
         let cache = KeyValueCache::new(self.config.layers, prompts.len(), heads, width, device);
-        let mut begun = Begun { model: self, device, head: self.head().get().transpose(), filled, cache };
+        let mut begun = Begun { model: self, device, filled, cache };
         let logits = begun.advance(&ids);
         (begun, logits)
-    }
-
-    /// Attention of `[rows, heads, width, head]` over `[rows, key-value heads, seen, head]`, as
-    /// `[rows * width, heads * head]`. The bias is broadcast over rows and key-value heads.
-    fn attend(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Tensor<4>) -> Tensor<2> {
-        let [rows, heads, width, head] = q.dims();
-        let [_, keys, _, _] = k.dims();
-        // The queries of a group lie behind one another and share their keys.
-        let q = q.mul_scalar((head as f64).powf(-0.5)).reshape([rows, keys, heads / keys * width, head]);
-        let weights = softmax(q.matmul(k.swap_dims(2, 3)) + bias, 3);
-        let seen = weights.matmul(v).reshape([rows, heads, width, head]);
-        seen.swap_dims(1, 2).reshape([rows * width, heads * head])
     }
 }
 
@@ -307,16 +279,15 @@ impl Block {
     fn forward(
         &self,
         x: Tensor<2>,
-        angles: &Angles,
         config: &Config,
         attend: impl FnOnce(Tensor<2>, Tensor<2>, Tensor<2>) -> Tensor<2>,
     ) -> Tensor<2> {
         let h = rms_norm(x.clone(), &self.input_layernorm, config.epsilon);
         let [q, k, v] = self.qkv.forward(h, config);
-        let seen = attend(angles.rotate(q), angles.rotate(k), v);
+        let seen = attend(q, k, v);
         let x = x + self.o_proj.forward(seen);
         let h = rms_norm(x.clone(), &self.post_attention_layernorm, config.epsilon);
-        let wide = silu(self.gate_proj.forward(h.clone())) * self.up_proj.forward(h);
+        let wide = swiglu(self.gate_proj.forward(h.clone()), self.up_proj.forward(h));
         x + self.down_proj.forward(wide)
     }
 
@@ -360,19 +331,6 @@ impl Parameters for LlamaForCausalLM {
     }
 }
 
-/// Returns `[1, 1, group * width, width]`, where a query sees its own place and those before.
-///
-/// Every query sees something, so what is hidden can be infinite, whose exponential is cheaper.
-fn causal_bias(group: usize, width: usize, device: &Device) -> Tensor<4> {
-    let mut bias = Vec::with_capacity(group * width * width);
-    for _ in 0..group {
-        for query in 0..width {
-            bias.extend((0..width).map(|key| if key <= query { 0.0 } else { f32::NEG_INFINITY }));
-        }
-    }
-    Tensor::from_data(TensorData::new(bias, [1, 1, group * width, width]), device)
-}
-
 /// Returns `[rows, 1, group * (end - begin), end]`, where filling is hidden as well.
 fn cached_bias(filled: &[usize], group: usize, begin: usize, end: usize, device: &Device) -> Tensor<4> {
     let width = end - begin;
@@ -391,8 +349,6 @@ fn cached_bias(filled: &[usize], group: usize, begin: usize, end: usize, device:
 pub(crate) struct Begun<'a> {
     model: &'a LlamaForCausalLM,
     device: &'a Device,
-    /// `[hidden, vocabulary]`.
-    head: Tensor<2>,
     /// How many of each row's first places are only filling.
     filled: Vec<usize>,
     cache: KeyValueCache,
@@ -401,7 +357,7 @@ pub(crate) struct Begun<'a> {
 impl Continuation for Begun<'_> {
     fn advance(&mut self, tokens: &[u32]) -> Vec<f32> {
         let hidden = self.model.extend(token_ids(tokens, self.device), &self.filled, &mut self.cache);
-        let logits = hidden.matmul(self.head.clone());
+        let logits = linear(hidden, self.model.head().get());
         logits.into_data().try_into_vec().expect("logits are single floats")
     }
 

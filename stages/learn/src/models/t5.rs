@@ -18,6 +18,7 @@ use super::cache::KeyValueCache;
 use super::source::Source;
 use crate::adapters::Dropout;
 use crate::batches::{Packed, TokenLimit};
+use crate::fused::{Step, is_cpu, linear, one_by_one};
 use crate::generation::Continuation;
 use crate::layers::{Linear, places, rms_norm, token_ids};
 use crate::parameters::{Parameter, Parameters, Slot};
@@ -69,6 +70,13 @@ struct Attention {
     v: Linear,
     o: Linear,
     layer_norm: Parameter<1>,
+}
+
+impl Attention {
+    /// Attends, one query in each row, to keys and values with room behind them.
+    fn step(&self, h: Tensor<2>, (k, v): (Tensor<4>, Tensor<4>), step: &Step) -> Tensor<2> {
+        self.o.forward(one_by_one(self.q.forward(h), k, v, step))
+    }
 }
 
 /// A part of a layer, by the names that files have: `layer.0` is `SelfAttention`.
@@ -145,7 +153,8 @@ impl Drops<'_> {
 pub(crate) struct Encoded {
     /// `[rows * width, d_model]`.
     pub states: Tensor<2>,
-    rows: usize,
+    /// How many of each row's places are no filling.
+    lengths: Vec<usize>,
     /// `[rows, 1, 1, width]`, where there is any filling.
     bias: Option<Tensor<4>>,
 }
@@ -217,13 +226,13 @@ impl T5ForConditionalGeneration {
             x = block.wide(x, &self.config, drops);
         }
         let states = drops.apply(rms_norm(x, &self.encoder.final_layer_norm, self.config.epsilon));
-        Encoded { states, rows: rows.len(), bias }
+        Encoded { states, lengths: rows.iter().map(|row| row.len()).collect(), bias }
     }
 
     /// Returns the last states of the decoder, `[rows * width, d_model]`, for rows of token ids
     /// that are filled up on the right.
     fn decode(&self, ids: Tensor<1, Int>, encoded: &Encoded, drops: &Drops<'_>) -> Tensor<2> {
-        let (device, rows) = (ids.device(), encoded.rows);
+        let (device, rows) = (ids.device(), encoded.lengths.len());
         let width = ids.dims()[0] / rows;
         let position = self.decoder.position_bias(&self.config, Direction::Before, 0..width, &device);
         let causal = (0..width)
@@ -341,8 +350,8 @@ impl T5ForConditionalGeneration {
         let mut begun = Begun {
             model: self,
             device,
-            head: self.head().get().transpose(),
             encoder: over.collect(),
+            lengths: encoded.lengths,
             bias: encoded.bias,
             prompts: (0..rows).collect(),
             cache: KeyValueCache::new(self.decoder.blocks.len(), rows, heads, 0, device),
@@ -494,9 +503,10 @@ impl Parameters for T5ForConditionalGeneration {
 pub(crate) struct Begun<'a> {
     model: &'a T5ForConditionalGeneration,
     device: &'a Device,
-    /// `[d_model, vocabulary]`.
-    head: Tensor<2>,
     encoder: Vec<(Tensor<4>, Tensor<4>)>,
+    /// How many places of them each row looks at.
+    lengths: Vec<usize>,
+    /// What hides the others, where there are any.
     bias: Option<Tensor<4>>,
     /// The prompt of each row.
     prompts: Vec<usize>,
@@ -509,6 +519,13 @@ impl Continuation for Begun<'_> {
         let config = &model.config;
         let queries = place..place + 1;
         let bias = model.decoder.position_bias(config, Direction::Before, queries, self.device);
+        // Attention of a single query, which the CPU has a way of its own for.
+        let steps = is_cpu(self.device).then(|| {
+            let bias = bias.clone().into_data().try_into_vec().expect("biases are single floats");
+            let own = Step { seen: vec![0..place + 1; rows], scale: 1.0, bias: Some(bias) };
+            let seen = self.lengths.iter().map(|length| 0..*length).collect();
+            [own, Step { seen, scale: 1.0, bias: None }]
+        });
         let mut x = model.embed(token_ids(tokens, self.device));
         for ((block, cached), (k, v)) in
             model.decoder.blocks.iter().zip(&mut self.cache.layers).zip(&self.encoder)
@@ -516,15 +533,27 @@ impl Continuation for Begun<'_> {
             let attention = &block.to_itself;
             let h = rms_norm(x.clone(), &attention.layer_norm, config.epsilon);
             let (new_k, new_v) = model.keys_and_values(attention, h.clone(), rows);
-            let (own_k, own_v) = cached.extend(new_k, new_v, place);
-            x = x + model.seen(attention, h, rows, (own_k, own_v, Some(bias.clone())), &Drops::none());
-            let over = (k.clone(), v.clone(), self.bias.clone());
-            x = model.attend_to_encoder(block.to_encoder(), x, rows, over, &Drops::none());
+            cached.extend(new_k, new_v, place);
+            match &steps {
+                Some([own, over]) => {
+                    x = x + attention.step(h, cached.whole(), own);
+                    let attention = block.to_encoder();
+                    let h = rms_norm(x.clone(), &attention.layer_norm, config.epsilon);
+                    x = x + attention.step(h, (k.clone(), v.clone()), over);
+                }
+                None => {
+                    let (own_k, own_v) = cached.first(place + 1);
+                    let own = (own_k, own_v, Some(bias.clone()));
+                    x = x + model.seen(attention, h, rows, own, &Drops::none());
+                    let over = (k.clone(), v.clone(), self.bias.clone());
+                    x = model.attend_to_encoder(block.to_encoder(), x, rows, over, &Drops::none());
+                }
+            }
             x = block.wide(x, config, &Drops::none());
         }
         self.cache.length += 1;
         let states = rms_norm(x, &model.decoder.final_layer_norm, config.epsilon);
-        let logits = model.scale(states).matmul(self.head.clone());
+        let logits = linear(model.scale(states), model.head().get());
         logits.into_data().try_into_vec().expect("logits are single floats")
     }
 
@@ -533,11 +562,12 @@ impl Continuation for Begun<'_> {
         let prompts: Vec<usize> = rows.iter().map(|row| self.prompts[*row]).collect();
         // Rows of one prompt look at the same states, whatever order they come in.
         if prompts != self.prompts {
-            let rows = || places(rows, self.device);
+            let kept = || places(rows, self.device);
             for (k, v) in &mut self.encoder {
-                (*k, *v) = (k.clone().select(0, rows()), v.clone().select(0, rows()));
+                (*k, *v) = (k.clone().select(0, kept()), v.clone().select(0, kept()));
             }
-            self.bias = self.bias.take().map(|bias| bias.select(0, rows()));
+            self.lengths = rows.iter().map(|row| self.lengths[*row]).collect();
+            self.bias = self.bias.take().map(|bias| bias.select(0, kept()));
             self.prompts = prompts;
         }
     }

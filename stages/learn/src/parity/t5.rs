@@ -61,7 +61,7 @@ fn states_and_logits_of_other_shapes() {
     let off = difference(&numbers(states), &tensors.floats("encoder_last_hidden_state"));
     assert!(off < 1e-5, "{off}");
     let off = difference(&numbers(logits), &tensors.floats("logits"));
-    assert!(off < 1.5e-5, "{off}");
+    assert!(off < 3e-5, "{off}");
 }
 
 #[test]
