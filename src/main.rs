@@ -1,5 +1,6 @@
 //! The command line: the only place that prints, reads the environment and chooses exit codes.
 
+mod allocator;
 mod cache_command;
 mod completions;
 mod doctor;
@@ -22,9 +23,6 @@ mod worker;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Turns a paper's tables into reproducible graphs.
 #[derive(Parser)]
@@ -57,6 +55,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    allocator::settle();
     let result = match Arguments::parse().command {
         Command::Run(arguments) => run::run(arguments),
         Command::Plan(arguments) => plan::run(arguments),

@@ -55,7 +55,7 @@ pub struct Generate;
 
 impl Stage for Generate {
     const KIND: &'static str = "generate";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const PLACE: Place = Place::Worker;
     type Params = Params;
 

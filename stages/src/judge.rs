@@ -66,7 +66,7 @@ pub struct Judge;
 
 impl Stage for Judge {
     const KIND: &'static str = "judge";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const PLACE: Place = Place::Worker;
     type Params = Params;
 
