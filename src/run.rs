@@ -33,7 +33,7 @@ pub struct Arguments {
     /// Run this stage even if its result is there. Can be repeated.
     #[arg(long, value_name = "STAGE")]
     force: Vec<String>,
-    /// Compute on `cpu`, `cuda`, `cuda:N` or `wgpu`.
+    /// Compute on `cpu`, `cuda`, `cuda:N` or `wgpu`; on several GPUs with commas between.
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     device: String,
     /// Tell what happens as JSON, one event per line, instead of printing a table.

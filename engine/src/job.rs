@@ -50,6 +50,8 @@ pub struct JobInput {
     pub label: Option<String>,
     /// Its folder, relative to the scratch folder.
     pub folder: PathBuf,
+    /// The digest of its content.
+    pub digest: String,
 }
 
 /// How a job went.

@@ -316,7 +316,12 @@ fn lay_out(task: &Task, cache: &Cache, scratch: &Path) -> Result<Result<Vec<JobI
             }
             Err(error) => return Ok(Err(Trouble::cache("lay out an input", &error))),
         }
-        inputs.push(JobInput { port: input.port.clone(), label: input.label.clone(), folder });
+        inputs.push(JobInput {
+            port: input.port.clone(),
+            label: input.label.clone(),
+            folder,
+            digest: input.from.to_string(),
+        });
     }
     Ok(Ok(inputs))
 }

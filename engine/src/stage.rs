@@ -434,6 +434,8 @@ pub struct Input {
     pub label: Option<String>,
     /// The folder with its files. Read-only.
     pub folder: PathBuf,
+    /// The digest of its content: the same for the same files, wherever they come from.
+    pub digest: String,
 }
 
 /// A running stage's view of the world: its inputs, its outputs, and who is listening.
@@ -454,8 +456,9 @@ impl Context {
         cancel: Cancel,
     ) -> Self {
         let mut inputs: BTreeMap<String, Vec<Input>> = BTreeMap::new();
-        for JobInput { port, label, folder } in &job.inputs {
-            let input = Input { label: label.clone(), folder: job.scratch.join(folder) };
+        for JobInput { port, label, folder, digest } in &job.inputs {
+            let folder = job.scratch.join(folder);
+            let input = Input { label: label.clone(), folder, digest: digest.clone() };
             inputs.entry(port.clone()).or_default().push(input);
         }
         Self { job, inputs, log, notes: Vec::new(), listen, cancel }

@@ -14,6 +14,8 @@ pub const UNPAIRED: ArtifactType = ArtifactType::new("unpaired");
 pub const WEIGHTS: ArtifactType = ArtifactType::new("weights");
 /// What was learnt beside frozen weights, as PEFT writes it.
 pub const ADAPTER: ArtifactType = ArtifactType::new("adapter");
+/// How likely a model finds the outputs of preferences: `rows.jsonl`, one example per line.
+pub const LOGPS: ArtifactType = ArtifactType::new("logps");
 /// A tokenizer: `tokenizer.json`.
 pub const TOKENIZER: ArtifactType = ArtifactType::new("tokenizer");
 /// The curves of a training: `rows.jsonl`, one step or one look at the validation rows per line.
@@ -33,6 +35,7 @@ pub const ALL: &[ArtifactType] = &[
     PREDICTIONS,
     PREFERENCES,
     UNPAIRED,
+    LOGPS,
     TOKENIZER,
     WEIGHTS,
     ADAPTER,

@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 
 use corpus::{Direction, Preference, Prompt, Row, Unpaired};
-use engine::{Context, Failure};
-use learn::{Example, Fit, Sequence, TokenLimit, Tokenizer};
+use engine::{ArtifactType, Context, Failure};
+use learn::{Example, Examples, Feed, Fit, Model, Sequence, TokenLimit, Tokenizer};
+
+use crate::artifacts::{PREFERENCES, ROWS, UNPAIRED};
+use crate::rows::{read_records, read_rows};
 
 /// Turns rows and preferences into examples for one model.
 pub struct Renderer<'a> {
@@ -18,6 +21,75 @@ pub struct Renderer<'a> {
     /// How many tokens a prompt and an output may have.
     pub limit: TokenLimit,
     counts: Counts,
+}
+
+/// Reads what a model learns from, from the inputs `rows` and `validation` of a stage.
+pub struct Reader<'a> {
+    /// What an objective takes.
+    pub feed: Feed,
+    /// The prompts, by direction.
+    pub prompts: &'a BTreeMap<Direction, Prompt>,
+    /// The most tokens of a prompt and its output; the model's own limit if not given.
+    pub max_length: Option<u32>,
+}
+
+/// Returns the type of the rows that an objective takes.
+pub fn artifact_of(feed: Feed) -> ArtifactType {
+    match feed {
+        Feed::Targets => ROWS,
+        Feed::Pairs => PREFERENCES,
+        Feed::Labelled => UNPAIRED,
+    }
+}
+
+impl Reader<'_> {
+    /// Reads the rows as a model takes them.
+    ///
+    /// # Errors
+    /// [`Failure`], naming the row; and if nothing is left.
+    pub fn read(&self, model: &Model, context: &mut Context) -> Result<Examples, Failure> {
+        let limit = model.limit().at_most(self.max_length.map_or(usize::MAX, |length| length as usize));
+        let train = self.read_port("rows", "rows", limit, model, context)?;
+        let validation = self.read_port("validation", "validation rows", limit, model, context)?;
+        Ok(Examples { train, validation, limit })
+    }
+
+    fn read_port(
+        &self,
+        port: &str,
+        called: &str,
+        limit: TokenLimit,
+        model: &Model,
+        context: &mut Context,
+    ) -> Result<Vec<Example>, Failure> {
+        let Some(folder) = context.optional_input(port).map(ToOwned::to_owned) else { return Ok(Vec::new()) };
+        let mut renderer = Renderer::new(self.prompts, model.tokenizer(), model.end_tokens()[0], limit);
+        let mut examples = Vec::new();
+        match self.feed {
+            Feed::Targets => {
+                for row in read_rows(&folder)? {
+                    renderer.row(&row?, &mut examples)?;
+                }
+            }
+            Feed::Pairs => {
+                for preference in read_records::<Preference>(&folder)? {
+                    renderer.preference(&preference?, &mut examples)?;
+                }
+            }
+            Feed::Labelled => {
+                for answer in read_records::<Unpaired>(&folder)? {
+                    renderer.unpaired(&answer?, &mut examples)?;
+                }
+            }
+        }
+        renderer.tell(called, context);
+        if examples.is_empty() {
+            let failure = Failure::new(format!("there is nothing to learn from in `{port}`"));
+            return Err(failure.help("see the stage's log for what was left out"));
+        }
+        context.log(format_args!("{}: {} examples", port, examples.len()));
+        Ok(examples)
+    }
 }
 
 /// What did not fit.

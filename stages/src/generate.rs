@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use serde_json::json;
 
-use crate::artifacts::{PREDICTIONS, ROWS, WEIGHTS};
+use crate::adapters::check_base;
+use crate::artifacts::{ADAPTER, PREDICTIONS, ROWS, WEIGHTS};
 use crate::devices::parse_device;
 use crate::prompts::read_prompt;
 use crate::rows::{RowWriter, read_rows};
@@ -60,7 +61,7 @@ impl Stage for Generate {
     type Params = Params;
 
     fn ports(params: &Params) -> Ports {
-        let ports = Ports::new().input("model", WEIGHTS).input("rows", ROWS);
+        let ports = Ports::new().input("model", WEIGHTS).optional("adapter", ADAPTER).input("rows", ROWS);
         let ports = ports.output("predictions", PREDICTIONS);
         if params.strategy.outputs() > 1 { ports.output("hypotheses", ROWS) } else { ports }
     }
@@ -85,8 +86,12 @@ impl Stage for Generate {
     fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
         let prompt = read_prompt(&params.prompt, params.direction)?;
         let device = parse_device(context.device())?;
-        let model = Model::open(context.input("model")?, &device)
+        let mut model = Model::open(context.input("model")?, &device)
             .map_err(|error| Failure::caused("open the model", error))?;
+        if let Some(adapter) = context.optional_input("adapter") {
+            check_base(adapter, &context.inputs("model")[0])?;
+            model.add_adapter(adapter).map_err(|error| Failure::caused("use the adapter", error))?;
+        }
         let (mut asked, mut prompts, mut too_long) = (Vec::new(), Vec::new(), 0usize);
         for row in read_rows(context.input("rows")?)? {
             let row = row?;

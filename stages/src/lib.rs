@@ -7,6 +7,7 @@
 //! assert!(stages::KINDS.iter().any(|kind| kind.name() == "subset"));
 //! ```
 
+mod adapters;
 pub mod artifacts;
 mod command;
 mod compose;
@@ -20,6 +21,7 @@ mod merge;
 mod mergekit;
 mod negatives;
 mod prompts;
+mod reference;
 mod rows;
 mod source;
 mod subset;
@@ -40,6 +42,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<tokenizer::Tokenizer>(),
     Kind::of::<subset::Subset>(),
     Kind::of::<negatives::Negatives>(),
+    Kind::of::<reference::Reference>(),
     Kind::of::<train::Train>(),
     Kind::of::<merge::Merge>(),
     Kind::of::<generate::Generate>(),

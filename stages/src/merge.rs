@@ -16,6 +16,7 @@ use weights::{
     Adapter, Durability, Expert, MergeError, ModelError, ModelFolder, Recipe, Running, Setting, Weighing,
 };
 
+use crate::adapters::check_base;
 use crate::artifacts::{ADAPTER, WEIGHTS};
 
 /// What to merge, and how.
@@ -135,6 +136,7 @@ impl Stage for Merge {
             let folder = context.input(name)?;
             let (model, adapter) = match &base {
                 Some(base) if params.adapters.contains(name) => {
+                    check_base(folder, &context.inputs(BASE)[0])?;
                     let adapter = Adapter::open(folder)
                         .map_err(|error| Failure::caused(format!("read the adapter `{name}`"), error))?;
                     (base.clone(), Some(adapter))

@@ -5,21 +5,22 @@
 
 use std::time::Instant;
 
-use corpus::{Preference, Unpaired};
 use engine::{ArtifactType, Context, Failure, Part, Place, Ports, Resources, Stage};
 use learn::{
-    AdamW, AdapterMethod, Architecture, Examples, Feed, Length, Model, Objective, Point, Recipe, Schedule,
+    AdamW, AdapterMethod, Against, Architecture, Length, Model, Objective, Point, Recipe, Schedule,
     TrainError, Watch,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::artifacts::{ADAPTER, CURVES, PREFERENCES, ROWS, TOKENIZER, UNPAIRED, WEIGHTS};
-use crate::devices::parse_device;
-use crate::examples::Renderer;
+use crate::adapters::{check_base, name_base};
+use crate::artifacts::{ADAPTER, CURVES, LOGPS, TOKENIZER, WEIGHTS};
+use crate::devices::parse_devices;
+use crate::examples::{Reader, artifact_of};
 use crate::prompts::Prompts;
-use crate::rows::{RowWriter, read_records, read_rows, write_json};
+use crate::reference::read_logps;
+use crate::rows::{RowWriter, write_json};
 use crate::tensorboard::write_events;
 
 /// How to fit a model. The defaults are the papers'.
@@ -103,11 +104,7 @@ pub struct Train;
 
 impl Params {
     fn examples(&self) -> ArtifactType {
-        match self.objective.feed() {
-            Feed::Targets => ROWS,
-            Feed::Pairs => PREFERENCES,
-            Feed::Labelled => UNPAIRED,
-        }
+        artifact_of(self.objective.feed())
     }
 }
 
@@ -129,12 +126,13 @@ impl Stage for Train {
             .optional("validation", params.examples())
             .output("model", WEIGHTS)
             .scored_output("curves", CURVES, SCORES.iter().map(|name| (*name).to_owned()).collect());
-        let ports = match params.objective.needs_reference() {
-            true => ports.optional("reference", WEIGHTS),
-            false => ports,
+        let ports = match (params.objective.needs_reference(), params.objective.needs_divergence()) {
+            (true, true) => ports.optional("reference", WEIGHTS),
+            (true, false) => ports.optional("reference", WEIGHTS).optional("reference_logps", LOGPS),
+            (false, _) => ports,
         };
         match params.adapter {
-            Some(_) => ports.output("adapter", ADAPTER),
+            Some(_) => ports.optional("adapter", ADAPTER).output("adapter", ADAPTER),
             None => ports,
         }
     }
@@ -194,7 +192,8 @@ impl Stage for Train {
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
-        let (seed, device) = (context.seed()?, parse_device(context.device())?);
+        let (seed, devices) = (context.seed()?, parse_devices(context.device())?);
+        let device = devices[0].clone();
         let prompts = params.prompts.read()?;
         let opened = match &params.model {
             Some(model) => Model::from_scratch(model, context.input("tokenizer")?, seed, &device),
@@ -204,6 +203,17 @@ impl Stage for Train {
         if let Some(adapter) = &params.adapter {
             model.adapt(adapter, seed).map_err(|error| Failure::caused("adapt the model", error))?;
         }
+        if let Some(adapter) = context.optional_input("adapter") {
+            if let Some(base) = context.inputs("model").first() {
+                check_base(adapter, base)?;
+            }
+            let unfit = |error| {
+                Failure::caused("continue the adapter", error)
+                    .help("`adapter` has the rank, alpha and target modules that it was begun with")
+            };
+            model.continue_adapter(adapter).map_err(unfit)?;
+            context.log("the adapter goes on from what it has learnt");
+        }
         let reference = match context.optional_input("reference") {
             None => None,
             Some(folder) => {
@@ -211,12 +221,24 @@ impl Stage for Train {
                 Some(opened.map_err(|error| Failure::caused("open the reference", error))?)
             }
         };
+        let known = context.optional_input("reference_logps").map(ToOwned::to_owned);
+        if known.is_some() && reference.is_some() {
+            let failure = Failure::new("there is a `reference`, and there are `reference_logps`");
+            return Err(failure.help("give one of them"));
+        }
         let (all, learning) = model.parameters();
         context.log(format_args!("{all} parameters, of which {learning} learn"));
         if let Some(bytes) = model.packed_bytes() {
             context.log(format_args!("the projections are packed into {bytes} bytes"));
         }
-        let examples = read_examples(params, &prompts, &model, context)?;
+        let reader =
+            Reader { feed: params.objective.feed(), prompts: &prompts, max_length: params.max_length };
+        let examples = reader.read(&model, context)?;
+        let against = match (&reference, &known) {
+            (Some(model), _) => Against::Model(model),
+            (None, Some(folder)) => Against::Known(read_logps(folder, &examples)?),
+            (None, None) => Against::Itself,
+        };
         let recipe = Recipe {
             objective: params.objective.clone(),
             optimizer: params.optimizer,
@@ -237,8 +259,9 @@ impl Stage for Train {
             tell(point, steps, &mut pace, context);
             !context.is_cancelled()
         };
-        let mut watch = Watch { threads, checkpoints: Some(&checkpoints), hear: &mut hear };
-        let trained = learn::train(&mut model, reference.as_ref(), &examples, &recipe, &mut watch);
+        let mut watch =
+            Watch { threads, others: &devices[1..], checkpoints: Some(&checkpoints), hear: &mut hear };
+        let trained = learn::train(&mut model, against, &examples, &recipe, &mut watch);
         let trained = trained.map_err(explain)?;
         if let Some(step) = trained.resumed_at {
             context.log(format_args!("a killed training went on after step {step}"));
@@ -268,7 +291,11 @@ impl Stage for Train {
         write_json(&curves.join("metrics.json"), &scores)?;
         let write = |error| Failure::caused("write the model", error);
         if params.adapter.is_some() {
-            model.save_adapter(&context.output("adapter")?).map_err(write)?;
+            let adapter = context.output("adapter")?;
+            model.save_adapter(&adapter).map_err(write)?;
+            if let Some(base) = context.inputs("model").first() {
+                name_base(&adapter, base)?;
+            }
             model.merge_adapters();
         }
         model.save(&context.output("model")?).map_err(write)
@@ -277,46 +304,6 @@ impl Stage for Train {
 
 /// The numbers that a training gives a table.
 const SCORES: [&str; 3] = ["validation_loss", "kept_step", "steps"];
-
-fn read_examples(
-    params: &Params,
-    prompts: &std::collections::BTreeMap<corpus::Direction, corpus::Prompt>,
-    model: &Model,
-    context: &mut Context,
-) -> Result<Examples, Failure> {
-    let limit = model.limit().at_most(params.max_length.map_or(usize::MAX, |length| length as usize));
-    let mut read = |port: &str, called: &str| -> Result<Vec<learn::Example>, Failure> {
-        let Some(folder) = context.optional_input(port).map(ToOwned::to_owned) else { return Ok(Vec::new()) };
-        let mut renderer = Renderer::new(prompts, model.tokenizer(), model.end_tokens()[0], limit);
-        let mut examples = Vec::new();
-        match params.objective.feed() {
-            Feed::Targets => {
-                for row in read_rows(&folder)? {
-                    renderer.row(&row?, &mut examples)?;
-                }
-            }
-            Feed::Pairs => {
-                for preference in read_records::<Preference>(&folder)? {
-                    renderer.preference(&preference?, &mut examples)?;
-                }
-            }
-            Feed::Labelled => {
-                for answer in read_records::<Unpaired>(&folder)? {
-                    renderer.unpaired(&answer?, &mut examples)?;
-                }
-            }
-        }
-        renderer.tell(called, context);
-        if examples.is_empty() {
-            let failure = Failure::new(format!("there is nothing to learn from in `{port}`"));
-            return Err(failure.help("see the stage's log for what was left out"));
-        }
-        context.log(format_args!("{}: {} examples", port, examples.len()));
-        Ok(examples)
-    };
-    let (train, validation) = (read("rows", "rows")?, read("validation", "validation rows")?);
-    Ok(Examples { train, validation, limit })
-}
 
 /// How fast a training goes: for its log, and never among its results, which are the same on
 /// every machine.

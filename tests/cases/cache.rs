@@ -362,7 +362,7 @@ fn a_source_changed_in_secret_is_noticed() {
 
 /// Runs a script in a mount namespace of its own, where `$PIPELINE` is the binary and `$CACHE`
 /// the house's cache; `None`, said loudly, where the system allows no such thing.
-fn in_namespace(test: &str, lab: &Lab, script: &str) -> Option<Told> {
+pub fn in_namespace(test: &str, lab: &Lab, script: &str) -> Option<Told> {
     let unshare = |line: &str| {
         let mut command = Command::new("unshare");
         command.args(["--map-root-user", "--mount", "sh", "-c", line]).current_dir(lab.path(""));

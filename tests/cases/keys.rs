@@ -62,6 +62,11 @@ adapter.lora = { r = 2 }
 length.steps = 0
 model.llama = { hidden_size = 8, intermediate_size = 8, num_hidden_layers = 1, num_attention_heads = 1, max_position_embeddings = 64 }
 
+[stages.known]
+kind = "reference"
+inputs = { model = "trained", rows = "preferences" }
+prompts.mol2cap = "prompt.txt"
+
 [stages.predictions]
 kind = "generate"
 inputs = { model = "trained", rows = "captions" }

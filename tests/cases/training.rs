@@ -312,6 +312,72 @@ fn a_reference_of_its_own_is_compared_with() {
 }
 
 #[test]
+fn a_reference_asked_beforehand_gives_the_same_bytes() {
+    let from = "inputs = { model = \"model\" }\nprompts.mol2cap";
+    let to = "inputs = { model = \"model\", rows = \"preferences\", validation = \"preferences\" }\nprompts.mol2cap";
+    let known = to.replace("validation = ", "reference_logps = \"known\", validation = ");
+    let asked = format!("[stages.known]\nkind = \"reference\"\n{to} = \"prompt.txt\"\n\n[stages.tuned]");
+    let objective = "objective.dpo = {}\nlength.steps = 2";
+    let model = |with: &str, asked: &str| {
+        let lab = tuning(objective);
+        lab.edit("x.toml", from, with);
+        lab.edit("x.toml", "[stages.tuned]", asked);
+        lab.run(["run", "x.toml"]).expect(0);
+        lab.run(["show", "x.toml", "tuned", "--output", "curves", "--file", "rows.jsonl"]).expect(0).stdout
+    };
+    assert_eq!(model(&known, &asked), model(to, "[stages.tuned]"));
+
+    // One that was asked about other tokens is refused, and so is one where more is needed of it.
+    let lab = tuning(objective);
+    lab.edit("x.toml", from, &known);
+    lab.edit("x.toml", "[stages.tuned]", &asked);
+    lab.edit("x.toml", "objective.dpo", "max_length = 30\nobjective.dpo");
+    lab.run(["run", "x.toml"]).expect(3).says(&[
+        "tuned of x.toml",
+        "where the training has `",
+        "give the `reference` stage the rows, the prompts",
+    ]);
+    lab.edit("x.toml", "max_length = 30\nobjective.dpo", "objective.kto");
+    lab.run(["run", "x.toml"]).expect(2).says(&["reference_logps"]);
+}
+
+#[test]
+fn a_full_disk_at_a_checkpoint_costs_nothing_but_the_steps_since_the_last() {
+    // A checkpoint of this model has 3.8 MB, and its successor is written before it goes.
+    let model = LLAMA
+        .replace("hidden_size = 16, intermediate_size = 24", "hidden_size = 128, intermediate_size = 256");
+    let lab = training_of(&model, "length.steps = 8\nvalidations_per_epoch = 1");
+    fs::create_dir(lab.cache()).unwrap();
+    let script = "mount -t tmpfs -o size=6m tmpfs $CACHE && { $PIPELINE run x.toml; code=$?; \
+                  ls $CACHE/work/*; \
+                  mount -o remount,size=60m $CACHE && $PIPELINE run x.toml || exit 91; \
+                  $PIPELINE log x.toml model; exit $code; }";
+    let test = "a_full_disk_at_a_checkpoint_costs_nothing_but_the_steps_since_the_last";
+    let Some(told) = super::cache::in_namespace(test, &lab, script) else { return };
+    told.expect(3)
+        .says(&[
+            "FAILED   model of x.toml: failed to train",
+            "cannot write the checkpoint",
+            "the disk is full",
+        ])
+        .shows(&["step-2", "a killed training went on after step 2"]);
+}
+
+#[test]
+fn several_devices_learn_what_one_learns() {
+    let run = |device: &str| {
+        let lab = training("learning_rate = 0.02\nlength.steps = 6\nvalidations_per_epoch = 1");
+        lab.run(["run", "x.toml", "--device", device]).expect(0);
+        lab.run(["show", "x.toml", "model", "--output", "curves", "--file", "rows.jsonl"]).expect(0).stdout
+    };
+    assert_eq!(run("cpu"), run("cpu,cpu"));
+    let lab = training("length.steps = 1");
+    lab.run(["run", "x.toml", "--device", "cpu,wgpu"])
+        .expect(2)
+        .says(&["`cpu` and `wgpu` compute differently", "devices of one kind"]);
+}
+
+#[test]
 fn labels_of_one_kind_are_refused() {
     let lab = tuning("inputs = { rows = \"good\" }\nobjective.kto = {}\nlength.steps = 1");
     lab.edit("x.toml", "inputs = { model = \"model\" }\n", "");
@@ -461,4 +527,50 @@ fn a_model_folder_that_is_none_says_what_is_wrong_with_it() {
             .expect(3)
             .says(&["model of x.toml: failed to open the model", message]);
     }
+}
+
+#[test]
+fn an_adapter_goes_on_and_is_used_beside_its_base_alone() {
+    let parameters =
+        "objective.sft = {}\nlength.steps = 4\nadapter.lora = { r = 2, alpha = 4, dropout = 0.0 }";
+    let lab = tuning(parameters);
+    let from = "inputs = { model = \"model\" }\nprompts.mol2cap = \"prompt.txt\"\nbatch_size = 2\ngradient_accumulation_steps = 2";
+    let rows = from.replace("\"model\" }", "\"model\", rows = \"rows\", validation = \"rows\" }");
+    lab.edit("x.toml", from, &rows);
+    let further = rows.replace("\"model\",", "\"model\", adapter = \"tuned.adapter\",");
+    let generate = |name: &str, inputs: &str| {
+        format!(
+            "[stages.{name}]\nkind = \"generate\"\ninputs = {{ {inputs}, rows = \"rows\" }}\ndirection = \"mol2cap\"\nprompt = \"prompt.txt\"\nmax_new_tokens = 8\n\n"
+        )
+    };
+    let stages = format!(
+        "[stages.further]\nkind = \"train\"\n{further}\nlearning_rate = 0.005\n{parameters}\n\n{}{}{}[stages.ranks]\nkind = \"train\"\n{further}\n{}\n\n[table]",
+        generate("together", "model = \"model\", adapter = \"tuned.adapter\""),
+        generate("merged", "model = \"tuned\""),
+        generate("wrong", "model = \"tuned\", adapter = \"tuned.adapter\""),
+        parameters.replace("r = 2", "r = 3"),
+    );
+    lab.edit("x.toml", "[table]", &stages);
+    let run = |stage: &str| lab.run(["run", "x.toml", "--until", stage]);
+    run("further").expect(0);
+    let best = |stage: &str| {
+        let looks = looks(&lab, stage);
+        let best = looks.iter().map(|look| look["validation_loss"].as_f64().unwrap()).fold(9.9, f64::min);
+        (looks[0]["validation_loss"].as_f64().unwrap(), best)
+    };
+    let ((begin, learnt), (goes_on, end)) = (best("tuned"), best("further"));
+    assert!(
+        (goes_on - learnt).abs() < 1e-5 && end < learnt && learnt < begin,
+        "{begin} {learnt} {goes_on} {end}"
+    );
+    run("together").expect(0);
+    run("merged").expect(0);
+    let predictions =
+        |stage: &str| lab.run(["show", "x.toml", stage, "--file", "rows.jsonl"]).expect(0).stdout;
+    assert_eq!(predictions("together"), predictions("merged"));
+    run("wrong").expect(3).says(&["wrong of x.toml", "learnt beside another model", "training started from"]);
+    run("ranks").expect(3).says(&[
+        "ranks of x.toml: failed to continue the adapter",
+        "it has [out, rank, in] [16, 2, 16], and [16, 3, 16] is asked for",
+    ]);
 }

@@ -1,15 +1,18 @@
 //! How long a judge of DeBERTa-v3-base's shape takes for 16 pairs of 64 tokens, and ChemNet for a
 //! set of molecules.
 //!
-//! `cargo bench -p learn --bench judge -- [SMILES CHEMNET]`. The judge's weights are random, and its
-//! vocabulary is small, which touches nothing but memory: each token looks one row up. PyTorch's
-//! time for the same shape, in the same minute on the same machine, is to be had with transformers:
-//! `DebertaV2ForSequenceClassification` of the configuration below, `torch.set_num_threads(2)`,
-//! `torch.inference_mode()`. SMILES is a file of molecules, one per line, and CHEMNET ChemNet's
-//! weights; without them only the judge is timed.
+//! `cargo bench -p learn --bench judge -- [--peer PYTHON] [SMILES CHEMNET]`. The judge's weights
+//! are random, and its vocabulary is small, which touches nothing but memory: each token looks one
+//! row up. PYTHON has torch and transformers; `benches/judge.py` runs the same folder with them, in
+//! turn with us. SMILES is a file of molecules, one per line, and CHEMNET ChemNet's weights; without
+//! them only the judge is timed.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
+
+#[path = "../../../src/allocator.rs"]
+mod allocator;
 
 use learn::{ChemNet, Classifier, DeviceName};
 use serde_json::{Map, Value, json};
@@ -18,12 +21,21 @@ use weights::{Dtype, Durability, MOST_SHARD_BYTES, ModelWriter, TensorSpec};
 /// The best of so many runs counts.
 const RUNS: usize = 7;
 
+/// How often each is measured.
+const TURNS: usize = 3;
+
 const PAIRS: usize = 16;
 const LENGTH: usize = 64;
 const VOCABULARY: u64 = 1000;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    allocator::settle();
+    let mut arguments: Vec<String> =
+        std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let peer = arguments.iter().position(|argument| argument == "--peer").map(|place| {
+        arguments.remove(place);
+        arguments.remove(place)
+    });
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     println!("{threads} threads; seconds, the best of {RUNS}");
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -36,9 +48,18 @@ fn main() {
     let pairs: Vec<(String, String)> =
         (0..PAIRS).map(|pair| (text(pair, 30), text(pair + 100, LENGTH - 33))).collect();
     let pairs: Vec<(&str, &str)> = pairs.iter().map(|(one, two)| (one.as_str(), two.as_str())).collect();
-    let seconds =
-        best(RUNS, || judge.probabilities(&pairs, threads, &|_| true).expect("it judges").is_some());
+    let once = || judge.probabilities(&pairs, threads, &|_| true).expect("it judges").is_some();
+    let (mut seconds, mut theirs) = (f64::INFINITY, f64::INFINITY);
+    for _ in 0..TURNS {
+        seconds = seconds.min(best(RUNS, once));
+        if let Some(python) = &peer {
+            theirs = theirs.min(run_peer(python, threads, folder.path()));
+        }
+    }
     println!("DeBERTa-v3-base, {PAIRS}x{LENGTH}: {seconds:.3}");
+    if peer.is_some() {
+        println!("transformers: {theirs:.3}, ratio {:.2}", seconds / theirs);
+    }
     if let [smiles, weights] = &arguments[..] {
         let smiles = std::fs::read_to_string(smiles).expect("the file of molecules can be read");
         let smiles: Vec<&str> = smiles.lines().collect();
@@ -46,6 +67,14 @@ fn main() {
         let seconds = best(2, || net.activations(&smiles, threads, &|_| true).is_some());
         println!("ChemNet, {} molecules: {seconds:.3}", smiles.len());
     }
+}
+
+fn run_peer(python: &str, threads: usize, folder: &Path) -> f64 {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/judge.py");
+    let told = Command::new(python).arg(script).arg(threads.to_string()).arg(folder).output();
+    let told = told.expect("Python starts");
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    String::from_utf8_lossy(&told.stdout).trim().parse().expect("seconds")
 }
 
 fn best(runs: usize, run: impl Fn() -> bool) -> f64 {

@@ -12,7 +12,7 @@ os.environ.update(HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="", TOKENIZERS_PARALL
 
 import torch
 import torch.nn.functional as F
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
 torch.set_num_threads(int(sys.argv[1]))
 torch.manual_seed(0)
@@ -70,8 +70,8 @@ def training():
     tell("CPO step", lambda: step(cpo))
 
 
-def generation():
-    model = LlamaForCausalLM(CONFIG).eval()
+def generation(name, model, length):
+    model.eval()
     ids = torch.randint(3, 503, (8, 32))
     mask = torch.ones_like(ids)
 
@@ -80,15 +80,26 @@ def generation():
             model.generate(
                 input_ids=ids,
                 attention_mask=mask,
-                max_new_tokens=128,
-                min_new_tokens=128,
+                max_new_tokens=length,
+                min_new_tokens=length,
                 do_sample=False,
                 use_cache=True,
                 pad_token_id=0,
             )
 
-    tell("generation", once)
+    tell(name, once)
 
+
+T5_SMALL = T5Config(
+    vocab_size=32128,
+    d_model=512,
+    d_kv=64,
+    d_ff=2048,
+    num_layers=6,
+    num_heads=8,
+    decoder_start_token_id=0,
+)
 
 training()
-generation()
+generation("generation", LlamaForCausalLM(CONFIG), 128)
+generation("T5-small generation", T5ForConditionalGeneration(T5_SMALL), 64)

@@ -123,6 +123,17 @@ impl Example {
         std::iter::once(&self.chosen).chain(&self.rejected)
     }
 
+    /// Returns a number that other tokens would hardly have (FNV-1a, 64 bits, of ids and lengths).
+    pub fn fingerprint(&self) -> u64 {
+        let of = |sequence: &Sequence| -> Vec<u64> {
+            let lengths = [sequence.tokens.len(), sequence.prompt].map(|length| length as u64);
+            lengths.into_iter().chain(sequence.tokens.iter().map(|id| u64::from(*id))).collect()
+        };
+        let bytes = self.outputs().flat_map(of).flat_map(u64::to_le_bytes);
+        bytes
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    }
+
     fn sequences(&self) -> usize {
         1 + usize::from(self.rejected.is_some())
     }

@@ -11,7 +11,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::curves::Point;
-use crate::trainer::Recipe;
+use crate::recipe::Recipe;
 
 /// A checkpoint that could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +61,7 @@ struct State {
     points: Vec<Point>,
 }
 
+const BEGUN: &str = "begun";
 const PREFIX: &str = "step-";
 const STATE: &str = "state.json";
 const TENSORS: &str = "tensors.safetensors";
@@ -69,13 +70,20 @@ fn recipe_value(recipe: &Recipe) -> serde_json::Value {
     serde_json::to_value(recipe).expect("a recipe is JSON")
 }
 
-/// Writes a checkpoint, and removes the ones before it.
+/// Writes a checkpoint, and removes the ones before it; if it fails, they stay, and what was begun
+/// goes, so that there is room to say so on a full disk.
 pub(crate) fn write(folder: &Path, recipe: &Recipe, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+    write_whole(folder, recipe, checkpoint).inspect_err(|_| {
+        let _ = fs::remove_dir_all(folder.join(BEGUN));
+    })
+}
+
+fn write_whole(folder: &Path, recipe: &Recipe, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| CheckpointError::Io { doing: "write", path, source }
     };
-    let (begun, whole) = (folder.join("begun"), folder.join(format!("{PREFIX}{}", checkpoint.step)));
+    let (begun, whole) = (folder.join(BEGUN), folder.join(format!("{PREFIX}{}", checkpoint.step)));
     for left_over in [&begun, &whole] {
         if left_over.exists() {
             fs::remove_dir_all(left_over).map_err(failed(left_over))?;

@@ -10,6 +10,7 @@ use weights::ModelFolder;
 use crate::device::{self, DeviceError, DeviceName};
 use crate::models::deberta::{Config, DebertaV2ForSequenceClassification};
 use crate::models::{TensorError, UnusableConfig};
+use crate::pieces::largest_first;
 use crate::tokenizer::TOKENIZER_FILE;
 
 /// The network that can judge.
@@ -209,40 +210,35 @@ impl Classifier {
         let encoded: Vec<Encoded> = pool.install(|| {
             pairs.par_iter().map(|(first, second)| self.encode(first, second)).collect::<Result<_, _>>()
         })?;
-        let mut order: Vec<usize> = (0..pairs.len()).collect();
-        // The longest first: they take longest, and no thread should begin them last.
-        order.sort_by_key(|place| std::cmp::Reverse(encoded[*place].ids.len()));
-        let mut pieces: Vec<&[usize]> = Vec::new();
-        for same in order.chunk_by(|one, other| encoded[*one].ids.len() == encoded[*other].ids.len()) {
-            pieces.extend(same.chunks((PIECE / encoded[same[0]].ids.len()).max(1)));
-        }
+        let sizes: Vec<usize> = encoded.iter().map(|encoded| encoded.ids.len()).collect();
         let done = AtomicUsize::new(0);
-        let found: Option<Vec<Vec<Vec<f32>>>> = pool.install(|| {
-            pieces
-                .par_iter()
-                .map(|piece| {
-                    let ids: Vec<u32> =
-                        piece.iter().flat_map(|place| &encoded[*place].ids).copied().collect();
-                    let types: Vec<u32> =
-                        piece.iter().flat_map(|place| &encoded[*place].types).copied().collect();
-                    let rows = self.model.logits(&ids, &types, piece.len());
-                    let before = done.fetch_add(piece.len(), Ordering::Relaxed);
-                    let found = rows.iter().map(|row| probabilities(row)).collect();
-                    hear(before + piece.len()).then_some(found)
-                })
-                .collect()
-        });
+        let compute = |piece: &[usize]| {
+            let of = |numbers: fn(&Encoded) -> &Vec<u32>| -> Vec<u32> {
+                piece.iter().flat_map(|place| numbers(&encoded[*place])).copied().collect()
+            };
+            let rows = self.model.logits(&of(|one| &one.ids), &of(|one| &one.types), piece.len());
+            let before = done.fetch_add(piece.len(), Ordering::Relaxed);
+            let found = rows.iter().map(|row| probabilities(row)).collect();
+            hear(before + piece.len()).then_some(found)
+        };
+        let found = largest_first(
+            &sizes,
+            &pool,
+            |order| {
+                let same = order.chunk_by(|one, other| sizes[*one] == sizes[*other]);
+                same.flat_map(|same| same.chunks((PIECE / sizes[same[0]]).max(1))).collect()
+            },
+            compute,
+        );
         let Some(found) = found else { return Ok(None) };
-        let mut in_order = vec![Vec::new(); pairs.len()];
-        for (place, row) in order.into_iter().zip(found.into_iter().flatten()) {
+        for (pair, row) in pairs.iter().zip(&found) {
             if !row.iter().all(|number| number.is_finite()) {
-                let (first, second) = (pairs[place].0.to_owned(), pairs[place].1.to_owned());
-                let (folder, probabilities) = (self.folder.clone(), row);
+                let (first, second) = (pair.0.to_owned(), pair.1.to_owned());
+                let (folder, probabilities) = (self.folder.clone(), row.clone());
                 return Err(ClassifierError::NotFinite { folder, first, second, probabilities });
             }
-            in_order[place] = row;
         }
-        Ok(Some(in_order))
+        Ok(Some(found))
     }
 
     fn encode(&self, first: &str, second: &str) -> Result<Encoded, ClassifierError> {

@@ -5,10 +5,13 @@
 //! the way back is said there. Other devices, and other numbers than single floats, go through the
 //! same operation composed of burn's, which stands beside each; tests compare the two.
 //!
-//! Every operation runs on one thread: whoever calls it divides the work.
+//! Operations run on the thread that calls them, which has its share of the work; only a large
+//! matrix times a few tokens is divided further, and no result depends on how.
 
 mod attention;
+mod gelu;
 mod lanes;
+mod likelihood;
 mod linear;
 mod product;
 mod rms_norm;
@@ -27,9 +30,11 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_flex::FlexTensor;
 
 pub(crate) use attention::{Causal, Step, attend, causal_attention, one_by_one, rotate};
+pub(crate) use gelu::gelu;
+pub(crate) use likelihood::Likelihood;
 pub(crate) use linear::linear;
 pub(crate) use rms_norm::rms_norm;
-pub(crate) use softmax::Softmax;
+pub(crate) use softmax::softmax;
 pub(crate) use swiglu::swiglu;
 
 /// An operation on matrices.

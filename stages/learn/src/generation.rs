@@ -5,10 +5,10 @@ mod greedy;
 mod sampling;
 
 use choice::choices;
-use rayon::prelude::*;
 
 use crate::batches::TokenLimit;
 use crate::model::Model;
+use crate::pieces::largest_first;
 
 pub use beam::{Beam, EarlyStopping};
 pub use greedy::Greedy;
@@ -147,29 +147,19 @@ pub fn generate(
             return Err(GenerateError::PromptTooLong { number, tokens, limit });
         }
     }
-    let mut order: Vec<usize> = (0..prompts.len()).collect();
-    // The longest first: they take longest, and no thread should begin them last.
-    order.sort_by_key(|place| std::cmp::Reverse(prompts[*place].len()));
-    let batches: Vec<&[usize]> = order.chunks(generation.batch_size.max(1)).collect();
     let done = std::sync::atomic::AtomicUsize::new(0);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
     let pool = pool.expect("threads can be started");
-    let found: Option<Vec<Vec<Vec<Generated>>>> = pool.install(|| {
-        batches
-            .par_iter()
-            .map(|places| {
-                let batch: Vec<&[u32]> = places.iter().map(|place| prompts[*place].as_slice()).collect();
-                let found = continue_batch(model, &batch, places, generation);
-                let before = done.fetch_add(batch.len(), std::sync::atomic::Ordering::Relaxed);
-                hear(before + batch.len()).then_some(found)
-            })
-            .collect()
-    });
-    let mut outputs = vec![Vec::new(); prompts.len()];
-    for (place, output) in order.iter().zip(found.ok_or(GenerateError::Cancelled)?.into_iter().flatten()) {
-        outputs[*place] = output;
-    }
-    Ok(outputs)
+    let sizes: Vec<usize> = prompts.iter().map(Vec::len).collect();
+    let compute = |places: &[usize]| {
+        let batch: Vec<&[u32]> = places.iter().map(|place| prompts[*place].as_slice()).collect();
+        let found = continue_batch(model, &batch, places, generation);
+        let before = done.fetch_add(batch.len(), std::sync::atomic::Ordering::Relaxed);
+        hear(before + batch.len()).then_some(found)
+    };
+    let batch_size = generation.batch_size.max(1);
+    let found = largest_first(&sizes, &pool, |order| order.chunks(batch_size).collect(), compute);
+    found.ok_or(GenerateError::Cancelled)
 }
 
 fn continue_batch(

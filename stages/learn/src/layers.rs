@@ -165,6 +165,11 @@ impl Rope {
         Self { frequencies, swap }
     }
 
+    /// Moves it to a device.
+    pub fn move_to(&mut self, device: &Device) {
+        self.swap = self.swap.clone().to_device(device);
+    }
+
     /// Returns the cosines and sines of positions, one after the other.
     pub fn turns(&self, positions: &[usize]) -> Turns {
         let half = self.frequencies.len();

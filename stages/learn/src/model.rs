@@ -1,13 +1,14 @@
 //! A model as the rest of the house sees it: folders in, folders out, no tensor between.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
 use choice::choices;
 use serde_json::{Map, Value, json};
-use weights::ModelFolder;
+use weights::{LowRank, ModelFolder};
 
 use crate::adapters::{self, Adapter, AdapterMethod, Lora};
 use crate::batches::TokenLimit;
@@ -70,6 +71,22 @@ pub enum ModelError {
         module: String,
         /// The names there are.
         known: String,
+    },
+    /// The folder is no adapter.
+    #[error("cannot use the adapter {}", .folder.display())]
+    Adapter {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong with it.
+        source: weights::ModelError,
+    },
+    /// An adapter does not fit the model.
+    #[error("the adapter {} does not fit: {detail}", .folder.display())]
+    AnotherBase {
+        /// The adapter's folder.
+        folder: PathBuf,
+        /// The projection, and what does not fit.
+        detail: String,
     },
     /// It could not be written.
     #[error("cannot write the model")]
@@ -184,6 +201,71 @@ impl Model {
         }
         self.lora = Some(lora);
         Ok(())
+    }
+
+    /// Begins the adapters with the numbers of others, in the layout of PEFT.
+    ///
+    /// # Errors
+    /// [`ModelError::Adapter`], and [`ModelError::AnotherBase`] if projections, ranks or scales are
+    /// not those of [`Model::adapt`].
+    pub fn continue_adapter(&mut self, folder: &Path) -> Result<(), ModelError> {
+        let device = self.device.clone();
+        let mut products = read_products(folder)?;
+        let unfit = |detail: String| ModelError::AnotherBase { folder: folder.to_owned(), detail };
+        for (path, linear) in self.network.linears() {
+            let [output, input] = linear.weight.shape();
+            let Some(adapter) = &mut linear.adapter else { continue };
+            let Some(product) = products.remove(&path) else {
+                return Err(unfit(format!("it has nothing for `{path}`, which is to learn")));
+            };
+            let rank = adapter.a.value.dims()[0];
+            let (found, asked) = (product.shape, [output, rank, input]);
+            if found != asked {
+                return Err(unfit(format!(
+                    "for `{path}` it has [out, rank, in] {found:?}, and {asked:?} is asked for"
+                )));
+            }
+            if (product.scale - adapter.scale).abs() > 1e-9 * adapter.scale {
+                return Err(unfit(format!(
+                    "its products are scaled by {}, and `alpha` over `r` is {}",
+                    product.scale, adapter.scale
+                )));
+            }
+            let tensor = |numbers, shape| Tensor::from_data(TensorData::new(numbers, shape), &device);
+            adapter.a.value = tensor(product.a, [rank, input]);
+            adapter.b.value = tensor(product.b, [output, rank]);
+        }
+        match products.into_keys().next() {
+            Some(path) => Err(unfit(format!("it has something for `{path}`, which is not to learn"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds an adapter in the layout of PEFT to the weights.
+    ///
+    /// # Errors
+    /// [`ModelError::Adapter`], and [`ModelError::AnotherBase`] if the model has no such projections.
+    pub fn add_adapter(&mut self, folder: &Path) -> Result<(), ModelError> {
+        let device = self.device.clone();
+        let mut products = read_products(folder)?;
+        let unfit = |detail: String| ModelError::AnotherBase { folder: folder.to_owned(), detail };
+        for (path, linear) in self.network.linears() {
+            let Some(product) = products.remove(&path) else { continue };
+            let [output, rank, input] = product.shape;
+            let own = linear.weight.shape();
+            if own != [output, input] {
+                let theirs = [output, input];
+                return Err(unfit(format!("`{path}` is {own:?}, and the adapter was made for {theirs:?}")));
+            }
+            let tensor = |numbers, shape| Tensor::<2>::from_data(TensorData::new(numbers, shape), &device);
+            let added = tensor(product.b, [output, rank]).matmul(tensor(product.a, [rank, input]));
+            let weight = linear.weight.get(&device) + added.mul_scalar(product.scale);
+            linear.weight = Weight::Dense(Parameter::new(weight));
+        }
+        match products.into_keys().next() {
+            Some(path) => Err(unfit(format!("the model has no projection `{path}`"))),
+            None => Ok(()),
+        }
     }
 
     /// Adds the adapters to the weights, and takes them away. Packed weights are unpacked: what
@@ -328,6 +410,13 @@ impl Model {
     pub(crate) fn dropout(&self) -> f64 {
         self.lora.as_ref().map_or(0.0, |lora| lora.dropout)
     }
+}
+
+/// Reads the products of an adapter, by the projections that they stand beside.
+fn read_products(folder: &Path) -> Result<BTreeMap<String, LowRank>, ModelError> {
+    let unusable = |source| ModelError::Adapter { folder: folder.to_owned(), source };
+    let products = weights::Adapter::open(folder).and_then(|adapter| adapter.products()).map_err(unusable)?;
+    Ok(products.into_iter().map(|product| (product.path.clone(), product)).collect())
 }
 
 fn last_part(path: &str) -> &str {

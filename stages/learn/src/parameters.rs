@@ -1,6 +1,6 @@
 //! The parameters of a model, by the names that transformers gives them.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 /// One named tensor of a model, and whether training changes it.
 #[derive(Debug, Clone)]
@@ -69,6 +69,14 @@ impl Slot<'_> {
         match self {
             Self::Vector(parameter) => parameter.value = numbers,
             Self::Matrix(parameter) => parameter.value = numbers.reshape(parameter.value.dims()),
+        }
+    }
+
+    /// Moves it to a device.
+    pub fn move_to(&mut self, device: &Device) {
+        match self {
+            Self::Vector(parameter) => parameter.value = parameter.get().to_device(device),
+            Self::Matrix(parameter) => parameter.value = parameter.get().to_device(device),
         }
     }
 

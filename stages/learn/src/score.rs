@@ -8,15 +8,15 @@
 use burn::tensor::{Device, Tensor};
 
 use rayon::ThreadPool;
-use rayon::prelude::*;
 
 use crate::adapters::Dropout;
 use crate::batches::{Packed, SHARD, Sequence};
-use crate::fused::{Softmax, linear};
+use crate::fused::{Likelihood, linear};
 use crate::models::Network;
 use crate::models::llama::LlamaForCausalLM;
 use crate::objectives::Logp;
 use crate::parameters::{Parameter, Parameters, Slot};
+use crate::pieces::largest_first;
 
 /// Gradients in the order in which a model shows its parameters; none where it does not learn.
 pub(crate) type Gradients = Vec<Option<Tensor<1>>>;
@@ -25,7 +25,7 @@ pub(crate) type Gradients = Vec<Option<Tensor<1>>>;
 pub(crate) fn logps(model: &Network, packed: &Packed<'_>, device: &Device) -> Vec<Logp> {
     let hidden = model.predicting(packed, device);
     let logits = linear(hidden, model.head().get());
-    sums(&Softmax::of(logits, &packed.targets).logps(), packed)
+    sums(&Likelihood::of(logits, &packed.targets).logps(), packed)
 }
 
 /// Returns the log-probabilities of any number of sequences, a shard on a thread.
@@ -35,18 +35,13 @@ pub(crate) fn all_logps(
     device: &Device,
     pool: &ThreadPool,
 ) -> Vec<Logp> {
-    let mut order: Vec<usize> = (0..sequences.len()).collect();
-    order.sort_by_key(|place| std::cmp::Reverse(sequences[*place].width()));
-    let found: Vec<Vec<Logp>> = pool.install(|| {
-        let compute = |shard: &[usize]| {
-            let sequences: Vec<&Sequence> = shard.iter().map(|place| sequences[*place]).collect();
-            logps(model, &Packed::new(&sequences), device)
-        };
-        order.par_chunks(SHARD).map(compute).collect()
-    });
-    let mut sorted: Vec<(usize, Logp)> = order.into_iter().zip(found.into_iter().flatten()).collect();
-    sorted.sort_by_key(|(place, _)| *place);
-    sorted.into_iter().map(|(_, logp)| logp).collect()
+    let sizes: Vec<usize> = sequences.iter().map(|sequence| sequence.width()).collect();
+    let compute = |shard: &[usize]| {
+        let sequences: Vec<&Sequence> = shard.iter().map(|place| sequences[*place]).collect();
+        Some(logps(model, &Packed::new(&sequences), device))
+    };
+    let found = largest_first(&sizes, pool, |order| order.chunks(SHARD).collect(), compute);
+    found.expect("every shard is computed")
 }
 
 /// How a backward pass gets at what the forward pass computed.
@@ -140,7 +135,7 @@ fn head_gradients(
     packed: &Packed<'_>,
     slopes: impl FnOnce(&[Logp]) -> Vec<f64>,
 ) -> (Tensor<2>, Option<Tensor<1>>) {
-    let softmax = Softmax::of(linear(hidden.clone(), head.get()), &packed.targets);
+    let softmax = Likelihood::of(linear(hidden.clone(), head.get()), &packed.targets);
     let sums = sums(&softmax.logps(), packed);
     let slopes = slopes(&sums);
     let per_token = slopes.iter().zip(&packed.lengths);

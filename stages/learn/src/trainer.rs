@@ -5,156 +5,35 @@
 //! nor their speed changes a bit of the result.
 
 use std::collections::VecDeque;
-use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use rayon::ThreadPool;
 use rayon::prelude::*;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use crate::adapters::Dropout;
-use crate::batches::{Example, Packed, Sequence, TokenLimit, order, shards};
-use crate::checkpoint::{self, Checkpoint, CheckpointError};
+use crate::batches::{Example, Packed, order, shards};
+use crate::checkpoint::{self, Checkpoint};
 use crate::curves::{Point, StepPoint, ValidationPoint, rewards};
+use crate::device::{self, DeviceName};
 use crate::model::Model;
 use crate::models::Network;
-use crate::objectives::{Feed, Logp, MicroBatch, Objective, Outputs, Share};
-use crate::optimiser::{AdamW, Moments, Update, clip_coefficient, global_norm, step as adam_step};
+use crate::objectives::{Feed, Logp, MicroBatch, Outputs, Share};
+use crate::optimiser::{Moments, Update, clip_coefficient, global_norm, step as adam_step};
 use crate::parameters::{Parameters, Slot};
-use crate::schedule::{LearningRate, Schedule};
+use crate::recipe::{Examples, Length, Recipe, TrainError, Trained, Watch};
+use crate::reference::{Against, Reference};
+use crate::schedule::LearningRate;
 use crate::score::{self, Activations, Gradients};
-
-/// How a model is fitted. All of it decides the result.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Recipe {
-    /// What is minimised.
-    pub objective: Objective,
-    /// How weights move.
-    pub optimizer: AdamW,
-    /// The highest learning rate.
-    pub learning_rate: f64,
-    /// How it falls.
-    pub schedule: Schedule,
-    /// The share of the steps in which it rises.
-    pub warmup_ratio: f64,
-    /// How long training lasts.
-    pub length: Length,
-    /// The rows of a step.
-    pub batch_size: usize,
-    /// The rows that an objective's means are taken over.
-    pub micro_batch_size: usize,
-    /// The norm that all gradients together are cut to.
-    pub max_grad_norm: f64,
-    /// How often per epoch the validation rows are looked at.
-    pub validations_per_epoch: usize,
-    /// What everything random follows from.
-    pub seed: u64,
-}
-
-/// How long training lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Length {
-    /// Passes over the rows; part of one is possible.
-    Epochs(f64),
-    /// Moves of the optimiser; with none a model stays as it began.
-    Steps(u32),
-}
-
-/// What a model is fitted to.
-#[derive(Debug, Clone)]
-pub struct Examples {
-    /// The rows to learn from.
-    pub train: Vec<Example>,
-    /// The rows that tell which weights are best; without any, the last ones are.
-    pub validation: Vec<Example>,
-    /// How many tokens a prompt and an output have at most, where an objective puts the output of
-    /// one row behind the prompt of another.
-    pub limit: TokenLimit,
-}
-
-/// A training in which something went wrong.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TrainError {
-    /// There is nothing to learn from.
-    #[error("there are no rows to learn from")]
-    NoExamples,
-    /// An objective that learns from good and bad outputs has one kind only.
-    #[error("all {rows} rows are {label}: there is nothing to tell them from")]
-    OneLabel {
-        /// How many rows there are.
-        rows: usize,
-        /// What all of them are.
-        label: &'static str,
-    },
-    /// The reference has another vocabulary.
-    #[error("the reference has a vocabulary of {reference}, and the model one of {model}")]
-    OtherVocabulary {
-        /// The reference's.
-        reference: usize,
-        /// The model's.
-        model: usize,
-    },
-    /// The loss is not a number any more.
-    #[error(
-        "the loss became {loss} in step {step} of {steps} (learning rate {learning_rate:e}, rows {rows})"
-    )]
-    Diverged {
-        /// The loss.
-        loss: f64,
-        /// The step, from 1.
-        step: usize,
-        /// All steps.
-        steps: usize,
-        /// The learning rate of the step.
-        learning_rate: f64,
-        /// The rows of its batch, or the first of them.
-        rows: String,
-    },
-    /// A checkpoint could not be written or read.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// Whoever asked for the training does not want it any more.
-    #[error("the training was cancelled")]
-    Cancelled,
-}
-
-/// What a training came to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Trained {
-    /// All steps.
-    pub steps: usize,
-    /// The step whose weights were kept.
-    pub kept_step: usize,
-    /// The lowest validation loss, where there were validation rows.
-    pub validation_loss: Option<f64>,
-    /// The step at which a killed training went on.
-    pub resumed_at: Option<usize>,
-    /// The curves.
-    pub points: Vec<Point>,
-}
-
-/// Who watches a training, and where it keeps what a kill must not cost.
-pub struct Watch<'a> {
-    /// How many threads compute.
-    pub threads: usize,
-    /// A folder for checkpoints, or none are made.
-    pub checkpoints: Option<&'a Path>,
-    /// Hears of every point, and of how many steps there are; says whether to go on.
-    pub hear: &'a mut dyn FnMut(&Point, usize) -> bool,
-}
 
 /// Fits a model to examples, and leaves it with the weights that did best on the validation rows.
 ///
-/// Objectives that need a reference compare with `reference`, or else with the model as it begins.
+/// Objectives that need no reference leave `against` aside.
 ///
 /// # Errors
 /// [`TrainError`].
 pub fn train(
     model: &mut Model,
-    reference: Option<&Model>,
+    against: Against<'_>,
     examples: &Examples,
     recipe: &Recipe,
     watch: &mut Watch<'_>,
@@ -170,21 +49,16 @@ pub fn train(
             return Err(TrainError::OneLabel { rows, label });
         }
     }
-    if let Some(reference) = reference {
-        let size = |model: &Model| model.network().vocabulary_size();
-        let (reference, model) = (size(reference), size(model));
-        if reference != model {
-            return Err(TrainError::OtherVocabulary { reference, model });
-        }
-    }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(watch.threads.max(1)).build();
     let pool = pool.expect("threads can be started");
     let steps = Steps::new(recipe, examples.train.len());
-    let mut training = Training::begin(model, reference, recipe, examples, pool);
+    let mut training = Training::begin(model, against, recipe, examples, pool)?;
+    training.replicate(watch.others)?;
     if let Some(folder) = watch.checkpoints
         && let Some(found) = checkpoint::latest(folder, recipe)?
     {
         training.resume(found);
+        training.agree();
     }
     let resumed_at = (training.step > 0).then_some(training.step);
     // Written so that the first step is preceded by a look, which says what training begins with.
@@ -276,15 +150,6 @@ struct Best {
     weights: Vec<Option<Tensor<1>>>,
 }
 
-/// A model that does not learn, and what it makes of the rows.
-struct Reference {
-    network: Network,
-    /// The log-probabilities of each training row's outputs, the chosen one's first.
-    train: Vec<[f64; 2]>,
-    /// Those of the validation rows.
-    validation: Vec<[f64; 2]>,
-}
-
 /// An example on its way through a step.
 #[derive(Clone, Copy)]
 struct Row<'a> {
@@ -295,6 +160,8 @@ struct Row<'a> {
 
 struct Training<'a> {
     model: &'a mut Network,
+    /// Copies of the model on further devices.
+    replicas: Vec<(Device, Network)>,
     reference: Option<Reference>,
     device: Device,
     recipe: &'a Recipe,
@@ -315,53 +182,71 @@ struct Training<'a> {
 impl<'a> Training<'a> {
     fn begin(
         model: &'a mut Model,
-        reference: Option<&Model>,
+        against: Against<'_>,
         recipe: &'a Recipe,
         examples: &'a Examples,
         pool: ThreadPool,
-    ) -> Self {
+    ) -> Result<Self, TrainError> {
         let (device, dropout) = (model.device().clone(), model.dropout());
-        let reference = reference.map(|reference| reference.network().clone());
         let mut training = Self::of(model.network_mut(), device, recipe, examples, pool, dropout);
-        if recipe.objective.needs_reference() {
-            training.compare_with(reference);
+        training.compare_with(against)?;
+        Ok(training)
+    }
+
+    /// Puts copies of the model on further devices.
+    fn replicate(&mut self, others: &[DeviceName]) -> Result<(), TrainError> {
+        for name in others {
+            let device = device::open(name)?;
+            let copy = self.model.on(&device);
+            self.replicas.push((device, copy));
         }
-        training
+        Ok(())
     }
 
-    /// Computes what the reference makes of all rows; without one, it is the model as it is.
-    fn compare_with(&mut self, network: Option<Network>) {
-        let network = network.unwrap_or_else(|| self.model.clone());
-        let of = |examples: &[Example]| -> Vec<[f64; 2]> {
-            let sequences: Vec<&Sequence> = examples.iter().flat_map(Example::outputs).collect();
-            let found = score::all_logps(&network, &sequences, &self.device, &self.pool);
-            let mut found = found.into_iter().map(|logp| logp.sum);
-            let mut next = || found.next().expect("every sequence has a log-probability");
-            let pair = |example: &Example| [next(), if example.rejected.is_some() { next() } else { 0.0 }];
-            examples.iter().map(pair).collect()
-        };
-        let (train, validation) = (of(&self.examples.train), of(&self.examples.validation));
-        self.reference = Some(Reference { network, train, validation });
+    /// Gives the copies what the model has learnt.
+    fn agree(&mut self) {
+        let mut learnt = Vec::new();
+        if !self.replicas.is_empty() {
+            self.model.visit(&mut |_, slot| learnt.push(slot.learns().then(|| slot.flat())));
+        }
+        for (device, replica) in &mut self.replicas {
+            let mut learnt = learnt.iter();
+            replica.visit(&mut |_, mut slot| {
+                if let Some(numbers) = learnt.next().expect("a copy has the same parameters") {
+                    slot.set_flat(numbers.clone().to_device(device));
+                }
+            });
+        }
     }
 
-    /// Returns how far the model is from the reference: the mean log-ratio over prompts with the
-    /// output of the row before, and never below 0.
-    fn divergence(&self, rows: &[Row<'_>]) -> f64 {
-        let reference = self.reference.as_ref().expect("an objective that asks for it has a reference");
-        let mismatched: Vec<Sequence> = rows
-            .iter()
-            .enumerate()
-            .filter_map(|(place, row)| {
-                let other = &rows[(place + rows.len() - 1) % rows.len()].example.chosen;
-                row.example.chosen.with_output_of(other, self.examples.limit)
-            })
-            .collect();
-        let mismatched: Vec<&Sequence> = mismatched.iter().collect();
-        let sum = |network: &Network| -> f64 {
-            let found = score::all_logps(network, &mismatched, &self.device, &self.pool);
-            found.iter().map(|logp| logp.sum).sum()
-        };
-        ((sum(self.model) - sum(&reference.network)) / mismatched.len() as f64).max(0.0)
+    /// Returns the device of a shard, and the copy of the model there.
+    fn place(&self, shard: usize) -> (&Device, &Network) {
+        match shard % (1 + self.replicas.len()) {
+            0 => (&self.device, self.model),
+            other => {
+                let (device, replica) = &self.replicas[other - 1];
+                (device, replica)
+            }
+        }
+    }
+
+    /// Computes what the reference makes of all rows, where the objective needs one.
+    fn compare_with(&mut self, against: Against<'_>) -> Result<(), TrainError> {
+        let objective = &self.recipe.objective;
+        if objective.needs_reference() {
+            let needs_network = objective.needs_divergence();
+            let (examples, device) = (self.examples, &self.device);
+            let reference = Reference::of(against, self.model, needs_network, examples, device, &self.pool);
+            self.reference = Some(reference?);
+        }
+        Ok(())
+    }
+
+    /// Returns how far the model is from the reference, where the objective asks for it.
+    fn divergence(&self, rows: &[Row<'_>]) -> Option<f64> {
+        let reference = self.reference.as_ref().filter(|_| self.recipe.objective.needs_divergence())?;
+        let rows: Vec<&Example> = rows.iter().map(|row| row.example).collect();
+        Some(reference.divergence(self.model, &rows, self.examples.limit, &self.device, &self.pool))
     }
 
     fn of(
@@ -383,6 +268,7 @@ impl<'a> Training<'a> {
         });
         Self {
             model,
+            replicas: Vec::new(),
             reference: None,
             device,
             recipe,
@@ -405,11 +291,11 @@ impl<'a> Training<'a> {
             .iter()
             .map(|row| Row {
                 example: &self.examples.train[*row],
-                reference: self.reference.as_ref().map(|reference| reference.train[*row]),
+                reference: self.reference.as_ref().map(|reference| reference.logps.train[*row]),
             })
             .collect();
         let learning_rate = steps.rate.at(self.step);
-        let divergence = self.recipe.objective.needs_divergence().then(|| self.divergence(&batch));
+        let divergence = self.divergence(&batch);
         let (shares, gradients) = self.gradients(&batch, divergence.unwrap_or(0.0));
         let loss: f64 = shares.iter().map(|share| share.loss).sum();
         let learnt: Vec<Tensor<1>> = gradients.iter().flatten().cloned().collect();
@@ -466,6 +352,7 @@ impl<'a> Training<'a> {
             .collect();
         let compute = |number: usize, (shard, micro_batch): &(Vec<Row<'_>>, MicroBatch)| {
             let packed = pack(shard);
+            let (device, network) = self.place(number);
             let mut shares = Vec::new();
             let dropout = Dropout {
                 probability: self.dropout,
@@ -473,13 +360,8 @@ impl<'a> Training<'a> {
                 // No other step, shard and adapter has it: below 2^20 of each.
                 occasion: (((self.step as u64) << 20) + number as u64) << 20,
             };
-            let found = score::gradients(
-                self.model,
-                &packed,
-                Some(dropout),
-                self.activations,
-                &self.device,
-                |logps| {
+            let found =
+                score::gradients(network, &packed, Some(dropout), self.activations, device, |logps| {
                     let weighed = |outputs: &Outputs| {
                         let share = objective.share(outputs, micro_batch);
                         Share {
@@ -495,9 +377,12 @@ impl<'a> Training<'a> {
                         std::iter::once(share.chosen_slope).chain(rejected)
                     });
                     slopes.collect()
-                },
-            );
-            (shares, found)
+                });
+            let home = |gradient: Tensor<1>| match self.replicas.is_empty() {
+                true => gradient,
+                false => gradient.to_device(&self.device),
+            };
+            (shares, found.into_iter().map(|gradient| gradient.map(home)).collect())
         };
         let (mut shares, mut sum): (Vec<Share>, Option<Gradients>) = (Vec::new(), None);
         let mut jobs: VecDeque<_> = jobs.iter().enumerate().collect();
@@ -543,6 +428,7 @@ impl<'a> Training<'a> {
             }
             place += 1;
         });
+        self.agree();
     }
 
     /// Looks at the validation rows, and keeps the weights if they do best.
@@ -557,10 +443,10 @@ impl<'a> Training<'a> {
             .enumerate()
             .map(|(place, example)| Row {
                 example,
-                reference: self.reference.as_ref().map(|reference| reference.validation[place]),
+                reference: self.reference.as_ref().map(|reference| reference.logps.validation[place]),
             })
             .collect();
-        let divergence = self.recipe.objective.needs_divergence().then(|| self.divergence(&rows));
+        let divergence = self.divergence(&rows);
         let known = MicroBatch {
             examples: rows.len(),
             target_tokens: target_tokens(&rows),
@@ -568,15 +454,16 @@ impl<'a> Training<'a> {
         };
         let jobs = shards(&examples);
         let shares: Vec<Vec<Share>> = self.pool.install(|| {
-            let compute = |shard: &Vec<usize>| {
+            let compute = |(number, shard): (usize, &Vec<usize>)| {
                 let shard: Vec<Row<'_>> = shard.iter().map(|place| rows[*place]).collect();
-                let logps = score::logps(self.model, &pack(&shard), &self.device);
+                let (device, network) = self.place(number);
+                let logps = score::logps(network, &pack(&shard), device);
                 outputs(&shard, &logps)
                     .iter()
                     .map(|found| self.recipe.objective.share(found, &known))
                     .collect()
             };
-            jobs.par_iter().map(compute).collect()
+            jobs.par_iter().enumerate().map(compute).collect()
         });
         let shares = shares.concat();
         let loss: f64 = shares.iter().map(|share| share.loss).sum();
@@ -697,8 +584,10 @@ fn add(sum: Gradients, more: Gradients) -> Gradients {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batches::Sequence;
+    use crate::batches::{Sequence, TokenLimit};
     use crate::models;
+    use crate::optimiser::AdamW;
+    use crate::schedule::Schedule;
     use safetensors::SafeTensors;
     use std::path::PathBuf;
     use weights::ModelFolder;

@@ -39,6 +39,21 @@ pub(crate) struct Added {
     right: Vec<f32>,
 }
 
+/// A product of low rank beside one projection, as files have it.
+#[derive(Clone, Debug)]
+pub struct LowRank {
+    /// The projection: its weight's name without `.weight`.
+    pub path: String,
+    /// A, `[rank, in]`.
+    pub a: Vec<f32>,
+    /// B, `[out, rank]`.
+    pub b: Vec<f32>,
+    /// `[out, rank, in]`.
+    pub shape: [usize; 3],
+    /// What the product is multiplied with.
+    pub scale: f64,
+}
+
 impl Adapter {
     /// Says whether a folder holds an adapter and not a whole model.
     pub fn is_in(path: impl AsRef<Path>) -> bool {
@@ -77,6 +92,47 @@ impl Adapter {
             None => tensor.name[PREFIX.len()..].to_owned(),
         });
         names.collect()
+    }
+
+    /// Returns its products, by the order of their names.
+    ///
+    /// # Errors
+    /// [`ModelError`] if a half of one is missing, if halves do not fit each other, and if the
+    /// adapter brings whole tensors besides.
+    pub fn products(&self) -> Result<Vec<LowRank>, ModelError> {
+        let paths: BTreeSet<&str> =
+            self.tensors.tensors().iter().filter_map(|tensor| self.path_of(&tensor.name)).collect();
+        if let Some(whole) = self.tensors.tensors().iter().find(|tensor| self.path_of(&tensor.name).is_none())
+        {
+            let what =
+                format!("tensor `{}` replaces one of the base; merge it with `merge` first", whole.name);
+            return Err(ModelError::Adapter { what });
+        }
+        let product = |path: &str| {
+            let [right, left] = ["lora_A", "lora_B"].map(|part| format!("{PREFIX}{path}.{part}.weight"));
+            let half = |name: &str| match self.tensors.tensor(name) {
+                Some(tensor) => Ok(tensor),
+                None => Err(ModelError::Adapter { what: format!("there is no tensor `{name}`") }),
+            };
+            let (&[rank, input], &[output, other]) = (&half(&right)?.shape[..], &half(&left)?.shape[..])
+            else {
+                return Err(ModelError::Adapter {
+                    what: format!("`{right}` and its counterpart are no matrices"),
+                });
+            };
+            if rank != other || rank == 0 {
+                let what = format!("`{right}` has rank {rank}, and `{left}` has {other}");
+                return Err(ModelError::Adapter { what });
+            }
+            Ok(LowRank {
+                path: path.to_owned(),
+                a: self.tensors.read_f32(&right)?,
+                b: self.tensors.read_f32(&left)?,
+                shape: [output, rank, input].map(|size| size as usize),
+                scale: self.scale(path, rank)?,
+            })
+        };
+        paths.into_iter().map(product).collect()
     }
 
     /// Returns the folder with its tensors.

@@ -3,7 +3,8 @@
 /// Compiles a function again for AVX2 and for AVX-512, and takes the widest that the processor has.
 ///
 /// All do the same operations in the same order, so their results are the same: registers only
-/// decide how many numbers are taken at once.
+/// decide how many numbers are taken at once. `mul_add` rounds once everywhere; where the processor
+/// cannot do that at once (before 2013), it is slow.
 #[macro_export]
 macro_rules! wide {
     (
@@ -16,7 +17,7 @@ macro_rules! wide {
             fn plain($($argument: $type),*) $(-> $returned)? $body
 
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2")]
+            #[target_feature(enable = "avx2,fma")]
             fn avx2($($argument: $type),*) $(-> $returned)? {
                 plain($($argument),*)
             }
@@ -38,7 +39,7 @@ macro_rules! wide {
                     #[allow(unsafe_code)]
                     return unsafe { avx512($($argument),*) };
                 }
-                if std::is_x86_feature_detected!("avx2") {
+                if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
                     // SAFETY: As above.
                     #[allow(unsafe_code)]
                     return unsafe { avx2($($argument),*) };

@@ -28,7 +28,7 @@ pub(super) fn dots<const R: usize>(vectors: [&[f32]; R], by: &[f32]) -> [f32; R]
         for (sum, (whole, _)) in sums.iter_mut().zip(&parts) {
             let vector = &whole[place];
             for lane in 0..LANES {
-                sum[lane] += vector[lane] * by[lane];
+                sum[lane] = vector[lane].mul_add(by[lane], sum[lane]);
             }
         }
     }
@@ -46,6 +46,21 @@ pub(super) fn dots<const R: usize>(vectors: [&[f32]; R], by: &[f32]) -> [f32; R]
 pub(super) fn dot(vector: &[f32], by: &[f32]) -> f32 {
     let [found] = dots([vector], by);
     found
+}
+
+/// Returns the sum of all squares, in double precision.
+#[inline(always)]
+pub(super) fn squares(numbers: &[f32]) -> f64 {
+    let (whole, rest) = numbers.as_chunks::<LANES>();
+    let mut sums = [0f64; LANES];
+    for numbers in whole {
+        for lane in 0..LANES {
+            let number = f64::from(numbers[lane]);
+            sums[lane] = number.mul_add(number, sums[lane]);
+        }
+    }
+    let square = |number: &f32| f64::from(*number) * f64::from(*number);
+    sums.iter().sum::<f64>() + rest.iter().map(square).sum::<f64>()
 }
 
 /// Returns the largest number.
@@ -88,7 +103,7 @@ mod tests {
             assert_eq!(sum(&numbers), expected);
             assert_eq!(dots([&numbers, &ones], &ones), [expected, length as f32]);
             let squares: f32 = numbers.iter().map(|number| number * number).sum();
-            assert_eq!(dot(&numbers, &numbers), squares);
+            assert_eq!((dot(&numbers, &numbers), super::squares(&numbers)), (squares, f64::from(squares)));
             let most = numbers.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             assert_eq!(largest(&numbers), most);
         }

@@ -1,6 +1,7 @@
 //! `x Wᵀ`, of `[tokens, in]` and `[out, in]`.
 
 use burn::tensor::Tensor;
+use rayon::prelude::*;
 use weights::wide;
 
 use super::lanes::dots;
@@ -22,6 +23,11 @@ fn composed([x, weight]: [Tensor<2>; 2]) -> Tensor<2> {
 /// So few tokens that reading the matrix takes longer than computing.
 const FEW: usize = 8;
 
+/// How many rows of a large matrix one thread takes at once, and what is large: what no cache near
+/// a core holds is read by several cores faster than by one.
+const PIECE: usize = 64;
+const LARGE: usize = 1 << 18;
+
 #[derive(Debug, Clone)]
 struct Linear;
 
@@ -33,11 +39,7 @@ impl Operation<2> for Linear {
 
     fn forward(&self, [x, weight]: [Matrix<'_>; 2]) -> (Vec<f32>, Vec<f32>) {
         let found = match x.rows <= FEW {
-            true => {
-                let mut found = vec![0.0; x.rows * weight.rows];
-                few(x.numbers, weight.numbers, x.columns, &mut found);
-                found
-            }
+            true => times_few(x, weight),
             false => multiply(x.into(), View::from(weight).transposed()),
         };
         (found, Vec::new())
@@ -59,41 +61,48 @@ impl Operation<2> for Linear {
     }
 }
 
+fn times_few(x: Matrix<'_>, weight: Matrix<'_>) -> Vec<f32> {
+    let (rows, columns, length) = (x.rows, weight.rows, x.columns);
+    // Column after column first.
+    let mut turned = vec![0.0; rows * columns];
+    if weight.numbers.len() < LARGE || length == 0 {
+        few(x.numbers, weight.numbers, length, &mut turned);
+    } else {
+        let pieces = turned.par_chunks_mut(PIECE * rows).zip(weight.numbers.par_chunks(PIECE * length));
+        pieces.for_each(|(turned, weight)| few(x.numbers, weight, length, turned));
+    }
+    if rows == 1 {
+        return turned;
+    }
+    let mut found = Vec::with_capacity(rows * columns);
+    for row in 0..rows {
+        found.extend(turned.iter().skip(row).step_by(rows));
+    }
+    found
+}
+
 wide! {
     /// Multiplies a few rows of a length with the rows of a matrix, each of which is read once for
-    /// four of them.
+    /// four of them; column after column.
     fn few(x: &[f32], weight: &[f32], length: usize, found: &mut [f32]) {
-        let rows: usize = x.len() / length;
-        let columns: usize = weight.len() / length;
+        let rows = x.len() / length.max(1);
         let row = |number: usize| &x[number * length..(number + 1) * length];
         let mut begin = 0;
         while begin < rows {
-            for (column, weight) in weight.chunks_exact(length).enumerate() {
-                let mut put = |number: usize, product: f32| found[number * columns + column] = product;
-                match rows - begin {
-                    1 => put(begin, dots([row(begin)], weight)[0]),
-                    2 => {
-                        let [a, b] = dots([row(begin), row(begin + 1)], weight);
-                        put(begin, a);
-                        put(begin + 1, b);
-                    }
-                    3 => {
-                        let [a, b, c] = dots([row(begin), row(begin + 1), row(begin + 2)], weight);
-                        put(begin, a);
-                        put(begin + 1, b);
-                        put(begin + 2, c);
-                    }
+            let count = (rows - begin).min(4);
+            for (weight, found) in weight.chunks_exact(length).zip(found.chunks_exact_mut(rows)) {
+                let found = &mut found[begin..begin + count];
+                match count {
+                    1 => found.copy_from_slice(&dots([row(begin)], weight)),
+                    2 => found.copy_from_slice(&dots([row(begin), row(begin + 1)], weight)),
+                    3 => found.copy_from_slice(&dots([row(begin), row(begin + 1), row(begin + 2)], weight)),
                     _ => {
                         let four = [row(begin), row(begin + 1), row(begin + 2), row(begin + 3)];
-                        let [a, b, c, d] = dots(four, weight);
-                        put(begin, a);
-                        put(begin + 1, b);
-                        put(begin + 2, c);
-                        put(begin + 3, d);
+                        found.copy_from_slice(&dots(four, weight));
                     }
                 }
             }
-            begin += 4;
+            begin += count;
         }
     }
 }
@@ -108,5 +117,21 @@ mod tests {
         for tokens in [1, 2, 3, 4, 7, 8, 9, 40] {
             same([[tokens, 33], [21, 33]], |[x, weight]| linear(x, weight), composed);
         }
+    }
+
+    #[test]
+    fn threads_change_no_bit_of_a_large_product() {
+        let device = burn::tensor::Device::flex();
+        let random = |shape: [usize; 2]| {
+            Tensor::<2>::random(shape, burn::tensor::Distribution::Normal(0.0, 1.0), &device)
+        };
+        let (x, weight) = (random([5, 512]), random([1000, 512]));
+        let on = |threads: usize| -> Vec<f32> {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let found = pool.install(|| linear(x.clone(), weight.clone()));
+            found.into_data().try_into_vec().unwrap()
+        };
+        assert_eq!(on(1), on(3));
+        same([[5, 512], [1000, 512]], |[x, weight]| linear(x, weight), composed);
     }
 }

@@ -4,14 +4,14 @@
 use burn::tensor::Tensor;
 use weights::wide;
 
-use super::lanes::{LANES, dot, total};
+use super::lanes::{LANES, squares, total};
 use super::{Matrix, Operation, all_here, apply};
 
 /// Divides each row of `[tokens, hidden]` by its root mean square, and scales it by `[hidden]`.
 pub(crate) fn rms_norm(x: Tensor<2>, gain: Tensor<1>, epsilon: f64) -> Tensor<2> {
     let gain = gain.unsqueeze::<2>();
     match all_here(&[&x, &gain]) {
-        true => apply(RmsNorm { epsilon: epsilon as f32 }, [x, gain]),
+        true => apply(RmsNorm { epsilon }, [x, gain]),
         false => composed([x, gain], epsilon),
     }
 }
@@ -23,7 +23,7 @@ fn composed([x, gain]: [Tensor<2>; 2], epsilon: f64) -> Tensor<2> {
 
 #[derive(Debug, Clone)]
 struct RmsNorm {
-    epsilon: f32,
+    epsilon: f64,
 }
 
 /// Keeps the inverse root of each row.
@@ -53,11 +53,11 @@ impl Operation<2> for RmsNorm {
 }
 
 wide! {
-    fn normalise(x: &[f32], gain: &[f32], epsilon: f32, found: &mut [f32], inverses: &mut [f32]) {
+    fn normalise(x: &[f32], gain: &[f32], epsilon: f64, found: &mut [f32], inverses: &mut [f32]) {
         let width = gain.len();
         let rows = x.chunks_exact(width).zip(found.chunks_exact_mut(width));
         for ((x, found), inverse) in rows.zip(inverses) {
-            *inverse = 1.0 / (dot(x, x) / width as f32 + epsilon).sqrt();
+            *inverse = (squares(x) / width as f64 + epsilon).sqrt().recip() as f32;
             for ((found, x), gain) in found.iter_mut().zip(x).zip(gain) {
                 *found = x * *inverse * gain;
             }

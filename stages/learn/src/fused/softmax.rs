@@ -1,126 +1,70 @@
-//! A softmax over each row of logits, of which one token is looked at.
+//! Softmax over the last dimension.
 
-use burn::backend::Flex;
-use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
+use burn::tensor::Tensor;
+use burn::tensor::activation::softmax as composed;
 use weights::wide;
 
-use super::lanes::{largest, sum};
-use super::{all_here, tensor};
+use super::lanes::{dot, largest, sum};
+use super::{Matrix, Operation, all_here, apply};
 use crate::exponential::exp;
-use crate::layers::token_ids;
 
-/// What is less likely than e^-60 counts as that: processors compute slowly with what is below
-/// 1e-38, and it changes no sum.
-const LEAST: f32 = -60.0;
-
-/// Softmaxes, not yet divided by their sums.
-pub(crate) enum Softmax {
-    /// On the CPU.
-    Here {
-        /// The exponentials of the logits less the largest of their row.
-        weights: Vec<f32>,
-        /// What those of a row add up to.
-        sums: Vec<f32>,
-        /// The token of each row.
-        targets: Vec<u32>,
-        /// Its logit, less the largest.
-        shifted: Vec<f32>,
-    },
-    /// On another device.
-    Elsewhere {
-        /// As above, `[rows, vocabulary]`.
-        weights: Tensor<2>,
-        /// `[rows, 1]`.
-        sums: Tensor<2>,
-        /// `[rows, 1]`.
-        targets: Tensor<2, Int>,
-        /// `[rows, 1]`.
-        shifted: Tensor<2>,
-    },
+/// Returns numbers above 0 that add up to 1 along the last dimension. What is less than e^-60 of
+/// the largest is 0.
+pub(crate) fn softmax<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if !all_here(&[&x]) {
+        return composed(x, D - 1);
+    }
+    let shape = x.dims();
+    let width = shape[D - 1];
+    let rows = shape.iter().product::<usize>() / width.max(1);
+    apply(Softmax, [x.reshape([rows, width])]).reshape(shape)
 }
 
-impl Softmax {
-    /// Prepares it for `[rows, vocabulary]`, and a token of each row.
-    pub fn of(logits: Tensor<2>, targets: &[u32]) -> Self {
-        match all_here(&[&logits]) {
-            true => Self::here(logits, targets),
-            false => Self::elsewhere(logits, targets),
-        }
+#[derive(Debug, Clone)]
+struct Softmax;
+
+/// Keeps the result.
+impl Operation<1> for Softmax {
+    fn shape(&self, [x]: [[usize; 2]; 1]) -> [usize; 2] {
+        x
     }
 
-    fn here(logits: Tensor<2>, targets: &[u32]) -> Self {
-        let mut weights = logits.into_data().try_into_vec::<f32>().expect("logits are single floats");
-        let (mut sums, mut shifted) = (vec![0.0; targets.len()], vec![0.0; targets.len()]);
-        soften(&mut weights, targets, &mut sums, &mut shifted);
-        Self::Here { weights, sums, targets: targets.to_vec(), shifted }
+    fn forward(&self, [x]: [Matrix<'_>; 1]) -> (Vec<f32>, Vec<f32>) {
+        let mut found = x.numbers.to_vec();
+        soften(&mut found, x.columns);
+        let kept = found.clone();
+        (found, kept)
     }
 
-    fn elsewhere(logits: Tensor<2>, targets: &[u32]) -> Self {
-        let targets = token_ids(targets, &logits.device()).reshape([targets.len(), 1]);
-        let all = logits.clone() - logits.max_dim(1);
-        let weights = all.clone().clamp_min(LEAST).exp();
-        let sums = weights.clone().sum_dim(1);
-        Self::Elsewhere { shifted: all.gather(1, targets.clone()), weights, sums, targets }
-    }
-
-    /// Returns the log-probability of each row's token.
-    pub fn logps(&self) -> Vec<f32> {
-        match self {
-            Self::Here { sums, shifted, .. } => {
-                shifted.iter().zip(sums).map(|(shifted, sum)| shifted - sum.ln()).collect()
-            }
-            Self::Elsewhere { sums, shifted, .. } => {
-                let found = (shifted.clone() - sums.clone().log()).into_data();
-                found.try_into_vec().expect("log-probabilities are single floats")
-            }
-        }
-    }
-
-    /// Returns the derivatives by the logits of something whose derivatives by the log-probabilities
-    /// are known: `slope * (one-hot - softmax)`.
-    pub fn slopes(self, by: &[f32]) -> Tensor<2> {
-        match self {
-            Self::Here { mut weights, sums, targets, .. } => {
-                scale(&mut weights, &sums, by);
-                let (rows, vocabulary) = (by.len(), weights.len() / by.len());
-                for ((row, target), by) in weights.chunks_exact_mut(vocabulary).zip(targets).zip(by) {
-                    row[target as usize] += by;
-                }
-                Tensor::from_primitive::<Flex>(tensor(weights, [rows, vocabulary]))
-            }
-            Self::Elsewhere { weights, sums, targets, .. } => {
-                let by = TensorData::new(by.to_vec(), [by.len(), 1]);
-                let by = Tensor::<2>::from_data(by, &weights.device());
-                let all = weights * (by.clone().neg() / sums);
-                all.scatter(1, targets, by, IndexingUpdateOp::Add)
-            }
-        }
+    fn backward(&self, [x]: [Matrix<'_>; 1], kept: &[f32], slope: &[f32], _: [bool; 1]) -> [Vec<f32>; 1] {
+        let mut found = slope.to_vec();
+        slopes(kept, x.columns, &mut found);
+        [found]
     }
 }
 
 wide! {
-    fn soften(logits: &mut [f32], targets: &[u32], sums: &mut [f32], shifted: &mut [f32]) {
-        let vocabulary = logits.len() / targets.len();
-        let rows = logits.chunks_exact_mut(vocabulary).zip(targets).zip(sums.iter_mut().zip(shifted));
-        for ((row, target), (found, shifted)) in rows {
+    fn soften(rows: &mut [f32], width: usize) {
+        for row in rows.chunks_exact_mut(width) {
             let most = largest(row);
-            *shifted = row[*target as usize] - most;
-            for logit in &mut *row {
-                let less = *logit - most;
-                *logit = exp(if less < LEAST { LEAST } else { less });
+            for number in &mut *row {
+                let less = *number - most;
+                *number = if less < -60.0 { 0.0 } else { exp(less) };
             }
-            *found = sum(row);
+            let sum = sum(row);
+            for number in row {
+                *number /= sum;
+            }
         }
     }
 }
 
 wide! {
-    fn scale(weights: &mut [f32], sums: &[f32], by: &[f32]) {
-        let vocabulary = weights.len() / sums.len();
-        for (row, (sum, by)) in weights.chunks_exact_mut(vocabulary).zip(sums.iter().zip(by)) {
-            let by = -by / sum;
-            for weight in row {
-                *weight *= by;
+    fn slopes(found: &[f32], width: usize, by: &mut [f32]) {
+        for (found, by) in found.chunks_exact(width).zip(by.chunks_exact_mut(width)) {
+            let mean = dot(found, by);
+            for (by, found) in by.iter_mut().zip(found) {
+                *by = found * (*by - mean);
             }
         }
     }
@@ -129,25 +73,18 @@ wide! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, Distribution};
+    use crate::fused::same;
+    use burn::tensor::Device;
 
     #[test]
-    fn both_ways_agree() {
-        let logits = Tensor::<2>::random([5, 37], Distribution::Normal(0.0, 30.0), &Device::flex());
-        let (targets, by) = ([0, 36, 7, 7, 20], [1.0, -0.5, 0.0, 2.0, 0.1]);
-        let here = Softmax::here(logits.clone(), &targets);
-        let elsewhere = Softmax::elsewhere(logits, &targets);
-        for (found, expected) in here.logps().iter().zip(elsewhere.logps()) {
-            assert!((found - expected).abs() < 1e-5, "{found}, not {expected}");
-        }
-        let difference = (here.slopes(&by) - elsewhere.slopes(&by)).abs().max().into_scalar::<f32>();
-        assert!(difference < 1e-6, "{difference}");
+    fn it_is_what_it_is_composed_of() {
+        same([[7, 19]], |[x]| softmax(x), |[x]| composed(x, 1));
     }
 
     #[test]
-    fn nothing_is_too_small_to_compute_with() {
-        let logits = Tensor::<2>::from_floats([[0.0, -1000.0, f32::NEG_INFINITY]], &Device::flex());
-        let Softmax::Here { weights, .. } = Softmax::of(logits, &[0]) else { panic!("it is the CPU") };
-        assert!(weights.iter().all(|weight| weight.is_normal()), "{weights:?}");
+    fn what_is_hidden_weighs_nothing() {
+        let x = Tensor::<3>::from_floats([[[3.0, f32::NEG_INFINITY, 3.0]]], &Device::flex());
+        let found: Vec<f32> = softmax(x).into_data().try_into_vec().unwrap();
+        assert_eq!(found, [0.5, 0.0, 0.5]);
     }
 }

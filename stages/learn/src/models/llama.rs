@@ -137,6 +137,11 @@ impl LlamaForCausalLM {
         })
     }
 
+    /// Moves what is no parameter to a device.
+    pub fn move_tables(&mut self, device: &Device) {
+        self.rope.move_to(device);
+    }
+
     /// Says whether projections are packed into fewer bits.
     pub fn is_packed(&self) -> bool {
         self.layers.first().is_some_and(|layer| layer.o_proj.is_packed())

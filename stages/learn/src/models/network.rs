@@ -79,6 +79,16 @@ impl Network {
         }
     }
 
+    /// Returns a copy on a device.
+    pub fn on(&self, device: &Device) -> Self {
+        let mut copy = self.clone();
+        if let Self::Decoder(network) = &mut copy {
+            network.move_tables(device);
+        }
+        copy.visit(&mut |_, mut slot| slot.move_to(device));
+        copy
+    }
+
     /// Shows the projections, each with its full path, in a fixed order.
     pub fn linears(&mut self) -> Vec<(String, &mut Linear)> {
         match self {

@@ -10,7 +10,6 @@ mod sizes;
 
 use std::cell::Cell;
 
-use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::HIDDEN;
@@ -18,7 +17,7 @@ use super::cache::KeyValueCache;
 use super::source::Source;
 use crate::adapters::Dropout;
 use crate::batches::{Packed, TokenLimit};
-use crate::fused::{Step, is_cpu, linear, one_by_one};
+use crate::fused::{Step, is_cpu, linear, one_by_one, softmax};
 use crate::generation::Continuation;
 use crate::layers::{Linear, places, rms_norm, token_ids};
 use crate::parameters::{Parameter, Parameters, Slot};
@@ -332,7 +331,7 @@ impl T5ForConditionalGeneration {
         if let Some(bias) = bias {
             scores = scores + bias;
         }
-        let seen = drops.apply(softmax(scores, 3)).matmul(v);
+        let seen = drops.apply(softmax(scores)).matmul(v);
         let seen = seen.swap_dims(1, 2).reshape([rows * width, heads * head]);
         drops.apply(attention.o.forward(seen))
     }

@@ -61,7 +61,8 @@ fn states_and_logits_of_other_shapes() {
     let off = difference(&numbers(states), &tensors.floats("encoder_last_hidden_state"));
     assert!(off < 1e-5, "{off}");
     let off = difference(&numbers(logits), &tensors.floats("logits"));
-    assert!(off < 3e-5, "{off}");
+    // The reference itself is 5.2e-5 from what it computes in double precision, and this 4.2e-5.
+    assert!(off < 6e-5, "{off}");
 }
 
 #[test]

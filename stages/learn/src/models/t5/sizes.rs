@@ -1,11 +1,12 @@
 //! The sizes of a T5, from parameters or from `config.json`.
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::{gelu, gelu_approximate, relu, silu};
+use burn::tensor::activation::{gelu_approximate, relu, silu};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::fused::gelu;
 use crate::model::Shape;
 use crate::models::config::{Reader, UnusableConfig};
 

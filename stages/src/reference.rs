@@ -1,0 +1,146 @@
+//! `kind = "reference"`: asks a model once how likely it finds the outputs of preferences, for all
+//! trainings that compare with it.
+
+use std::path::Path;
+
+use corpus::Record;
+use engine::{Context, Failure, Place, Ports, Resources, Stage};
+use learn::{Example, Examples, Feed, Model, ReferenceLogps, reference_logps};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::artifacts::{LOGPS, WEIGHTS};
+use crate::devices::parse_device;
+use crate::examples::{Reader, artifact_of};
+use crate::prompts::Prompts;
+use crate::rows::{RowWriter, read_records};
+
+/// What to ask a model about.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    /// The file with the prompt of each direction, as the trainings have it.
+    prompts: Prompts,
+    /// The most tokens of a prompt and its output, as the trainings have it.
+    max_length: Option<u32>,
+    /// Whether the rows are outputs that are wanted or not, one by one, and not pairs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unpaired: bool,
+}
+
+impl Params {
+    fn feed(&self) -> Feed {
+        if self.unpaired { Feed::Labelled } else { Feed::Pairs }
+    }
+}
+
+/// One example: which it is, and how likely its outputs are.
+#[derive(Debug, Serialize, Deserialize)]
+struct Line {
+    id: String,
+    /// Whether it is of the validation rows.
+    validation: bool,
+    /// The fingerprint of its tokens.
+    tokens: String,
+    /// The log-probability of the chosen output.
+    chosen: f64,
+    /// That of the rejected one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rejected: Option<f64>,
+}
+
+impl Record for Line {
+    const WHAT: &'static str = "an example's log-probabilities";
+}
+
+/// Asks a model.
+pub struct Reference;
+
+impl Stage for Reference {
+    const KIND: &'static str = "reference";
+    const VERSION: u32 = 1;
+    const PLACE: Place = Place::Worker;
+    type Params = Params;
+
+    fn ports(params: &Params) -> Ports {
+        let rows = artifact_of(params.feed());
+        let ports =
+            Ports::new().input("model", WEIGHTS).input("rows", rows.clone()).optional("validation", rows);
+        ports.output("logps", LOGPS)
+    }
+
+    fn resources(_: &Params) -> Resources {
+        Resources { cores: u32::MAX, ..Resources::default() }
+    }
+
+    fn check(params: &Params) -> Result<(), String> {
+        match () {
+            () if params.prompts.is_empty() => {
+                Err("`prompts` is empty: give `prompts.mol2cap`, `prompts.cap2mol` or both".to_owned())
+            }
+            () if params.max_length == Some(0) => Err("`max_length` is at least 1".to_owned()),
+            () => Ok(()),
+        }
+    }
+
+    fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
+        let prompts = params.prompts.read()?;
+        let device = parse_device(context.device())?;
+        let model = Model::open(context.input("model")?, &device)
+            .map_err(|error| Failure::caused("open the model", error))?;
+        let reader = Reader { feed: params.feed(), prompts: &prompts, max_length: params.max_length };
+        let examples = reader.read(&model, context)?;
+        let found = reference_logps(&model, &examples, context.cores() as usize);
+        let mut writer = RowWriter::create(&context.output("logps")?)?;
+        let parts = [(false, &examples.train, &found.train), (true, &examples.validation, &found.validation)];
+        for (validation, examples, found) in parts {
+            for (example, [chosen, rejected]) in examples.iter().zip(found) {
+                writer.write(&Line {
+                    id: example.id.clone(),
+                    validation,
+                    tokens: fingerprint(example),
+                    chosen: *chosen,
+                    rejected: example.rejected.is_some().then_some(*rejected),
+                })?;
+            }
+        }
+        writer.finish()
+    }
+}
+
+fn fingerprint(example: &Example) -> String {
+    format!("{:016x}", example.fingerprint())
+}
+
+/// Reads what a reference makes of a training's examples.
+pub(crate) fn read_logps(folder: &Path, examples: &Examples) -> Result<ReferenceLogps, Failure> {
+    let (mut train, mut validation) = (examples.train.iter(), examples.validation.iter());
+    let mut found = ReferenceLogps::default();
+    let other = |what: String| {
+        Failure::new(what).help("give the `reference` stage the rows, the prompts and the `max_length` of the training, and a model of its tokenizer")
+    };
+    for line in read_records::<Line>(folder)? {
+        let line = line?;
+        let (next, logps) = match line.validation {
+            false => (train.next(), &mut found.train),
+            true => (validation.next(), &mut found.validation),
+        };
+        let Some(example) = next else {
+            return Err(other(format!(
+                "`reference_logps` has `{}`, and the training has no such row",
+                line.id
+            )));
+        };
+        if (example.id.as_str(), fingerprint(example)) != (line.id.as_str(), line.tokens) {
+            return Err(other(format!(
+                "`reference_logps` has `{}` where the training has `{}`, or other tokens of it",
+                line.id, example.id
+            )));
+        }
+        logps.push([line.chosen, line.rejected.unwrap_or(0.0)]);
+    }
+    match train.next().or(validation.next()) {
+        Some(example) => Err(other(format!("`reference_logps` has nothing for `{}`", example.id))),
+        None => Ok(found),
+    }
+}
