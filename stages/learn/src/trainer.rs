@@ -4,8 +4,6 @@
 //! their gradients are added in the order of the shards, so that neither the number of threads
 //! nor their speed changes a bit of the result.
 
-use std::collections::VecDeque;
-
 use burn::tensor::{Device, Tensor};
 use rayon::ThreadPool;
 use rayon::prelude::*;
@@ -20,6 +18,7 @@ use crate::models::Network;
 use crate::objectives::{Feed, Logp, MicroBatch, Outputs, Share};
 use crate::optimiser::{Moments, Update, clip_coefficient, global_norm, step as adam_step};
 use crate::parameters::{Parameters, Slot};
+use crate::pieces::in_order;
 use crate::recipe::{Examples, Length, Recipe, TrainError, Trained, Watch};
 use crate::reference::{Against, Reference};
 use crate::schedule::LearningRate;
@@ -385,20 +384,18 @@ impl<'a> Training<'a> {
             (shares, found.into_iter().map(|gradient| gradient.map(home)).collect())
         };
         let (mut shares, mut sum): (Vec<Share>, Option<Gradients>) = (Vec::new(), None);
-        let mut jobs: VecDeque<_> = jobs.iter().enumerate().collect();
-        // As many at once as there are threads: more would only wait, with their gradients.
-        while !jobs.is_empty() {
-            let wave: Vec<_> = jobs.drain(..jobs.len().min(self.pool.current_num_threads())).collect();
-            let found: Vec<(Vec<Share>, Gradients)> =
-                self.pool.install(|| wave.par_iter().map(|(number, job)| compute(*number, job)).collect());
-            for (found_shares, found) in found {
+        in_order(
+            jobs.len(),
+            &self.pool,
+            |number| compute(number, &jobs[number]),
+            |(found_shares, found)| {
                 shares.extend(found_shares);
                 sum = Some(match sum.take() {
                     None => found,
-                    Some(sum) => self.pool.install(|| add(sum, found)),
+                    Some(sum) => add(sum, found),
                 });
-            }
-        }
+            },
+        );
         (shares, sum.expect("a batch has examples"))
     }
 
@@ -573,12 +570,11 @@ fn outputs(shard: &[Row<'_>], logps: &[Logp]) -> Vec<Outputs> {
 
 /// Adds gradients up.
 fn add(sum: Gradients, more: Gradients) -> Gradients {
-    let pairs: Vec<_> = sum.into_iter().zip(more).collect();
     let add = |pair| match pair {
         (Some(sum), Some(more)) => Some(sum + more),
         (one, other) => Option::or(one, other),
     };
-    pairs.into_par_iter().map(add).collect()
+    sum.into_iter().zip(more).map(add).collect()
 }
 
 #[cfg(test)]

@@ -74,9 +74,11 @@ fn times_few(x: Matrix<'_>, weight: Matrix<'_>) -> Vec<f32> {
     if rows == 1 {
         return turned;
     }
-    let mut found = Vec::with_capacity(rows * columns);
-    for row in 0..rows {
-        found.extend(turned.iter().skip(row).step_by(rows));
+    let mut found = vec![0.0; rows * columns];
+    for (column, turned) in turned.chunks_exact(rows).enumerate() {
+        for (row, number) in turned.iter().enumerate() {
+            found[row * columns + column] = *number;
+        }
     }
     found
 }

@@ -340,11 +340,12 @@ impl T5ForConditionalGeneration {
     pub fn begin<'a>(&'a self, prompts: &[&[u32]], device: &'a Device) -> (Begun<'a>, Vec<f32>) {
         let encoded = self.encode(prompts, &Drops::none(), device);
         let rows = prompts.len();
-        let over = self
-            .decoder
-            .blocks
-            .iter()
-            .map(|block| self.keys_and_values(block.to_encoder(), encoded.states.clone(), rows));
+        // Laid out once as they are read in every step.
+        let laid_out = |x: Tensor<4>| Tensor::from_data(x.into_data(), device);
+        let over = self.decoder.blocks.iter().map(|block| {
+            let (k, v) = self.keys_and_values(block.to_encoder(), encoded.states.clone(), rows);
+            if is_cpu(device) { (laid_out(k), laid_out(v)) } else { (k, v) }
+        });
         let heads = [self.config.heads, self.config.d_kv];
         let mut begun = Begun {
             model: self,
