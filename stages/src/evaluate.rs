@@ -3,12 +3,14 @@
 //! Scores come out per row, in aggregate, and as a distribution. A number that cannot be computed
 //! is missing, with its reason; it is never 0.
 
+mod column;
 mod draws;
 mod fcd;
 mod judged;
 mod metric;
 mod pairs;
 mod scorer;
+mod tally;
 mod texts;
 mod totals;
 
@@ -46,7 +48,7 @@ pub struct Params {
     /// Draws rows anew to say how far each number can be trusted.
     intervals: Option<Draws>,
     /// Compares each number with that of the scores at `baseline`, on the same draws of rows.
-    compare: Option<Draws>,
+    compare: Option<Comparison>,
     /// How the relative entropy of two distributions of scores is estimated in a comparison.
     #[serde(default)]
     relative_entropy: Estimator,
@@ -127,6 +129,28 @@ struct Draws {
     confidence: f64,
 }
 
+/// How two models are compared on the same rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Comparison {
+    /// How often rows are drawn.
+    #[serde(default = "thousand")]
+    draws: usize,
+    /// The share of what is drawn that an interval holds.
+    #[serde(default = "nineteen_of_twenty")]
+    confidence: f64,
+    /// How often the two models' outputs are swapped at random for a permutation test; every way to
+    /// swap them once where there are no more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    permutations: Option<usize>,
+}
+
+impl Comparison {
+    fn draws(&self) -> Draws {
+        Draws { draws: self.draws, confidence: self.confidence }
+    }
+}
+
 fn thousand() -> usize {
     1000
 }
@@ -168,7 +192,8 @@ impl Stage for Evaluate {
     const KIND: &'static str = "evaluate";
     /// 2: predictions are scored; the seed counts, since it shuffles references.
     /// 3: a comparison has the relative entropy both ways.
-    const VERSION: u32 = 3;
+    /// 4: it has the share of rows that score lower; what a reference is too short for is missing.
+    const VERSION: u32 = 4;
     const SEEDED: bool = true;
     const PLACE: Place = Place::Worker;
     type Params = Params;
@@ -177,6 +202,9 @@ impl Stage for Evaluate {
         let is_of_rows = params.direction.is_some() || params.subject() == Ok(Subject::Rows);
         let ports = match is_of_rows {
             _ if params.subject() == Ok(Subject::Judgements) => Ports::new().input("judgements", JUDGEMENTS),
+            true if params.direction.is_some() => {
+                Ports::new().input("rows", ROWS).optional("references", ROWS)
+            }
             true => Ports::new().input("rows", ROWS),
             false => Ports::new().input("predictions", PREDICTIONS),
         };
@@ -210,7 +238,8 @@ impl Stage for Evaluate {
             () if params.empty_fingerprints != EmptyFingerprints::default() => Some("empty_fingerprints"),
             () => None,
         };
-        let all_draws = [("intervals", &params.intervals), ("compare", &params.compare)];
+        let comparison = params.compare.as_ref().map(Comparison::draws);
+        let all_draws = [("intervals", params.intervals.as_ref()), ("compare", comparison.as_ref())];
         for (name, draws) in all_draws {
             match draws {
                 Some(_) if subject == Subject::Rows => {
@@ -222,6 +251,9 @@ impl Stage for Evaluate {
                 }
                 _ => {}
             }
+        }
+        if params.compare.as_ref().is_some_and(|compare| compare.permutations == Some(0)) {
+            return Err("`compare.permutations` is at least 1".to_owned());
         }
         if params.compare.is_none() && params.relative_entropy != Estimator::default() {
             return Err("`relative_entropy` changes nothing: there is no `compare`".to_owned());
@@ -250,7 +282,6 @@ impl Stage for Evaluate {
                 ("field", params.field.is_some()),
                 ("direction", params.direction.is_some()),
                 ("pairing", params.pairing != Pairing::Matched),
-                ("least_reference_words", params.least_reference_words.is_some()),
             ];
             if let Some((name, _)) = unused.into_iter().find(|(_, is_given)| *is_given) {
                 return Err(format!("`{name}` is for predictions: what was judged is as it is"));

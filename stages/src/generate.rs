@@ -1,12 +1,13 @@
 //! `kind = "generate"`: runs a model over rows with a prompt.
 //!
 //! Every row gets a prediction, so that scores are always means over the same rows: one whose
-//! prompt leaves no room gets an empty one, and is counted.
+//! prompt leaves no room gets an empty one, and is counted. In place of a direction a model can be
+//! asked about any text, such as for the facts in a caption (*Less for More*, section 5).
 
 use std::sync::Mutex;
 
-use corpus::{Direction, Prediction};
-use engine::{Context, Failure, InputFile, Part, Place, Ports, Resources, Stage};
+use corpus::{Direction, MissingField, Prediction};
+use engine::{ArtifactType, Context, Failure, InputFile, Part, Place, Ports, Resources, Stage};
 use learn::{GenerateError, Generated, Generation, Model, Strategy, generate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,15 +17,19 @@ use serde_json::json;
 use crate::adapters::check_base;
 use crate::artifacts::{ADAPTER, PREDICTIONS, ROWS, WEIGHTS};
 use crate::devices::parse_device;
-use crate::prompts::read_prompt;
-use crate::rows::{RowWriter, read_rows};
+use crate::prompts::{read_prompt, read_text_prompt};
+use crate::rows::{RowWriter, read_records, read_rows};
 
 /// What to ask a model.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
     /// What is given and what is wanted.
-    direction: Direction,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    direction: Option<Direction>,
+    /// In place of a direction, the text that the prompt is about; it stands for `{text}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<Text>,
     /// The file with the prompt.
     prompt: InputFile,
     /// How the tokens of an output are chosen; greedily if not given.
@@ -36,6 +41,28 @@ pub struct Params {
     /// How many prompts are continued at once.
     #[serde(default = "batch_size")]
     batch_size: u32,
+}
+
+/// The text that a prompt is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Text {
+    /// What a model predicted.
+    Prediction,
+    /// What a prediction is held against.
+    Reference,
+    /// A field of rows.
+    Field(String),
+}
+
+impl Text {
+    /// Returns the port whose rows have the text, and what they are.
+    fn port(&self) -> (&'static str, ArtifactType) {
+        match self {
+            Self::Prediction | Self::Reference => ("predictions", PREDICTIONS),
+            Self::Field(_) => ("rows", ROWS),
+        }
+    }
 }
 
 /// What was before there were others: it is not part of a key.
@@ -61,8 +88,12 @@ impl Stage for Generate {
     type Params = Params;
 
     fn ports(params: &Params) -> Ports {
-        let ports = Ports::new().input("model", WEIGHTS).optional("adapter", ADAPTER).input("rows", ROWS);
-        let ports = ports.output("predictions", PREDICTIONS);
+        let (port, of) = params.text.as_ref().map_or(("rows", ROWS), Text::port);
+        let ports = Ports::new().input("model", WEIGHTS).optional("adapter", ADAPTER).input(port, of);
+        let ports = match params.text {
+            None => ports.output("predictions", PREDICTIONS),
+            Some(_) => ports.output("outputs", ROWS),
+        };
         if params.strategy.outputs() > 1 { ports.output("hypotheses", ROWS) } else { ports }
     }
 
@@ -77,6 +108,12 @@ impl Stage for Generate {
     fn check(params: &Params) -> Result<(), String> {
         params.strategy.check()?;
         match () {
+            () if params.direction.is_none() && params.text.is_none() => Err("`direction` is missing: \
+                 `mol2cap` or `cap2mol`; or else `text` says what the prompt is about"
+                .to_owned()),
+            () if params.direction.is_some() && params.text.is_some() => {
+                Err("`direction` and `text` are given, and a model is asked for one thing".to_owned())
+            }
             () if params.max_new_tokens == 0 => Err("`max_new_tokens` is at least 1".to_owned()),
             () if params.batch_size == 0 => Err("`batch_size` is at least 1".to_owned()),
             () => Ok(()),
@@ -84,23 +121,24 @@ impl Stage for Generate {
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
-        let prompt = read_prompt(&params.prompt, params.direction)?;
         let device = parse_device(context.device())?;
+        let questions = read_questions(params, context)?;
         let mut model = Model::open(context.input("model")?, &device)
             .map_err(|error| Failure::caused("open the model", error))?;
         if let Some(adapter) = context.optional_input("adapter") {
             check_base(adapter, &context.inputs("model")[0])?;
             model.add_adapter(adapter).map_err(|error| Failure::caused("use the adapter", error))?;
         }
-        let (mut asked, mut prompts, mut too_long) = (Vec::new(), Vec::new(), 0usize);
-        for row in read_rows(context.input("rows")?)? {
-            let row = row?;
-            let field = |found: Result<&str, corpus::MissingField>| {
-                found.map(str::to_owned).map_err(|error| Failure::new(error.to_string()))
+        let (mut asked, mut prompts, mut too_long, mut empty) = (Vec::new(), Vec::new(), 0usize, 0usize);
+        for question in questions {
+            let question = question?;
+            let Some(prompt) = &question.prompt else {
+                empty += 1;
+                asked.push((question, None));
+                continue;
             };
-            let input = field(params.direction.input(&row))?;
-            let tokens = model.tokenizer().encode_prompt(&prompt.render(&input)).map_err(|error| {
-                Failure::caused(format!("read row `{}`", row.id()), error)
+            let tokens = model.tokenizer().encode_prompt(prompt).map_err(|error| {
+                Failure::caused(format!("read row `{}`", question.id), error)
                     .help("the model's tokenizer was trained on other texts")
             })?;
             let place = if model.limit().room(tokens.len()) > 0 {
@@ -110,21 +148,20 @@ impl Stage for Generate {
                 too_long += 1;
                 None
             };
-            let reference = field(params.direction.target(&row))?;
-            asked.push((row.id().to_owned(), input, reference, place));
+            asked.push((Question { prompt: None, ..question }, place));
         }
-        if prompts.is_empty() {
-            let message = match too_long {
-                0 => "there are no rows to run the model on".to_owned(),
-                _ => format!(
-                    "all {too_long} prompts have {}, which the model has no room for",
-                    model.limit().too_many()
-                ),
-            };
+        let too_many = model.limit().too_many();
+        if asked.is_empty() {
+            return Err(Failure::new("there are no rows to run the model on"));
+        }
+        if prompts.is_empty() && too_long > 0 {
+            let message = format!("all {too_long} prompts have {too_many}, which the model has no room for");
             return Err(Failure::new(message));
         }
+        if empty > 0 {
+            context.note(format!("{empty} texts are empty: the model is not asked about them"));
+        }
         if too_long > 0 {
-            let too_many = model.limit().too_many();
             context.note(format!("{too_long} rows have prompts of {too_many}, and get empty predictions"));
         }
         let generation = Generation {
@@ -139,10 +176,12 @@ impl Stage for Generate {
             context.progress(done as u64, all as u64, "rows");
             !context.is_cancelled()
         });
-        let outputs = outputs.map_err(|error| match error {
-            GenerateError::Cancelled => Failure::new(error.to_string()),
-            error => Failure::caused("run the model", error),
-        })?;
+        let outputs = match outputs {
+            // All texts to ask about are empty.
+            Err(GenerateError::NoPrompts) => Vec::new(),
+            Err(error @ GenerateError::Cancelled) => return Err(Failure::new(error.to_string())),
+            outputs => outputs.map_err(|error| Failure::caused("run the model", error))?,
+        };
         let unended = outputs.iter().filter(|outputs| !outputs[0].ended).count();
         if unended > 0 {
             context.note(format!(
@@ -150,12 +189,13 @@ impl Stage for Generate {
                 params.max_new_tokens
             ));
         }
-        let mut writer = RowWriter::create(&context.output("predictions")?)?;
+        let output = if params.text.is_some() { "outputs" } else { "predictions" };
+        let mut writer = RowWriter::create(&context.output(output)?)?;
         let mut hypotheses = match params.strategy.outputs() {
             1 => None,
             _ => Some(RowWriter::create(&context.output("hypotheses")?)?),
         };
-        for (id, input, reference, place) in asked {
+        for (Question { id, input, reference, .. }, place) in asked {
             let found: &[Generated] = place.map_or(&[], |place| &outputs[place]);
             let mut texts = Vec::with_capacity(found.len().max(1));
             for output in found {
@@ -167,7 +207,7 @@ impl Stage for Generate {
             }
             if let Some(writer) = &mut hypotheses {
                 for (rank, (text, output)) in (1..).zip(texts.iter().zip(found)) {
-                    writer.write(&json!({
+                    let mut line = json!({
                         "id": format!("{id}/{rank}"),
                         "row": id,
                         "direction": params.direction,
@@ -175,11 +215,20 @@ impl Stage for Generate {
                         "output": text,
                         "score": output.score,
                         "ended": output.ended,
-                    }))?;
+                    });
+                    if let (None, Some(fields)) = (params.direction, line.as_object_mut()) {
+                        fields.shift_remove("direction");
+                    }
+                    writer.write(&line)?;
                 }
             }
             let prediction = texts.into_iter().next().unwrap_or_default();
-            writer.write(&Prediction { id, direction: params.direction, input, reference, prediction })?;
+            match params.direction {
+                Some(direction) => {
+                    writer.write(&Prediction { id, direction, input, reference, prediction })?;
+                }
+                None => writer.write(&json!({ "id": id, "input": input, "output": prediction }))?,
+            }
         }
         writer.finish()?;
         match hypotheses {
@@ -187,4 +236,52 @@ impl Stage for Generate {
             None => Ok(()),
         }
     }
+}
+
+/// What a model is asked for one row.
+struct Question {
+    id: String,
+    /// What the prompt is about.
+    input: String,
+    /// The answer of the row, where there is one.
+    reference: String,
+    /// The question in full; there is none about an empty text.
+    prompt: Option<String>,
+}
+
+/// The questions, one for each row, in their order.
+type Questions = Box<dyn Iterator<Item = Result<Question, Failure>>>;
+
+/// Reads the prompt and the rows.
+fn read_questions(params: &Params, context: &Context) -> Result<Questions, Failure> {
+    let missing = |error: MissingField| Failure::new(error.to_string());
+    if let Some(direction) = params.direction {
+        let prompt = read_prompt(&params.prompt, direction)?;
+        return Ok(Box::new(read_rows(context.input("rows")?)?.map(move |row| {
+            let row = row?;
+            let input = direction.input(&row).map_err(missing)?.to_owned();
+            let reference = direction.target(&row).map_err(missing)?.to_owned();
+            let prompt = Some(prompt.render(&input));
+            Ok(Question { id: row.id().to_owned(), input, reference, prompt })
+        })));
+    }
+    let text = params.text.clone().ok_or_else(|| Failure::new("there is nothing to ask about"))?;
+    let prompt = read_text_prompt(&params.prompt)?;
+    let ask = move |id: String, input: String| {
+        let prompt = (!input.trim().is_empty()).then(|| prompt.render(input.trim()));
+        Question { id, input, reference: String::new(), prompt }
+    };
+    let folder = context.input(text.port().0)?;
+    if let Text::Field(field) = text {
+        return Ok(Box::new(read_rows(folder)?.map(move |row| {
+            let row = row?;
+            let input =
+                row.needed(&field).map_err(|error| missing(error).help("name another `text.field`"))?;
+            Ok(ask(row.id().to_owned(), input.to_owned()))
+        })));
+    }
+    Ok(Box::new(read_records::<Prediction>(folder)?.map(move |prediction| {
+        let Prediction { id, reference, prediction, .. } = prediction?;
+        Ok(ask(id, if text == Text::Reference { reference } else { prediction }))
+    })))
 }

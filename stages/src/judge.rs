@@ -5,22 +5,21 @@
 //! pooling them is the work of `evaluate`, and costs nothing.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
+use std::fs;
 use std::sync::Mutex;
 
 use corpus::{Direction, Prediction, facts};
 use engine::{Context, Failure, Place, Ports, Resources, Stage};
 use learn::Classifier;
 use metrics::entailment::Verdict;
+use metrics::words;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{JUDGEMENTS, PREDICTIONS, ROWS, WEIGHTS};
 use crate::devices::parse_device;
 use crate::judgements::{Judged, Judgement, Level};
-use crate::rows::{ROWS_FILE, read_records, read_rows};
+use crate::rows::{KeptRows, ROWS_FILE, read_records, read_rows};
 
 /// How many rows are judged before they are kept.
 const BATCH: usize = 64;
@@ -42,6 +41,19 @@ pub struct Params {
     facts: Option<Facts>,
     /// The field with the list of a text's facts, by default `output`.
     field: Option<String>,
+    /// The fields of rows with the texts, where these are no predictions of a stage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    texts: Option<Texts>,
+}
+
+/// The fields of a row with the two texts that are held against each other.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Texts {
+    /// What is true.
+    reference: String,
+    /// What is judged.
+    prediction: String,
 }
 
 /// Where facts come from.
@@ -66,12 +78,17 @@ pub struct Judge;
 
 impl Stage for Judge {
     const KIND: &'static str = "judge";
-    const VERSION: u32 = 2;
+    /// 3: a judgement knows how many words the reference has.
+    const VERSION: u32 = 3;
     const PLACE: Place = Place::Worker;
     type Params = Params;
 
     fn ports(params: &Params) -> Ports {
-        let ports = Ports::new().input("predictions", PREDICTIONS).input("model", WEIGHTS);
+        let ports = match params.texts {
+            None => Ports::new().input("predictions", PREDICTIONS),
+            Some(_) => Ports::new().input("rows", ROWS),
+        };
+        let ports = ports.input("model", WEIGHTS);
         let ports = match params.facts() {
             Some(Facts::Listed) => ports.input(PREDICTION_FACTS, ROWS).input(REFERENCE_FACTS, ROWS),
             _ => ports,
@@ -111,19 +128,23 @@ impl Stage for Judge {
                 .help("a judge tells entailment, neutral and contradiction apart, in any order"));
         };
         let listed = Listed::read(params, context)?;
-        let folder = context.input("predictions")?.to_owned();
-        let all = read_records::<Prediction>(&folder)?.count();
-        let mut kept = Kept::open(&context.keep()?.join(ROWS_FILE))?;
-        if kept.rows > 0 {
-            context.log(format!("{} rows were judged before", kept.rows));
+        let all = pairs(params, context)?.count();
+        let mut kept = KeptRows::open::<Judgement>(&context.keep()?)?;
+        if kept.count() > 0 {
+            context.log(format!("{} rows were judged before", kept.count()));
         }
-        let mut predictions = read_records::<Prediction>(&folder)?.skip(kept.rows).peekable();
-        while predictions.peek().is_some() {
-            let batch = predictions.by_ref().take(BATCH).collect::<Result<Vec<_>, _>>()?;
-            let split = |prediction| split(prediction, params, listed.as_ref());
+        let mut pairs = pairs(params, context)?.skip(kept.count()).peekable();
+        while pairs.peek().is_some() {
+            let batch = pairs.by_ref().take(BATCH).collect::<Result<Vec<_>, _>>()?;
+            let split = |pair| split(pair, params, listed.as_ref());
             let mut rows = batch.iter().map(split).collect::<Result<Vec<_>, _>>()?;
-            let verdicts =
-                judge(&classifier, &rows, [entailment, neutral, contradiction], (kept.rows, all), context)?;
+            let verdicts = judge(
+                &classifier,
+                &rows,
+                [entailment, neutral, contradiction],
+                (kept.count(), all),
+                context,
+            )?;
             for judged in rows.iter_mut().flat_map(|row| row.levels.values_mut()) {
                 let judge = |premises: &[String], hypotheses: &[String]| -> Vec<Vec<Verdict>> {
                     let row = |premise: &String| {
@@ -138,19 +159,57 @@ impl Stage for Judge {
                 judged.from_prediction = judge(&judged.prediction, &judged.reference);
             }
             kept.add(&rows)?;
-            context.progress(kept.rows as u64, all as u64, "rows");
+            context.progress(kept.count() as u64, all as u64, "rows");
         }
         if all == 0 {
-            return Err(Failure::new("there are no predictions to judge"));
+            let what = if params.texts.is_some() { "rows" } else { "predictions" };
+            return Err(Failure::new(format!("there are no {what} to judge")));
         }
         tell(&kept, params, all, context)?;
         let target = context.output("judgements")?.join(ROWS_FILE);
-        fs::copy(&kept.path, &target).map_err(Failure::writing(&target))?;
+        fs::copy(kept.path(), &target).map_err(Failure::writing(&target))?;
         Ok(())
     }
 }
 
-/// Facts that a model listed, by the prediction's `id`.
+/// Two texts that are held against each other.
+struct Pair {
+    id: String,
+    reference: String,
+    prediction: String,
+}
+
+/// Reads the texts to judge: captions that a model predicted, or two fields of any rows.
+fn pairs(
+    params: &Params,
+    context: &Context,
+) -> Result<Box<dyn Iterator<Item = Result<Pair, Failure>>>, Failure> {
+    let Some(Texts { reference, prediction }) = &params.texts else {
+        let predictions = read_records::<Prediction>(context.input("predictions")?)?;
+        return Ok(Box::new(predictions.map(|prediction| {
+            let Prediction { id, direction, reference, prediction, .. } = prediction?;
+            if direction != Direction::Mol2cap {
+                let message = format!("prediction `{id}` is of {direction}, and only captions can be judged");
+                return Err(Failure::new(message));
+            }
+            Ok(Pair { id, reference, prediction })
+        })));
+    };
+    let (reference, prediction) = (reference.clone(), prediction.clone());
+    Ok(Box::new(read_rows(context.input("rows")?)?.map(move |row| {
+        let row = row?;
+        let text = |field: &str| {
+            let found = row.needed(field).map(str::to_owned);
+            found.map_err(|error| {
+                Failure::new(error.to_string()).help("name the fields of both `texts`, as the rows have them")
+            })
+        };
+        let (reference, prediction) = (text(&reference)?, text(&prediction)?);
+        Ok(Pair { id: row.id().to_owned(), reference, prediction })
+    })))
+}
+
+/// Facts that a model listed, by the row's `id`.
 struct Listed {
     prediction: HashMap<String, Vec<String>>,
     reference: HashMap<String, Vec<String>>,
@@ -177,13 +236,9 @@ impl Listed {
     }
 }
 
-/// Splits the texts of a prediction, with nothing judged yet.
-fn split(prediction: &Prediction, params: &Params, listed: Option<&Listed>) -> Result<Judgement, Failure> {
-    let Prediction { id, direction, reference, prediction: caption, .. } = prediction;
-    if *direction != Direction::Mol2cap {
-        let message = format!("prediction `{id}` is of {direction}, and only captions can be judged");
-        return Err(Failure::new(message));
-    }
+/// Splits two texts, with nothing judged yet.
+fn split(pair: &Pair, params: &Params, listed: Option<&Listed>) -> Result<Judgement, Failure> {
+    let Pair { id, reference, prediction: caption } = pair;
     let whole = |text: &str| match text.trim() {
         "" => Vec::new(),
         text => vec![text.to_owned()],
@@ -206,7 +261,8 @@ fn split(prediction: &Prediction, params: &Params, listed: Option<&Listed>) -> R
             Judged { reference, prediction, from_reference: Vec::new(), from_prediction: Vec::new() };
         levels.insert(*level, judged);
     }
-    Ok(Judgement { id: id.clone(), is_empty: caption.trim().is_empty(), levels })
+    let (is_empty, reference_words) = (caption.trim().is_empty(), words::count(reference));
+    Ok(Judgement { id: id.clone(), is_empty, reference_words, levels })
 }
 
 /// Judges all that rows ask for, each pair of texts once.
@@ -241,48 +297,10 @@ fn judge(
     Ok(pairs.zip(found.into_iter().map(verdict)).collect())
 }
 
-/// The rows judged so far, in a file that outlives a kill.
-struct Kept {
-    path: std::path::PathBuf,
-    file: File,
-    rows: usize,
-}
-
-impl Kept {
-    /// Opens the file, and cuts off a row that was not written to its end.
-    fn open(path: &Path) -> Result<Self, Failure> {
-        let file = OpenOptions::new().create(true).read(true).append(true).open(path);
-        let file = file.map_err(Failure::writing(path))?;
-        let (mut rows, mut bytes, mut line) = (0, 0, Vec::new());
-        let mut reader = BufReader::new(&file);
-        while reader.read_until(b'\n', &mut line).map_err(Failure::reading(path))? > 0 {
-            if line.last() != Some(&b'\n') || serde_json::from_slice::<Judgement>(&line).is_err() {
-                break;
-            }
-            (rows, bytes) = (rows + 1, bytes + line.len() as u64);
-            line.clear();
-        }
-        file.set_len(bytes).map_err(Failure::writing(path))?;
-        Ok(Self { path: path.to_owned(), file, rows })
-    }
-
-    fn add(&mut self, rows: &[Judgement]) -> Result<(), Failure> {
-        let mut lines = Vec::new();
-        for row in rows {
-            serde_json::to_writer(&mut lines, row).map_err(|error| Failure::caused("write JSON", error))?;
-            lines.push(b'\n');
-        }
-        self.file.write_all(&lines).map_err(Failure::writing(&self.path))?;
-        self.rows += rows.len();
-        Ok(())
-    }
-}
-
 /// Says what is odd about the data.
-fn tell(kept: &Kept, params: &Params, all: usize, context: &mut Context) -> Result<(), Failure> {
+fn tell(kept: &KeptRows, params: &Params, all: usize, context: &mut Context) -> Result<(), Failure> {
     let (mut empty, mut without) = (0, BTreeMap::<Level, usize>::new());
-    let folder = kept.path.parent().expect("a file lies in a folder");
-    for row in read_records::<Judgement>(folder)? {
+    for row in kept.read::<Judgement>()? {
         let row = row?;
         empty += usize::from(row.is_empty);
         for (level, judged) in row.levels {

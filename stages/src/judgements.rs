@@ -38,6 +38,8 @@ pub struct Judgement {
     pub id: String,
     /// Whether the prediction is empty, and so has no parts.
     pub is_empty: bool,
+    /// How many words the reference has, for scores of long ones alone.
+    pub reference_words: usize,
     /// By level, what was judged.
     pub levels: BTreeMap<Level, Judged>,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use corpus::{Direction, Prompt};
+use corpus::{Direction, Prompt, TextPrompt};
 use engine::{Failure, InputFile};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -45,5 +45,16 @@ pub fn read_prompt(file: &InputFile, direction: Direction) -> Result<Prompt, Fai
     let path = file.path();
     let text = fs::read_to_string(path).map_err(Failure::reading(path))?;
     Prompt::parse(&text, direction)
+        .map_err(|error| Failure::caused(format!("read the prompt {}", path.display()), error))
+}
+
+/// Reads a prompt about a text.
+///
+/// # Errors
+/// [`Failure`], naming the file.
+pub fn read_text_prompt(file: &InputFile) -> Result<TextPrompt, Failure> {
+    let path = file.path();
+    let text = fs::read_to_string(path).map_err(Failure::reading(path))?;
+    TextPrompt::parse(&text)
         .map_err(|error| Failure::caused(format!("read the prompt {}", path.display()), error))
 }

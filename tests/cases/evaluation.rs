@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, Told};
+use crate::lab::{Lab, Told, below, wait_until};
 
 const OUTPUTS: &str = "id\tmolecule\tcaption\toutput\tguess\n\
     a\tCCO\tan alcohol\tan alcohol\tOCC\n\
@@ -313,7 +313,9 @@ fn two_models_are_compared_on_the_same_rows() {
     let number = |column: &str| found[column].as_f64().unwrap_or_else(|| panic!("{column} in {found}"));
     // Right on a quarter more rows, and never wrong where the other is right.
     assert!((number("rouge1_gain") - 0.25 * (1.0 - 4.0 / 7.0)).abs() < 1e-12);
-    assert_eq!((number("rouge1_higher"), number("length_deviation_gain")), (0.25, 0.25));
+    assert_eq!((number("rouge1_higher"), number("rouge1_lower")), (0.25, 0.0));
+    assert_eq!(number("length_deviation_gain"), 0.25);
+    assert_eq!(found.get("rouge1_permutation_p"), None);
     assert!(
         number("rouge1_gain_low") > 0.0 && number("rouge1_gain_p") < 0.05 && number("bleu2_gain_p") < 0.05
     );
@@ -330,4 +332,216 @@ fn two_models_are_compared_on_the_same_rows() {
     let lab = two_models("inputs.baseline = \"first\"\ncompare = {}");
     lab.edit("x.toml", "\"rouge1\", ", "");
     lab.run(["run", "x.toml"]).expect(3).says(&["the baseline has no `rouge1`"]);
+}
+
+#[test]
+fn two_models_are_held_against_each_other_by_permutations() {
+    let compare = |permutations: &str| {
+        format!("inputs.baseline = \"first\"\ncompare = {{ draws = 50, permutations = {permutations} }}")
+    };
+    let lab = two_models(&compare("2000"));
+    let found = metrics(&lab);
+    // The second is better in ten rows, worse in none and the same in the rest: all ten on one side
+    // has a chance of 2 in 1024.
+    for metric in ["rouge1", "bleu2", "length_deviation"] {
+        let p = found[format!("{metric}_permutation_p")].as_f64().unwrap();
+        assert!((0.0005..0.006).contains(&p), "{metric}: {p}");
+    }
+    assert_eq!(metrics(&two_models(&compare("2000"))), found, "the seed is the same");
+    // Of five rows there are 32 permutations; the models differ in one, and that says nothing.
+    let few = two_models(&compare("32"));
+    let rows: Vec<String> = few.read("outputs.tsv").lines().take(6).map(str::to_owned).collect();
+    few.write("outputs.tsv", rows.join("\n") + "\n");
+    let found = metrics(&few);
+    assert_eq!(found["rouge1_permutation_p"], 1.0);
+    assert!(found["rouge1_gain"].as_f64() > Some(0.0), "{found}");
+    is_refused(&two_models(&compare("0")), &["`compare.permutations` is at least 1"]);
+    // It stands in a table like all others.
+    let table = two_models(&format!(
+        "{}\n[table]\ncolumns = [\"rouge1\", \"rouge1_gain\", \"rouge1_permutation_p\"]\nfrom = \"scores\"",
+        compare("2000")
+    ));
+    table.run(["run", "x.toml"]).expect(0).shows(&["rouge1_permutation_p"]);
+}
+
+#[test]
+fn tautomers_are_one_molecule_by_inchi() {
+    let lab = molecules("metrics = [\"exact\", \"exact_inchi\", \"exact_string\"]");
+    lab.write(
+        "outputs.tsv",
+        "id\tmolecule\tcaption\tguess\na\tOc1ccccn1\tx\tO=c1cccc[nH]1\nb\tCCO\ty\tOCC\nc\tCCN\tz\tCCO\nd\tCC\tw\tC(\n",
+    );
+    let found = metrics(&lab);
+    assert_eq!(
+        (&found["exact_string"], &found["exact"], &found["exact_inchi"]),
+        (&json!(0.0), &json!(0.25), &json!(0.5))
+    );
+    assert_eq!(rows(&lab)[3]["exact_inchi"], 0.0, "what is no molecule is not the same");
+    // A row whose InChI cannot be found is told, and does not count.
+    let [long, other] = [format!("CCCC{}", "C".repeat(1_200)), format!("CC(C)C{}", "C".repeat(1_200))];
+    lab.write(
+        "outputs.tsv",
+        format!("id\tmolecule\tcaption\tguess\na\t{long}\tx\t{other}\nb\tCCO\ty\tOCC\n"),
+    );
+    lab.run(["run", "x.toml"]).expect(0).says(&["1 rows lack a score that cannot be computed (no InChI: "]);
+    assert_eq!((&rows(&lab)[0]["exact_inchi"], &metrics(&lab)["exact_inchi"]), (&Value::Null, &json!(1.0)));
+}
+
+#[test]
+fn references_can_come_from_other_rows() {
+    let lab = Lab::with(
+        "[stages.outputs]\nkind = \"source\"\npath = \"outputs.tsv\"\n\n\
+         [stages.test]\nkind = \"source\"\npath = \"test.tsv\"\n\n\
+         [stages.scores]\nkind = \"evaluate\"\ninputs = { rows = \"outputs\", references = \"test\" }\n\
+         direction = \"mol2cap\"\nmetrics = [\"rouge1\"]\n",
+    );
+    lab.write("outputs.tsv", "output\na gas\na salt\n");
+    lab.write("test.tsv", "caption\na gas\na bitter salt\n");
+    assert_eq!(metrics(&lab)["rouge1"], 0.9);
+    lab.write("test.tsv", "caption\na gas\na bitter salt\nan acid\n");
+    lab.run(["run", "x.toml"])
+        .expect(3)
+        .says(&["2 outputs are held against 3 references: `rows` has no row `3`", "by `id`"]);
+    lab.write("test.tsv", "caption\na gas\n");
+    lab.run(["run", "x.toml"])
+        .expect(3)
+        .says(&["2 outputs are held against 1 references: `references` has no row `2`"]);
+    lab.write("test.tsv", "text\na gas\nb\n");
+    lab.run(["run", "x.toml"]).expect(3).says(&["`caption`", "in `references`"]);
+    lab.edit("x.toml", "direction = \"mol2cap\"\n", "");
+    is_refused(&lab, &["`scores`"]);
+}
+
+#[test]
+fn what_is_too_short_is_counted_and_not_0() {
+    let all = "metrics = [\"bleu2\", \"bleu4\", \"rouge1\", \"rouge2\", \"rougeL\", \"meteor_no_wordnet\", \"chrf\"]";
+    let write = |lab: &Lab, pairs: &[[&str; 2]]| {
+        let rows = pairs.iter().enumerate();
+        let rows = rows.map(|(row, [output, caption])| format!("{row}\tC\t{caption}\t{output}\n"));
+        lab.write("outputs.tsv", format!("id\tmolecule\tcaption\toutput\n{}", rows.collect::<String>()));
+    };
+    // Captions of one word: there is a word to find, and no pair of words.
+    let lab = captions(all);
+    write(&lab, &[["salt", "salt"], ["gas", "acid"]]);
+    lab.run(["run", "x.toml"]).expect(0).says(&[
+        "2 rows lack a score that cannot be computed (a reference of one word has no pairs of words)",
+        "2 of 2 predictions have fewer than 4 tokens; BLEU takes each for an n-gram that is not matched",
+    ]);
+    let found = metrics(&lab);
+    for (metric, expected) in [("rouge1", 0.5), ("rougeL", 0.5), ("meteor_no_wordnet", 0.25)] {
+        assert_eq!(found[metric], expected, "{metric}");
+    }
+    for (metric, reason) in [
+        ("bleu2", "no reference has 2 tokens, so there is nothing that could be matched"),
+        ("bleu4", "no reference has 4 tokens, so there is nothing that could be matched"),
+        ("rouge2", "no row could be scored: a reference of one word has no pairs of words"),
+    ] {
+        assert_eq!(found[metric], json!({ "missing": reason }), "{metric}");
+    }
+    // A prediction of one word is as wrong as others, and scored as nltk scores it.
+    write(&lab, &[["salt", "a salt"], ["a gas", "a gas"]]);
+    let found = metrics(&lab);
+    assert_eq!(found["rouge2"], 0.5);
+    assert!(found["bleu2"].as_f64().is_some_and(|bleu| bleu > 0.5), "{found}");
+    // An empty reference is nothing to be held against.
+    write(&lab, &[["salt", ""], ["a gas", "a gas"], ["a gas", "\u{6c14}\u{4f53}"]]);
+    lab.run(["run", "x.toml"]).expect(0).says(&[
+        "1 of 3 references are empty",
+        "2 rows lack a score that cannot be computed (a reference is empty)",
+    ]);
+    let found = rows(&lab);
+    for metric in ["rouge1", "rouge2", "rougeL", "meteor_no_wordnet", "chrf"] {
+        assert_eq!(found[0][metric], Value::Null, "{metric}");
+    }
+    assert_eq!((&found[2]["rouge1"], &found[2]["chrf"]), (&Value::Null, &json!(0.0)));
+    assert_eq!(metrics(&lab)["rouge1"], 1.0);
+}
+
+#[test]
+fn references_that_are_no_molecules_are_counted_and_not_scored() {
+    let all = ["exact", "exact_inchi", "maccs_fts", "maccs_fts_invalid_zero", "rdk_fts", "morgan_fts"];
+    let lab = molecules(&format!("metrics = {all:?}"));
+    lab.write("outputs.tsv", "id\tmolecule\tcaption\tguess\na\tC(\tx\tCC\nb\tCCO\ty\tOCC\n");
+    lab.run(["run", "x.toml"])
+        .expect(0)
+        .says(&["1 of 2 references are no molecules, and their rows do not count"]);
+    let (found, rows) = (metrics(&lab), rows(&lab));
+    for metric in all {
+        assert_eq!((&rows[0][metric], &found[metric]), (&Value::Null, &json!(1.0)), "{metric}");
+    }
+    lab.write("outputs.tsv", "id\tmolecule\tcaption\tguess\na\tC(\tx\tCC\n");
+    let found = metrics(&lab);
+    for metric in all {
+        assert_eq!(found[metric], json!({ "missing": "no reference is a molecule" }), "{metric}");
+    }
+}
+
+#[test]
+fn files_that_are_missing_or_no_text_are_named() {
+    let lab = captions("metrics = [\"meteor\"]\nwordnet = \"words/wordnet.tar.xz\"");
+    is_refused(&lab, &["words/wordnet.tar.xz"]);
+    let lab = captions("metrics = [\"bleu2\"]\ntokens.wordpiece = \"pieces.txt\"");
+    is_refused(&lab, &["pieces.txt"]);
+    lab.write("pieces.txt", b"[UNK]\na\n\xff\xfe\n");
+    lab.run(["run", "x.toml"]).expect(3).says(&["pieces.txt", "UTF-8"]);
+    let lab = molecules("metrics = [\"fcd\"]\nchemnet = \"nets/chemnet.safetensors\"");
+    is_refused(&lab, &["nets/chemnet.safetensors"]);
+    // WordNet without one of its files.
+    let lab = captions("metrics = [\"meteor\"]\nwordnet = \"wordnet\"");
+    lab.write("wordnet/index.noun", "");
+    lab.run(["run", "x.toml"]).expect(3).says(&["read WordNet from", "wordnet"]);
+    // Outputs that are no text, in a file and out of a program.
+    let lab = captions("metrics = [\"rouge1\"]");
+    lab.write("outputs.tsv", b"id\tmolecule\tcaption\toutput\na\tC\tx\t\xff\xfe\n");
+    lab.run(["run", "x.toml"]).expect(3).says(&["line 2 is not UTF-8", "iconv"]);
+    let lab = Lab::with(
+        "[stages.made]\nkind = \"command\"\nfiles = [\"made.jsonl\"]\n\
+         run = \"cp files/made.jsonl outputs/predictions/rows.jsonl\"\noutputs.predictions.type = \"predictions\"\n\n\
+         [stages.scores]\nkind = \"evaluate\"\ninputs = { predictions = \"made\" }\nmetrics = [\"rouge1\"]\n",
+    );
+    let line = b"{\"id\":\"a\",\"direction\":\"mol2cap\",\"input\":\"C\",\"reference\":\"x\",\"prediction\":\"\xff\"}\n";
+    lab.write("made.jsonl", line);
+    lab.run(["run", "x.toml"]).expect(3).says(&["rows.jsonl", "line 1"]);
+}
+
+#[test]
+fn a_killed_scoring_goes_on_and_ends_with_the_same_bytes() {
+    // Rows of the first batch take no time, and those of the second a while: CharacTER of long lines.
+    let made = || {
+        let lab = molecules("metrics = [\"character\", \"uniqueness\", \"maccs_fts\", \"bleu\"]");
+        let quick = (0..2_048)
+            .map(|row| format!("r{row}\tCC{}O\tx\tC{}O\n", "C".repeat(row % 7), "N".repeat(row % 5)));
+        let slow = (0..40).map(|row| {
+            let line =
+                |first: &str, second: &str| format!("{}{}", first.repeat(30 + row % 5), second.repeat(40));
+            format!("s{row}\t{}\tx\t{}\n", line("CCO", "N"), line("N", "OCC"))
+        });
+        let rows: String = quick.chain(slow).collect();
+        lab.write("outputs.tsv", format!("id\tmolecule\tcaption\tguess\n{rows}"));
+        lab
+    };
+    let files =
+        |lab: &Lab| ["metrics.json", "rows.jsonl", "distributions.json"].map(|file| lab.made("scores", file));
+    let whole = made();
+    whole.run(["run", "x.toml"]).expect(0);
+    let killed = made();
+    let mut child = killed.spawn(["run", "x.toml"]);
+    let kept = || {
+        let works = std::fs::read_dir(killed.cache().join("work")).into_iter().flatten().flatten();
+        works
+            .map(|work| work.path().join("keep/rows.jsonl"))
+            .find(|path| path.metadata().is_ok_and(|kept| kept.len() > 0))
+    };
+    wait_until("a batch is kept", || kept().is_some());
+    for process in below(child.id()) {
+        crate::lab::signal(process, rustix::process::Signal::KILL);
+    }
+    assert!(!child.wait().unwrap().success());
+    // What was being written when it ended is cut off.
+    let path = kept().expect("it outlives the kill");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 5]).unwrap();
+    assert_eq!(killed.run(["run", "x.toml"]).expect(0).ran(), ["scores"]);
+    killed.run(["log", "x.toml", "scores"]).expect(0).shows(&[" rows were scored before"]);
+    assert_eq!(files(&whole), files(&killed));
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::lab::Lab;
+use crate::lab::{Lab, below, signal, wait_until};
 
 const PREDICTIONS: [[&str; 3]; 4] = [
     ["a", "The molecule is a drug and a nutrient. It is sweet.", "The molecule is a drug. It impacts pain."],
@@ -182,4 +182,157 @@ fn what_cannot_be_judged_is_refused() {
     let broken = lab(&format!("{INPUTS}\nlevels = [\"full\"]"), "");
     broken.edit("nli/config.json", "\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4");
     run(broken, &["there is no tensor `deberta.encoder.layer.3."]);
+}
+
+#[test]
+fn two_fields_of_any_rows_can_be_judged() {
+    let stage = "inputs = { rows = \"pairs\", model = \"nli\" }\nlevels = [\"full\", \"atomic\"]\n\
+                 texts = { reference = \"caption\", prediction = \"output\" }";
+    let rows = lab(stage, "[stages.pairs]\nkind = \"source\"\npath = \"pairs.jsonl\"");
+    let line = |[id, reference, prediction]: &[&str; 3]| {
+        format!("{}\n", json!({ "id": id, "caption": reference, "output": prediction }))
+    };
+    rows.write("pairs.jsonl", PREDICTIONS.iter().map(line).collect::<String>());
+    rows.run(["run", "x.toml"]).expect(0).says(&["1 of 4 captions are empty"]);
+    let predictions = lab(&format!("{INPUTS}\nlevels = [\"full\", \"atomic\"]"), "");
+    predictions.run(["run", "x.toml"]).expect(0);
+    assert_eq!(judged(&rows), judged(&predictions));
+    rows.edit("x.toml", "prediction = \"output\"", "prediction = \"outptu\"");
+    rows.run(["run", "x.toml"]).expect(3).says(&["outptu", "name the fields of both `texts`"]);
+    rows.write("pairs.jsonl", "");
+    rows.edit("x.toml", "texts = { reference = \"caption\", prediction = \"outptu\" }\n", "");
+    rows.run(["plan", "x.toml"]).expect(2).says(&["needs an input `predictions`"]);
+}
+
+#[test]
+fn long_references_can_be_pooled_alone() {
+    let lab = lab(&format!("{INPUTS}\nlevels = [\"full\"]"), POOLED);
+    lab.edit("x.toml", ", \"coverage_atomic\", \"hallucination_atomic\"", "");
+    lab.edit("x.toml", "intervals", "least_reference_words = 8\nintervals");
+    // References of 11, 8, 5 and 11 words.
+    lab.run(["run", "x.toml"])
+        .expect(0)
+        .says(&["1 of 4 predictions are left out: their references are short"]);
+    let metrics: Value = serde_json::from_str(&lab.made("scores", "metrics.json")).unwrap();
+    assert_eq!((&metrics["rows"], &metrics["empty_predictions"]), (&json!(3), &json!(0)));
+    assert_eq!(judged(&lab)[1]["reference_words"], 8);
+}
+
+/// A model with random weights lists what it likes; whatever it is, it is what is judged.
+#[test]
+fn a_generate_stage_lists_the_facts() {
+    let model = "\
+[stages.rows]
+kind = \"source\"
+path = \"rows.jsonl\"
+
+[stages.tokenizer]
+kind = \"tokenizer\"
+inputs = { rows = \"rows\" }
+model.bpe = { vocabulary_size = 280 }
+
+[stages.llm]
+kind = \"train\"
+inputs = { tokenizer = \"tokenizer\", rows = \"rows\" }
+prompts.mol2cap = \"mol2cap.txt\"
+objective.sft = {}
+length.steps = 0
+model.llama = { hidden_size = 16, intermediate_size = 24, num_hidden_layers = 1, num_attention_heads = 2, max_position_embeddings = 160 }
+
+[stages.of_captions]
+kind = \"generate\"
+inputs = { model = \"llm\", predictions = \"captions\" }
+text = \"prediction\"
+prompt = \"decompose.txt\"
+max_new_tokens = 24
+
+[stages.of_references]
+kind = \"generate\"
+inputs = { model = \"llm\", rows = \"rows\" }
+text.field = \"caption\"
+prompt = \"decompose.txt\"
+max_new_tokens = 24
+";
+    let stage = "inputs = { predictions = \"captions\", model = \"nli\", prediction_facts = \"of_captions\", \
+                 reference_facts = \"of_references\" }\nlevels = [\"atomic\"]\nfacts = \"listed\"";
+    let lab = lab(stage, model);
+    lab.write("decompose.txt", "### User:\nList the facts:\n{text}\n### Assistant:\n");
+    lab.write("mol2cap.txt", "{molecule} is {caption}\n");
+    let row = |[id, caption, _]: &[&str; 3]| {
+        format!("{}\n", json!({ "id": id, "molecule": "C", "caption": caption }))
+    };
+    lab.write("rows.jsonl", PREDICTIONS.iter().map(row).collect::<String>());
+    lab.run(["run", "x.toml"]).expect(0).says(&["1 texts are empty: the model is not asked about them"]);
+    let listed = |stage: &str| -> Vec<Value> {
+        lab.made(stage, "rows.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let (captions, references) = (listed("of_captions"), listed("of_references"));
+    assert_eq!((&captions[2]["id"], &captions[2]["output"]), (&json!("c"), &json!("")));
+    assert_eq!(captions[1]["input"], PREDICTIONS[1][2]);
+    assert_eq!(captions[0]["output"], captions[3]["output"], "one text, one answer");
+    let mut facts = 0;
+    for ((row, caption), reference) in judged(&lab).iter().zip(&captions).zip(&references) {
+        for (side, output) in [("prediction", caption), ("reference", reference)] {
+            let output = output["output"].as_str().unwrap().replace("**", "");
+            for fact in row["levels"]["atomic"][side].as_array().unwrap() {
+                assert!(output.contains(fact.as_str().unwrap()), "{fact} is not in {output}");
+                facts += 1;
+            }
+        }
+    }
+    assert!(facts > 0, "nothing was listed: {captions:?}");
+    // References of predictions are the same texts.
+    lab.edit("x.toml", "text = \"prediction\"", "text = \"reference\"");
+    lab.run(["run", "x.toml"]).expect(0);
+    let outputs = |rows: Vec<Value>| rows.into_iter().map(|row| row["output"].clone()).collect::<Vec<_>>();
+    assert_eq!(outputs(listed("of_captions")), outputs(references));
+    // What is wrong is said before anything runs, but for what stands in the files.
+    let refused = |from: &str, to: &str, says: &str| {
+        lab.edit("x.toml", from, to);
+        lab.run(["plan", "x.toml"]).expect(2).says(&[says]);
+        lab.edit("x.toml", to, from);
+    };
+    refused(
+        "text = \"reference\"",
+        "direction = \"mol2cap\"\ntext = \"reference\"",
+        "`direction` and `text` are given",
+    );
+    refused("text.field = \"caption\"\n", "batch_size = 3\n", "`direction` is missing");
+    refused("text = \"reference\"", "text = \"input\"", "`input`");
+    lab.write("decompose.txt", "### User:\nList the facts.\n");
+    lab.run(["run", "x.toml"]).expect(3).says(&["decompose.txt", "the prompt has no `{text}`"]);
+}
+
+#[test]
+fn a_killed_judge_goes_on_and_ends_with_the_same_bytes() {
+    let made = || {
+        let lab = lab(&format!("{INPUTS}\nlevels = [\"full\", \"sentence\", \"atomic\"]"), "");
+        let row = |row: usize| {
+            let reference = format!("The molecule is a drug of number {row} and a nutrient. It is sweet.");
+            let prediction = format!("The molecule is a salt. It impacts {row} pains and is a drug.");
+            json!({ "id": format!("r{row}"), "direction": "mol2cap", "input": "C", "reference": reference,
+                "prediction": prediction })
+        };
+        let rows: String = (0..320).map(|at| format!("{}\n", row(at))).collect();
+        lab.write("captions.jsonl", rows);
+        lab
+    };
+    let whole = made();
+    whole.run(["run", "x.toml"]).expect(0);
+    let killed = made();
+    let mut child = killed.spawn(["run", "x.toml"]);
+    let is_kept = || {
+        let works = std::fs::read_dir(killed.cache().join("work")).into_iter().flatten().flatten();
+        works
+            .map(|work| work.path().join("keep/rows.jsonl"))
+            .any(|path| path.metadata().is_ok_and(|kept| kept.len() > 0))
+    };
+    wait_until("a batch is kept", is_kept);
+    for process in below(child.id()) {
+        signal(process, rustix::process::Signal::KILL);
+    }
+    assert!(!child.wait().unwrap().success());
+    assert_eq!(killed.run(["run", "x.toml"]).expect(0).ran(), ["judged"]);
+    killed.run(["log", "x.toml", "judged"]).expect(0).shows(&["rows were judged before"]);
+    assert_eq!(judged(&whole), judged(&killed));
 }

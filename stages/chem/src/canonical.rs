@@ -6,7 +6,7 @@ use chematic::core::Molecule as Graph;
 use chematic::smiles;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The longest SMILES that is read: far beyond any molecule of the data, far below a hang.
 pub const LONGEST_SMILES_BYTES: usize = 5_000;
@@ -36,6 +36,11 @@ pub enum NotAMolecule {
     #[error("not a molecule: the parser gave up on it")]
     Panic,
 }
+
+/// Says that a molecule has no InChI.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no InChI: {0}")]
+pub struct NoInchi(String);
 
 /// A molecule: RDKit would take its SMILES for one.
 #[derive(Clone)]
@@ -85,6 +90,29 @@ impl Molecule {
     /// Returns its canonical SMILES, the same for every way to write it.
     pub fn canonical(&self) -> &str {
         &self.canonical
+    }
+
+    /// Returns its standard InChI, which takes some tautomers for one molecule.
+    ///
+    /// As `MolToInchi` of RDKit 2026.09.1, but for a proton by itself, `[H+]`.
+    pub fn inchi(&self) -> Result<String, NoInchi> {
+        // The library is not said to be safe in several threads, and RDKit locks it, too.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = catch_unwind(AssertUnwindSafe(|| chematic_inchi::standard_inchi(&self.graph)));
+        match found {
+            Ok(found) => found.map_err(|error| NoInchi(error.to_string())),
+            Err(_) => Err(NoInchi("the library gave up on it".to_owned())),
+        }
+    }
+
+    /// Returns the atomic numbers of its atoms but for hydrogen, sorted. Molecules of one InChI have
+    /// the same ones: it only moves hydrogens, charges, and bonds to metals.
+    pub fn heavy_atoms(&self) -> Vec<u8> {
+        let numbers = self.graph.atoms().map(|(_, atom)| atom.element.atomic_number());
+        let mut heavy: Vec<u8> = numbers.filter(|number| *number != 1).collect();
+        heavy.sort_unstable();
+        heavy
     }
 
     /// Returns the graph to find fingerprints of.
@@ -164,6 +192,15 @@ mod tests {
         }
         // RDKit reads these two: the empty line, and extensions that it knows.
         assert_eq!((read(""), read("CC |$_AP1;$|")), (None, None));
+    }
+
+    #[test]
+    fn tautomers_have_one_inchi() {
+        let inchi = |smiles| Molecule::parse(smiles).unwrap().inchi().unwrap();
+        assert_eq!(inchi("OCC"), "InChI=1S/C2H6O/c1-2-3/h3H,2H2,1H3");
+        assert_eq!(inchi("Oc1ccccn1"), inchi("O=c1cccc[nH]1"));
+        assert_ne!(canonical("Oc1ccccn1"), canonical("O=c1cccc[nH]1"));
+        assert_ne!(inchi("N[C@@H](C)C(=O)O"), inchi("N[C@H](C)C(=O)O"));
     }
 
     #[test]

@@ -35,6 +35,6 @@ mod grammar;
 mod maccs;
 mod substructure;
 
-pub use canonical::{LONGEST_SMILES_BYTES, Molecule, NotAMolecule, canonical, is_valid};
+pub use canonical::{LONGEST_SMILES_BYTES, Molecule, NoInchi, NotAMolecule, canonical, is_valid};
 pub use fingerprint::{Fingerprint, FingerprintKind, NoFingerprint};
 pub use grammar::GrammarError;

@@ -36,7 +36,7 @@ mod rows;
 pub mod sample;
 
 pub use direction::Direction;
-pub use prompt::{Prompt, PromptError};
+pub use prompt::{Prompt, PromptError, TextPrompt};
 pub use record::{Prediction, Preference, Record, Unpaired};
 pub use row::{ID, MissingField, Row, RowError};
 pub use rows::{RowsError, read_jsonl, read_jsonl_rows, write_jsonl};

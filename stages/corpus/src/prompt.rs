@@ -23,6 +23,9 @@ pub enum PromptError {
         /// How often it is there.
         times: usize,
     },
+    /// A prompt about a text has no place for it.
+    #[error("the prompt has no `{{text}}`: it needs one place for the text that it is about")]
+    NoTextPlace,
     /// The answer would come before the question.
     #[error("the prompt has `{{{target}}}` before `{{{input}}}`, but {direction} is to give it last")]
     TargetFirst {
@@ -95,6 +98,31 @@ impl Prompt {
     }
 }
 
+/// Holds a prompt about any text, with a place for it, `{text}`: one that asks for its facts, say.
+/// What stands behind the place is part of the prompt, but for white space at the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextPrompt {
+    before: String,
+    behind: String,
+}
+
+impl TextPrompt {
+    /// Reads a prompt's text.
+    pub fn parse(text: &str) -> Result<Self, PromptError> {
+        let (place, at) = place(text, "text").map_err(|error| match error {
+            PromptError::NoPlace { .. } => PromptError::NoTextPlace,
+            error => error,
+        })?;
+        let behind = text[at + place.len()..].trim_end();
+        Ok(Self { before: text[..at].to_owned(), behind: behind.to_owned() })
+    }
+
+    /// Returns the prompt about a text.
+    pub fn render(&self, text: &str) -> String {
+        [&self.before, text, &self.behind].concat()
+    }
+}
+
 /// Returns the one place of a field, as written, and where it is.
 fn place(text: &str, field: &'static str) -> Result<(String, usize), PromptError> {
     let written = format!("{{{field}}}");
@@ -152,6 +180,19 @@ mod tests {
             refused("{molecule}: {caption}\n### End\n"),
             "the prompt goes on behind `{caption}`: `### End`, and a model would have to say that too"
         );
+    }
+
+    #[test]
+    fn the_papers_prompt_for_facts_is_read() {
+        let prompt = TextPrompt::parse(include_str!("../../../experiments/prompts/decompose.txt")).unwrap();
+        let text = prompt.render("It is {text}.");
+        assert!(text.starts_with("### User:\nPlease breakdown the following text"), "{text}");
+        assert!(text.contains("facts:\nIt is {text}.\n\n**\nIMPORTANT"), "{text}");
+        assert!(text.ends_with("### Assistant:"), "{text}");
+        let refused = |text: &str| TextPrompt::parse(text).unwrap_err().to_string();
+        let needs = "the prompt has no `{text}`: it needs one place for the text that it is about";
+        assert_eq!(refused("{molecule}: {caption}"), needs);
+        assert_eq!(refused("{text} {text}"), "the prompt has `{text}` 2 times, and must have it once");
     }
 
     #[test]

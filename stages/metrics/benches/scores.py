@@ -10,6 +10,7 @@ import tempfile
 import time
 import warnings
 
+import Levenshtein
 import nltk
 from nltk.corpus.reader.wordnet import WordNetCorpusReader
 from nltk.translate.bleu_score import corpus_bleu
@@ -17,6 +18,7 @@ from nltk.translate.meteor_score import meteor_score
 from rdkit import Chem, DataStructs, RDLogger
 from rdkit.Chem import AllChem, MACCSkeys
 from rouge_score import rouge_scorer
+from sacrebleu.metrics import CHRF
 from tokenizers import BertWordPieceTokenizer
 
 warnings.simplefilter("ignore")
@@ -98,4 +100,13 @@ def likeness(fingerprint):
 
 measure("maccs_fts", likeness(MACCSkeys.GenMACCSKeys))
 measure("rdk_fts", likeness(Chem.RDKFingerprint))
+measure("exact_inchi", lambda: [Chem.MolToInchi(output) == Chem.MolToInchi(reference) for output, reference in valid])
 measure("morgan_fts", likeness(lambda molecule: AllChem.GetMorganFingerprint(molecule, 2)))
+
+measure(
+    "bleu of characters",
+    lambda: corpus_bleu([[list(reference)] for _, reference in molecules], [list(output) for output, _ in molecules]),
+)
+measure("levenshtein", lambda: [Levenshtein.distance(output, reference) for output, reference in molecules])
+chrf = CHRF(char_order=3, word_order=0, beta=1)
+measure("chrf", lambda: [chrf.sentence_score(output, [reference]).score for output, reference in molecules])

@@ -1,15 +1,15 @@
 //! How long scores take on MolT5-small's 3,300 outputs in each direction, beside Python's.
 //!
 //! `cargo bench -p metrics --bench scores -- DATA [--peer PYTHON]` reads the outputs, the word
-//! pieces and WordNet from the folder DATA. PYTHON is an interpreter with nltk, rouge_score, rdkit
-//! and tokenizers; with it `benches/scores.py` scores the same pairs, right before. Both sides read
-//! their files before the clock starts, WordNet too.
+//! pieces and WordNet from the folder DATA. PYTHON is an interpreter with nltk, rouge_score, rdkit,
+//! sacrebleu, Levenshtein and tokenizers; with it `benches/scores.py` scores the same pairs, right
+//! before. Both sides read their files before the clock starts, WordNet too.
 
 use chem::{FingerprintKind, Molecule};
 use metrics::meteor::{WordNet, meteor};
 use metrics::similarity::{EmptyFingerprints, similarity};
 use metrics::wordpiece::WordPiece;
-use metrics::{bleu, chrf, levenshtein, rouge};
+use metrics::{bleu, chrf, exact, levenshtein, rouge};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
@@ -136,12 +136,29 @@ fn measure(folder: &Path) -> Vec<(&'static str, &'static str, f64)> {
         ("molecules", "rdk_fts", like(FingerprintKind::Rdk)),
         ("molecules", "morgan_fts", like(FingerprintKind::Morgan)),
         (
-            "texts",
-            "levenshtein and chrf",
-            best(&molecules, |(output, reference)| {
-                levenshtein::distance(output, reference) as f64 + chrf::chrf(output, reference, 2.0)
+            "molecules",
+            "exact_inchi",
+            best(&parsed, |(output, reference)| match (output, reference) {
+                (Some(output), Some(reference)) => {
+                    f64::from(u8::from(exact::inchi(output, reference).unwrap_or_default()))
+                }
+                _ => 0.0,
             }),
         ),
+        (
+            "molecules",
+            "bleu of characters",
+            best(&molecules, |(output, reference)| {
+                let [output, reference] = [output, reference].map(|text| text.chars().collect::<Vec<char>>());
+                bleu::Counts::of(&output, &reference).matched[0] as f64
+            }),
+        ),
+        (
+            "molecules",
+            "levenshtein",
+            best(&molecules, |(output, reference)| levenshtein::distance(output, reference) as f64),
+        ),
+        ("molecules", "chrf", best(&molecules, |(output, reference)| chrf::chrf(output, reference, 1.0))),
     ]
 }
 

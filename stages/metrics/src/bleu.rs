@@ -53,6 +53,11 @@ impl Counts {
         counts
     }
 
+    /// Says whether the reference of one pair has an n-gram, so that there is one to be matched.
+    pub fn has_n_gram(&self, n: usize) -> bool {
+        self.reference_tokens >= n as u64
+    }
+
     /// Returns BLEU over n-grams of up to `longest`, in [0, 1].
     ///
     /// # Panics

@@ -32,6 +32,7 @@ pub mod frechet;
 pub mod length;
 pub mod levenshtein;
 pub mod meteor;
+pub mod permutation;
 pub mod random;
 pub mod relative_entropy;
 pub mod rouge;
@@ -43,4 +44,4 @@ pub mod wordpiece;
 pub mod words;
 
 // Stages and callers name molecules by way of the metrics that compare them.
-pub use chem::{FingerprintKind, Molecule, NotAMolecule};
+pub use chem::{FingerprintKind, Molecule, NoInchi, NotAMolecule};

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-/// The scores of one pair, each in [0, 1].
+/// The scores of one pair, each in [0, 1], and how much there was to score.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rouge {
     /// F1 of unigrams.
@@ -15,6 +15,9 @@ pub struct Rouge {
     pub rouge2: f64,
     /// F1 of the longest common subsequence of tokens.
     pub rouge_l: f64,
+    /// Tokens of the reference. Where there are fewer than two no output could have a bigram of it,
+    /// and rouge_score gives 0 all the same.
+    pub reference_tokens: usize,
 }
 
 impl Rouge {
@@ -36,6 +39,7 @@ impl Rouge {
             rouge1: n_grams(&output, &reference, 1),
             rouge2: n_grams(&output, &reference, 2),
             rouge_l: f1(longest_common_subsequence(&output, &reference), output.len(), reference.len()),
+            reference_tokens: reference.len(),
         }
     }
 }
@@ -109,14 +113,17 @@ mod tests {
     #[test]
     fn without_tokens_there_is_nothing_to_share() {
         assert_eq!(Rouge::of("", ""), Rouge::default());
-        assert_eq!(Rouge::of("…", "a"), Rouge::default());
+        assert_eq!(Rouge::of("…", "a"), Rouge { reference_tokens: 1, ..Rouge::default() });
+        assert_eq!(Rouge::of("a", "…"), Rouge::default());
     }
 
     proptest! {
         #[test]
         fn identity_symmetry_and_bounds(a in "[abc ]{0,40}", b in "[abc ]{0,40}") {
             let there = Rouge::of(&a, &b);
-            prop_assert_eq!(there, Rouge::of(&b, &a));
+            let back = Rouge::of(&b, &a);
+            prop_assert_eq!(there, Rouge { reference_tokens: there.reference_tokens, ..back });
+            prop_assert_eq!(back.reference_tokens, tokens(&a).count());
             for score in [there.rouge1, there.rouge2, there.rouge_l] {
                 prop_assert!((0.0..=1.0).contains(&score));
             }

@@ -83,15 +83,33 @@ impl Summary {
     }
 }
 
+/// A compensated sum of numbers, added in their order.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sum {
+    sum: f64,
+    lost: f64,
+}
+
+impl Sum {
+    /// Adds a number.
+    pub fn add(&mut self, number: f64) {
+        let next = self.sum + number;
+        let is_greater = self.sum.abs() >= number.abs();
+        self.lost += if is_greater { (self.sum - next) + number } else { (number - next) + self.sum };
+        self.sum = next;
+    }
+
+    /// Returns what the numbers sum to.
+    pub fn value(self) -> f64 {
+        self.sum + self.lost
+    }
+}
+
 /// Returns the compensated sum of numbers, added in their order.
 pub fn sum(numbers: impl IntoIterator<Item = f64>) -> f64 {
-    let (mut sum, mut lost) = (0.0f64, 0.0f64);
-    for number in numbers {
-        let next = sum + number;
-        lost += if sum.abs() >= number.abs() { (sum - next) + number } else { (number - next) + sum };
-        sum = next;
-    }
-    sum + lost
+    let mut sum = Sum::default();
+    numbers.into_iter().for_each(|number| sum.add(number));
+    sum.value()
 }
 
 /// Holds finite numbers in order, at least one.
@@ -173,9 +191,17 @@ impl Histogram {
     pub fn of_unit(scores: impl IntoIterator<Item = f64>, bins: usize) -> Self {
         let mut counts = vec![0; bins];
         for score in scores {
-            counts[((score * bins as f64) as usize).min(bins - 1)] += 1;
+            counts[Self::bin_of_unit(score, bins)] += 1;
         }
         Self { start: 0.0, width: 1.0 / bins as f64, counts }
+    }
+
+    /// Returns which of so many bins a score in [0, 1] is in.
+    ///
+    /// # Panics
+    /// If there are no bins.
+    pub fn bin_of_unit(score: f64, bins: usize) -> usize {
+        ((score * bins as f64) as usize).min(bins - 1)
     }
 }
 

@@ -5,22 +5,27 @@ use std::path::Path;
 
 use engine::{Context, Failure};
 use metrics::bootstrap::{draw, interval, p_of_differences};
+use metrics::permutation::Permutations;
 use metrics::relative_entropy::{self, by_kernel_density, relative_entropy};
 use serde_json::{Map, Value, json};
 
+use super::column::Column;
 use super::metric::Metric;
 use super::scorer::{Score, side_by_side};
-use super::totals::{BLEU_COUNTS, Column, Totals};
+use super::totals::{BLEU_COUNTS, Totals};
 use super::{Draws, Estimator, Params};
 use crate::rows::read_rows;
 
 /// Keeps the numbers that draw rows apart from all others drawn from the same seed.
 const DRAW: u64 = 0x6472_6177_2072_6f77;
+const SWAP: u64 = 0x7377_6170_2072_6f77;
 
 /// The ends of the names of columns.
 const INTERVAL: [&str; 2] = ["low", "high"];
 const GAIN: [&str; 4] = ["gain", "gain_low", "gain_high", "gain_p"];
-const HIGHER: &str = "higher";
+const PERMUTATION_P: &str = "permutation_p";
+/// The shares of rows that score higher than in the baseline, and lower; in the rest it is a draw.
+const SIDES: [&str; 2] = ["higher", "lower"];
 /// Of the two distributions of a score, and the other way round.
 const RELATIVE_ENTROPY: [&str; 2] = ["relative_entropy", "relative_entropy_reversed"];
 
@@ -32,10 +37,13 @@ pub(super) fn columns(params: &Params) -> Vec<String> {
         if params.intervals.is_some() {
             INTERVAL.into_iter().for_each(&mut add);
         }
-        if params.compare.is_some() {
+        if let Some(compare) = &params.compare {
             GAIN.into_iter().for_each(&mut add);
+            if compare.permutations.is_some() {
+                add(PERMUTATION_P);
+            }
             if metric.longest_n_gram().is_none() {
-                add(HIGHER);
+                SIDES.into_iter().for_each(&mut add);
                 if !metric.is_a_count() {
                     RELATIVE_ENTROPY.into_iter().for_each(&mut add);
                 }
@@ -60,9 +68,11 @@ pub(super) fn measure(
     context: &Context,
 ) -> Result<Map<String, Value>, Failure> {
     let mut found = Map::new();
-    let seed = context.seed()? ^ DRAW;
+    let Some(columns) = &totals.columns else { return Ok(found) };
+    let context_seed = context.seed()?;
+    let seed = context_seed ^ DRAW;
     let threads = context.cores() as usize;
-    let columns: Vec<(Metric, &Column)> = params.metrics.iter().copied().zip(&totals.columns).collect();
+    let columns: Vec<(Metric, &Column)> = params.metrics.iter().copied().zip(columns).collect();
     let columns: Vec<_> = columns.into_iter().filter(|(metric, _)| metric.is_of_single_rows()).collect();
     if let Some(draws) = &params.intervals {
         let all = draw_all(draws, totals.rows, seed, threads, |rows| {
@@ -74,13 +84,24 @@ pub(super) fn measure(
             insert(&mut found, names, ends(&drawn, draws), || totals.reason(*metric));
         }
     }
-    if let (Some(draws), Some(ids)) = (&params.compare, &totals.ids) {
+    if let (Some(compare), Some(ids)) = (&params.compare, &totals.ids) {
+        let draws = &compare.draws();
         let baseline = read_baseline(context.input("baseline")?, ids, &columns)?;
         let gain = |ours: &Column, theirs: &Column, rows: &[usize]| {
             Some(ours.estimate(rows.iter().copied())? - theirs.estimate(rows.iter().copied())?)
         };
         let all = draw_all(draws, totals.rows, seed, threads, |rows| {
             columns.iter().zip(&baseline).map(|((_, ours), theirs)| gain(ours, theirs, rows)).collect()
+        });
+        let permuted = compare.permutations.map(|most| {
+            let permutations = Permutations::new(totals.rows, most, context_seed ^ SWAP);
+            let find = |swapped: &[bool]| {
+                let columns = columns.iter().zip(&baseline);
+                columns.map(|((_, ours), theirs)| ours.gain_if_swapped(theirs, swapped)).collect::<Vec<_>>()
+            };
+            let numbers: Vec<u64> = (0..permutations.count()).collect();
+            let all = side_by_side(&numbers, threads, |number| find(&permutations.swapped(*number)));
+            (permutations, all)
         });
         let rows: Vec<usize> = (0..totals.rows).collect();
         for (at, ((metric, ours), theirs)) in columns.iter().zip(&baseline).enumerate() {
@@ -89,12 +110,20 @@ pub(super) fn measure(
             let numbers = numbers.map(|(gain, [low, high])| [gain, low, high, p_of_differences(&drawn)]);
             let why = || format!("{}, here or in the baseline", totals.reason(*metric));
             insert(&mut found, GAIN.map(|end| name(*metric, end)), numbers, why);
+            if let Some((permutations, all)) = &permuted {
+                let permuted: Vec<f64> = all.iter().filter_map(|one| one[at]).collect();
+                let p = gain(ours, theirs, &rows).map(|gain| [permutations.p(gain, &permuted)]);
+                insert(&mut found, [name(*metric, PERMUTATION_P)], p, why);
+            }
             if let (Column::Numbers(ours), Column::Numbers(theirs)) = (*ours, theirs) {
                 let both: Vec<(f64, f64)> =
                     ours.iter().zip(theirs).filter_map(|(a, b)| (*a).zip(*b)).collect();
-                let higher = both.iter().filter(|(ours, theirs)| ours > theirs).count();
-                let share = (!both.is_empty()).then(|| [higher as f64 / both.len() as f64]);
-                insert(&mut found, [name(*metric, HIGHER)], share, why);
+                let count = |is_so: fn(&f64, &f64) -> bool| {
+                    let rows = both.iter().filter(|(ours, theirs)| is_so(ours, theirs)).count();
+                    rows as f64 / both.len() as f64
+                };
+                let shares = (!both.is_empty()).then(|| [count(f64::gt), count(f64::lt)]);
+                insert(&mut found, SIDES.map(|end| name(*metric, end)), shares, why);
                 if !metric.is_a_count() {
                     let [ours, theirs] =
                         [ours, theirs].map(|all| all.iter().flatten().copied().collect::<Vec<_>>());

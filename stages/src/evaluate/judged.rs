@@ -18,6 +18,10 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
     let mut totals = Totals::new(params);
     for row in read_records::<Judgement>(context.input("judgements")?)? {
         let row = row?;
+        if params.least_reference_words.is_some_and(|least| row.reference_words < least) {
+            totals.left_out += 1;
+            continue;
+        }
         let scores =
             params.metrics.iter().map(|metric| score(*metric, &row)).collect::<Result<Vec<_>, _>>()?;
         let has_none = scores.iter().any(|score| matches!(score, Score::Missing));
@@ -27,8 +31,10 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
             (true, false) => Some("a caption or a reference has no part that could be judged"),
         };
         let scored = Scored {
+            id: row.id.clone(),
             scores,
             is_empty: row.is_empty,
+            is_reference_empty: false,
             are_molecules: None,
             canonical: None,
             canonical_reference: None,

@@ -31,6 +31,8 @@ pub(super) enum Metric {
     Bleu,
     /// The share of predictions that are their molecule, told by canonical SMILES.
     Exact,
+    /// The same, told by InChI: some tautomers are one molecule.
+    ExactInchi,
     /// The share of predictions that are molecules.
     Validity,
     /// Tanimoto similarity of MACCS keys, over rows with two molecules.
@@ -136,6 +138,7 @@ impl Metric {
             Self::MeteorNoWordnet => "meteor_no_wordnet",
             Self::Bleu => "bleu",
             Self::Exact => "exact",
+            Self::ExactInchi => "exact_inchi",
             Self::Validity => "validity",
             Self::MaccsFts => "maccs_fts",
             Self::MaccsFtsInvalidZero => "maccs_fts_invalid_zero",
@@ -177,6 +180,7 @@ impl Metric {
             | Self::MeteorNoWordnet => Subject::Captions,
             Self::Bleu
             | Self::Exact
+            | Self::ExactInchi
             | Self::Validity
             | Self::MaccsFts
             | Self::MaccsFtsInvalidZero
@@ -237,7 +241,7 @@ mod tests {
         let schema = schemars::schema_for!(Metric).to_value();
         let names = schema["oneOf"].as_array().expect("a list").iter();
         let names: Vec<&str> = names.map(|one| one["const"].as_str().expect("a name")).collect();
-        assert!(names.len() >= 25, "{names:?}");
+        assert!(names.len() >= 26, "{names:?}");
         for name in names {
             let metric: Metric = serde_json::from_value(name.into()).expect("a metric");
             assert_eq!(metric.name(), name);

@@ -1,5 +1,6 @@
 //! Predictions beside the references that they are held against.
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use corpus::{Direction, Prediction};
@@ -12,6 +13,9 @@ use crate::rows::{read_records, read_rows};
 
 /// The field with a model's output if none is named.
 const OUTPUT: &str = "output";
+
+/// The port with the references, where they are not beside the outputs.
+pub(super) const REFERENCES: &str = "references";
 
 /// Keeps the numbers that shuffle apart from all others drawn from the same seed.
 const SHUFFLE: u64 = 0x7368_7566_666c_6564;
@@ -37,6 +41,8 @@ impl Pair {
 pub(super) struct Pairs<'a> {
     params: &'a Params,
     folder: PathBuf,
+    /// Where the references are, if not beside the outputs.
+    reference_rows: Option<PathBuf>,
     /// The direction that every prediction must have, once it is known.
     direction: Option<Direction>,
     /// Where references are shuffled: those of other rows, with their ids, in the rows' order.
@@ -49,7 +55,13 @@ impl<'a> Pairs<'a> {
         let port = if params.direction.is_some() { "rows" } else { "predictions" };
         let subject = params.subject().map_err(Failure::new)?;
         let direction = params.direction.or(subject.direction());
-        let mut pairs = Self { params, folder: context.input(port)?.to_owned(), direction, references: None };
+        let mut pairs = Self {
+            params,
+            folder: context.input(port)?.to_owned(),
+            reference_rows: context.optional_input(REFERENCES).map(Path::to_owned),
+            direction,
+            references: None,
+        };
         if params.pairing == Pairing::Shuffled {
             let mut references = Vec::new();
             for prediction in pairs.predictions()? {
@@ -99,7 +111,7 @@ impl<'a> Pairs<'a> {
                 Some(Some((other, reference))) => {
                     Pair { id, prediction, reference, reference_id: Some(other) }
                 }
-                Some(None) => return Err(Failure::new("the predictions changed while they were read")),
+                Some(None) => return Err(changed()),
             };
             Ok((expected, pair))
         }))
@@ -110,10 +122,60 @@ impl<'a> Pairs<'a> {
             None => Ok(Box::new(read_records(&self.folder)?)),
             Some(direction) => {
                 let field = self.params.field.as_deref().unwrap_or(OUTPUT);
-                foreign(&self.folder, direction, field)
+                match &self.reference_rows {
+                    None => foreign(&self.folder, direction, field),
+                    Some(references) => beside(&self.folder, references, direction, field),
+                }
             }
         }
     }
+}
+
+/// Reads rows with the outputs of somebody else's model, and the references of other rows of their
+/// ids. There must be as many of one as of the other.
+fn beside(
+    folder: &Path,
+    references: &Path,
+    direction: Direction,
+    field: &str,
+) -> Result<Box<dyn Iterator<Item = Result<Prediction, Failure>>>, Failure> {
+    let mut by_id: HashMap<String, String> = HashMap::new();
+    for row in read_rows(references)? {
+        let row = row?;
+        let reference = direction.target(&row).map_err(|error| {
+            Failure::new(format!("{error}, in `{REFERENCES}`")).help("let its `source` name these `columns`")
+        })?;
+        by_id.insert(row.id().to_owned(), reference.to_owned());
+    }
+    let ids =
+        read_rows(folder)?.map(|row| row.map(|row| row.id().to_owned())).collect::<Result<Vec<_>, _>>()?;
+    if let Some(id) = ids.iter().find(|id| !by_id.contains_key(*id)) {
+        return Err(unequal(ids.len(), by_id.len(), &format!("`{REFERENCES}` has no row `{id}`")));
+    }
+    if ids.len() < by_id.len() {
+        let ids: HashSet<&String> = ids.iter().collect();
+        let lacking = by_id.keys().filter(|id| !ids.contains(id)).min().expect("there are more references");
+        return Err(unequal(ids.len(), by_id.len(), &format!("`rows` has no row `{lacking}`")));
+    }
+    let field = field.to_owned();
+    Ok(Box::new(read_rows(folder)?.map(move |row| {
+        let row = row?;
+        let prediction = row
+            .needed(&field)
+            .map_err(|error| Failure::new(error.to_string()).help("name another `field`"))?
+            .to_owned();
+        let reference = by_id.get(row.id()).cloned().ok_or_else(changed)?;
+        Ok(Prediction { id: row.id().to_owned(), direction, input: String::new(), reference, prediction })
+    })))
+}
+
+fn unequal(outputs: usize, references: usize, which: &str) -> Failure {
+    Failure::new(format!("{outputs} outputs are held against {references} references: {which}"))
+        .help("both must hold the same rows, by `id`; without a column `id` that is the number of the row")
+}
+
+fn changed() -> Failure {
+    Failure::new("the predictions changed while they were read")
 }
 
 /// Reads rows with the outputs of somebody else's model as predictions.

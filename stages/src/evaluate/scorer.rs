@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use corpus::Direction;
+use corpus::{Direction, Record};
 use engine::{Failure, InputFile};
 use learn::Tokenizer;
 use metrics::bleu::Counts;
@@ -14,6 +14,7 @@ use metrics::rouge::Rouge;
 use metrics::similarity::{self, similarity};
 use metrics::wordpiece::{MOST_TOKENS, WordPiece};
 use metrics::{FingerprintKind, Molecule, character, chrf, exact, length, levenshtein, win, words};
+use serde::{Deserialize, Serialize};
 
 use super::metric::{Metric, Subject};
 use super::pairs::Pair;
@@ -37,7 +38,7 @@ pub(super) struct Scorer<'a> {
 }
 
 /// What one metric says of one row.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 pub(super) enum Score {
     Number(f64),
     /// What a BLEU is made of.
@@ -47,10 +48,14 @@ pub(super) enum Score {
 }
 
 /// What is said of one row.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Scored {
+    /// The prediction's `id`.
+    pub id: String,
     /// By metric, in the order named.
     pub scores: Vec<Score>,
     pub is_empty: bool,
+    pub is_reference_empty: bool,
     /// Whether prediction and reference are molecules, where that was looked at.
     pub are_molecules: Option<(bool, bool)>,
     /// The prediction's canonical SMILES, if it is a molecule.
@@ -61,6 +66,10 @@ pub(super) struct Scored {
     pub trouble: Option<String>,
     /// Why the row cannot be scored at all.
     pub failure: Option<String>,
+}
+
+impl Record for Scored {
+    const WHAT: &'static str = "a scored row";
 }
 
 /// Two lines as molecules.
@@ -102,7 +111,14 @@ impl<'a> Scorer<'a> {
         let any = |of: &[Metric]| metrics.iter().any(|metric| of.contains(metric));
         let rouge =
             any(&[Metric::Rouge1, Metric::Rouge2, Metric::RougeL]).then(|| Rouge::of(prediction, reference));
-        let rouge = |take: fn(Rouge) -> f64| rouge.map_or(Score::Missing, |rouge| Score::Number(take(rouge)));
+        let mut trouble = None;
+        if let Some(what) = what_is_missing(metrics, reference, rouge) {
+            trouble = Some(what.to_owned());
+        }
+        let rouge = |needed: usize, take: fn(Rouge) -> f64| match rouge {
+            Some(rouge) if rouge.reference_tokens >= needed => Score::Number(take(rouge)),
+            _ => Score::Missing,
+        };
         let is_of_tokens = metrics.iter().any(|metric| metric.is_of_tokens());
         let mut failure = None;
         let mut split = |text| {
@@ -115,12 +131,16 @@ impl<'a> Scorer<'a> {
         let tokens = tokens.as_ref();
         let counts = tokens.map(|(prediction, reference)| Counts::of(prediction, reference));
         let meteor = |wordnet| match tokens {
-            Some((prediction, reference)) => {
+            Some((prediction, reference)) if !reference.is_empty() => {
                 let [prediction, reference] =
                     [prediction, reference].map(|tokens| tokens.iter().map(Cow::as_ref).collect::<Vec<_>>());
                 Score::Number(meteor(&prediction, &reference, wordnet))
             }
-            None => Score::Missing,
+            _ => Score::Missing,
+        };
+        let chrf = |beta: f64| match reference.trim().is_empty() {
+            true => Score::Missing,
+            false => Score::Number(chrf::chrf(prediction, reference, beta)),
         };
         let is_of_molecules = metrics.iter().any(|metric| metric.subject() == Subject::Molecules);
         let molecules = is_of_molecules.then(|| Molecules {
@@ -130,11 +150,19 @@ impl<'a> Scorer<'a> {
         let is_empty_molecule =
             prediction.is_empty() && self.params.empty_prediction == EmptyPrediction::Valid;
         let is_valid = |molecules: &Molecules| is_empty_molecule || molecules.prediction.is_some();
-        let mut trouble = None;
         let mut rate = None;
         if any(&[Metric::Character]) {
             match character::of_characters(prediction, reference) {
                 Ok(found) => rate = Some(found),
+                Err(error) => trouble = Some(error.to_string()),
+            }
+        }
+        let mut inchi = Score::Missing;
+        if let (true, Some(Molecules { prediction, reference: Some(reference) })) =
+            (any(&[Metric::ExactInchi]), &molecules)
+        {
+            match prediction.as_ref().map_or(Ok(false), |found| exact::inchi(found, reference)) {
+                Ok(is_same) => inchi = truth(is_same),
                 Err(error) => trouble = Some(error.to_string()),
             }
         }
@@ -171,9 +199,9 @@ impl<'a> Scorer<'a> {
         let scores = metrics.iter().map(|metric| match metric {
             Metric::Words => Score::Missing,
             Metric::Bleu2 | Metric::Bleu4 => counts.map_or(Score::Missing, Score::Counts),
-            Metric::Rouge1 => rouge(|rouge| rouge.rouge1),
-            Metric::Rouge2 => rouge(|rouge| rouge.rouge2),
-            Metric::RougeL => rouge(|rouge| rouge.rouge_l),
+            Metric::Rouge1 => rouge(1, |rouge| rouge.rouge1),
+            Metric::Rouge2 => rouge(2, |rouge| rouge.rouge2),
+            Metric::RougeL => rouge(1, |rouge| rouge.rouge_l),
             Metric::Meteor => meteor(self.wordnet.as_ref()),
             Metric::MeteorNoWordnet => meteor(None),
             Metric::Bleu => {
@@ -186,6 +214,7 @@ impl<'a> Scorer<'a> {
                 }
                 _ => Score::Missing,
             },
+            Metric::ExactInchi => inchi,
             Metric::Validity => {
                 molecules.as_ref().map_or(Score::Missing, |molecules| truth(is_valid(molecules)))
             }
@@ -217,8 +246,8 @@ impl<'a> Scorer<'a> {
             Metric::Character => rate.map_or(Score::Missing, Score::Number),
             Metric::ExactString => truth(exact::string(prediction, reference)),
             Metric::Levenshtein => Score::Number(levenshtein::distance(prediction, reference) as f64),
-            Metric::Chrf => Score::Number(chrf::chrf(prediction, reference, 1.0)),
-            Metric::Chrf2 => Score::Number(chrf::chrf(prediction, reference, 2.0)),
+            Metric::Chrf => chrf(1.0),
+            Metric::Chrf2 => chrf(2.0),
             Metric::LengthDeviation => Score::Number(match direction {
                 Direction::Mol2cap => length::deviation_words(prediction, reference),
                 Direction::Cap2mol => length::deviation_characters(prediction, reference),
@@ -233,8 +262,10 @@ impl<'a> Scorer<'a> {
         };
         let canonical_of = |molecule: Molecule| molecule.canonical().to_owned();
         Scored {
+            id: pair.id.clone(),
             scores,
             is_empty: prediction.trim().is_empty(),
+            is_reference_empty: reference.trim().is_empty(),
             are_molecules,
             canonical: canonical.map(canonical_of),
             canonical_reference: canonical_reference.map(canonical_of),
@@ -259,6 +290,20 @@ impl<'a> Scorer<'a> {
             EmptyFingerprints::Unlike => similarity::EmptyFingerprints::Unlike,
             EmptyFingerprints::Alike => similarity::EmptyFingerprints::Alike,
         }
+    }
+}
+
+/// Says what a reference has not, so that some scores of its row cannot be computed.
+fn what_is_missing(metrics: &[Metric], reference: &str, rouge: Option<Rouge>) -> Option<&'static str> {
+    let any = |of: &[Metric]| metrics.iter().any(|metric| of.contains(metric));
+    let of_rows = [Metric::Meteor, Metric::MeteorNoWordnet, Metric::Chrf, Metric::Chrf2];
+    match rouge.map(|rouge| rouge.reference_tokens) {
+        _ if reference.trim().is_empty() && (rouge.is_some() || any(&of_rows)) => {
+            Some("a reference is empty")
+        }
+        Some(0) => Some("a reference has no words of the letters a to z and digits, as ROUGE has them"),
+        Some(1) if any(&[Metric::Rouge2]) => Some("a reference of one word has no pairs of words"),
+        _ => None,
     }
 }
 

@@ -3,23 +3,20 @@
 use std::collections::HashSet;
 
 use engine::{Context, Failure};
-use metrics::bleu::Counts;
-use metrics::summary::{Histogram, Sorted, sum};
 use serde_json::{Map, Value, json};
 
 use super::Params;
+use super::column::Column;
 use super::draws;
 use super::fcd::Fcd;
 use super::metric::{Metric, Subject};
 use super::pairs::{Pair, Pairs};
 use super::scorer::{Score, Scored, Scorer, side_by_side, truth};
-use crate::rows::{RowWriter, write_json};
+use super::tally::Tally;
+use crate::rows::{KeptRows, RowWriter, write_json};
 
-/// How many rows are read before they are scored, side by side.
-const BATCH: usize = 8192;
-
-/// Bins of the distribution of a score in [0, 1].
-const BINS: usize = 20;
+/// How many rows are read before they are scored, side by side, and kept.
+const BATCH: usize = 2048;
 
 /// The row's field with what its BLEU is made of.
 pub(super) const BLEU_COUNTS: &str = "bleu_counts";
@@ -50,6 +47,12 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
     let mut pairs = Pairs::open(params, context)?.read()?.peekable();
     let mut totals = Totals::new(params);
     let mut fcd = Fcd::open(params)?;
+    let mut kept = KeptRows::open::<Scored>(&context.keep()?)?;
+    let mut before = kept.read::<Scored>()?;
+    if kept.count() > 0 {
+        context.log(format!("{} rows were scored before", kept.count()));
+    }
+    let mut is_kept = true;
     while pairs.peek().is_some() {
         if context.is_cancelled() {
             return Err(Failure::new("told to stop"));
@@ -60,7 +63,21 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
             params.least_reference_words.is_none_or(|least| pair.reference_words() >= least)
         });
         totals.left_out += read - batch.len();
-        let scored = side_by_side(&batch, threads, |(direction, pair)| scorer.score(*direction, pair));
+        let mut scored = before.by_ref().take(batch.len()).collect::<Result<Vec<_>, _>>()?;
+        if scored.iter().zip(&batch).any(|(row, (_, pair))| row.id != pair.id) {
+            // They are of other predictions: those that came in were made anew since.
+            scored.clear();
+            before.by_ref().for_each(drop);
+            kept.forget()?;
+            is_kept = false;
+        }
+        let rest = &batch[scored.len()..];
+        let found = side_by_side(rest, threads, |(direction, pair)| scorer.score(*direction, pair));
+        // After the last batch there is nothing left to be killed in.
+        if is_kept && pairs.peek().is_some() {
+            kept.add(&found)?;
+        }
+        scored.extend(found);
         if let Some(fcd) = &mut fcd {
             fcd.add(&scored, context)?;
         }
@@ -116,60 +133,24 @@ pub(super) fn line(pair: &Pair, metrics: &[Metric], scored: &Scored) -> Map<Stri
     line
 }
 
-/// All scores of one metric, by row.
-pub(super) enum Column {
-    Numbers(Vec<Option<f64>>),
-    Counts { longest: usize, rows: Vec<Counts> },
-}
-
-impl Column {
-    /// Makes an empty one for a metric.
-    pub(super) fn new(metric: Metric) -> Self {
-        match metric.longest_n_gram() {
-            Some(longest) => Self::Counts { longest, rows: Vec::new() },
-            None => Self::Numbers(Vec::new()),
-        }
-    }
-
-    /// Adds the score of one more row.
-    pub(super) fn push(&mut self, score: Score) {
-        match (self, score) {
-            (Self::Numbers(numbers), Score::Number(number)) => numbers.push(Some(number)),
-            (Self::Numbers(numbers), _) => numbers.push(None),
-            (Self::Counts { rows, .. }, Score::Counts(counts)) => rows.push(counts),
-            (Self::Counts { rows, .. }, _) => rows.push(Counts::default()),
-        }
-    }
-
-    /// Returns what some rows come to, one of them maybe several times; nothing if none can be
-    /// scored.
-    pub(super) fn estimate(&self, rows: impl Iterator<Item = usize>) -> Option<f64> {
-        match self {
-            Self::Counts { longest, rows: counts } => {
-                Some(rows.map(|row| counts[row]).sum::<Counts>().bleu(*longest))
-            }
-            Self::Numbers(numbers) => {
-                let mut count = 0;
-                let total = sum(rows.filter_map(|row| numbers[row]).inspect(|_| count += 1));
-                (count > 0).then(|| total / f64::from(count))
-            }
-        }
-    }
-}
-
 /// What has been scored so far.
 pub(super) struct Totals<'a> {
     metrics: &'a [Metric],
-    pub columns: Vec<Column>,
+    tallies: Vec<Tally>,
+    /// The scores themselves, where rows are drawn or permuted; else nothing grows with the rows.
+    pub columns: Option<Vec<Column>>,
     pub rows: usize,
     /// The rows' ids, where they are needed again.
     pub ids: Option<Vec<String>>,
     /// Molecules that were predicted, in canonical form, where that is counted.
     seen: Option<HashSet<String>>,
-    left_out: usize,
+    pub left_out: usize,
     empty: usize,
+    empty_references: usize,
     invalid: usize,
     invalid_references: usize,
+    /// Predictions that are not empty, and yet have no n-gram of the longest that BLEU counts.
+    short: usize,
     troubles: usize,
     first_trouble: Option<String>,
 }
@@ -178,14 +159,18 @@ impl<'a> Totals<'a> {
     pub(super) fn new(params: &'a Params) -> Self {
         Self {
             metrics: &params.metrics,
-            columns: params.metrics.iter().map(|metric| Column::new(*metric)).collect(),
+            tallies: params.metrics.iter().map(|metric| Tally::new(*metric)).collect(),
+            columns: (params.intervals.is_some() || params.compare.is_some())
+                .then(|| params.metrics.iter().map(|metric| Column::new(*metric)).collect()),
             rows: 0,
             ids: params.compare.as_ref().map(|_| Vec::new()),
             seen: params.metrics.contains(&Metric::Uniqueness).then(HashSet::new),
             left_out: 0,
             empty: 0,
+            empty_references: 0,
             invalid: 0,
             invalid_references: 0,
+            short: 0,
             troubles: 0,
             first_trouble: None,
         }
@@ -203,12 +188,21 @@ impl<'a> Totals<'a> {
     }
 
     pub(super) fn add(&mut self, pair: &Pair, row: Scored) {
-        self.columns.iter_mut().zip(row.scores).for_each(|(column, score)| column.push(score));
+        let is_short = |(metric, score): (&Metric, &Score)| match (metric.longest_n_gram(), score) {
+            (Some(longest), Score::Counts(counts)) => counts.output_tokens < longest as u64,
+            _ => false,
+        };
+        self.short += usize::from(!row.is_empty && self.metrics.iter().zip(&row.scores).any(is_short));
+        self.tallies.iter_mut().zip(&row.scores).for_each(|(tally, score)| tally.add(*score));
+        if let Some(columns) = &mut self.columns {
+            columns.iter_mut().zip(row.scores).for_each(|(column, score)| column.push(score));
+        }
         if let Some(ids) = &mut self.ids {
             ids.push(pair.id.clone());
         }
         self.rows += 1;
         self.empty += usize::from(row.is_empty);
+        self.empty_references += usize::from(row.is_reference_empty);
         if let Some((prediction, reference)) = row.are_molecules {
             self.invalid += usize::from(!prediction);
             self.invalid_references += usize::from(!reference);
@@ -230,6 +224,18 @@ impl<'a> Totals<'a> {
         if self.empty > 0 {
             context.note(format!("{} of {rows} predictions are empty", self.empty));
         }
+        if self.empty_references > 0 {
+            context.note(format!("{} of {rows} references are empty", self.empty_references));
+        }
+        if let (true, Some(longest)) =
+            (self.short > 0, self.metrics.iter().filter_map(|metric| metric.longest_n_gram()).max())
+        {
+            context.note(format!(
+                "{} of {rows} predictions have fewer than {longest} tokens; BLEU takes each for an n-gram that \
+                 is not matched",
+                self.short
+            ));
+        }
         if self.invalid > 0 {
             context.note(format!("{} of {rows} predictions are no molecules", self.invalid));
         }
@@ -245,8 +251,8 @@ impl<'a> Totals<'a> {
 
     fn metrics(&self, is_of_molecules: bool) -> Map<String, Value> {
         let mut found = Map::new();
-        for (metric, column) in self.metrics.iter().zip(&self.columns) {
-            let value = match column.estimate(0..self.rows) {
+        for (metric, tally) in self.metrics.iter().zip(&self.tallies) {
+            let value = match tally.value() {
                 Some(number) => number.into(),
                 None => json!({ "missing": self.reason(*metric) }),
             };
@@ -266,6 +272,10 @@ impl<'a> Totals<'a> {
         match metric {
             _ if self.invalid_references == self.rows => "no reference is a molecule".to_owned(),
             Metric::Uniqueness => "no prediction is a molecule".to_owned(),
+            Metric::Bleu2 | Metric::Bleu4 | Metric::Bleu => {
+                let longest = metric.longest_n_gram().unwrap_or_default();
+                format!("no reference has {longest} tokens, so there is nothing that could be matched")
+            }
             Metric::MaccsFts | Metric::RdkFts | Metric::MorganFts if self.troubles == 0 => {
                 format!("none of {} rows has two molecules to compare", self.rows)
             }
@@ -278,19 +288,13 @@ impl<'a> Totals<'a> {
 
     fn distributions(&self) -> Result<Map<String, Value>, Failure> {
         let mut found = Map::new();
-        for (metric, column) in self.metrics.iter().zip(&self.columns) {
-            let Column::Numbers(numbers) = column else { continue };
-            let numbers: Vec<f64> = numbers.iter().flatten().copied().collect();
-            if numbers.is_empty() {
-                continue;
-            }
-            let histogram = match metric.is_a_count() {
-                false => Ok(Histogram::of_unit(numbers, BINS)),
-                true => Sorted::of(&numbers).and_then(|sorted| sorted.histogram(1.0)),
-            };
+        for (metric, tally) in self.metrics.iter().zip(&self.tallies) {
+            let histogram = tally.histogram();
             let histogram = histogram
                 .map_err(|error| Failure::caused(format!("summarise `{}`", metric.name()), error))?;
-            found.insert(metric.name().to_owned(), json!(histogram));
+            if let Some(histogram) = histogram {
+                found.insert(metric.name().to_owned(), json!(histogram));
+            }
         }
         Ok(found)
     }

@@ -1,0 +1,75 @@
+//! The scores of all rows, for what draws or permutes rows.
+
+use metrics::bleu::Counts;
+use metrics::summary::sum;
+
+use super::metric::Metric;
+use super::scorer::Score;
+
+/// All scores of one metric, by row.
+pub(super) enum Column {
+    Numbers(Vec<Option<f64>>),
+    Counts { longest: usize, rows: Vec<Counts> },
+}
+
+impl Column {
+    /// Makes an empty one for a metric.
+    pub(super) fn new(metric: Metric) -> Self {
+        match metric.longest_n_gram() {
+            Some(longest) => Self::Counts { longest, rows: Vec::new() },
+            None => Self::Numbers(Vec::new()),
+        }
+    }
+
+    /// Adds the score of one more row.
+    pub(super) fn push(&mut self, score: Score) {
+        match (self, score) {
+            (Self::Numbers(numbers), Score::Number(number)) => numbers.push(Some(number)),
+            (Self::Numbers(numbers), _) => numbers.push(None),
+            (Self::Counts { rows, .. }, Score::Counts(counts)) => rows.push(counts),
+            (Self::Counts { rows, .. }, _) => rows.push(Counts::default()),
+        }
+    }
+
+    /// Returns what some rows come to, one of them maybe several times; nothing if none can be
+    /// scored.
+    pub(super) fn estimate(&self, rows: impl Iterator<Item = usize>) -> Option<f64> {
+        match self {
+            Self::Counts { longest, rows: counts } => bleu(rows.map(|row| counts[row]), *longest),
+            Self::Numbers(numbers) => mean(rows.map(|row| numbers[row])),
+        }
+    }
+
+    /// Returns how much more this column comes to than another one if some rows change places.
+    pub(super) fn gain_if_swapped(&self, other: &Self, swapped: &[bool]) -> Option<f64> {
+        match (self, other) {
+            (Self::Counts { longest, rows: ours }, Self::Counts { rows: theirs, .. }) => {
+                let gained = bleu(mixed(ours, theirs, swapped), *longest)?;
+                Some(gained - bleu(mixed(theirs, ours, swapped), *longest)?)
+            }
+            (Self::Numbers(ours), Self::Numbers(theirs)) => {
+                Some(mean(mixed(ours, theirs, swapped))? - mean(mixed(theirs, ours, swapped))?)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Returns one list with what is swapped taken from another one.
+fn mixed<T: Copy>(ours: &[T], theirs: &[T], swapped: &[bool]) -> impl Iterator<Item = T> {
+    ours.iter().zip(theirs).zip(swapped).map(|((our, their), swap)| if *swap { *their } else { *our })
+}
+
+/// Returns the BLEU of some rows; nothing if none of their references has an n-gram to be matched.
+fn bleu(rows: impl Iterator<Item = Counts>, longest: usize) -> Option<f64> {
+    let mut can_be_matched = false;
+    let all: Counts = rows.inspect(|row| can_be_matched |= row.has_n_gram(longest)).sum();
+    can_be_matched.then(|| all.bleu(longest))
+}
+
+/// Returns the mean of the rows that have a number; nothing if none has.
+fn mean(rows: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    let mut count = 0;
+    let total = sum(rows.flatten().inspect(|_| count += 1));
+    (count > 0).then(|| total / f64::from(count))
+}
