@@ -137,6 +137,8 @@ impl Turns {
 
 /// What turns some tokens.
 #[derive(Debug, Clone)]
+// There is one for all layers, and what it holds is megabytes.
+#[allow(clippy::large_enum_variant)]
 pub(crate) enum Angles {
     /// On the CPU.
     Here(Arc<Turns>),

@@ -14,6 +14,8 @@ use crate::layers::token_ids;
 const LEAST: f32 = -60.0;
 
 /// Softmaxes, not yet divided by their sums.
+// There is one at a time, and what it holds is megabytes.
+#[allow(clippy::large_enum_variant)]
 pub(crate) enum Likelihood {
     /// On the CPU.
     Here {
