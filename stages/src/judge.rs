@@ -11,8 +11,8 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use corpus::{Direction, Prediction, facts};
-use engine::{Context, Failure, Place, Ports, Resources, Stage};
-use learn::Classifier;
+use engine::{Context, Failure, Foreseen, Outlook, Place, Ports, Resources, Stage};
+use learn::{Classifier, Sizes};
 use metrics::entailment::Verdict;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::artifacts::{JUDGEMENTS, PREDICTIONS, ROWS, WEIGHTS};
 use crate::devices::parse_device;
 use crate::judgements::{Judged, Judgement, Level};
+use crate::memory::{memory, sizes};
 use crate::rows::{ROWS_FILE, read_records, read_rows};
 
 /// How many rows are judged before they are kept.
@@ -68,6 +69,7 @@ impl Stage for Judge {
     const KIND: &'static str = "judge";
     const VERSION: u32 = 2;
     const PLACE: Place = Place::Worker;
+    const FORESEES: bool = true;
     type Params = Params;
 
     fn ports(params: &Params) -> Ports {
@@ -81,6 +83,15 @@ impl Stage for Judge {
 
     fn resources(_: &Params) -> Resources {
         Resources { cores: u32::MAX, ..Resources::default() }
+    }
+
+    fn foresee(_: &Params, outlook: &Outlook<'_>) -> Foreseen {
+        let of = |sizes: Sizes| {
+            let tokens = sizes.longest().min(Classifier::MOST_TOKENS as u64);
+            memory(&sizes.judging(tokens, u64::from(outlook.cores())), outlook, tokens)
+        };
+        let memory = sizes(outlook, "model").map_or_else(|unknown| unknown, of);
+        Foreseen { memory, ..Foreseen::default() }
     }
 
     fn check(params: &Params) -> Result<(), String> {
