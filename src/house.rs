@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cache::{Cache, CacheError, Sources};
-use engine::{Experiment, FileDigests, Keys, Plan, Request};
+use engine::{Device, Experiment, FileDigests, Foresight, Keys, Machine, Plan, Request};
 
 use crate::exit::Stop;
 
@@ -169,6 +169,22 @@ fn digests(plan: &Plan, memory: Option<&Cache>) -> Result<FileDigests, Stop> {
         Some(report) => Err(report.into()),
         None => Ok(FileDigests(digests)),
     }
+}
+
+/// Returns where a plan is to run: as much of this machine as there is, or as is allowed.
+pub fn machine(device: String, cores: Option<u32>, memory_bytes: Option<u64>) -> Machine {
+    let device_memory_bytes = crate::doctor::device_memory_bytes(&device);
+    Machine {
+        cores: cores.unwrap_or_else(crate::doctor::cores),
+        memory_bytes: memory_bytes.unwrap_or_else(crate::doctor::memory_bytes),
+        device: Device(device),
+        device_memory_bytes,
+    }
+}
+
+/// Returns what the stages of a plan need of memory.
+pub fn foresight(plan: &Plan, machine: &Machine) -> Foresight {
+    Foresight::new(plan, machine, &|path| fs::read_to_string(path).ok())
 }
 
 /// Writes a number of bytes for people.

@@ -1,6 +1,7 @@
 //! The command line: the only place that prints, reads the environment and chooses exit codes.
 
 mod allocator;
+mod bench;
 mod cache_command;
 mod completions;
 mod doctor;
@@ -47,6 +48,7 @@ enum Command {
     ImportMergekit(import_mergekit::Arguments),
     Schema(schema::Arguments),
     Doctor(doctor::Arguments),
+    Bench(bench::Arguments),
     Completions(completions::Arguments),
     #[command(hide = true)]
     Worker(worker::Arguments),
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Command::ImportMergekit(arguments) => import_mergekit::run(arguments),
         Command::Schema(arguments) => schema::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Bench(arguments) => bench::run(arguments),
         Command::Completions(arguments) => completions::run(arguments),
         Command::Worker(arguments) => worker::run(arguments),
         Command::Guard(arguments) => guard::run(arguments),

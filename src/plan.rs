@@ -2,10 +2,10 @@
 
 use std::io::{self, BufWriter, Write as _};
 
-use engine::{State, forecast, resolved};
+use engine::{Fit, Foresight, Machine, Memory, State, forecast, resolved};
 
 use crate::exit::Stop;
-use crate::house::{ExperimentArguments, House, Use, bytes, seconds};
+use crate::house::{ExperimentArguments, House, Use, bytes, foresight, machine, seconds};
 
 /// Say per stage what would happen: hit, run, maybe.
 #[derive(Debug, clap::Args)]
@@ -18,6 +18,9 @@ pub struct Arguments {
     /// Print recipe keys in full.
     #[arg(long)]
     keys: bool,
+    /// Tell the memory for computing on `cpu`, `cuda`, `cuda:N` or `wgpu`.
+    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    device: String,
     /// Print as JSON.
     #[arg(long)]
     json: bool,
@@ -27,6 +30,8 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<(), Stop> {
     let house = House::open(&arguments.experiment, Use::Look)?;
     let states = forecast(&house.plan, &house.keys, house.cache.as_ref())?;
+    let machine = machine(arguments.device, None, None);
+    let foresight = foresight(&house.plan, &machine);
     let mut out = BufWriter::new(io::stdout().lock());
     if arguments.json {
         let stages: Vec<_> = house
@@ -39,6 +44,7 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
                 serde_json::json!({
                     "stage": node.label(), "kind": node.kind().name(), "state": state.state.word(),
                     "key": house.keys.recipe(at), "seconds": state.seconds,
+                    "memory": memory_as_json(foresight.of(at)),
                 })
             })
             .collect();
@@ -52,9 +58,8 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
         if let Some(before) = state.seconds {
             line.push_str(&format!("  about {}", seconds(before)));
         }
-        let resources = node.resources();
-        if state.state != State::Hit && resources.memory_bytes > 0 {
-            line.push_str(&format!("  {} memory", bytes(resources.memory_bytes)));
+        if state.state != State::Hit {
+            line.push_str(&memory(&foresight, at, &machine));
         }
         if arguments.keys {
             line.push_str(&format!("  {}", house.keys.recipe(at)));
@@ -84,4 +89,30 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
         count(State::NotNeeded)
     )?;
     Ok(out.flush()?)
+}
+
+/// Says what a node needs of memory, and whether there is that much.
+fn memory(foresight: &Foresight, at: usize, machine: &Machine) -> String {
+    let need = match (foresight.of(at), foresight.fit(at, machine)) {
+        (_, Fit::CannotFit(problem) | Fit::MayNotFit(problem)) => return format!("  {problem}"),
+        (Memory::Little, Fit::Fits) => return String::new(),
+        (Memory::Unknown(because), Fit::Fits) => return format!("  memory not known: {because}"),
+        (Memory::Known(need), Fit::Fits) => need,
+    };
+    let mut text = format!("  {} memory", bytes(need.machine.likely));
+    if need.device.likely > 0 {
+        text.push_str(&format!(", {} on {}", bytes(need.device.likely), machine.device.0));
+    }
+    match need.assuming.as_str() {
+        "" => text,
+        assuming => format!("{text} {assuming}"),
+    }
+}
+
+fn memory_as_json(memory: &Memory) -> serde_json::Value {
+    match memory {
+        Memory::Little => serde_json::Value::Null,
+        Memory::Unknown(because) => serde_json::json!({ "unknown": because }),
+        Memory::Known(need) => serde_json::to_value(need).expect("plain data"),
+    }
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 
-use engine::{Cancel, Device, RunOptions, RunReport, StageResult, run as run_plan};
+use engine::{Cancel, RunOptions, RunReport, StageResult, run as run_plan};
 
 use crate::exit::Stop;
-use crate::house::{ExperimentArguments, House, Use};
+use crate::house::{ExperimentArguments, House, Use, foresight, machine};
 use crate::progress::{Listener, Mode};
 use crate::table::{Format, print_table};
 
@@ -114,17 +114,16 @@ fn options(arguments: &Arguments, house: &House, device: String) -> Result<RunOp
     if arguments.jobs == Some(0) {
         return Err(Stop::Usage("`--jobs` is at least 1".to_owned()));
     }
-    let cores = arguments.jobs.unwrap_or_else(crate::doctor::cores);
     let memory = arguments.memory.map(|gib| (gib * 1_073_741_824.0) as u64);
+    let machine = machine(device, arguments.jobs, memory);
     Ok(RunOptions {
-        cores,
-        memory_bytes: memory.unwrap_or_else(crate::doctor::memory_bytes),
+        foresight: foresight(&house.plan, &machine),
+        machine,
         keep_going: arguments.keep_going,
         only_targets: !only.is_empty(),
         targets: if only.is_empty() { until } else { only },
         force,
         worker: vec![program.into_os_string(), "worker".into()],
-        device: Device(device),
         program: env!("CARGO_PKG_VERSION").to_owned(),
     })
 }

@@ -13,6 +13,7 @@ mod cases {
     mod judging;
     mod keys;
     mod laws;
+    mod memory;
     mod preferences;
     mod running;
     mod sharing;

@@ -195,7 +195,7 @@ impl Work<'_> {
             scratch,
             keep: folder.join("keep"),
             cores: task.cores,
-            device: shop.options.device.clone(),
+            device: shop.options.machine.device.clone(),
             timeout_seconds: task.settings.timeout_seconds,
         };
         let log = match open_log(&shop.cache.folder().join(log)) {
@@ -242,7 +242,7 @@ impl Work<'_> {
             outputs,
             notes: notes.to_vec(),
             stage: task.label.clone(),
-            device: shop.options.device.0.clone(),
+            device: shop.options.machine.device.0.clone(),
             instruction_set: instruction_set().to_owned(),
             program: shop.options.program.clone(),
             started_ms: self.started_ms,

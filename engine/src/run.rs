@@ -6,7 +6,8 @@ use std::ffi::OsString;
 use cache::{Cache, CacheError, Trace};
 use serde::{Deserialize, Serialize};
 
-use crate::job::{Device, Reason};
+use crate::foresight::{Foresight, Machine};
+use crate::job::Reason;
 use crate::key::Keys;
 use crate::plan::Plan;
 use crate::process::Cancel;
@@ -15,10 +16,10 @@ use crate::schedule::Schedule;
 /// How to run, which is never keyed: it must not change results.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
-    /// How many cores all stages together may keep busy.
-    pub cores: u32,
-    /// How much memory all stages together may ask for.
-    pub memory_bytes: u64,
+    /// Where: its cores and memory are what all stages together may take.
+    pub machine: Machine,
+    /// What stages need of memory.
+    pub foresight: Foresight,
     /// Whether to go on with what does not depend on a failed stage.
     pub keep_going: bool,
     /// The nodes to make; empty for all.
@@ -29,8 +30,6 @@ pub struct RunOptions {
     pub force: BTreeSet<usize>,
     /// The command line that becomes a worker when the path of a job is added.
     pub worker: Vec<OsString>,
-    /// Where to compute.
-    pub device: Device,
     /// The program's version, for manifests.
     pub program: String,
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use cache::{Access, Cache, Digest, Input, Key, Trace};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
+use crate::foresight::Fit;
 use crate::key::Keys;
 use crate::perform::{Performed, Task, Workshop, perform};
 use crate::plan::Plan;
@@ -36,6 +37,14 @@ enum Status {
     Lost,
 }
 
+/// What a node takes of the machine.
+#[derive(Debug, Clone, Copy, Default)]
+struct Taken {
+    cores: u32,
+    memory_bytes: u64,
+    device_memory_bytes: u64,
+}
+
 enum Message {
     Progress(usize, Progress),
     Retrying(usize, String),
@@ -55,7 +64,7 @@ pub(crate) struct Schedule<'a> {
     results: Vec<Option<StageResult>>,
     ready: BTreeSet<usize>,
     locked: BTreeSet<usize>,
-    running: BTreeMap<usize, (u32, u64)>,
+    running: BTreeMap<usize, Taken>,
     repairs: BTreeMap<usize, usize>,
     /// Nodes whose finished work must not be looked up: forced ones.
     forced: BTreeSet<usize>,
@@ -161,6 +170,7 @@ impl<'a> Schedule<'a> {
         for target in self.targets() {
             self.demand(target, tell);
         }
+        self.warn_of_memory(tell);
         if !self.ready.is_empty() && self.cache.access() == Access::ReadWrite {
             self.cache.sweep_leftovers()?;
         }
@@ -311,16 +321,17 @@ impl<'a> Schedule<'a> {
         let mut after = None;
         while let Some(node) = self.next_ready(after) {
             after = Some(node);
-            let (cores, memory) = self.needs(node);
-            let used = self.running.values().fold((0, 0), |sum: (u32, u64), (cores, memory)| {
-                (sum.0 + cores, sum.1.saturating_add(*memory))
-            });
+            let needs = self.needs(node);
+            let used = self.running.values().fold(Taken::default(), |sum, taken| sum.and(*taken));
+            let machine = &self.options.machine;
             // Every stage takes a core, so there is no room for any of the others either.
-            if used.0 >= self.options.cores {
+            if used.cores >= machine.cores {
                 break;
             }
-            let has_room = used.0 + cores <= self.options.cores
-                && used.1.saturating_add(memory) <= self.options.memory_bytes;
+            let together = used.and(needs);
+            let has_room = together.cores <= machine.cores
+                && together.memory_bytes <= machine.memory_bytes
+                && together.device_memory_bytes <= machine.device_memory_bytes.unwrap_or(u64::MAX);
             if !has_room && !self.running.is_empty() {
                 continue;
             }
@@ -366,8 +377,21 @@ impl<'a> Schedule<'a> {
                 after = None;
                 continue;
             }
+            if let Fit::CannotFit(problem) = self.options.foresight.fit(node, &self.options.machine) {
+                let help = "ask less of it, or run it where there is more; if that is wrong, \
+                            `resources.memory` of the stage says what it takes";
+                let (reason, log) = (crate::job::Reason::Failed, String::new());
+                let message = format!("it was not begun: it {problem}");
+                let result = StageResult::Failed { reason, message, help: Some(help.to_owned()), log };
+                self.is_stopping |= !self.options.keep_going;
+                self.lose_node(node, result, tell);
+                if self.is_stopping {
+                    break;
+                }
+                continue;
+            }
             self.statuses[node] = Status::Running;
-            self.running.insert(node, (cores, memory));
+            self.running.insert(node, needs);
             tell(Event::Started { node });
             let task = self.task(node, trace, &artifacts);
             let shop = Workshop { cache: self.cache, options: self.options, cancel: self.cancel };
@@ -395,9 +419,30 @@ impl<'a> Schedule<'a> {
     }
 
     /// What a node takes of the machine; never more than all of it, or it would wait for ever.
-    fn needs(&self, node: usize) -> (u32, u64) {
-        let resources = self.plan.nodes()[node].resources();
-        (resources.cores.min(self.options.cores), resources.memory_bytes.min(self.options.memory_bytes))
+    fn needs(&self, node: usize) -> Taken {
+        let machine = &self.options.machine;
+        let (memory, device) = self.options.foresight.likely(node);
+        Taken {
+            cores: self.plan.nodes()[node].resources().cores.min(machine.cores),
+            memory_bytes: memory.min(machine.memory_bytes),
+            device_memory_bytes: device.min(machine.device_memory_bytes.unwrap_or(u64::MAX)),
+        }
+    }
+
+    /// Says of what is to be made which stages have no room here.
+    fn warn_of_memory(&self, tell: &mut dyn FnMut(Event)) {
+        for node in 0..self.statuses.len() {
+            if !matches!(self.statuses[node], Status::Blocked(_) | Status::Ready) {
+                continue;
+            }
+            match self.options.foresight.fit(node, &self.options.machine) {
+                Fit::Fits => {}
+                Fit::MayNotFit(problem) | Fit::CannotFit(problem) => {
+                    let label = self.plan.nodes()[node].label();
+                    tell(Event::Warning { message: format!("`{label}` {problem}") });
+                }
+            }
+        }
     }
 
     fn artifacts_of(&self, node: usize) -> Vec<Digest> {
@@ -426,7 +471,7 @@ impl<'a> Schedule<'a> {
             inputs: inputs.collect(),
             outputs: found.outputs.clone(),
             settings: self.plan.spec(found.stage).settings.clone(),
-            cores: self.needs(node).0,
+            cores: self.needs(node).cores,
             recipe: (self.keys.recipe(node), self.keys.document(self.plan, node)),
             trace,
             skeleton: self.keys.skeleton(node),
@@ -564,6 +609,17 @@ impl<'a> Schedule<'a> {
             });
         }
         RunReport { results, traces, was_interrupted }
+    }
+}
+
+impl Taken {
+    /// Returns both together.
+    fn and(self, other: Self) -> Self {
+        Self {
+            cores: self.cores.saturating_add(other.cores),
+            memory_bytes: self.memory_bytes.saturating_add(other.memory_bytes),
+            device_memory_bytes: self.device_memory_bytes.saturating_add(other.device_memory_bytes),
+        }
     }
 }
 

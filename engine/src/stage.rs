@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Finding;
+use crate::foresight::{Foreseen, Outlook};
 use crate::job::{Job, JobInput};
 use crate::node::{self, Node};
 use crate::process::{Cancel, Ended, ProcessError, Program};
@@ -30,6 +31,8 @@ pub trait Stage: 'static {
     const SEEDED: bool = false;
     /// Where it runs.
     const PLACE: Place = Place::Thread;
+    /// Whether it can say before it runs what it needs of memory, or what its outputs will be like.
+    const FORESEES: bool = false;
     /// Everything that a user can say about it. All of it is part of the key.
     type Params: DeserializeOwned + Serialize + JsonSchema;
 
@@ -44,6 +47,11 @@ pub trait Stage: 'static {
     /// Returns what it needs of the machine.
     fn resources(_: &Self::Params) -> Resources {
         Resources::default()
+    }
+
+    /// Says before it runs what it needs of memory, and what is known of its outputs.
+    fn foresee(_: &Self::Params, _: &Outlook<'_>) -> Foreseen {
+        Foreseen::default()
     }
 
     /// Checks what no single field can promise.
@@ -334,6 +342,7 @@ pub struct Parsed {
     pub resources: Resources,
 }
 
+type Foresee = fn(&Value, &Outlook<'_>) -> Foreseen;
 type Parse = fn(&Node) -> Result<Parsed, Finding>;
 type Run = fn(&Job, &mut Context) -> Result<(), Failure>;
 
@@ -344,6 +353,8 @@ pub struct Kind {
     version: u32,
     seeded: bool,
     place: Place,
+    /// Only where the kind foresees anything.
+    foresee: Option<Foresee>,
     parse: Parse,
     run: Run,
     schema: fn() -> serde_json::Value,
@@ -363,6 +374,7 @@ impl Kind {
             version: S::VERSION,
             seeded: S::SEEDED,
             place: S::PLACE,
+            foresee: if S::FORESEES { Some(foresee::<S>) } else { None },
             parse: parse::<S>,
             run: run::<S>,
             schema: schema_of::<S>,
@@ -401,6 +413,15 @@ impl Kind {
         fields.into_iter().flatten().map(|(name, _)| name.clone()).collect()
     }
 
+    /// Returns whether it can say anything before it runs.
+    pub(crate) fn foresees(&self) -> bool {
+        self.foresee.is_some()
+    }
+
+    pub(crate) fn foresee(&self, params: &Value, outlook: &Outlook<'_>) -> Foreseen {
+        self.foresee.map_or_else(Foreseen::default, |foresee| foresee(params, outlook))
+    }
+
     pub(crate) fn parse(&self, params: &Node) -> Result<Parsed, Finding> {
         (self.parse)(params)
     }
@@ -415,6 +436,12 @@ fn parse<S: Stage>(node: &Node) -> Result<Parsed, Finding> {
     S::check(&params).map_err(|message| Finding::new(node.span.clone(), message))?;
     let value = Value::of(&params).map_err(|error| Finding::new(node.span.clone(), error.to_string()))?;
     Ok(Parsed { value, ports: S::ports(&params), parts: S::parts(&params), resources: S::resources(&params) })
+}
+
+fn foresee<S: Stage>(params: &Value, outlook: &Outlook<'_>) -> Foreseen {
+    // As a worker reads them. What cannot be read fails there, and says why.
+    let params = serde_json::to_value(params).ok().and_then(|params| S::Params::deserialize(params).ok());
+    params.map_or_else(Foreseen::default, |params| S::foresee(&params, outlook))
 }
 
 fn run<S: Stage>(job: &Job, context: &mut Context) -> Result<(), Failure> {

@@ -7,8 +7,10 @@
 use std::sync::Mutex;
 
 use corpus::{Direction, MissingField, Prediction};
-use engine::{ArtifactType, Context, Failure, InputFile, Part, Place, Ports, Resources, Stage};
-use learn::{GenerateError, Generated, Generation, Model, Strategy, generate};
+use engine::{
+    ArtifactType, Context, Failure, Foreseen, InputFile, Outlook, Part, Place, Ports, Resources, Stage,
+};
+use learn::{Continuing, GenerateError, Generated, Generation, Kept, Model, Sizes, Strategy, generate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +19,7 @@ use serde_json::json;
 use crate::adapters::check_base;
 use crate::artifacts::{ADAPTER, PREDICTIONS, ROWS, WEIGHTS};
 use crate::devices::parse_device;
+use crate::memory::{memory, sizes, text_tokens};
 use crate::prompts::{read_prompt, read_text_prompt};
 use crate::rows::{RowWriter, read_records, read_rows};
 
@@ -85,6 +88,7 @@ impl Stage for Generate {
     const KIND: &'static str = "generate";
     const VERSION: u32 = 2;
     const PLACE: Place = Place::Worker;
+    const FORESEES: bool = true;
     type Params = Params;
 
     fn ports(params: &Params) -> Ports {
@@ -103,6 +107,23 @@ impl Stage for Generate {
 
     fn resources(_: &Params) -> Resources {
         Resources { cores: u32::MAX, ..Resources::default() }
+    }
+
+    fn foresee(params: &Params, outlook: &Outlook<'_>) -> Foreseen {
+        let of = |sizes: Sizes| {
+            let prompt_tokens = text_tokens(&sizes, None);
+            let need = sizes.generation(&Continuing {
+                prompts: u64::from(params.batch_size),
+                beams: params.strategy.followed() as u64,
+                prompt_tokens,
+                new_tokens: u64::from(params.max_new_tokens).min(sizes.longest()),
+                threads: u64::from(outlook.cores()),
+                kept: Kept::F32,
+            });
+            memory(&need, outlook, prompt_tokens)
+        };
+        let memory = sizes(outlook, "model").map_or_else(|unknown| unknown, of);
+        Foreseen { memory, ..Foreseen::default() }
     }
 
     fn check(params: &Params) -> Result<(), String> {

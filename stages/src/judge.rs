@@ -9,8 +9,8 @@ use std::fs;
 use std::sync::Mutex;
 
 use corpus::{Direction, Prediction, facts};
-use engine::{Context, Failure, Place, Ports, Resources, Stage};
-use learn::Classifier;
+use engine::{Context, Failure, Foreseen, Outlook, Place, Ports, Resources, Stage};
+use learn::{Classifier, Sizes};
 use metrics::entailment::Verdict;
 use metrics::words;
 use schemars::JsonSchema;
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::artifacts::{JUDGEMENTS, PREDICTIONS, ROWS, WEIGHTS};
 use crate::devices::parse_device;
 use crate::judgements::{Judged, Judgement, Level};
+use crate::memory::{memory, sizes};
 use crate::rows::{KeptRows, ROWS_FILE, read_records, read_rows};
 
 /// How many rows are judged before they are kept.
@@ -81,6 +82,7 @@ impl Stage for Judge {
     /// 3: a judgement knows how many words the reference has.
     const VERSION: u32 = 3;
     const PLACE: Place = Place::Worker;
+    const FORESEES: bool = true;
     type Params = Params;
 
     fn ports(params: &Params) -> Ports {
@@ -98,6 +100,15 @@ impl Stage for Judge {
 
     fn resources(_: &Params) -> Resources {
         Resources { cores: u32::MAX, ..Resources::default() }
+    }
+
+    fn foresee(_: &Params, outlook: &Outlook<'_>) -> Foreseen {
+        let of = |sizes: Sizes| {
+            let tokens = sizes.longest().min(Classifier::MOST_TOKENS as u64);
+            memory(&sizes.judging(tokens, u64::from(outlook.cores())), outlook, tokens)
+        };
+        let memory = sizes(outlook, "model").map_or_else(|unknown| unknown, of);
+        Foreseen { memory, ..Foreseen::default() }
     }
 
     fn check(params: &Params) -> Result<(), String> {

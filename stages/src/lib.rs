@@ -9,6 +9,7 @@
 
 mod adapters;
 pub mod artifacts;
+mod bench;
 mod command;
 mod compose;
 mod devices;
@@ -17,6 +18,7 @@ mod examples;
 mod generate;
 mod judge;
 mod judgements;
+mod memory;
 mod merge;
 mod mergekit;
 mod negatives;
@@ -31,7 +33,9 @@ mod train;
 
 use engine::Kind;
 
+pub use bench::{ModelBench, ModelMeasured, bench_model, write_random_model};
 pub use devices::{check_device, devices};
+pub use memory::{ModelNeeds, model_needs};
 pub use mergekit::import_mergekit;
 pub use source::describe_model;
 

@@ -4,14 +4,15 @@
 use std::path::Path;
 
 use corpus::Record;
-use engine::{Context, Failure, Place, Ports, Resources, Stage};
-use learn::{Example, Examples, Feed, Model, ReferenceLogps, reference_logps};
+use engine::{Context, Failure, Foreseen, Outlook, Place, Ports, Resources, Stage};
+use learn::{Example, Examples, Feed, Model, ReferenceLogps, Sizes, reference_logps};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{LOGPS, WEIGHTS};
 use crate::devices::parse_device;
 use crate::examples::{Reader, artifact_of};
+use crate::memory::{memory, sizes, text_tokens};
 use crate::prompts::Prompts;
 use crate::rows::{RowWriter, read_records};
 
@@ -60,6 +61,7 @@ impl Stage for Reference {
     const KIND: &'static str = "reference";
     const VERSION: u32 = 1;
     const PLACE: Place = Place::Worker;
+    const FORESEES: bool = true;
     type Params = Params;
 
     fn ports(params: &Params) -> Ports {
@@ -71,6 +73,15 @@ impl Stage for Reference {
 
     fn resources(_: &Params) -> Resources {
         Resources { cores: u32::MAX, ..Resources::default() }
+    }
+
+    fn foresee(params: &Params, outlook: &Outlook<'_>) -> Foreseen {
+        let of = |sizes: Sizes| {
+            let tokens = text_tokens(&sizes, params.max_length);
+            memory(&sizes.asking(tokens, u64::from(outlook.cores())), outlook, tokens)
+        };
+        let memory = sizes(outlook, "model").map_or_else(|unknown| unknown, of);
+        Foreseen { memory, ..Foreseen::default() }
     }
 
     fn check(params: &Params) -> Result<(), String> {

@@ -10,12 +10,13 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use corpus::formats::{self, OnBadRow, ReadOptions, Report};
-use engine::{Context, Failure, InputFile, Place, Ports, Stage};
+use engine::{Context, Failure, Foreseen, InputFile, Outlook, Place, Ports, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weights::{Adapter, ModelFolder};
 
 use crate::artifacts::{ADAPTER, REPORT, ROWS, WEIGHTS};
+use crate::memory::model_sketch;
 use crate::rows::{RowWriter, write_json};
 
 /// What to bring in.
@@ -113,6 +114,7 @@ impl Stage for Source {
     const KIND: &'static str = "source";
     const VERSION: u32 = 1;
     const PLACE: Place = Place::Worker;
+    const FORESEES: bool = true;
     type Params = Params;
 
     fn ports(params: &Params) -> Ports {
@@ -122,6 +124,16 @@ impl Stage for Source {
             // Apart from the rows, so that a blank line more changes nothing below.
             _ => Ports::new().output("rows", ROWS).output("report", REPORT),
         }
+    }
+
+    fn foresee(params: &Params, outlook: &Outlook<'_>) -> Foreseen {
+        if !matches!(params.format, Format::Model) {
+            return Foreseen::default();
+        }
+        let text = outlook.read(&params.path.path().join("config.json"));
+        let config: Option<serde_json::Map<_, _>> = text.and_then(|text| serde_json::from_str(&text).ok());
+        let outputs = config.map(|config| ("model".to_owned(), model_sketch(&config)));
+        Foreseen { outputs: outputs.into_iter().collect(), ..Foreseen::default() }
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {

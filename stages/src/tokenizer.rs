@@ -1,11 +1,12 @@
 //! `kind = "tokenizer"`: trains a tokenizer on rows, for models made from scratch.
 
-use engine::{Context, Failure, Part, Place, Ports, Stage};
+use engine::{Context, Failure, Foreseen, Outlook, Part, Place, Ports, Stage};
 use learn::TokenizerModel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{ROWS, TOKENIZER};
+use crate::memory::tokenizer_sketch;
 use crate::prompts::Prompts;
 use crate::rows::read_rows;
 
@@ -34,6 +35,7 @@ impl Stage for Tokenizer {
     const KIND: &'static str = "tokenizer";
     const VERSION: u32 = 1;
     const PLACE: Place = Place::Worker;
+    const FORESEES: bool = true;
     type Params = Params;
 
     fn ports(_: &Params) -> Ports {
@@ -49,6 +51,11 @@ impl Stage for Tokenizer {
             return Err("`fields` is empty: name at least one".to_owned());
         }
         params.model.check()
+    }
+
+    fn foresee(params: &Params, _: &Outlook<'_>) -> Foreseen {
+        let sketch = tokenizer_sketch(params.model.most_tokens());
+        Foreseen { outputs: [("tokenizer".to_owned(), sketch)].into(), ..Foreseen::default() }
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {

@@ -5,10 +5,12 @@
 
 use std::time::Instant;
 
-use engine::{ArtifactType, Context, Failure, Part, Place, Ports, Resources, Stage};
+use engine::{
+    ArtifactType, Context, Failure, Foreseen, Memory, Outlook, Part, Place, Ports, Resources, Sketch, Stage,
+};
 use learn::{
-    AdamW, AdapterMethod, Against, Architecture, Length, Model, Objective, Point, Recipe, Schedule,
-    TrainError, Watch,
+    AdamW, AdapterMethod, Against, Architecture, Compared, Feed, Length, Model, Objective, Point, Recipe,
+    Schedule, TrainError, Training, Watch,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,6 +20,7 @@ use crate::adapters::{check_base, name_base};
 use crate::artifacts::{ADAPTER, CURVES, LOGPS, TOKENIZER, WEIGHTS};
 use crate::devices::parse_devices;
 use crate::examples::{Reader, artifact_of};
+use crate::memory::{self, model_sketch, most_tokens, peak_bytes, sizes_of, text_tokens};
 use crate::prompts::Prompts;
 use crate::reference::read_logps;
 use crate::rows::{RowWriter, write_json};
@@ -114,6 +117,7 @@ impl Stage for Train {
     const VERSION: u32 = 3;
     const SEEDED: bool = true;
     const PLACE: Place = Place::Worker;
+    const FORESEES: bool = true;
     type Params = Params;
 
     fn ports(params: &Params) -> Ports {
@@ -146,6 +150,19 @@ impl Stage for Train {
     fn resources(_: &Params) -> Resources {
         // As many as there are: shards of a batch are computed side by side.
         Resources { cores: u32::MAX, ..Resources::default() }
+    }
+
+    fn foresee(params: &Params, outlook: &Outlook<'_>) -> Foreseen {
+        let sketch = match &params.model {
+            Some(model) => outlook
+                .input("tokenizer")
+                .and_then(most_tokens)
+                .map(|tokens| model_sketch(&model.config(tokens))),
+            None => outlook.input("model").cloned(),
+        };
+        let memory = memory_of(params, sketch.as_ref(), outlook).unwrap_or_else(|unknown| unknown);
+        let outputs = sketch.map(|sketch| ("model".to_owned(), sketch));
+        Foreseen { memory, outputs: outputs.into_iter().collect() }
     }
 
     fn check(params: &Params) -> Result<(), String> {
@@ -195,9 +212,10 @@ impl Stage for Train {
         let (seed, devices) = (context.seed()?, parse_devices(context.device())?);
         let device = devices[0].clone();
         let prompts = params.prompts.read()?;
-        let opened = match &params.model {
-            Some(model) => Model::from_scratch(model, context.input("tokenizer")?, seed, &device),
-            None => Model::open(context.input("model")?, &device),
+        let opened = match (&params.model, &params.adapter) {
+            (Some(model), _) => Model::from_scratch(model, context.input("tokenizer")?, seed, &device),
+            (None, Some(adapter)) => Model::open_to_adapt(context.input("model")?, adapter, &device),
+            (None, None) => Model::open(context.input("model")?, &device),
         };
         let mut model = opened.map_err(|error| Failure::caused("open the model", error))?;
         if let Some(adapter) = &params.adapter {
@@ -296,10 +314,34 @@ impl Stage for Train {
             if let Some(base) = context.inputs("model").first() {
                 name_base(&adapter, base)?;
             }
-            model.merge_adapters();
         }
         model.save(&context.output("model")?).map_err(write)
     }
+}
+
+/// Says what a training of a model takes.
+fn memory_of(params: &Params, sketch: Option<&Sketch>, outlook: &Outlook<'_>) -> Result<Memory, Memory> {
+    let unknown = "nothing is known of the model before it is made";
+    let sketch = sketch.ok_or_else(|| Memory::Unknown(unknown.to_owned()))?;
+    let sizes = sizes_of(sketch).map_err(Memory::Unknown)?;
+    let has = |port: &str| params.objective.needs_reference() && outlook.has_input(port);
+    let other = if has("reference") { Some(memory::sizes(outlook, "reference")?) } else { None };
+    let compared = match &other {
+        Some(other) => Compared::With(other),
+        None if params.objective.needs_reference() && !has("reference_logps") => Compared::Itself,
+        None => Compared::Nothing,
+    };
+    let rows = u64::from(params.batch_size) * u64::from(params.gradient_accumulation_steps);
+    let tokens = text_tokens(&sizes, params.max_length);
+    let need = sizes.training(&Training {
+        adapter: params.adapter.as_ref(),
+        tokens,
+        outputs: if params.objective.feed() == Feed::Pairs { 2 * rows } else { rows },
+        threads: u64::from(outlook.cores()),
+        compared,
+        is_on_cpu: memory::is_on_cpu(outlook),
+    });
+    Ok(memory::memory(&need, outlook, tokens))
 }
 
 /// The numbers that a training gives a table.
@@ -322,19 +364,11 @@ impl Pace {
     fn told(&mut self) -> String {
         let rate = self.target_tokens as f64 / self.since.elapsed().as_secs_f64();
         *self = Self::new();
-        match peak_memory() {
-            Some(mebibytes) => format!("{rate:.0} target tokens/s, peak memory {mebibytes} MiB"),
+        match peak_bytes() {
+            Some(bytes) => format!("{rate:.0} target tokens/s, peak memory {} MiB", bytes >> 20),
             None => format!("{rate:.0} target tokens/s"),
         }
     }
-}
-
-/// Returns the most memory that this process has had, where the system tells it.
-fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes / 1024)
 }
 
 fn tell(point: &Point, steps: usize, pace: &mut Pace, context: &mut Context) {

@@ -496,6 +496,7 @@ fn help_names_every_command() {
         "cache",
         "schema",
         "doctor",
+        "bench",
         "completions",
     ]);
     for command in [
@@ -510,6 +511,7 @@ fn help_names_every_command() {
         "cache",
         "schema",
         "doctor",
+        "bench",
         "completions",
     ] {
         Lab::new().run([command, "--help"]).expect(0).shows(&["Usage: pipeline"]);

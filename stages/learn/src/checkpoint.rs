@@ -3,11 +3,14 @@
 //! A checkpoint is a folder, written under another name and renamed when it is whole; the one
 //! before it goes only then. It names the recipe that it belongs to.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, TensorView};
+use burn::tensor::{Device, Tensor, TensorData};
+use safetensors::SafeTensorError;
+use safetensors::tensor::{Dtype, TensorView, View};
 use serde::{Deserialize, Serialize};
 
 use crate::curves::Point;
@@ -50,7 +53,34 @@ pub(crate) struct Checkpoint {
     /// The step and the loss of the best weights.
     pub best: Option<(usize, f64)>,
     pub points: Vec<Point>,
-    pub tensors: Vec<(String, Vec<f32>)>,
+    pub tensors: Vec<(String, Tensor<1>)>,
+}
+
+/// Numbers of a device on their way to a file: they are fetched when they are written, so that no
+/// second copy of them all is ever there.
+struct Held<'a> {
+    numbers: &'a Tensor<1>,
+    shape: [usize; 1],
+}
+
+impl View for Held<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let numbers = self.numbers.clone().into_data().try_into_vec::<f32>();
+        let numbers = numbers.expect("parameters are single floats");
+        Cow::Owned(numbers.iter().flat_map(|number| number.to_le_bytes()).collect())
+    }
+
+    fn data_len(&self) -> usize {
+        4 * self.shape[0]
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -96,21 +126,15 @@ fn write_whole(folder: &Path, recipe: &Recipe, checkpoint: &Checkpoint) -> Resul
         best: checkpoint.best,
         points: checkpoint.points.clone(),
     };
-    let bytes: Vec<(&str, Vec<u8>)> = checkpoint
+    let held = checkpoint
         .tensors
         .iter()
-        .map(|(name, numbers)| {
-            (name.as_str(), numbers.iter().flat_map(|number| number.to_le_bytes()).collect())
-        })
-        .collect();
-    let views = bytes.iter().map(|(name, bytes)| {
-        let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes).expect("four bytes to a number");
-        (*name, view)
-    });
+        .map(|(name, numbers)| (name.as_str(), Held { numbers, shape: numbers.dims() }));
     let path = begun.join(TENSORS);
-    let tensors = safetensors::serialize(views, None)
-        .map_err(|error| CheckpointError::Damaged { path: path.clone(), detail: error.to_string() })?;
-    fs::write(&path, tensors).map_err(failed(&path))?;
+    safetensors::serialize_to_file(held, None, &path).map_err(|error| match error {
+        SafeTensorError::IoError(source) => failed(&path)(source),
+        error => CheckpointError::Damaged { path: path.clone(), detail: error.to_string() },
+    })?;
     let path = begun.join(STATE);
     fs::write(&path, serde_json::to_string(&state).expect("a state is JSON")).map_err(failed(&path))?;
     for name in [TENSORS, STATE] {
@@ -127,7 +151,11 @@ fn write_whole(folder: &Path, recipe: &Recipe, checkpoint: &Checkpoint) -> Resul
 }
 
 /// Reads the latest whole checkpoint of a folder.
-pub(crate) fn latest(folder: &Path, recipe: &Recipe) -> Result<Option<Checkpoint>, CheckpointError> {
+pub(crate) fn latest(
+    folder: &Path,
+    recipe: &Recipe,
+    device: &Device,
+) -> Result<Option<Checkpoint>, CheckpointError> {
     let Some((_, found)) = all(folder)?.into_iter().max_by_key(|(step, _)| *step) else { return Ok(None) };
     let damaged = |path: &Path, detail: String| CheckpointError::Damaged { path: path.to_owned(), detail };
     let read = |path: &Path| {
@@ -145,7 +173,10 @@ pub(crate) fn latest(folder: &Path, recipe: &Recipe) -> Result<Option<Checkpoint
         safetensors::SafeTensors::deserialize(&bytes).map_err(|error| damaged(&path, error.to_string()))?;
     let numbers = |view: &TensorView<'_>| {
         let numbers = view.data().chunks_exact(4);
-        numbers.map(|bytes| f32::from_le_bytes(bytes.try_into().expect("chunks of four"))).collect()
+        let numbers: Vec<f32> =
+            numbers.map(|bytes| f32::from_le_bytes(bytes.try_into().expect("chunks of four"))).collect();
+        let count = numbers.len();
+        Tensor::from_data(TensorData::new(numbers, [count]), device)
     };
     let tensors = tensors.tensors().iter().map(|(name, view)| (name.clone(), numbers(view))).collect();
     Ok(Some(Checkpoint { step: state.step, best: state.best, points: state.points, tensors }))

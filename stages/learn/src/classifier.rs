@@ -16,9 +16,6 @@ use crate::tokenizer::TOKENIZER_FILE;
 /// The network that can judge.
 const ARCHITECTURE: &str = "DebertaV2ForSequenceClassification";
 
-/// The most tokens of a pair, as the tokenizers of the public models have it.
-const MOST_TOKENS: usize = 512;
-
 /// How many tokens are computed at once, on one thread.
 const PIECE: usize = 512;
 
@@ -132,6 +129,9 @@ struct Encoded {
 }
 
 impl Classifier {
+    /// The most tokens of a pair, as the tokenizers of the public models have it.
+    pub const MOST_TOKENS: usize = 512;
+
     /// Opens a model folder in the layout of Hugging Face.
     ///
     /// # Errors
@@ -160,7 +160,7 @@ impl Classifier {
             return Err(ClassifierError::Vocabulary { folder: owned(), tokens, embedded });
         }
         let truncation = TruncationParams {
-            max_length: MOST_TOKENS.min(config.max_positions),
+            max_length: Self::MOST_TOKENS.min(config.max_positions),
             strategy: TruncationStrategy::LongestFirst,
             direction: TruncationDirection::Right,
             stride: 0,

@@ -40,6 +40,11 @@ pub trait CheckStrategy {
     fn outputs(&self) -> usize {
         1
     }
+
+    /// Returns how many texts are continued at once for a prompt.
+    fn followed(&self) -> usize {
+        1
+    }
 }
 
 impl Default for Strategy {

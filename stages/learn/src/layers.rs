@@ -22,7 +22,35 @@ pub(crate) enum Weight {
     Packed(Arc<Nf4>),
 }
 
+/// How the matrices of projections are kept in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Storage {
+    /// As single floats.
+    Dense,
+    /// In four bits each.
+    Nf4 {
+        /// Whether the scales of the blocks are packed too, in eight bits.
+        double_quantization: bool,
+    },
+}
+
+impl From<Tensor<2>> for Weight {
+    fn from(weight: Tensor<2>) -> Self {
+        Self::Dense(Parameter::new(weight))
+    }
+}
+
 impl Weight {
+    /// Keeps numbers of `[out, in]`, row by row.
+    pub fn new(numbers: Vec<f32>, shape: [usize; 2], storage: Storage, device: &Device) -> Self {
+        match storage {
+            Storage::Dense => Tensor::from_data(TensorData::new(numbers, shape), device).into(),
+            Storage::Nf4 { double_quantization } => {
+                Self::Packed(Arc::new(Nf4::quantise(&numbers, shape, double_quantization)))
+            }
+        }
+    }
+
     /// Returns `[out, in]`.
     pub fn shape(&self) -> [usize; 2] {
         match self {
@@ -65,8 +93,17 @@ pub(crate) struct Linear {
 
 impl Linear {
     /// Makes a projection without bias or adapter.
-    pub fn new(weight: Tensor<2>) -> Self {
-        Self { weight: Weight::Dense(Parameter::new(weight)), bias: None, adapter: None }
+    pub fn new(weight: impl Into<Weight>) -> Self {
+        Self { weight: weight.into(), bias: None, adapter: None }
+    }
+
+    /// Returns the matrix with what the adapter adds to it, `[out, in]`.
+    pub fn merged(&self, device: &Device) -> Tensor<2> {
+        let weight = self.weight.get(device);
+        match &self.adapter {
+            Some(adapter) => weight + adapter.delta(),
+            None => weight,
+        }
     }
 
     /// Says whether its matrix is packed into fewer bits.

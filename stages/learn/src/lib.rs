@@ -18,6 +18,7 @@ mod exponential;
 mod fused;
 mod generation;
 mod layers;
+mod memory;
 mod model;
 mod models;
 mod nf4;
@@ -45,8 +46,11 @@ pub use generation::{
     Beam, CheckStrategy, EarlyStopping, GenerateError, Generated, Generation, Greedy, Sample, Strategy,
     generate,
 };
+pub use memory::{Compared, Continuing, Kept, Need, Sizes, SizesError, Training};
 pub use model::{Architecture, Model, ModelError, Shape};
-pub use models::{ChemNet, ChemNetError, OpenError, TensorError, UnusableConfig};
+pub use models::{
+    ChemNet, ChemNetError, DrawError, OpenError, TensorError, UnusableConfig, shape, shapes, write_random,
+};
 pub use objectives::{Feed, Logp, Loss, MicroBatch, Objective, Outputs, Share};
 pub use optimiser::AdamW;
 pub use recipe::{Examples, Length, Recipe, TrainError, Trained, Watch};

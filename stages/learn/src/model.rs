@@ -13,7 +13,7 @@ use weights::{LowRank, ModelFolder};
 use crate::adapters::{self, Adapter, AdapterMethod, Lora};
 use crate::batches::TokenLimit;
 use crate::device::{self, DeviceError, DeviceName};
-use crate::layers::Weight;
+use crate::layers::{Storage, Weight};
 use crate::models::llama::{self, LlamaForCausalLM};
 use crate::models::t5::{self, T5ForConditionalGeneration};
 use crate::models::{self, Network, OpenError, Untrained};
@@ -27,6 +27,16 @@ choices! {
         llama::Llama,
         /// An encoder and a decoder of T5's kind.
         t5::T5,
+    }
+}
+
+impl Architecture {
+    /// Returns the `config.json` that such a model has with a vocabulary of this size.
+    pub fn config(&self, vocabulary_size: usize) -> Map<String, Value> {
+        match self {
+            Self::Llama(shape) => shape.config(vocabulary_size).write(),
+            Self::T5(shape) => shape.config(vocabulary_size, 0).write(),
+        }
     }
 }
 
@@ -116,14 +126,35 @@ pub struct Model {
 impl Model {
     /// Opens a model folder in the layout of Hugging Face.
     ///
+    /// Tensors are read one by one: no more lies in memory than the model as it is kept, and one
+    /// tensor.
+    ///
     /// # Errors
     /// [`ModelError`], naming the folder and the tensor.
     pub fn open(folder: &Path, device: &DeviceName) -> Result<Self, ModelError> {
+        Self::open_as(folder, Storage::Dense, device)
+    }
+
+    /// Opens a model folder as [`Model::open`] does, for an adapter that is to be put beside it:
+    /// what the adapter wants packed is packed tensor by tensor as it is read.
+    ///
+    /// # Errors
+    /// [`ModelError`], naming the folder and the tensor.
+    pub fn open_to_adapt(
+        folder: &Path,
+        adapter: &AdapterMethod,
+        device: &DeviceName,
+    ) -> Result<Self, ModelError> {
+        Self::open_as(folder, storage(adapter), device)
+    }
+
+    fn open_as(folder: &Path, storage: Storage, device: &DeviceName) -> Result<Self, ModelError> {
         let device = device::open(device)?;
         let read = ModelFolder::open(folder)
             .map_err(|source| OpenError::Folder { folder: folder.to_owned(), source })?;
-        let network = models::open(&read, &device)?;
+        // Before the weights, which take longer.
         let tokenizer = Tokenizer::open(folder)?;
+        let network = models::open(&read, storage, &device)?;
         let (tokens, embedded) = (tokenizer.vocabulary_size(), network.vocabulary_size());
         if tokens > embedded {
             return Err(OpenError::Vocabulary { folder: folder.to_owned(), tokens, embedded }.into());
@@ -179,10 +210,11 @@ impl Model {
     /// # Errors
     /// [`ModelError::NoSuchModule`] if a target module is none.
     pub fn adapt(&mut self, adapter: &AdapterMethod, seed: u64) -> Result<(), ModelError> {
-        let (lora, packing) = match adapter {
-            AdapterMethod::Lora(lora) => (lora.clone(), None),
-            AdapterMethod::Qlora(qlora) => (qlora.lora(), Some(qlora.double_quantization)),
+        let lora = match adapter {
+            AdapterMethod::Lora(lora) => lora.clone(),
+            AdapterMethod::Qlora(qlora) => qlora.lora(),
         };
+        let storage = storage(adapter);
         let known = self.modules();
         if let Some(module) = lora.target_modules.iter().find(|module| !known.contains(module)) {
             let known = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
@@ -190,7 +222,7 @@ impl Model {
         }
         self.network.visit(&mut |_, mut slot| slot.set_learns(false));
         for (number, (path, linear)) in self.network.linears().into_iter().enumerate() {
-            if let Some(double_quantization) = packing {
+            if let Storage::Nf4 { double_quantization } = storage {
                 linear.weight.pack(double_quantization);
             }
             let is_target = |module: &String| module == last_part(&path);
@@ -268,23 +300,6 @@ impl Model {
         }
     }
 
-    /// Adds the adapters to the weights, and takes them away. Packed weights are unpacked: what
-    /// was learnt was learnt beside the numbers that they stand for.
-    pub fn merge_adapters(&mut self) {
-        for (_, linear) in self.network.linears() {
-            let adapter = linear.adapter.take();
-            if adapter.is_some() || linear.is_packed() {
-                let weight = linear.weight.get(&self.device);
-                let weight = match adapter {
-                    Some(adapter) => weight + adapter.delta(),
-                    None => weight,
-                };
-                linear.weight = Weight::Dense(Parameter::new(weight));
-            }
-        }
-        self.lora = None;
-    }
-
     /// Writes the adapters as PEFT does: `adapter_config.json` and `adapter_model.safetensors`.
     ///
     /// # Errors
@@ -322,7 +337,9 @@ impl Model {
         adapters::save(folder, &config, &tensors)
     }
 
-    /// Writes the model folder: weights in single floats, configuration, tokenizer.
+    /// Writes the model folder: weights in single floats, configuration, tokenizer. What adapters
+    /// learnt is added to the weights that are written; packed ones are written as the numbers that
+    /// they stand for, beside which it was learnt.
     ///
     /// # Errors
     /// [`ModelError`].
@@ -330,7 +347,7 @@ impl Model {
         let mut config = self.config.clone();
         config.remove("torch_dtype");
         config.insert("dtype".to_owned(), "float32".into());
-        models::save(&mut self.network, &config, folder)?;
+        models::save(&mut self.network, &config, folder, &self.device)?;
         let copy = |path: &Path, source| ModelError::Copy { path: path.to_owned(), source };
         for entry in fs::read_dir(&self.beside).map_err(|error| copy(&self.beside, error))? {
             let path = entry.map_err(|error| copy(&self.beside, error))?.path();
@@ -338,8 +355,11 @@ impl Model {
             let is_weights = name.contains(".safetensors") || name.starts_with("pytorch_model");
             if path.is_file() && name != "config.json" && !is_weights && !name.starts_with('.') {
                 // The bytes, not the permissions: an input may be read-only.
-                let bytes = fs::read(&path).map_err(|error| copy(&path, error))?;
-                fs::write(folder.join(&name), bytes).map_err(|error| copy(&path, error))?;
+                let copied = fs::File::open(&path).and_then(|mut from| {
+                    let mut to = fs::File::create(folder.join(&name))?;
+                    io::copy(&mut from, &mut to)
+                });
+                copied.map_err(|error| copy(&path, error))?;
             }
         }
         Ok(())
@@ -419,6 +439,14 @@ fn read_products(folder: &Path) -> Result<BTreeMap<String, LowRank>, ModelError>
     Ok(products.into_iter().map(|product| (product.path.clone(), product)).collect())
 }
 
+/// Returns how an adapter wants the projections kept.
+fn storage(adapter: &AdapterMethod) -> Storage {
+    match adapter {
+        AdapterMethod::Lora(_) => Storage::Dense,
+        AdapterMethod::Qlora(qlora) => Storage::Nf4 { double_quantization: qlora.double_quantization },
+    }
+}
+
 fn last_part(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path)
 }
@@ -433,5 +461,175 @@ fn ends(folder: &Path, config: &Map<String, Value>) -> Option<Vec<u32>> {
     match written {
         Value::Array(ids) => ids.iter().map(id).collect::<Option<Vec<_>>>().filter(|ids| !ids.is_empty()),
         one => id(one).map(|id| vec![id]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generation::{Generation, Strategy, generate};
+    use crate::models::{shape, write_random};
+    use crate::nf4::Nf4;
+    use tempfile::TempDir;
+    use weights::Dtype;
+
+    /// A model of random numbers in several shards.
+    fn sharded(dtype: Dtype) -> TempDir {
+        let folder = TempDir::new().unwrap();
+        write_random(&shape("tiny").unwrap(), dtype, 800_000, folder.path()).unwrap();
+        folder
+    }
+
+    fn opened(folder: &TempDir) -> Result<Model, String> {
+        Model::open(folder.path(), &DeviceName::Cpu).map_err(|error| {
+            let mut text = error.to_string();
+            let mut cause = std::error::Error::source(&error);
+            while let Some(found) = cause {
+                text.push_str(&format!(": {found}"));
+                cause = found.source();
+            }
+            text.replace(&folder.path().display().to_string(), "F")
+        })
+    }
+
+    fn refused(folder: &TempDir) -> String {
+        opened(folder).err().expect("it cannot be opened")
+    }
+
+    /// The second of its shards.
+    fn shard(folder: &TempDir) -> PathBuf {
+        let read = ModelFolder::open(folder.path()).unwrap();
+        folder.path().join(&read.files()[1])
+    }
+
+    #[test]
+    fn shards_that_are_missing_or_damaged_are_named() {
+        let folder = sharded(Dtype::BF16);
+        let (path, whole) = (shard(&folder), fs::read(shard(&folder)).unwrap());
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(
+            refused(&folder),
+            format!("F: there is no `{name}`, which the index names: fetch the missing shards")
+        );
+        // Cut off in the middle, as by a download that broke.
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        let cut = refused(&folder);
+        assert!(cut.starts_with(&format!("F: `{name}`")) && cut.contains("tensor `model."), "{cut}");
+        fs::write(&path, &whole[..5]).unwrap();
+        let short = refused(&folder);
+        assert!(short.contains(&name) && short.contains("has 5 bytes and needs 8"), "{short}");
+        // A header that says that it is larger than any file.
+        fs::write(&path, [u64::MAX.to_le_bytes().as_slice(), &whole[8..]].concat()).unwrap();
+        let hostile = refused(&folder);
+        assert!(hostile.contains(&name) && hostile.contains("the file is damaged"), "{hostile}");
+        // A tensor that says that it lies behind the end.
+        let header = br#"{"model.norm.weight":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}"#;
+        let lying = [(header.len() as u64).to_le_bytes().as_slice(), header].concat();
+        fs::write(&path, lying).unwrap();
+        let lying = refused(&folder);
+        assert!(lying.contains(&name) && lying.contains("tensor `model.norm.weight` is at bytes"), "{lying}");
+        fs::write(&path, &whole).unwrap();
+        assert!(opened(&folder).is_ok());
+    }
+
+    #[test]
+    fn tensors_that_are_no_floats_are_named_with_their_file() {
+        let folder = sharded(Dtype::BF16);
+        let path = shard(&folder);
+        let mut bytes = fs::read(&path).unwrap();
+        let at = bytes.windows(6).position(|found| found == b"\"BF16\"").unwrap();
+        bytes[at..at + 6].copy_from_slice(b"\"I16\" ");
+        fs::write(&path, bytes).unwrap();
+        let (found, name) = (refused(&folder), path.file_name().unwrap().to_str().unwrap());
+        assert!(found.starts_with(&format!("F/{name}: tensor `")) && found.contains("I16"), "{found}");
+    }
+
+    #[test]
+    fn more_tokens_than_embeddings_are_counted() {
+        let folder = sharded(Dtype::BF16);
+        let words: serde_json::Map<String, Value> =
+            (0..1001).map(|id| (format!("w{id}"), id.into())).collect();
+        let file = folder.path().join(tokenizer::TOKENIZER_FILE);
+        let mut tokenizer: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        tokenizer["model"]["vocab"] = words.into();
+        fs::write(&file, tokenizer.to_string()).unwrap();
+        assert_eq!(refused(&folder), "F: the tokenizer has 1001 tokens, and the model embeds 1000");
+    }
+
+    #[test]
+    fn prompts_that_no_output_can_follow_are_numbered() {
+        let model = opened(&sharded(Dtype::F32)).unwrap();
+        let refused = |prompts: &[usize]| {
+            let prompts: Vec<Vec<u32>> = prompts.iter().map(|tokens| vec![3; *tokens]).collect();
+            let generation = Generation { strategy: Strategy::default(), max_new_tokens: 1, batch_size: 2 };
+            generate(&model, &prompts, &generation, 1, &|_| true).unwrap_err().to_string()
+        };
+        assert_eq!(refused(&[]), "there are no prompts");
+        assert_eq!(refused(&[4, 0]), "prompt 2 has no tokens");
+        assert_eq!(
+            refused(&[4, 3, 512]),
+            "prompt 3 has 512 tokens, and the model takes no prompts of 512 tokens or more"
+        );
+    }
+
+    #[test]
+    fn what_is_packed_as_it_is_read_is_what_is_packed_afterwards() {
+        for dtype in [Dtype::BF16, Dtype::F16] {
+            let folder = sharded(dtype);
+            let qlora = AdapterMethod::Qlora(serde_json::from_str(r#"{"r": 4}"#).unwrap());
+            let mut read = Model::open_to_adapt(folder.path(), &qlora, &DeviceName::Cpu).unwrap();
+            let mut afterwards = opened(&folder).unwrap();
+            let packed = |model: &mut Model| -> Vec<Nf4> {
+                let linears = model.network.linears().into_iter();
+                let packed = linears.filter_map(|(_, linear)| match &linear.weight {
+                    Weight::Packed(packed) => Some(packed.as_ref().clone()),
+                    Weight::Dense(_) => None,
+                });
+                packed.collect()
+            };
+            assert_eq!((packed(&mut read).len(), packed(&mut afterwards).len()), (28, 0));
+            read.adapt(&qlora, 1).unwrap();
+            afterwards.adapt(&qlora, 1).unwrap();
+            assert!(packed(&mut read) == packed(&mut afterwards));
+            assert_eq!(read.parameters(), afterwards.parameters());
+        }
+    }
+
+    /// Beside packed weights and dense ones: `W + (alpha / r) B A`.
+    #[test]
+    fn adapters_are_added_to_the_weights_that_are_written() {
+        let folder = sharded(Dtype::BF16);
+        for text in [r#"{"lora": {"r": 4, "target_modules": ["q_proj"]}}"#, r#"{"qlora": {"r": 4}}"#] {
+            let adapter: AdapterMethod = serde_json::from_str(text).unwrap();
+            let mut model = Model::open_to_adapt(folder.path(), &adapter, &DeviceName::Cpu).unwrap();
+            model.adapt(&adapter, 1).unwrap();
+            for (_, linear) in model.network.linears() {
+                if let Some(adapter) = &mut linear.adapter {
+                    adapter.b.value = adapter.b.value.clone().add_scalar(0.01);
+                }
+            }
+            let written = TempDir::new().unwrap();
+            model.save(written.path()).unwrap();
+            let written = ModelFolder::open(written.path()).unwrap();
+            let before = ModelFolder::open(folder.path()).unwrap();
+            let mut changed = 0;
+            for (path, linear) in model.network.linears() {
+                let name = format!("{path}.weight");
+                let expected = linear.weight.get(&model.device);
+                let expected = match &linear.adapter {
+                    Some(adapter) => expected + adapter.delta(),
+                    None => expected,
+                };
+                let expected: Vec<f32> = expected.into_data().try_into_vec().unwrap();
+                assert_eq!(written.read_f32(&name).unwrap(), expected, "{name}");
+                changed += usize::from(before.read_f32(&name).unwrap() != expected);
+            }
+            assert_eq!(changed, if text.contains("qlora") { 28 } else { 4 });
+            let names = |folder: &ModelFolder| -> Vec<String> {
+                folder.tensors().iter().map(|tensor| tensor.name.clone()).collect()
+            };
+            assert_eq!(names(&written), names(&before));
+        }
     }
 }

@@ -34,7 +34,7 @@ const ZERO: u8 = 7;
 pub(crate) const BLOCK: usize = 64;
 
 /// How many largest magnitudes share one of their own.
-const NESTED_BLOCK: usize = 256;
+pub(crate) const NESTED_BLOCK: usize = 256;
 
 /// A matrix in four bits.
 #[derive(Debug, Clone, PartialEq)]

@@ -92,6 +92,14 @@ impl Slot<'_> {
         }
     }
 
+    /// Makes a constant of it, beside the tape that it was on.
+    pub fn forget(&mut self) {
+        match self {
+            Self::Vector(parameter) => parameter.value = parameter.get().inner().autodiff(),
+            Self::Matrix(parameter) => parameter.value = parameter.get().inner().autodiff(),
+        }
+    }
+
     /// Takes its gradient off a tape, in a row.
     pub fn take_gradient(&self, tape: &mut burn::tensor::Gradients) -> Option<Tensor<1>> {
         match self {

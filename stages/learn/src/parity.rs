@@ -16,6 +16,7 @@ use serde_json::Value;
 use weights::ModelFolder;
 
 use crate::batches::{Packed, Sequence, TokenLimit};
+use crate::layers::Storage;
 use crate::models::{self, Network, llama::LlamaForCausalLM};
 use crate::objectives::{Feed, Logp, MicroBatch, Objective, Outputs};
 use crate::parameters::Parameters;
@@ -29,7 +30,7 @@ pub(crate) fn golden(name: &str) -> PathBuf {
 const LONG: TokenLimit = TokenLimit::Together(1000);
 
 fn network(name: &str) -> Network {
-    models::open(&ModelFolder::open(golden(name)).unwrap(), &Device::flex()).unwrap()
+    models::open(&ModelFolder::open(golden(name)).unwrap(), Storage::Dense, &Device::flex()).unwrap()
 }
 
 fn model(name: &str) -> LlamaForCausalLM {

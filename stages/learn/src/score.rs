@@ -76,11 +76,15 @@ pub(crate) fn gradients(
             let width = ids.dims()[0] / packed.rows;
             let causal = whole.causal(packed.rows, width, device).autodiff();
             let layers = whole.layers.len();
-            // On a tape that is dropped at once: off it, some operations round differently.
-            let mut inputs = vec![whole.embed(ids.clone()).inner()];
+            // As on the tape, for off it some operations round differently; but with no leaf, so that
+            // nothing is kept for a way back.
+            let mut constant = tape.clone();
+            constant.visit(&mut |_, mut slot| slot.forget());
+            let passing = decoder(&constant).expect("it is the same network");
+            let mut inputs = vec![passing.embed(ids.clone()).inner()];
             for number in 0..layers {
                 let x = inputs.last().expect("there is an embedding").clone().autodiff();
-                inputs.push(whole.layer(number, x, &causal).inner());
+                inputs.push(passing.layer(number, x, &causal).inner());
             }
             let leaf = |x: Option<Tensor<2>>| x.expect("each layer has an input").autodiff().require_grad();
             let x = leaf(inputs.pop());

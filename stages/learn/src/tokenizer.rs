@@ -30,6 +30,9 @@ pub trait TrainTokenizer {
     /// The parameter and what it may be.
     fn check(&self) -> Result<(), String>;
 
+    /// Returns how many tokens there will be at most.
+    fn most_tokens(&self) -> usize;
+
     /// Trains a tokenizer on texts.
     ///
     /// # Errors

@@ -54,7 +54,7 @@ pub fn train(
     let mut training = Training::begin(model, against, recipe, examples, pool)?;
     training.replicate(watch.others)?;
     if let Some(folder) = watch.checkpoints
-        && let Some(found) = checkpoint::latest(folder, recipe)?
+        && let Some(found) = checkpoint::latest(folder, recipe, &training.device)?
     {
         training.resume(found);
         training.agree();
@@ -497,11 +497,11 @@ impl<'a> Training<'a> {
         let mut place = 0;
         self.model.visit(&mut |name, slot| {
             if let Some(moments) = &self.moments[place] {
-                found.tensors.push((format!("weights.{name}"), host(slot.flat())));
-                found.tensors.push((format!("mean.{name}"), host(moments.mean.clone())));
-                found.tensors.push((format!("square.{name}"), host(moments.square.clone())));
+                found.tensors.push((format!("weights.{name}"), slot.flat()));
+                found.tensors.push((format!("mean.{name}"), moments.mean.clone()));
+                found.tensors.push((format!("square.{name}"), moments.square.clone()));
                 if let Some(best) = self.best.as_ref().and_then(|best| best.weights[place].clone()) {
-                    found.tensors.push((format!("best.{name}"), host(best)));
+                    found.tensors.push((format!("best.{name}"), best));
                 }
             }
             place += 1;
@@ -512,11 +512,9 @@ impl<'a> Training<'a> {
 
     /// Goes on where a killed training was.
     fn resume(&mut self, found: Checkpoint) {
-        let device = self.device.clone();
         let take = |name: String| {
-            let numbers =
-                found.tensors.iter().find(|(known, _)| *known == name).map(|(_, numbers)| numbers.clone());
-            numbers.map(|numbers| Tensor::<1>::from_floats(numbers.as_slice(), &device))
+            let mut tensors = found.tensors.iter();
+            tensors.find(|(known, _)| *known == name).map(|(_, numbers)| numbers.clone())
         };
         let mut best = Vec::new();
         let (moments, mut place) = (&mut self.moments, 0);
@@ -538,6 +536,7 @@ impl<'a> Training<'a> {
     }
 }
 
+#[cfg(test)]
 fn host(tensor: Tensor<1>) -> Vec<f32> {
     tensor.into_data().try_into_vec().expect("parameters are single floats")
 }
@@ -581,6 +580,7 @@ fn add(sum: Gradients, more: Gradients) -> Gradients {
 mod tests {
     use super::*;
     use crate::batches::{Sequence, TokenLimit};
+    use crate::layers::Storage;
     use crate::models;
     use crate::optimiser::AdamW;
     use crate::schedule::Schedule;
@@ -633,7 +633,8 @@ mod tests {
     /// Twenty steps, and the losses of each.
     fn trajectory(micro_batch_size: usize, threads: usize) -> (Network, Vec<StepPoint>) {
         let device = Device::flex();
-        let mut model = models::open(&ModelFolder::open(golden("llama")).unwrap(), &device).unwrap();
+        let mut model =
+            models::open(&ModelFolder::open(golden("llama")).unwrap(), Storage::Dense, &device).unwrap();
         let recipe = Recipe { micro_batch_size, ..recipe(4) };
         let examples =
             Examples { train: examples(), validation: Vec::new(), limit: TokenLimit::Together(100) };

@@ -22,6 +22,8 @@ const WEIGHT_ENDINGS: [&str; 9] =
 /// Files that are about one model and true of no other.
 const NOT_CARRIED: [&str; 4] = [CONFIG, "adapter_config.json", "README.md", "trainer_state.json"];
 const TOKENIZER: &str = "tokenizer.json";
+/// How many bytes of a file are looked at before they are let go of.
+const READ_BYTES: usize = 4 << 20;
 
 /// Says what a folder holds: a configuration and tensors, and whether a tokenizer.
 #[derive(Clone, Debug)]
@@ -125,17 +127,41 @@ impl ModelFolder {
         map.release(start..end);
     }
 
-    /// Reads a tensor of F32, F16 or BF16.
+    /// Reads a tensor of F32, F16 or BF16, piece by piece: of its file no more is in memory at once
+    /// than a piece.
     pub fn read_f32(&self, name: &str) -> Result<Vec<f32>, ModelError> {
         let bytes = self.raw(name)?;
         let dtype = self.tensor(name).expect("its bytes were found").dtype;
         let width =
             floats::width(dtype).ok_or_else(|| ModelError::NotFloats { tensor: name.to_owned(), dtype })?;
         let mut values = vec![0.0; bytes.len() / width];
-        floats::decode(dtype, bytes, &mut values);
-        // The caller has its own copy now.
-        self.release(name, 0..bytes.len() as u64);
+        let pieces = values.chunks_mut(READ_BYTES / width).zip(bytes.chunks(READ_BYTES));
+        for (number, (values, bytes)) in (0..).zip(pieces) {
+            floats::decode(dtype, bytes, values);
+            let begin = number * READ_BYTES as u64;
+            self.release(name, begin..begin + bytes.len() as u64);
+        }
         Ok(values)
+    }
+
+    /// Says whether two tensors have the same bytes, of which no more are in memory at once than a
+    /// piece.
+    pub fn is_repeated(&self, one: &str, other: &str) -> Result<bool, ModelError> {
+        let [first, second] = [self.raw(one)?, self.raw(other)?];
+        if first.len() != second.len() {
+            return Ok(false);
+        }
+        for (number, (first, second)) in (0..).zip(first.chunks(READ_BYTES).zip(second.chunks(READ_BYTES))) {
+            let is_equal = first == second;
+            let begin = number * READ_BYTES as u64;
+            for name in [one, other] {
+                self.release(name, begin..begin + first.len() as u64);
+            }
+            if !is_equal {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Returns how many numbers the tensors hold.

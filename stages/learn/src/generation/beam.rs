@@ -124,6 +124,10 @@ impl CheckStrategy for Beam {
     fn outputs(&self) -> usize {
         self.num_return_sequences as usize
     }
+
+    fn followed(&self) -> usize {
+        self.num_beams as usize
+    }
 }
 
 /// What is taken off a score to put it behind all others.

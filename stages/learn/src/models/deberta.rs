@@ -14,7 +14,6 @@
 //! all texts of a batch are of one length, so that nothing is masked.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use burn::tensor::activation::{gelu_approximate, relu, sigmoid, silu, tanh};
 use burn::tensor::module::layer_norm;
@@ -23,8 +22,10 @@ use serde_json::{Map, Value};
 use weights::ModelFolder;
 
 use super::config::{Reader, UnusableConfig};
+use super::source::Source as _;
+use super::tensors::{TensorError, Tensors};
 use crate::fused::{gelu, softmax};
-use crate::layers::{places, token_ids};
+use crate::layers::{Storage, places, token_ids};
 
 /// What `config.json` says.
 #[derive(Debug, Clone, PartialEq)]
@@ -140,7 +141,12 @@ fn attention_kinds(
 /// Reads the labels, by their numbers.
 fn labels(reader: &Reader<'_>, config: &Map<String, Value>) -> Result<Vec<String>, UnusableConfig> {
     let Some(named) = config.get("id2label").filter(|value| !value.is_null()) else {
+        // A damaged file must not have labels made up until memory is full.
+        const MOST: usize = 1 << 16;
         let count = reader.size_or("num_labels", 2)?;
+        if count > MOST {
+            return Err(reader.unusable("num_labels", format!("{count} labels are more than {MOST}")));
+        }
         return Ok((0..count).map(|number| format!("LABEL_{number}")).collect());
     };
     let wrong = |problem: &str| reader.unusable("id2label", problem.to_owned());
@@ -227,6 +233,20 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Returns how many relative positions are embedded, and how many kinds of attention look at
+    /// them.
+    pub fn relative_positions(&self) -> (usize, usize) {
+        let kinds = usize::from(self.content_to_position) + usize::from(self.position_to_content);
+        self.relative.map_or((0, 0), |relative| (2 * relative.span, kinds))
+    }
+
+    /// Says whether positions are projected by matrices of their own.
+    pub fn projects_positions_apart(&self) -> bool {
+        self.relative.is_some_and(|relative| !relative.shares_projections)
+    }
+}
+
 impl Relative {
     /// Returns the bucket of a distance, query less key. In single floats, as transformers has it:
     /// a bucket more or less is a matter of a last bit.
@@ -257,77 +277,7 @@ impl Relative {
     }
 }
 
-/// A folder whose tensors do not make the model that its configuration describes.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TensorError {
-    /// A tensor is not there.
-    #[error("{}: there is no tensor `{tensor}`", .folder.display())]
-    Missing {
-        /// The folder.
-        folder: PathBuf,
-        /// The tensor.
-        tensor: String,
-    },
-    /// A tensor has another shape than the configuration says.
-    #[error("{}: tensor `{tensor}` has shape {found:?}, and `config.json` makes it {expected:?}", .file.display())]
-    Shape {
-        /// The file.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// Its shape.
-        found: Vec<u64>,
-        /// The shape it should have.
-        expected: Vec<u64>,
-    },
-    /// A tensor belongs to no part of the model.
-    #[error("{}: tensor `{tensor}` belongs to no part of the model that `config.json` describes", .file.display())]
-    Extra {
-        /// The file.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
-    },
-    /// A tensor cannot be read as single floats.
-    #[error("{}", .folder.display())]
-    Unreadable {
-        /// The folder.
-        folder: PathBuf,
-        /// What is wrong with it.
-        source: weights::ModelError,
-    },
-}
-
-/// The tensors of a folder, each checked against what is asked for.
-struct Tensors<'a> {
-    folder: &'a ModelFolder,
-    device: &'a Device,
-    seen: BTreeSet<String>,
-}
-
 impl Tensors<'_> {
-    fn numbers(&mut self, name: &str, expected: &[usize]) -> Result<Vec<f32>, TensorError> {
-        let folder = || self.folder.path().to_owned();
-        let missing = || TensorError::Missing { folder: folder(), tensor: name.to_owned() };
-        let tensor = self.folder.tensor(name).ok_or_else(missing)?;
-        let expected: Vec<u64> = expected.iter().map(|size| *size as u64).collect();
-        if tensor.shape != expected {
-            let (file, found) = (self.folder.path().join(&tensor.file), tensor.shape.clone());
-            return Err(TensorError::Shape { file, tensor: name.to_owned(), found, expected });
-        }
-        self.seen.insert(name.to_owned());
-        self.folder.read_f32(name).map_err(|source| TensorError::Unreadable { folder: folder(), source })
-    }
-
-    fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>, TensorError> {
-        Ok(Tensor::from_data(TensorData::new(self.numbers(name, &shape)?, shape), self.device))
-    }
-
-    fn vector(&mut self, name: &str, length: usize) -> Result<Tensor<1>, TensorError> {
-        Ok(Tensor::from_data(TensorData::new(self.numbers(name, &[length])?, [length]), self.device))
-    }
-
     /// Returns a matrix of `[out, in]` in files as `[in, out]`.
     fn transposed(&mut self, name: &str, [outputs, inputs]: [usize; 2]) -> Result<Tensor<2>, TensorError> {
         let numbers = self.numbers(name, &[outputs, inputs])?;
@@ -441,7 +391,7 @@ pub(crate) struct DebertaV2ForSequenceClassification {
 impl DebertaV2ForSequenceClassification {
     /// Opens a model, and checks that every tensor of its folder has a place in it.
     pub fn open(folder: &ModelFolder, config: Config, device: &Device) -> Result<Self, TensorError> {
-        let mut tensors = Tensors { folder, device, seen: BTreeSet::new() };
+        let mut tensors = Tensors::new(folder, Storage::Dense, device);
         let (hidden, embedding) = (config.hidden_size, config.embedding_size);
         let path = "deberta.embeddings";
         let words =
@@ -485,17 +435,12 @@ impl DebertaV2ForSequenceClassification {
         let classifier = row_affine("classifier", config.labels.len())?;
         // What transformers leaves aside as well: places that are numbered or not used, and the
         // heads of pre-training.
-        let is_known = |name: &str| {
+        tensors.finish(|name| {
             name.ends_with("position_ids")
                 || name.contains("position_embeddings")
                 || name.starts_with("mask_predictions.")
                 || name.starts_with("lm_predictions.")
-        };
-        let mut others = folder.tensors().iter().filter(|tensor| !tensors.seen.contains(&tensor.name));
-        if let Some(extra) = others.find(|tensor| !is_known(&tensor.name)) {
-            let (file, tensor) = (folder.path().join(&extra.file), extra.name.clone());
-            return Err(TensorError::Extra { file, tensor });
-        }
+        })?;
         let device = device.clone();
         Ok(Self {
             config,
@@ -800,6 +745,11 @@ mod tests {
         assert!(with("max_relative_positions", 1.5.into()).contains("1.5 is not a whole number"));
         assert!(with("pooler_hidden_size", 16.into()).contains("16 is not `hidden_size`, 32"));
         assert!(with("id2label", serde_json::json!({ "1": "a", "2": "b" })).contains("from 0"));
+        let many = |config: &mut Map<String, Value>| {
+            config.remove("id2label");
+            config.insert("num_labels".to_owned(), (1u64 << 31).into());
+        };
+        assert!(read(many).unwrap_err().contains("`num_labels`: 2147483648 labels are more than 65536"));
     }
 
     #[test]

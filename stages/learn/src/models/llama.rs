@@ -88,7 +88,7 @@ impl LlamaForCausalLM {
         for number in 0..config.layers {
             let path = format!("model.layers.{number}");
             let mut linear = |name: &str, shape: [usize; 2], has_bias: bool| -> Result<Linear, E> {
-                let mut linear = Linear::new(source.matrix(&format!("{path}.{name}.weight"), shape)?);
+                let mut linear = Linear::new(source.weight(&format!("{path}.{name}.weight"), shape)?);
                 if has_bias {
                     let bias = source.vector(&format!("{path}.{name}.bias"), shape[0])?;
                     linear.bias = Some(Parameter::new(bias));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use serde_json::{Map, Value};
 use weights::{Dtype, Durability, MOST_SHARD_BYTES, ModelFolder, ModelWriter, TensorSpec};
 
@@ -11,9 +11,10 @@ use super::config::UnusableConfig;
 use super::internlm2;
 use super::llama::{self, LlamaForCausalLM};
 use super::network::Network;
-use super::source::Source;
 use super::t5::{self, T5ForConditionalGeneration};
-use crate::parameters::Parameters;
+use super::tensors::{TensorError, Tensors};
+use crate::layers::Storage;
+use crate::parameters::Parameters as _;
 
 /// A folder that no model can be made of.
 #[derive(Debug, thiserror::Error)]
@@ -53,44 +54,9 @@ pub enum OpenError {
         /// The one of this type that is known.
         known: &'static str,
     },
-    /// A tensor is not there.
-    #[error("{}: there is no tensor `{tensor}`", .folder.display())]
-    Missing {
-        /// The folder.
-        folder: PathBuf,
-        /// The tensor.
-        tensor: String,
-    },
-    /// A tensor has another shape than the configuration says.
-    #[error("{}: tensor `{tensor}` has shape {found:?}, and `config.json` makes it {expected:?}", .file.display())]
-    Shape {
-        /// The file that the tensor is in.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// Its shape.
-        found: Vec<u64>,
-        /// The shape it should have.
-        expected: Vec<u64>,
-    },
-    /// A tensor belongs to no part of the model.
-    #[error("{}: tensor `{tensor}` belongs to no part of the model that `config.json` describes", .file.display())]
-    Extra {
-        /// The file that the tensor is in.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
-    },
-    /// A tensor that repeats another one has other numbers.
-    #[error("{}: tensor `{tensor}` should repeat `{other}`, and has other numbers", .file.display())]
-    Differs {
-        /// The file that the tensor is in.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// The one that it should repeat.
-        other: &'static str,
-    },
+    /// Its tensors do not make the model.
+    #[error(transparent)]
+    Tensors(#[from] TensorError),
     /// The tokenizer has tokens that the model has no embedding for.
     #[error("{}: the tokenizer has {tokens} tokens, and the model embeds {embedded}", .folder.display())]
     Vocabulary {
@@ -137,146 +103,126 @@ fn known_type(folder: &ModelFolder) -> Result<&'static str, OpenError> {
     }
 }
 
-/// Reads tensors of a folder, each checked against what is asked for.
-struct Read<'a> {
-    folder: &'a ModelFolder,
-    device: &'a Device,
-    seen: BTreeSet<String>,
-    /// Tensors that are in the folder under another name.
-    found_as: BTreeMap<&'static str, &'static str>,
-}
-
-impl Read<'_> {
-    fn numbers(&mut self, name: &str, expected: &[usize]) -> Result<Vec<f32>, OpenError> {
-        let folder = || self.folder.path().to_owned();
-        let name = self.found_as.get(name).copied().unwrap_or(name);
-        let missing = || OpenError::Missing { folder: folder(), tensor: name.to_owned() };
-        let tensor = self.folder.tensor(name).ok_or_else(missing)?;
-        let expected: Vec<u64> = expected.iter().map(|size| *size as u64).collect();
-        if tensor.shape != expected {
-            let (file, found) = (self.folder.path().join(&tensor.file), tensor.shape.clone());
-            return Err(OpenError::Shape { file, tensor: name.to_owned(), found, expected });
-        }
-        self.seen.insert(name.to_owned());
-        self.folder.read_f32(name).map_err(|source| OpenError::Folder { folder: folder(), source })
-    }
-
-    /// Says whether the folder has both tensors, with the same numbers.
-    fn repeats(&self, one: &str, other: &str) -> Result<bool, OpenError> {
-        let [Some(found), Some(wanted)] = [one, other].map(|name| self.folder.tensor(name)) else {
-            return Ok(false);
-        };
-        let raw = |name: &str| {
-            let folder = || self.folder.path().to_owned();
-            self.folder.raw(name).map_err(|source| OpenError::Folder { folder: folder(), source })
-        };
-        Ok(found.shape == wanted.shape && found.dtype == wanted.dtype && raw(one)? == raw(other)?)
-    }
-
-    /// Says whether the head is the embedding: a folder that has a head with other numbers has one
-    /// of its own, whatever the configuration says; so does transformers 5.
-    fn is_tied(&self, configured: bool, head: &str, embedding: &str) -> Result<bool, OpenError> {
-        Ok(configured && (self.folder.tensor(head).is_none() || self.repeats(head, embedding)?))
-    }
-
-    fn file(&self, tensor: &str) -> PathBuf {
-        let file = self.folder.tensor(tensor).map(|tensor| tensor.file.as_str());
-        self.folder.path().join(file.unwrap_or_default())
-    }
-}
-
-impl Source<OpenError> for Read<'_> {
-    fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>, OpenError> {
-        Ok(Tensor::from_data(TensorData::new(self.numbers(name, &shape)?, shape), self.device))
-    }
-
-    fn vector(&mut self, name: &str, length: usize) -> Result<Tensor<1>, OpenError> {
-        Ok(Tensor::from_data(TensorData::new(self.numbers(name, &[length])?, [length]), self.device))
-    }
-}
-
-/// Opens a model and checks that every tensor of its folder has a place in it.
-pub(crate) fn open(folder: &ModelFolder, device: &Device) -> Result<Network, OpenError> {
+/// Opens a model and checks that every tensor of its folder has a place in it. Projections are kept
+/// as `storage` says.
+pub(crate) fn open(folder: &ModelFolder, storage: Storage, device: &Device) -> Result<Network, OpenError> {
     let known = known_type(folder)?;
     let unusable = |source| OpenError::Config { folder: folder.path().to_owned(), source };
-    let mut read = Read { folder, device, seen: BTreeSet::new(), found_as: BTreeMap::new() };
+    let mut tensors = Tensors::new(folder, storage, device);
     let network = match known {
         "t5" => {
             let config = t5::Config::read(folder.config()).map_err(unusable)?;
-            Network::EncoderDecoder(read_t5(config, &mut read)?)
+            Network::EncoderDecoder(read_t5(config, &mut tensors)?)
         }
         known => {
             let config = match known {
                 "internlm2" => internlm2::read(folder.config()),
                 _ => llama::Config::read(folder.config()),
             };
-            Network::Decoder(read_llama(config.map_err(unusable)?, &mut read)?)
+            Network::Decoder(read_llama(config.map_err(unusable)?, &mut tensors)?)
         }
     };
-    match folder.tensors().iter().find(|tensor| !read.seen.contains(&tensor.name)) {
-        Some(extra) => {
-            let (file, tensor) = (folder.path().join(&extra.file), extra.name.clone());
-            Err(OpenError::Extra { file, tensor })
-        }
-        None => Ok(network),
-    }
-}
-
-fn read_llama(mut config: llama::Config, read: &mut Read<'_>) -> Result<LlamaForCausalLM, OpenError> {
-    let (embedding, head) = config.spelling.embedding_and_head();
-    config.tied = read.is_tied(config.tied, head, embedding)?;
-    if config.tied {
-        read.seen.insert(head.to_owned());
-    }
     // What older versions of transformers wrote beside the weights.
-    let left_over = read.folder.tensors().iter().map(|tensor| &tensor.name);
-    read.seen.extend(left_over.filter(|name| name.ends_with("rotary_emb.inv_freq")).cloned());
-    LlamaForCausalLM::build(config, read.device, read)
+    tensors.finish(|name| known != "t5" && name.ends_with("rotary_emb.inv_freq"))?;
+    Ok(network)
 }
 
-fn read_t5(mut config: t5::Config, read: &mut Read<'_>) -> Result<T5ForConditionalGeneration, OpenError> {
+/// Says whether the head is the embedding: a folder that has a head with other numbers has one of
+/// its own, whatever the configuration says; so does transformers 5.
+fn is_tied(
+    tensors: &Tensors<'_>,
+    configured: bool,
+    head: &str,
+    embedding: &str,
+) -> Result<bool, TensorError> {
+    Ok(configured && (!tensors.has(head) || tensors.repeats(head, embedding)?))
+}
+
+fn read_llama(mut config: llama::Config, tensors: &mut Tensors<'_>) -> Result<LlamaForCausalLM, TensorError> {
+    let (embedding, head) = config.spelling.embedding_and_head();
+    config.tied = is_tied(tensors, config.tied, head, embedding)?;
+    if config.tied {
+        tensors.leave_aside(head);
+    }
+    LlamaForCausalLM::build(config, tensors.device, tensors)
+}
+
+fn read_t5(
+    mut config: t5::Config,
+    tensors: &mut Tensors<'_>,
+) -> Result<T5ForConditionalGeneration, TensorError> {
     const SHARED: &str = "shared.weight";
     const HEAD: &str = "lm_head.weight";
     const REPEATED: [&str; 2] = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];
     // What the first version of transformers wrote and never used.
-    read.seen.insert("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight".to_owned());
-    let has = |name: &&str| read.folder.tensor(name).is_some();
-    let embedding = [SHARED].into_iter().chain(REPEATED).find(has).unwrap_or(SHARED);
-    read.found_as.insert(SHARED, embedding);
-    for repeated in REPEATED.into_iter().filter(|repeated| read.folder.tensor(repeated).is_some()) {
-        if !read.repeats(repeated, embedding)? {
-            let (file, tensor) = (read.file(repeated), repeated.to_owned());
-            return Err(OpenError::Differs { file, tensor, other: embedding });
+    tensors.leave_aside("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight");
+    let embedding = [SHARED].into_iter().chain(REPEATED).find(|name| tensors.has(name)).unwrap_or(SHARED);
+    tensors.read_as(SHARED, embedding);
+    for repeated in REPEATED {
+        if !tensors.has(repeated) {
+            continue;
         }
-        read.seen.insert(repeated.to_owned());
+        if !tensors.repeats(repeated, embedding)? {
+            let (file, tensor) = (tensors.file(repeated), repeated.to_owned());
+            return Err(TensorError::Differs { file, tensor, other: embedding });
+        }
+        tensors.leave_aside(repeated);
     }
-    config.tied = read.is_tied(config.tied, HEAD, embedding)?;
+    config.tied = is_tied(tensors, config.tied, HEAD, embedding)?;
     if config.tied {
-        read.seen.insert(HEAD.to_owned());
+        tensors.leave_aside(HEAD);
     }
-    T5ForConditionalGeneration::build(config, read)
+    T5ForConditionalGeneration::build(config, tensors)
 }
 
-/// Writes a model in single floats, with a configuration.
+/// Writes a model in single floats, with a configuration: the weights of projections with what
+/// their adapters add, and packed ones as the numbers that they stand for. Tensors are written one
+/// by one, and no second model is made of them.
 pub(crate) fn save(
     model: &mut Network,
     config: &Map<String, Value>,
     folder: &Path,
+    device: &Device,
 ) -> Result<(), weights::ModelError> {
-    let (mut tensors, mut specs) = (Vec::new(), Vec::new());
+    let mut specs = BTreeMap::new();
+    let mut announce = |name: String, shape: &[usize]| {
+        let shape = shape.iter().map(|size| *size as u64).collect();
+        specs.insert(name.clone(), TensorSpec { name, dtype: Dtype::F32, shape });
+    };
     model.visit(&mut |name, slot| {
-        if !name.contains(".lora_") {
-            let shape = slot.shape().iter().map(|size| *size as u64).collect();
-            specs.push(TensorSpec { name: name.clone(), dtype: Dtype::F32, shape });
-            tensors.push((name, slot.flat()));
+        if !is_adapter(&name) {
+            announce(name, &slot.shape());
         }
     });
-    let writer = ModelWriter::create(folder, config, specs, MOST_SHARD_BYTES)?;
-    for (name, numbers) in tensors {
-        let numbers = numbers.into_data().try_into_vec::<f32>().expect("parameters are single floats");
-        writer.write_f32(&name, &numbers)?;
+    for (path, linear) in model.linears() {
+        announce(format!("{path}.weight"), &linear.weight.shape());
     }
+    let writer = ModelWriter::create(folder, config, specs.into_values().collect(), MOST_SHARD_BYTES)?;
+    let write = |name: &str, numbers: Tensor<1>| {
+        let numbers = numbers.into_data().try_into_vec::<f32>().expect("parameters are single floats");
+        writer.write_f32(name, &numbers)
+    };
+    let mut merged = BTreeSet::new();
+    for (path, linear) in model.linears() {
+        if linear.adapter.is_some() || linear.is_packed() {
+            let name = format!("{path}.weight");
+            write(&name, linear.merged(device).flatten(0, 1))?;
+            merged.insert(name);
+        }
+    }
+    let mut written = Ok(());
+    model.visit(&mut |name, slot| {
+        if written.is_ok() && !is_adapter(&name) && !merged.contains(&name) {
+            written = write(&name, slot.flat());
+        }
+    });
+    written?;
     writer.finish(Durability::Buffered)
+}
+
+/// Says whether a parameter is one of an adapter.
+fn is_adapter(name: &str) -> bool {
+    name.contains(".lora_")
 }
 
 #[cfg(test)]
@@ -322,7 +268,7 @@ mod tests {
     }
 
     fn opened(folder: &TempDir) -> Result<Network, OpenError> {
-        open(&ModelFolder::open(folder.path()).unwrap(), &Device::flex())
+        open(&ModelFolder::open(folder.path()).unwrap(), Storage::Dense, &Device::flex())
     }
 
     fn refused(folder: &TempDir) -> String {
@@ -454,8 +400,8 @@ mod tests {
     fn a_saved_model_is_the_same_model() {
         for name in ["llama", "internlm2", "t5_v10", "t5_v11", "t5_other"] {
             let (folder, to) = (ModelFolder::open(golden(name)).unwrap(), TempDir::new().unwrap());
-            let mut model = open(&folder, &Device::flex()).unwrap();
-            save(&mut model, folder.config(), to.path()).unwrap();
+            let mut model = open(&folder, Storage::Dense, &Device::flex()).unwrap();
+            save(&mut model, folder.config(), to.path(), &Device::flex()).unwrap();
             let saved = ModelFolder::open(to.path()).unwrap();
             let names = |folder: &ModelFolder| -> Vec<(String, Vec<u64>)> {
                 folder.tensors().iter().map(|entry| (entry.name.clone(), entry.shape.clone())).collect()

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::layers::Weight;
 use crate::random::{Purpose, Random};
 
 /// Where a model's parameters come from.
@@ -10,6 +11,10 @@ pub(crate) trait Source<E> {
     fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>, E>;
     /// Returns a vector of this name and length.
     fn vector(&mut self, name: &str, length: usize) -> Result<Tensor<1>, E>;
+    /// Returns the matrix of a projection, which may be packed.
+    fn weight(&mut self, name: &str, shape: [usize; 2]) -> Result<Weight, E> {
+        self.matrix(name, shape).map(Weight::from)
+    }
 }
 
 /// The first weights of a model that nobody has trained, as transformers draws them: norms at 1,

@@ -401,7 +401,7 @@ impl Stack {
             let path = format!("{name}.block.{number}");
             let mut attention = |layer: &str, name: &str| -> Result<Attention, E> {
                 let mut linear = |part: &str, shape: [usize; 2]| {
-                    source.matrix(&format!("{path}.{layer}.{name}.{part}.weight"), shape).map(Linear::new)
+                    source.weight(&format!("{path}.{layer}.{name}.{part}.weight"), shape).map(Linear::new)
                 };
                 let (q, k) = (linear("q", [inner, model])?, linear("k", [inner, model])?);
                 let (v, o) = (linear("v", [inner, model])?, linear("o", [model, inner])?);
@@ -412,7 +412,7 @@ impl Stack {
             let to_encoder = if is_decoder { Some(attention("layer.1", "EncDecAttention")?) } else { None };
             let path = format!("{path}.layer.{}", if is_decoder { 2 } else { 1 });
             let mut linear = |part: &str, shape: [usize; 2]| {
-                source.matrix(&format!("{path}.DenseReluDense.{part}.weight"), shape).map(Linear::new)
+                source.weight(&format!("{path}.DenseReluDense.{part}.weight"), shape).map(Linear::new)
             };
             let wi = linear(if config.gated { "wi_0" } else { "wi" }, [wide, model])?;
             let wi_1 = if config.gated { Some(linear("wi_1", [wide, model])?) } else { None };

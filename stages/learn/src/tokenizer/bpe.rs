@@ -38,6 +38,10 @@ impl TrainTokenizer for Bpe {
         Ok(())
     }
 
+    fn most_tokens(&self) -> usize {
+        self.vocabulary_size as usize
+    }
+
     fn train(&self, texts: &[String]) -> Result<Tokenizer, TokenizerError> {
         self.check().map_err(TokenizerError::Untrainable)?;
         if texts.iter().all(|text| text.trim().is_empty()) {

@@ -1,0 +1,261 @@
+//! What stages will need of memory, told before anything runs.
+//!
+//! Node by node, inputs first, each kind is asked what it needs and what is known of its outputs.
+//! What is known of an output is a [`Sketch`], which the engine hands on to whatever reads it and
+//! does not understand. Files are read by a function that is handed in, as everywhere in planning.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::job::Device;
+use crate::plan::{Node, Plan};
+
+/// What is known of an artifact before it is made.
+pub type Sketch = serde_json::Value;
+
+/// What a kind says of one stage, before it runs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Foreseen {
+    /// What it needs of memory.
+    pub memory: Memory,
+    /// What is known of its outputs, by their names.
+    pub outputs: BTreeMap<String, Sketch>,
+}
+
+/// What a stage needs of memory.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Memory {
+    /// So little that it does not matter.
+    #[default]
+    Little,
+    /// Nobody knows, and why.
+    Unknown(String),
+    /// So much.
+    Known(Need),
+}
+
+/// How much memory a stage needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Need {
+    /// Of the machine.
+    pub machine: Amount,
+    /// Of the device, where that has memory of its own.
+    pub device: Amount,
+    /// What `likely` takes for granted of the inputs, as in "for texts of 512 words"; may be empty.
+    pub assuming: String,
+}
+
+/// A number of bytes that cannot be told exactly.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Amount {
+    /// What is needed whatever the inputs hold.
+    pub least: u64,
+    /// What is needed if they hold what is usual.
+    pub likely: u64,
+}
+
+/// What a kind can look at when it is asked about a stage.
+pub struct Outlook<'a> {
+    inputs: Vec<(&'a str, Option<&'a Sketch>)>,
+    device: &'a Device,
+    cores: u32,
+    read: &'a dyn Fn(&Path) -> Option<String>,
+}
+
+impl Outlook<'_> {
+    /// Returns what is known of the first input of a port.
+    pub fn input(&self, port: &str) -> Option<&Sketch> {
+        self.inputs.iter().find(|(name, _)| *name == port)?.1
+    }
+
+    /// Returns whether a port has an input.
+    pub fn has_input(&self, port: &str) -> bool {
+        self.inputs.iter().any(|(name, _)| *name == port)
+    }
+
+    /// Returns the name of the device that it is to compute on.
+    pub fn device(&self) -> &str {
+        &self.device.0
+    }
+
+    /// Returns how many threads it may keep busy.
+    pub fn cores(&self) -> u32 {
+        self.cores
+    }
+
+    /// Returns the text of a file that a parameter names, or of one in a folder that it names; none
+    /// if it cannot be read.
+    pub fn read(&self, path: &Path) -> Option<String> {
+        (self.read)(path)
+    }
+}
+
+/// Where a plan is to run.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// The cores that all stages together may keep busy.
+    pub cores: u32,
+    /// The memory that all stages together may take, in bytes.
+    pub memory_bytes: u64,
+    /// Where to compute.
+    pub device: Device,
+    /// The memory of that device, if it has any of its own and it is known.
+    pub device_memory_bytes: Option<u64>,
+}
+
+/// What the stages of a plan need of memory.
+#[derive(Debug, Clone)]
+pub struct Foresight(Vec<Memory>);
+
+/// Whether a stage has room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fit {
+    /// It has, or nobody knows.
+    Fits,
+    /// It has not if its inputs hold what is usual, and how that is put.
+    MayNotFit(String),
+    /// It has not, whatever its inputs hold, and how that is put.
+    CannotFit(String),
+}
+
+impl Foresight {
+    /// Asks the kinds of a plan's stages. `read` returns the text of a file, if it can be read.
+    pub fn new(plan: &Plan, machine: &Machine, read: &dyn Fn(&Path) -> Option<String>) -> Self {
+        let mut sketches: Vec<BTreeMap<String, Sketch>> = Vec::with_capacity(plan.nodes().len());
+        let mut found = Vec::with_capacity(plan.nodes().len());
+        for node in plan.nodes() {
+            let Foreseen { memory, outputs } = match node.kind().foresees() {
+                true => {
+                    let inputs = node.inputs().iter();
+                    let inputs = inputs
+                        .map(|edge| (edge.port.as_str(), sketches[edge.from].get(&edge.output)))
+                        .collect();
+                    let cores = node.resources().cores.min(machine.cores);
+                    node.kind()
+                        .foresee(&node.params, &Outlook { inputs, device: &machine.device, cores, read })
+                }
+                false => Foreseen::default(),
+            };
+            sketches.push(outputs);
+            found.push(declared(node).unwrap_or(memory));
+        }
+        Self(found)
+    }
+
+    /// Foresees nothing.
+    pub fn none(plan: &Plan) -> Self {
+        Self(plan.nodes().iter().map(|node| declared(node).unwrap_or_default()).collect())
+    }
+
+    /// Returns what a node needs.
+    pub fn of(&self, node: usize) -> &Memory {
+        &self.0[node]
+    }
+
+    /// Returns the bytes that a node likely takes, of the machine and of the device.
+    pub fn likely(&self, node: usize) -> (u64, u64) {
+        match &self.0[node] {
+            Memory::Known(need) => (need.machine.likely, need.device.likely),
+            Memory::Little | Memory::Unknown(_) => (0, 0),
+        }
+    }
+
+    /// Says whether a node has room on a machine.
+    pub fn fit(&self, node: usize, machine: &Machine) -> Fit {
+        let Memory::Known(need) = &self.0[node] else { return Fit::Fits };
+        let places = [
+            (need.machine, Some(machine.memory_bytes), "this machine".to_owned()),
+            (need.device, machine.device_memory_bytes, format!("`{}`", machine.device.0)),
+        ];
+        let assuming = if need.assuming.is_empty() { String::new() } else { format!(" {}", need.assuming) };
+        let mut fit = Fit::Fits;
+        for (amount, there_is, place) in places {
+            let Some(there_is) = there_is else { continue };
+            if amount.least > there_is {
+                let (least, there_is) = (bytes(amount.least), bytes(there_is));
+                return Fit::CannotFit(format!("needs at least {least} of memory; {place} has {there_is}"));
+            }
+            if amount.likely > there_is {
+                let (likely, there_is) = (bytes(amount.likely), bytes(there_is));
+                fit = Fit::MayNotFit(format!(
+                    "likely needs {likely} of memory{assuming}; {place} has {there_is}"
+                ));
+            }
+        }
+        fit
+    }
+}
+
+/// Returns what the experiment says that a stage needs, which counts for more than what is foreseen.
+/// It is no reason to refuse the stage: who wrote it may know better.
+fn declared(node: &Node) -> Option<Memory> {
+    let likely = node.resources().memory_bytes;
+    let machine = Amount { least: 0, likely };
+    (likely > 0).then(|| Memory::Known(Need { machine, device: Amount::default(), assuming: String::new() }))
+}
+
+/// Writes a number of bytes for people.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut scaled = bytes as f64;
+    let mut unit = 0;
+    while scaled >= 1024.0 && unit + 1 < UNITS.len() {
+        scaled /= 1024.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{bytes} B"),
+        _ if scaled < 100.0 => format!("{scaled:.1} {}", UNITS[unit]),
+        _ => format!("{scaled:.0} {}", UNITS[unit]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_put_for_people() {
+        let put = [0, 1023, 1024, 1_500_000, 107 << 30].map(bytes);
+        assert_eq!(put, ["0 B", "1023 B", "1.0 KiB", "1.4 MiB", "107 GiB"]);
+    }
+
+    #[test]
+    fn what_cannot_fit_is_told_from_what_may_not() {
+        let need = |least, likely| Amount { least: least << 30, likely: likely << 30 };
+        let known = |machine, device| {
+            Memory::Known(Need { machine, device, assuming: "for texts of 512 words".to_owned() })
+        };
+        let little = Amount::default();
+        let foresight = Foresight(vec![
+            known(need(1, 2), little),
+            known(need(1, 9), little),
+            known(need(9, 20), little),
+            known(need(1, 1), need(40, 50)),
+            known(need(1, 1), need(90, 99)),
+            Memory::Unknown("why".to_owned()),
+        ]);
+        let machine = |device_memory_bytes| Machine {
+            cores: 2,
+            memory_bytes: 8 << 30,
+            device: Device("cuda:0".to_owned()),
+            device_memory_bytes,
+        };
+        let fits = |node, device| foresight.fit(node, &machine(device));
+        assert_eq!(fits(0, None), Fit::Fits);
+        assert_eq!(
+            fits(1, None),
+            Fit::MayNotFit(
+                "likely needs 9.0 GiB of memory for texts of 512 words; this machine has 8.0 GiB".to_owned()
+            )
+        );
+        let cannot = "needs at least 9.0 GiB of memory; this machine has 8.0 GiB";
+        assert_eq!(fits(2, None), Fit::CannotFit(cannot.to_owned()));
+        assert_eq!(fits(3, Some(80 << 30)), Fit::Fits);
+        let cannot = "needs at least 90.0 GiB of memory; `cuda:0` has 80.0 GiB";
+        assert_eq!(fits(4, Some(80 << 30)), Fit::CannotFit(cannot.to_owned()));
+        assert_eq!((fits(4, None), fits(5, None)), (Fit::Fits, Fit::Fits));
+    }
+}

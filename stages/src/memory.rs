@@ -1,0 +1,156 @@
+//! What is known of models before they are made, and what computing with them takes.
+//!
+//! A stage that makes a model hands on the `config.json` that it will have; one that makes a
+//! tokenizer, how many tokens there will be at most.
+
+use engine::{Amount, Memory, Need, Outlook, Sketch};
+use learn::{AdapterMethod, Compared, Continuing, Kept, Sizes, Training};
+use serde_json::{Map, Value, json};
+
+/// How many tokens texts are taken to have where nothing says how many they have at most.
+const USUAL_TOKENS: u64 = 512;
+
+/// Returns what is known of a model.
+pub fn model_sketch(config: &Map<String, Value>) -> Sketch {
+    json!({ "config": config })
+}
+
+/// Returns what is known of a tokenizer.
+pub fn tokenizer_sketch(most_tokens: usize) -> Sketch {
+    json!({ "most_tokens": most_tokens })
+}
+
+/// Returns how many tokens a tokenizer will have at most, if that is known.
+pub fn most_tokens(sketch: &Sketch) -> Option<usize> {
+    usize::try_from(sketch.get("most_tokens")?.as_u64()?).ok()
+}
+
+/// Returns the sizes of a model of which something is known.
+pub fn sizes_of(sketch: &Sketch) -> Result<Sizes, String> {
+    let config = sketch.get("config").and_then(Value::as_object);
+    let config = config.ok_or_else(|| "no `config.json` is known".to_owned())?;
+    Sizes::read(config).map_err(|error| error.to_string())
+}
+
+/// Returns the sizes of the model that enters by a port, or why nobody knows them.
+pub fn sizes(outlook: &Outlook<'_>, port: &str) -> Result<Sizes, Memory> {
+    let unknown = |because: String| Memory::Unknown(format!("{because} of `{port}` before it is made"));
+    let sketch = outlook.input(port).ok_or_else(|| unknown("nothing is known".to_owned()))?;
+    sizes_of(sketch).map_err(Memory::Unknown)
+}
+
+/// Returns how many tokens a text of a model is taken to have: as many as it may have at most, if
+/// that is said or is little.
+pub fn text_tokens(sizes: &Sizes, most: Option<u32>) -> u64 {
+    most.map_or(USUAL_TOKENS, u64::from).min(sizes.longest())
+}
+
+/// Returns the most memory that this process has had, in bytes, where the system tells it.
+pub fn peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+/// Says whether a stage is to compute on the CPU.
+pub fn is_on_cpu(outlook: &Outlook<'_>) -> bool {
+    outlook.device().split(',').all(|device| device.trim() == "cpu")
+}
+
+/// Says what a stage needs: of the machine, or of a device with memory of its own.
+pub fn memory(need: &learn::Need, outlook: &Outlook<'_>, tokens: u64) -> Memory {
+    let amount = Amount { least: need.least(), likely: need.all() };
+    let assuming = format!("for texts of {tokens} tokens");
+    if is_on_cpu(outlook) {
+        // Each of several has a model of its own.
+        let devices = outlook.device().split(',').count() as u64;
+        let amount = Amount {
+            least: amount.least.saturating_mul(devices),
+            likely: amount.likely.saturating_mul(devices),
+        };
+        return Memory::Known(Need { machine: amount, device: Amount::default(), assuming });
+    }
+    // The program itself is here, and tensors pass through on their way.
+    let here = Amount { least: need.program, likely: need.program + need.passing };
+    let device = Amount { least: amount.least - need.program, likely: amount.likely - need.program };
+    Memory::Known(Need { machine: here, device, assuming })
+}
+
+/// What computing with a model takes, for commands.
+#[derive(Debug, Clone)]
+pub struct ModelNeeds {
+    /// Its `model_type`.
+    pub model_type: String,
+    /// How many numbers it has.
+    pub parameters: u64,
+    /// The tokens of the texts.
+    pub tokens: u64,
+    /// What is done, and what that takes.
+    pub work: Vec<(&'static str, learn::Need)>,
+}
+
+/// Returns what computing with a model takes on a device: one in a folder, or one of a known shape
+/// such as `7b`. Texts have so many tokens, or the usual number.
+///
+/// # Errors
+/// What is wrong, and what to do.
+pub fn model_needs(
+    model: &str,
+    tokens: Option<u32>,
+    prompts: u32,
+    (device, threads): (&str, u32),
+) -> Result<ModelNeeds, String> {
+    let folder = std::path::Path::new(model);
+    let config = match folder.is_dir() {
+        true => {
+            let file = folder.join("config.json");
+            let text = std::fs::read_to_string(&file)
+                .map_err(|error| format!("failed to read {}: {error}", file.display()))?;
+            serde_json::from_str(&text)
+                .map_err(|error| format!("{} is no configuration: {error}", file.display()))?
+        }
+        false => crate::bench::shape_named(model)
+            .map_err(|problem| format!("`{model}` is no folder, and {problem}"))?,
+    };
+    let sizes = Sizes::read(&config).map_err(|error| format!("{model}: {error}"))?;
+    let (tokens, threads) = (text_tokens(&sizes, tokens), u64::from(threads));
+    if sizes.model_type() == "deberta-v2" {
+        let work = vec![("judging", sizes.judging(tokens, threads))];
+        return Ok(ModelNeeds {
+            model_type: "deberta-v2".to_owned(),
+            parameters: sizes.parameters(),
+            tokens,
+            work,
+        });
+    }
+    let generation = sizes.generation(&Continuing {
+        prompts: u64::from(prompts),
+        beams: 1,
+        prompt_tokens: tokens,
+        new_tokens: tokens,
+        threads,
+        kept: Kept::F32,
+    });
+    let default = "everything has a default";
+    let lora = AdapterMethod::Lora(serde_json::from_str("{}").expect(default));
+    let qlora = AdapterMethod::Qlora(serde_json::from_str("{}").expect(default));
+    let training = |adapter: Option<&AdapterMethod>| {
+        sizes.training(&Training {
+            adapter,
+            tokens,
+            // As many as keep all threads busy.
+            outputs: 64,
+            threads,
+            compared: Compared::Nothing,
+            is_on_cpu: device == "cpu",
+        })
+    };
+    let work = vec![
+        ("generation", generation),
+        ("training", training(None)),
+        ("LoRA", training(Some(&lora))),
+        ("QLoRA", training(Some(&qlora))),
+    ];
+    Ok(ModelNeeds { model_type: sizes.model_type().to_owned(), parameters: sizes.parameters(), tokens, work })
+}

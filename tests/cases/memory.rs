@@ -1,0 +1,279 @@
+//! Memory: what stages and models need, told before they run, beside what they take.
+
+use serde_json::Value;
+
+use crate::lab::{Lab, Told, project};
+
+const ROWS: &str = r#"{"id":"ethanol","molecule":"CCO","caption":"The molecule is an alcohol."}
+{"id":"propanol","molecule":"CCCO","caption":"The molecule is an alcohol."}
+{"id":"acetic","molecule":"CC(=O)O","caption":"The molecule is an acid."}
+{"id":"benzene","molecule":"c1ccccc1","caption":"The molecule is aromatic."}
+"#;
+
+/// Two trainings that do not wait for each other, and a generation.
+fn house() -> Lab {
+    let lab = Lab::with(
+        r#"
+[stages.rows]
+kind = "source"
+path = "rows.jsonl"
+
+[stages.tokenizer]
+kind = "tokenizer"
+inputs = { rows = "rows" }
+model.bpe = { vocabulary_size = 280 }
+
+[stages.model]
+kind = "train"
+inputs = { tokenizer = "tokenizer", rows = "rows", validation = "rows" }
+prompts.mol2cap = "prompt.txt"
+objective.sft = {}
+batch_size = 4
+gradient_accumulation_steps = 1
+length.steps = 2
+model.llama = { hidden_size = 256, intermediate_size = 704, num_hidden_layers = 6, num_attention_heads = 4, max_position_embeddings = 64 }
+resources.cores = 1
+
+[stages.other]
+kind = "train"
+inputs = { tokenizer = "tokenizer", rows = "rows" }
+prompts.cap2mol = "back.txt"
+objective.sft = {}
+batch_size = 4
+gradient_accumulation_steps = 1
+length.steps = 2
+model.llama = { hidden_size = 256, intermediate_size = 704, num_hidden_layers = 6, num_attention_heads = 4, max_position_embeddings = 64 }
+resources.cores = 1
+
+[stages.captions]
+kind = "generate"
+inputs = { model = "model", rows = "rows" }
+direction = "mol2cap"
+prompt = "prompt.txt"
+max_new_tokens = 8
+"#,
+    );
+    lab.write("rows.jsonl", ROWS);
+    lab.write("prompt.txt", "Molecule: {molecule} Caption: {caption}\n");
+    lab.write("back.txt", "Caption: {caption} Molecule: {molecule}\n");
+    lab
+}
+
+/// Returns what `plan` says that a stage needs.
+fn needs(lab: &Lab, stage: &str) -> Value {
+    let told = lab.run(["plan", "x.toml", "--json"]).expect(0);
+    let stages: Vec<Value> = serde_json::from_str(&told.stdout).unwrap();
+    let found = stages.into_iter().find(|found| found["stage"] == stage).expect("the stage is planned");
+    found["memory"].clone()
+}
+
+#[test]
+fn a_plan_says_what_stages_need() {
+    let lab = house();
+    let told = lab.run(["plan", "x.toml"]).expect(0);
+    let line = |stage: &str| {
+        let found = told.stdout.lines().find(|line| line.split_whitespace().nth(1) == Some(stage));
+        found.expect("the stage is planned").to_owned()
+    };
+    for stage in ["model", "other", "captions"] {
+        assert!(line(stage).ends_with("MiB memory for texts of 64 tokens"), "{}", line(stage));
+    }
+    assert!(!line("rows").contains("memory") && !line("tokenizer").contains("memory"), "{}", told.stdout);
+    let need = needs(&lab, "model");
+    let number = |need: &Value, of: &str, part: &str| need[of][part].as_u64().unwrap();
+    assert!(number(&need, "machine", "least") < number(&need, "machine", "likely"), "{need}");
+    assert_eq!(number(&need, "device", "likely"), 0);
+    // On a device of its own it is the device that needs it.
+    let told = lab.run(["plan", "x.toml", "--device", "cuda:1"]).expect(0);
+    assert!(told.stdout.contains(" on cuda:1 for texts of 64 tokens"), "{}", told.stdout);
+    // An adapter learns less, and needs less.
+    lab.edit("x.toml", "length.steps = 2\n", "length.steps = 2\nadapter.lora = { r = 4 }\n");
+    assert!(number(&needs(&lab, "model"), "machine", "least") < number(&need, "machine", "least"));
+    // What the experiment says counts for more.
+    lab.edit("x.toml", "resources.cores = 1\n", "resources = { cores = 1, memory = \"3 GiB\" }\n");
+    assert_eq!(needs(&lab, "model")["machine"]["likely"], 3u64 << 30);
+}
+
+#[test]
+fn models_from_folders_and_merges_are_sized_up_and_others_are_not_known() {
+    let lab = Lab::with(
+        r#"
+[stages.rows]
+kind = "source"
+path = "rows.jsonl"
+
+[stages.one]
+kind = "source"
+path = "model"
+format = "model"
+
+[stages.merged]
+kind = "merge"
+inputs = { one = "one", other = "made" }
+ratio = { one = 1, other = 1 }
+method.slerp = {}
+
+[stages.made]
+kind = "command"
+run = "cp -r model outputs/model"
+outputs.model.type = "weights"
+
+[stages.known]
+kind = "generate"
+inputs = { model = "merged", rows = "rows" }
+direction = "mol2cap"
+prompt = "prompt.txt"
+
+[stages.unknown]
+kind = "generate"
+inputs = { model = "made", rows = "rows" }
+direction = "mol2cap"
+prompt = "prompt.txt"
+"#,
+    );
+    lab.write("rows.jsonl", ROWS);
+    lab.write("prompt.txt", "Molecule: {molecule} Caption: {caption}\n");
+    let golden = project().join("stages/learn/tests/golden/llama");
+    lab.write("model/config.json", std::fs::read(golden.join("config.json")).unwrap());
+    assert!(needs(&lab, "known")["machine"]["likely"].as_u64().unwrap() > 0);
+    let told = lab.run(["plan", "x.toml"]).expect(0);
+    let _ = told.shows(&["memory not known: nothing is known of `model` before it is made"]);
+    // A type that is not known is no reason to refuse a plan.
+    lab.edit("model/config.json", "\"llama\"", "\"mamba\"");
+    let unknown = &needs(&lab, "known")["unknown"];
+    assert_eq!(unknown, "`config.json` says `model_type` `mamba`, which is not known");
+}
+
+#[test]
+fn a_stage_that_cannot_fit_is_warned_of_and_not_begun() {
+    let lab = house();
+    let told = lab.run(["run", "x.toml", "--memory", "0.05", "--keep-going"]).expect(3);
+    assert_eq!(told.ran(), ["rows", "tokenizer"]);
+    let _ = told.says(&[
+        "warning  `model` needs at least ",
+        "model of x.toml: it was not begun",
+        "other of x.toml: it was not begun",
+        "of memory; this machine has 51.2 MiB",
+        "it was not begun: it needs at least",
+        "`resources.memory` of the stage says what it takes",
+    ]);
+    // Whoever wrote the experiment may know better.
+    lab.edit("x.toml", "resources.cores = 1\n", "resources = { cores = 1, memory = \"1 MiB\" }\n");
+    let told = lab.run(["run", "x.toml", "--memory", "0.05", "--until", "model"]).expect(0);
+    assert_eq!(told.ran(), ["model"]);
+}
+
+#[test]
+fn stages_that_do_not_fit_together_run_one_after_the_other() {
+    let most_at_once = |memory: Option<u64>| {
+        let lab = house();
+        let gib = memory.map(|bytes| (bytes as f64 / (1u64 << 30) as f64).to_string());
+        let mut arguments = vec!["run", "x.toml", "--json", "--jobs", "2"];
+        for given in gib.iter() {
+            arguments.extend(["--memory", given]);
+        }
+        let (mut now, mut most) = (0, 0);
+        for event in lab.run(arguments).expect(0).events() {
+            let is_training = ["model", "other"].iter().any(|stage| event["stage"] == *stage);
+            match event["event"].as_str() {
+                Some("started") if is_training => now += 1,
+                Some("finished") if is_training => now -= 1,
+                _ => {}
+            }
+            most = most.max(now);
+        }
+        most
+    };
+    let need = needs(&house(), "model")["machine"]["likely"].as_u64().unwrap();
+    assert_eq!(most_at_once(None), 2);
+    assert_eq!(most_at_once(Some(need * 3 / 2)), 1);
+}
+
+/// Returns the peak that a training wrote to its log, in bytes.
+fn peak_of_training(lab: &Lab, stage: &str) -> u64 {
+    let log = lab.run(["log", "x.toml", stage]).expect(0).stdout;
+    let peaks = log.lines().filter_map(|line| line.split_once("peak memory ")?.1.strip_suffix(" MiB"));
+    let most = peaks.filter_map(|peak| peak.parse::<u64>().ok()).max();
+    most.unwrap_or_else(|| panic!("no peak in {log}")) << 20
+}
+
+#[test]
+fn a_training_takes_what_was_foretold() {
+    let lab = house();
+    let need = &needs(&lab, "model")["machine"];
+    let (least, likely) = (need["least"].as_u64().unwrap(), need["likely"].as_u64().unwrap());
+    lab.run(["run", "x.toml", "--until", "model"]).expect(0);
+    let peak = peak_of_training(&lab, "model");
+    // What the program takes by itself differs by system, and is about 40 MiB.
+    let slack = 40 << 20;
+    assert!(least <= peak + slack, "at least {least} were foretold, and it took {peak}");
+    assert!(peak <= likely + likely * 3 / 10 + slack, "{likely} were foretold, and it took {peak}");
+    assert!(likely <= peak + peak * 3 / 10 + slack, "{likely} were foretold, and it took {peak}");
+}
+
+fn bench(arguments: &[&str]) -> Value {
+    let lab = Lab::new();
+    let told = lab.run(["bench", "model", "--json", "--threads", "1"].iter().chain(arguments)).expect(0);
+    serde_json::from_str(&told.stdout).unwrap()
+}
+
+/// 34 million numbers: 68 MB in five files; the largest tensor is 16 MB in single floats.
+#[test]
+fn a_model_in_shards_is_opened_in_little_more_than_its_own_memory() {
+    let measured = |arguments: &[&str]| {
+        let found = bench(&[&["--shape", "small", "--prompt", "8", "--new", "2"], arguments].concat());
+        let number = |name: &str| found[name].as_u64().unwrap_or_else(|| panic!("{name} of {found}"));
+        (number("file_bytes"), number("weight_bytes"), number("load_peak_bytes"), number("peak_bytes"))
+    };
+    let (largest, program) = (8000 * 512 * 4, 40 << 20);
+    let (files, dense, peak, _) = measured(&[]);
+    assert_eq!(dense, 2 * files);
+    assert!(peak < dense + largest + program, "{dense} bytes of weights, and {peak} were taken");
+    // Packed as it is read: there never is a model in single floats.
+    let (_, packed, peak, _) = measured(&["--nf4"]);
+    assert!(packed + largest + program < dense, "{packed}");
+    assert!(peak < packed + largest + program, "{packed} bytes of weights, and {peak} were taken");
+}
+
+#[test]
+fn a_bench_of_a_model_says_how_fast_it_is_and_leaves_nothing() {
+    let lab = Lab::new();
+    let told = lab.run(["bench", "model", "--prompt", "8", "--new", "3", "--scratch", "here"]).expect(0);
+    let _ = told.shows(&[
+        "model     1059968 parameters, 2.02 MiB in files, 4.04 MiB in memory (single floats)",
+        "load  ",
+        "prefill  ",
+        "decode  ",
+        "tokens/s",
+        "foretold",
+    ]);
+    assert!(!lab.path("here").exists());
+    let refused = |arguments: &[&str], what: &str| -> Told {
+        lab.run(["bench", "model"].iter().chain(arguments)).expect(2).says(&[what])
+    };
+    refused(&["--shape", "70b"], "there is no shape `70b`; there are `tiny`, `small`, `1b`, `7b`");
+    refused(&["--dtype", "i8"], "`i8` is no type of numbers: `f32`, `f16` and `bf16` are");
+    refused(&["--new", "1"], "`--new` is at least 2");
+    refused(&["--model", "nowhere"], "there is no `config.json`");
+    lab.write("here/x", "");
+    refused(&["--scratch", "here"], "failed to make the folder here");
+}
+
+#[test]
+fn doctor_says_what_a_model_needs() {
+    let lab = Lab::new();
+    let told = lab.run(["doctor", "--model", "7b", "--tokens", "1024"]).expect(0);
+    let told = told.shows(&["model     llama, 6738415616 parameters", "texts of 1024 tokens", "together"]);
+    for work in ["generation", "training", "LoRA", "QLoRA"] {
+        let line = told.stdout.lines().find(|line| line.starts_with(work)).expect("it is told");
+        assert!(["does not fit", "may not fit", "fits"].iter().any(|fit| line.ends_with(fit)), "{line}");
+    }
+    // Seven billion numbers in single floats, and three times that for AdamW.
+    let _ = told.shows(&["25.10 GiB", "50.21 GiB"]);
+    lab.write_judge("judge");
+    let _ = lab.run(["doctor", "--model", "judge"]).expect(0).shows(&["deberta-v2", "judging "]);
+    let _ = lab
+        .run(["doctor", "--model", "nowhere"])
+        .expect(2)
+        .says(&["`nowhere` is no folder, and there is no shape `nowhere`; there are `tiny`"]);
+}
