@@ -11,6 +11,8 @@
 //! does the latter too); it reads CXSMILES; one thiazole in a macrocycle is aromatic to it; charges
 //! and isotopes of five digits wrap in it; and fingerprints differ where a molecule has an aromatic
 //! bond outside of rings (`CC:S`), a triple bond in an aromatic ring, or cumulated bonds in a ring.
+//! InChI differ where a proton stands by itself (`[H+].[Cl-]`), which RDKit adds to the rest: in 4 of
+//! 2,993 pairs of real molecules. MACCS keys do not differ on 17,143.
 //! Tests hold the ones that occur in real data.
 //!
 //! ```

@@ -40,6 +40,11 @@ mod tests {
         let [a, b, c] = ["OCC", "CCO", "CCN"].map(|smiles| Molecule::parse(smiles).unwrap());
         assert!(molecule(&a, &b) && !molecule(&a, &c));
         assert_eq!((inchi(&a, &b), inchi(&a, &c)), (Ok(true), Ok(false)));
+        // RDKit adds a proton that stands by itself to the rest; here it stays apart.
+        let [apart, joined] =
+            ["[H+].CN(C)C1=CC2=C(C=C1)C=C3C=CC(=CC3=N2)N(C)C", "CN(C)c1ccc2cc3ccc(N(C)C)cc3[nH+]c2c1"]
+                .map(|smiles| Molecule::parse(smiles).unwrap());
+        assert_eq!(inchi(&apart, &joined), Ok(false));
         assert!(string("CCO", "CCO") && !string("CCO", "OCC"));
     }
 }
