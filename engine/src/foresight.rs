@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn what_cannot_fit_is_told_from_what_may_not() {
-        let need = |least, likely| Amount { least: least << 30, likely: likely << 30 };
+        let need = |least: u64, likely: u64| Amount { least: least << 30, likely: likely << 30 };
         let known = |machine, device| {
             Memory::Known(Need { machine, device, assuming: "for texts of 512 words".to_owned() })
         };

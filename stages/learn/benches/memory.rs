@@ -144,7 +144,7 @@ fn run(name: &str, adapter: &str, tokens: usize, folder: &Path) -> u64 {
     };
     let kept = folder.join("kept");
     let mut hear = |_: &learn::Point, _: usize| true;
-    let mut watch = Watch { threads: THREADS, checkpoints: Some(&kept), hear: &mut hear };
+    let mut watch = Watch { threads: THREADS, others: &[], checkpoints: Some(&kept), hear: &mut hear };
     train(&mut model, Against::Itself, &examples, &recipe, &mut watch).expect("it trains");
     let written = folder.join("written");
     std::fs::create_dir_all(&written).expect("a folder");
