@@ -120,7 +120,10 @@ impl Blobs {
         if self.checked.lock().expect("no panic while held").get(&digest) == Some(&print) {
             return Ok(path);
         }
-        let (found, print) = digest_file(&path)?;
+        // Somebody else may have found it damaged, and taken it away, since it was looked at.
+        let gone =
+            |error| if path.exists() { error } else { CacheError::Missing { path: path.clone(), digest } };
+        let (found, print) = digest_file(&path).map_err(gone)?;
         if found != digest {
             return Err(CacheError::Damaged { path, expected: digest, found });
         }
