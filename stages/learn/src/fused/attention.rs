@@ -268,53 +268,35 @@ fn weight(x: f32) -> f32 {
 /// Turns the pairs of one head by the angles of their places.
 #[inline(always)]
 fn turn(from: &[f32], stride: usize, turns: &Turns, scale: f32, to: &mut [f32], to_stride: usize) {
-    turn_all(from, stride, [&turns.cos, &turns.sin], turns.half, scale, to, to_stride);
+    turn_all(from, stride, turns, 1.0, scale, to, to_stride);
 }
 
+/// Turns them the other way, which is how derivatives go.
 #[inline(always)]
 fn turn_back(from: &[f32], stride: usize, turns: &Turns, scale: f32, to: &mut [f32], to_stride: usize) {
-    turn_all_back(from, stride, [&turns.cos, &turns.sin], turns.half, scale, to, to_stride);
+    turn_all(from, stride, turns, -1.0, scale, to, to_stride);
 }
 
 wide! {
+    /// Turns by the angles, or by their opposites where `way` is -1.
     fn turn_all(
         from: &[f32],
         stride: usize,
-        turns: [&[f32]; 2],
-        half: usize,
+        turns: &Turns,
+        way: f32,
         scale: f32,
         to: &mut [f32],
         to_stride: usize,
     ) {
         let places = from.chunks(stride).zip(to.chunks_mut(to_stride));
-        let turns = turns[0].chunks_exact(half).zip(turns[1].chunks_exact(half));
-        for ((from, to), (cos, sin)) in places.zip(turns) {
+        let half = turns.half;
+        let angles = turns.cos.chunks_exact(half).zip(turns.sin.chunks_exact(half));
+        for ((from, to), (cos, sin)) in places.zip(angles) {
             let ((a, b), (to_a, to_b)) = (from.split_at(half), to.split_at_mut(half));
             for (at, (a, b)) in a.iter().zip(&b[..half]).enumerate() {
-                to_a[at] = scale * (a * cos[at] - b * sin[at]);
-                to_b[at] = scale * (b * cos[at] + a * sin[at]);
-            }
-        }
-    }
-}
-
-wide! {
-    fn turn_all_back(
-        from: &[f32],
-        stride: usize,
-        turns: [&[f32]; 2],
-        half: usize,
-        scale: f32,
-        to: &mut [f32],
-        to_stride: usize,
-    ) {
-        let places = from.chunks(stride).zip(to.chunks_mut(to_stride));
-        let turns = turns[0].chunks_exact(half).zip(turns[1].chunks_exact(half));
-        for ((from, to), (cos, sin)) in places.zip(turns) {
-            let ((a, b), (to_a, to_b)) = (from.split_at(half), to.split_at_mut(half));
-            for (at, (a, b)) in a.iter().zip(&b[..half]).enumerate() {
-                to_a[at] = scale * (a * cos[at] + b * sin[at]);
-                to_b[at] = scale * (b * cos[at] - a * sin[at]);
+                let sin = way * sin[at];
+                to_a[at] = scale * (a * cos[at] - b * sin);
+                to_b[at] = scale * (b * cos[at] + a * sin);
             }
         }
     }
