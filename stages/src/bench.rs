@@ -1,11 +1,14 @@
-//! Models of random numbers, and how long opening and running them takes, for commands.
+//! Models of random numbers, and how long opening, running and adapting them takes, for commands.
 
 use std::path::Path;
 use std::time::Instant;
 
-use learn::{AdapterMethod, Generation, Model, Qlora, Sizes, Strategy, generate};
+use learn::{
+    AdamW, AdapterMethod, Against, Example, Examples, Generation, Length, Model, Objective, Point, Precision,
+    Qlora, Recipe, Schedule, Sequence, Sizes, Strategy, Watch, generate, train,
+};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::memory::peak_bytes;
 
@@ -24,6 +27,8 @@ pub struct ModelBench {
     pub new_tokens: u32,
     /// Whether the projections are packed into NF4 as they are read.
     pub is_packed: bool,
+    /// What products are computed in.
+    pub precision: Precision,
 }
 
 /// What came of it. Peaks are none where the system does not tell them.
@@ -45,6 +50,8 @@ pub struct ModelMeasured {
     pub decode_tokens_per_second: f64,
     /// The most memory that the process had.
     pub peak_bytes: Option<u64>,
+    /// The most memory that it had of a GPU.
+    pub device_peak_bytes: Option<u64>,
     /// What was foretold of it.
     pub foretold_bytes: u64,
 }
@@ -90,7 +97,9 @@ pub fn bench_model(folder: &Path, bench: &ModelBench) -> Result<ModelMeasured, S
         true => Model::open_to_adapt(folder, &AdapterMethod::Qlora(qlora), &device),
         false => Model::open(folder, &device),
     };
-    let model = model.map_err(|error| whole(&error))?;
+    let mut model = model.map_err(|error| whole(&error))?;
+    model.freeze();
+    model.compute_in(bench.precision);
     let load_seconds = began.elapsed().as_secs_f64();
     let load_peak_bytes = peak_bytes();
     let prompts = u64::from(bench.prompts) * u64::from(bench.threads);
@@ -132,7 +141,143 @@ pub fn bench_model(folder: &Path, bench: &ModelBench) -> Result<ModelMeasured, S
         prefill_tokens_per_second: (prompts * u64::from(bench.prompt_tokens)) as f64 / prefill,
         decode_tokens_per_second: tokens.saturating_sub(first) as f64 / (both - prefill).max(1e-9),
         peak_bytes: peak_bytes(),
+        device_peak_bytes: learn::device_memory(&device).map_err(|error| whole(&error))?,
         foretold_bytes: foretold.all(),
+    })
+}
+
+/// How to train adapters beside packed weights.
+#[derive(Debug, Clone)]
+pub struct QloraBench {
+    /// Where to compute.
+    pub device: String,
+    /// How many threads compute on the CPU.
+    pub threads: u32,
+    /// The texts of a step.
+    pub batch: u32,
+    /// The tokens of a text.
+    pub tokens: u32,
+    /// The steps that are timed.
+    pub steps: u32,
+    /// The rank of the adapters.
+    pub rank: u32,
+    /// What products are computed in.
+    pub precision: Precision,
+}
+
+/// What came of it. Peaks are none where the system does not tell them.
+#[derive(Debug, Clone, Serialize)]
+pub struct QloraMeasured {
+    /// The numbers of the model.
+    pub parameters: u64,
+    /// Those that learn.
+    pub learning: u64,
+    /// How long opening and packing it took.
+    pub load_seconds: f64,
+    /// The median of the steps.
+    pub step_seconds: f64,
+    /// Tokens that are learnt from per second.
+    pub tokens_per_second: f64,
+    /// The operations of products that a second of a step needs, without what is computed anew.
+    pub step_operations_per_second: f64,
+    /// The operations a second of large products alone, on the same device in the same precision.
+    pub limit_operations_per_second: f64,
+    /// The most memory that the process had.
+    pub peak_bytes: Option<u64>,
+    /// The most memory that it had of a GPU.
+    pub device_peak_bytes: Option<u64>,
+    /// What was foretold of it.
+    pub foretold_bytes: u64,
+    /// The loss after the steps.
+    pub loss: f64,
+}
+
+/// Opens a model with its projections in NF4, and trains adapters beside them for some steps.
+///
+/// # Errors
+/// What is wrong, and what to do.
+pub fn bench_qlora(folder: &Path, bench: &QloraBench) -> Result<QloraMeasured, String> {
+    let device: learn::DeviceName = bench.device.parse().map_err(|error| whole(&error))?;
+    let read = weights::ModelFolder::open(folder).map_err(|error| whole(&error))?;
+    let sizes = Sizes::read(read.config()).map_err(|error| error.to_string())?;
+    let qlora: Qlora =
+        serde_json::from_value(json!({ "r": bench.rank })).expect("everything else has a default");
+    let adapter = AdapterMethod::Qlora(qlora);
+    let threads = bench.threads as usize;
+    let began = Instant::now();
+    let mut model = Model::open_to_adapt(folder, &adapter, &device).map_err(|error| whole(&error))?;
+    model.adapt(&adapter, 0).map_err(|error| whole(&error))?;
+    let load_seconds = began.elapsed().as_secs_f64();
+    let (_, learning) = model.parameters();
+    // Words that the tokenizer has; what they are does not matter.
+    let example = |number: u32| -> Result<Example, String> {
+        let token = |at: u32| (number * 7 + at * 11) % 13 + 2;
+        let output: Vec<u32> = (1..bench.tokens).map(token).collect();
+        let (chosen, _) = Sequence::new(&[1], &output, model.limit())
+            .ok_or_else(|| format!("the model takes no text of {} tokens", bench.tokens))?;
+        Ok(Example { id: number.to_string(), chosen, rejected: None, desirable: None })
+    };
+    let examples = Examples {
+        train: (0..bench.batch).map(example).collect::<Result<_, _>>()?,
+        validation: Vec::new(),
+        limit: model.limit(),
+    };
+    // The first steps are compiled, and tried out.
+    let early = 2;
+    let objective: Objective =
+        serde_json::from_value(json!({ "sft": {} })).expect("everything has a default");
+    let recipe = Recipe {
+        objective,
+        optimizer: AdamW::default(),
+        learning_rate: 1e-4,
+        schedule: Schedule::Constant,
+        warmup_ratio: 0.0,
+        length: Length::Steps(bench.steps + early),
+        batch_size: bench.batch as usize,
+        micro_batch_size: bench.batch as usize,
+        max_grad_norm: 0.3,
+        validations_per_epoch: 0,
+        precision: bench.precision,
+        seed: 0,
+    };
+    let (mut last, mut seconds, mut loss) = (Instant::now(), Vec::new(), f64::NAN);
+    let mut hear = |point: &Point, _: usize| {
+        if let Point::Step(step) = point {
+            seconds.push(last.elapsed().as_secs_f64());
+            loss = step.loss;
+        }
+        last = Instant::now();
+        true
+    };
+    let mut watch = Watch { threads, others: &[], checkpoints: None, hear: &mut hear };
+    train(&mut model, Against::Itself, &examples, &recipe, &mut watch).map_err(|error| whole(&error))?;
+    let peak = peak_bytes();
+    let device_peak_bytes = learn::device_memory(&device).map_err(|error| whole(&error))?;
+    let limit = learn::product_rate(&device, bench.precision, threads).map_err(|error| whole(&error))?;
+    let mut timed = seconds.split_off(early as usize);
+    timed.sort_by(f64::total_cmp);
+    let step_seconds = timed[timed.len() / 2];
+    let tokens = f64::from(bench.batch * bench.tokens);
+    let foretold = sizes.training(&learn::Training {
+        adapter: Some(&adapter),
+        tokens: u64::from(bench.tokens),
+        outputs: u64::from(bench.batch),
+        threads: u64::from(bench.threads),
+        compared: learn::Compared::Nothing,
+        is_on_cpu: device == learn::DeviceName::Cpu,
+    });
+    Ok(QloraMeasured {
+        parameters: sizes.parameters(),
+        learning,
+        load_seconds,
+        step_seconds,
+        tokens_per_second: tokens / step_seconds,
+        step_operations_per_second: sizes.adapting_operations(&adapter) as f64 * tokens / step_seconds,
+        limit_operations_per_second: limit,
+        peak_bytes: peak,
+        device_peak_bytes,
+        foretold_bytes: foretold.all(),
+        loss,
     })
 }
 

@@ -10,7 +10,9 @@ use corpus::{Direction, MissingField, Prediction};
 use engine::{
     ArtifactType, Context, Failure, Foreseen, InputFile, Outlook, Part, Place, Ports, Resources, Stage,
 };
-use learn::{Continuing, GenerateError, Generated, Generation, Kept, Model, Sizes, Strategy, generate};
+use learn::{
+    Continuing, GenerateError, Generated, Generation, Kept, Model, Precision, Sizes, Strategy, generate,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +24,7 @@ use crate::devices::parse_device;
 use crate::memory::{memory, sizes, text_tokens};
 use crate::prompts::{read_prompt, read_text_prompt};
 use crate::rows::{RowWriter, read_records, read_rows};
+use crate::train::is_f32;
 
 /// What to ask a model.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -44,6 +47,9 @@ pub struct Params {
     /// How many prompts are continued at once.
     #[serde(default = "batch_size")]
     batch_size: u32,
+    /// What matrix products are computed in.
+    #[serde(default, skip_serializing_if = "is_f32")]
+    precision: Precision,
 }
 
 /// The text that a prompt is about.
@@ -150,6 +156,8 @@ impl Stage for Generate {
             check_base(adapter, &context.inputs("model")[0])?;
             model.add_adapter(adapter).map_err(|error| Failure::caused("use the adapter", error))?;
         }
+        model.freeze();
+        model.compute_in(params.precision);
         let (mut asked, mut prompts, mut too_long, mut empty) = (Vec::new(), Vec::new(), 0usize, 0usize);
         for question in questions {
             let question = question?;

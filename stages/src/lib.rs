@@ -33,8 +33,11 @@ mod train;
 
 use engine::Kind;
 
-pub use bench::{ModelBench, ModelMeasured, bench_model, write_random_model};
+pub use bench::{
+    ModelBench, ModelMeasured, QloraBench, QloraMeasured, bench_model, bench_qlora, write_random_model,
+};
 pub use devices::{check_device, devices};
+pub use learn::Precision;
 pub use memory::{ModelNeeds, model_needs};
 pub use mergekit::import_mergekit;
 pub use source::describe_model;

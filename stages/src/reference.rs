@@ -5,7 +5,7 @@ use std::path::Path;
 
 use corpus::Record;
 use engine::{Context, Failure, Foreseen, Outlook, Place, Ports, Resources, Stage};
-use learn::{Example, Examples, Feed, Model, ReferenceLogps, Sizes, reference_logps};
+use learn::{Example, Examples, Feed, Model, Precision, ReferenceLogps, Sizes, reference_logps};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,7 @@ use crate::examples::{Reader, artifact_of};
 use crate::memory::{memory, sizes, text_tokens};
 use crate::prompts::Prompts;
 use crate::rows::{RowWriter, read_records};
+use crate::train::is_f32;
 
 /// What to ask a model about.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +25,9 @@ pub struct Params {
     prompts: Prompts,
     /// The most tokens of a prompt and its output, as the trainings have it.
     max_length: Option<u32>,
+    /// What matrix products are computed in, as in the trainings.
+    #[serde(default, skip_serializing_if = "is_f32")]
+    precision: Precision,
     /// Whether the rows are outputs that are wanted or not, one by one, and not pairs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     unpaired: bool,
@@ -97,8 +101,10 @@ impl Stage for Reference {
     fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
         let prompts = params.prompts.read()?;
         let device = parse_device(context.device())?;
-        let model = Model::open(context.input("model")?, &device)
+        let mut model = Model::open(context.input("model")?, &device)
             .map_err(|error| Failure::caused("open the model", error))?;
+        model.freeze();
+        model.compute_in(params.precision);
         let reader = Reader { feed: params.feed(), prompts: &prompts, max_length: params.max_length };
         let examples = reader.read(&model, context)?;
         let found = reference_logps(&model, &examples, context.cores() as usize);

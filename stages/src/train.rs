@@ -9,8 +9,8 @@ use engine::{
     ArtifactType, Context, Failure, Foreseen, Memory, Outlook, Part, Place, Ports, Resources, Sketch, Stage,
 };
 use learn::{
-    AdamW, AdapterMethod, Against, Architecture, Compared, Feed, Length, Model, Objective, Point, Recipe,
-    Schedule, TrainError, Training, Watch,
+    AdamW, AdapterMethod, Against, Architecture, Compared, Feed, Length, Model, Objective, Point, Precision,
+    Recipe, Schedule, TrainError, Training, Watch,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,14 @@ pub struct Params {
     /// The most tokens of a prompt and its output, or of each where the model has an encoder; the
     /// model's own limit if not given.
     max_length: Option<u32>,
+    /// What matrix products are computed in; what learns is kept in single floats either way.
+    #[serde(default, skip_serializing_if = "is_f32")]
+    precision: Precision,
+}
+
+/// What was before there was another: it is not part of a key.
+pub(crate) fn is_f32(precision: &Precision) -> bool {
+    *precision == Precision::F32
 }
 
 fn learning_rate() -> f64 {
@@ -113,8 +121,9 @@ impl Params {
 
 impl Stage for Train {
     const KIND: &'static str = "train";
-    // 2: curves for TensorBoard; a softmax of our own, with other last bits.
-    const VERSION: u32 = 3;
+    // 2: curves for TensorBoard. 3: a softmax of our own, with other last bits. 4: the products of
+    // adapters likewise.
+    const VERSION: u32 = 4;
     const SEEDED: bool = true;
     const PLACE: Place = Place::Worker;
     const FORESEES: bool = true;
@@ -268,6 +277,7 @@ impl Stage for Train {
             micro_batch_size: params.batch_size as usize,
             max_grad_norm: params.max_grad_norm,
             validations_per_epoch: params.validations_per_epoch as usize,
+            precision: params.precision,
             seed,
         };
         let checkpoints = context.keep()?;

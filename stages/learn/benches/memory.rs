@@ -10,7 +10,8 @@ use std::process::Command;
 
 use learn::{
     AdamW, AdapterMethod, Against, Compared, Continuing, Example, Examples, Generation, Kept, Length, Model,
-    Need, Recipe, Schedule, Sequence, Sizes, Strategy, TokenLimit, Training, Watch, generate, train,
+    Need, Precision, Recipe, Schedule, Sequence, Sizes, Strategy, TokenLimit, Training, Watch, generate,
+    train,
 };
 
 #[path = "../../../src/allocator.rs"]
@@ -140,6 +141,7 @@ fn run(name: &str, adapter: &str, tokens: usize, folder: &Path) -> u64 {
         micro_batch_size: TEXTS,
         max_grad_norm: 1.0,
         validations_per_epoch: 2,
+        precision: Precision::F32,
         seed: 0,
     };
     let kept = folder.join("kept");

@@ -14,8 +14,8 @@ use std::process::Command;
 use std::time::Instant;
 
 use learn::{
-    AdamW, Against, Architecture, Example, Examples, Generation, Length, Model, Point, Recipe, Schedule,
-    Sequence, Strategy, TokenLimit, TokenizerModel, Watch, generate, train,
+    AdamW, Against, Architecture, Example, Examples, Generation, Length, Model, Point, Precision, Recipe,
+    Schedule, Sequence, Strategy, TokenLimit, TokenizerModel, Watch, generate, train,
 };
 
 #[path = "../../../src/allocator.rs"]
@@ -157,6 +157,7 @@ fn steps(model: &mut Model, objective: &str, examples: Vec<Example>, threads: us
         micro_batch_size: batch,
         max_grad_norm: 1.0,
         validations_per_epoch: 0,
+        precision: Precision::F32,
         seed: 0,
     };
     let examples = Examples { train: examples, validation: Vec::new(), limit: TokenLimit::Together(1024) };

@@ -7,6 +7,7 @@
 
 use burn::tensor::{Device, Int, Tensor};
 
+use crate::fused::is_cpu;
 use crate::layers::{places, token_ids};
 use crate::random::{Purpose, Random};
 
@@ -139,11 +140,20 @@ impl Example {
     }
 }
 
-/// How many sequences are computed at once, at most.
+/// How many sequences a thread of the CPU computes at once, at most.
 pub(crate) const SHARD: usize = 2;
 
-/// Divides a micro-batch into shards of like length, each a list of places in it.
-pub(crate) fn shards(micro_batch: &[&Example]) -> Vec<Vec<usize>> {
+/// How many a GPU does, which is fast with many tokens only.
+pub(crate) const GPU_SHARD: usize = 16;
+
+/// Returns how many sequences a device computes at once, at most.
+pub(crate) fn shard_size(device: &Device) -> usize {
+    if is_cpu(device) { SHARD } else { GPU_SHARD }
+}
+
+/// Divides a micro-batch into shards of like length and at most so many sequences, each a list of
+/// places in it. A pair is never divided.
+pub(crate) fn shards(micro_batch: &[&Example], most: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..micro_batch.len()).collect();
     // The longest first, so that no thread begins them last.
     order.sort_by_key(|place| std::cmp::Reverse(micro_batch[*place].width()));
@@ -153,7 +163,7 @@ pub(crate) fn shards(micro_batch: &[&Example]) -> Vec<Vec<usize>> {
         let sequences = micro_batch[place].sequences();
         if room < sequences {
             shards.push(Vec::new());
-            room = SHARD;
+            room = most;
         }
         room -= sequences;
         shards.last_mut().expect("there is a shard with room").push(place);
@@ -279,7 +289,7 @@ mod tests {
                 desirable: None,
             }).collect();
             let examples: Vec<&Example> = examples.iter().collect();
-            let found = shards(&examples);
+            let found = shards(&examples, SHARD);
             let mut places: Vec<usize> = found.concat();
             places.sort_unstable();
             prop_assert_eq!(places, (0..examples.len()).collect::<Vec<_>>());

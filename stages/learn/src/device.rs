@@ -5,6 +5,11 @@ use std::str::FromStr;
 
 use burn::tensor::{Device, Tensor};
 
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod nf4;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub(crate) use nf4::PackedThere;
+
 /// A device by name: `cpu`, `cuda`, `cuda:1`, `wgpu`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceName {
@@ -14,6 +19,29 @@ pub enum DeviceName {
     Cuda(usize),
     /// Any GPU that WebGPU reaches.
     Wgpu,
+}
+
+/// A matrix in four bits on a GPU, of which this program knows none.
+#[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+#[derive(Debug, Clone)]
+pub(crate) enum PackedThere {}
+
+#[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+impl PackedThere {
+    /// Moves a matrix to a GPU.
+    pub fn new(_: &crate::nf4::Nf4, device: &Device) -> Self {
+        unreachable!("{device:?} is no CPU, and was not built in")
+    }
+
+    /// Unpacks it, `[rows, columns]`.
+    pub fn unpack(&self, _: burn::tensor::FloatDType) -> Tensor<2> {
+        match *self {}
+    }
+
+    /// Multiplies a few tokens with its transpose.
+    pub fn times(&self, _: &Tensor<2>) -> Option<Tensor<2>> {
+        match *self {}
+    }
 }
 
 /// A device that cannot be used.
@@ -151,6 +179,14 @@ fn wgpu_devices() -> Vec<DeviceName> {
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 fn count(kind: burn::tensor::DeviceType) -> usize {
     std::panic::catch_unwind(|| Device::enumerate(kind).into_iter().count()).unwrap_or(0)
+}
+
+/// Returns the device that tests of models compute on: the CPU, or the one that
+/// `PIPELINE_TEST_DEVICE` names.
+#[cfg(test)]
+pub(crate) fn tested_device() -> Device {
+    let name = std::env::var("PIPELINE_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
+    open(&name.parse().unwrap()).unwrap_or_else(|error| panic!("PIPELINE_TEST_DEVICE: {error}"))
 }
 
 #[cfg(test)]

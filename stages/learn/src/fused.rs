@@ -9,6 +9,7 @@
 //! matrix times a few tokens is divided further, and no result depends on how.
 
 mod attention;
+mod few;
 mod gelu;
 mod lanes;
 mod likelihood;

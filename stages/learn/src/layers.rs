@@ -4,12 +4,14 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
 use crate::adapters::Adapter;
+use crate::device::PackedThere;
 use crate::fused::{self, is_cpu};
 use crate::nf4::Nf4;
 use crate::parameters::{Parameter, Slot};
+use crate::precision::Precision;
 
 /// The matrix of a projection, `[out, in]` as files have it.
 #[derive(Debug, Clone)]
@@ -19,7 +21,34 @@ pub(crate) enum Weight {
     /// Single floats, which can learn.
     Dense(Parameter<2>),
     /// Four bits each, which cannot; unpacked for each product.
-    Packed(Arc<Nf4>),
+    Packed(Arc<Packed>),
+}
+
+/// A matrix in four bits: on a GPU, where it computes, and here, from where it is written.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    /// The bytes.
+    pub here: Nf4,
+    there: Option<PackedThere>,
+}
+
+impl Packed {
+    /// Keeps a matrix for computing on a device.
+    pub fn new(here: Nf4, device: &Device) -> Self {
+        let there = (!is_cpu(device)).then(|| PackedThere::new(&here, device));
+        Self { here, there }
+    }
+
+    /// Returns the numbers, in what products of a precision take.
+    fn get(&self, device: &Device, precision: Precision) -> Tensor<2> {
+        match &self.there {
+            Some(there) => there.unpack(match precision {
+                Precision::F32 => FloatDType::F32,
+                Precision::Bf16 => FloatDType::BF16,
+            }),
+            None => Tensor::from_data(TensorData::new(self.here.dequantise(), self.here.shape), device),
+        }
+    }
 }
 
 /// How the matrices of projections are kept in memory.
@@ -46,7 +75,8 @@ impl Weight {
         match storage {
             Storage::Dense => Tensor::from_data(TensorData::new(numbers, shape), device).into(),
             Storage::Nf4 { double_quantization } => {
-                Self::Packed(Arc::new(Nf4::quantise(&numbers, shape, double_quantization)))
+                let here = Nf4::quantise(&numbers, shape, double_quantization);
+                Self::Packed(Arc::new(Packed::new(here, device)))
             }
         }
     }
@@ -55,27 +85,50 @@ impl Weight {
     pub fn shape(&self) -> [usize; 2] {
         match self {
             Self::Dense(weight) => weight.value.dims(),
-            Self::Packed(packed) => packed.shape,
+            Self::Packed(packed) => packed.here.shape,
         }
     }
 
-    /// Returns the numbers, for computing.
+    /// Returns the numbers, as single floats.
     pub fn get(&self, device: &Device) -> Tensor<2> {
         match self {
+            Self::Dense(weight) => weight.get().cast(FloatDType::F32),
+            Self::Packed(packed) => packed.get(device, Precision::F32),
+        }
+    }
+
+    /// Multiplies `[tokens, in]` with the transpose.
+    fn times(&self, x: Tensor<2>, precision: Precision) -> Tensor<2> {
+        let mut weight = match self {
             Self::Dense(weight) => weight.get(),
             Self::Packed(packed) => {
-                Tensor::from_data(TensorData::new(packed.dequantise(), packed.shape), device)
+                if let Some(found) = packed.there.as_ref().and_then(|there| there.times(&x)) {
+                    return found;
+                }
+                packed.get(&x.device(), precision)
             }
+        };
+        if x.is_autodiff() && !weight.is_autodiff() {
+            weight = weight.autodiff();
+        }
+        precision.linear(x, weight)
+    }
+
+    /// Moves a packed one to a device; a dense one is a parameter, which moves with the others.
+    pub fn move_packed_to(&mut self, device: &Device) {
+        if let Self::Packed(packed) = self {
+            *packed = Arc::new(Packed::new(packed.here.clone(), device));
         }
     }
 
     /// Packs it into four bits.
-    pub fn pack(&mut self, double_quantization: bool) {
+    pub fn pack(&mut self, double_quantization: bool, device: &Device) {
         if let Self::Dense(weight) = self {
             let shape = weight.value.dims();
             let numbers = weight.get().into_data().try_into_vec::<f32>();
             let numbers = numbers.expect("parameters are single floats");
-            *self = Self::Packed(Arc::new(Nf4::quantise(&numbers, shape, double_quantization)));
+            let here = Nf4::quantise(&numbers, shape, double_quantization);
+            *self = Self::Packed(Arc::new(Packed::new(here, device)));
         }
     }
 }
@@ -89,12 +142,14 @@ pub(crate) struct Linear {
     pub bias: Option<Parameter<1>>,
     /// What is learnt instead of the weight.
     pub adapter: Option<Adapter>,
+    /// What its products are computed in.
+    pub precision: Precision,
 }
 
 impl Linear {
     /// Makes a projection without bias or adapter.
     pub fn new(weight: impl Into<Weight>) -> Self {
-        Self { weight: weight.into(), bias: None, adapter: None }
+        Self { weight: weight.into(), bias: None, adapter: None, precision: Precision::F32 }
     }
 
     /// Returns the matrix with what the adapter adds to it, `[out, in]`.
@@ -113,13 +168,9 @@ impl Linear {
 
     /// Projects `[tokens, in]` to `[tokens, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let mut weight = self.weight.get(&x.device());
-        if x.is_autodiff() && !weight.is_autodiff() {
-            weight = weight.autodiff();
-        }
-        let mut y = fused::linear(x.clone(), weight);
+        let mut y = self.weight.times(x.clone(), self.precision);
         if let Some(adapter) = &self.adapter {
-            y = y + adapter.forward(x);
+            y = y + adapter.forward(x, self.precision);
         }
         match &self.bias {
             Some(bias) => y + bias.get().unsqueeze(),

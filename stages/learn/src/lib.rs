@@ -18,6 +18,7 @@ mod exponential;
 mod fused;
 mod generation;
 mod layers;
+mod measure;
 mod memory;
 mod model;
 mod models;
@@ -28,6 +29,7 @@ mod parameters;
 #[cfg(test)]
 mod parity;
 mod pieces;
+mod precision;
 mod random;
 mod recipe;
 mod reference;
@@ -46,6 +48,7 @@ pub use generation::{
     Beam, CheckStrategy, EarlyStopping, GenerateError, Generated, Generation, Greedy, Sample, Strategy,
     generate,
 };
+pub use measure::{device_memory, product_rate};
 pub use memory::{Compared, Continuing, Kept, Need, Sizes, SizesError, Training};
 pub use model::{Architecture, Model, ModelError, Shape};
 pub use models::{
@@ -53,6 +56,7 @@ pub use models::{
 };
 pub use objectives::{Feed, Logp, Loss, MicroBatch, Objective, Outputs, Share};
 pub use optimiser::AdamW;
+pub use precision::Precision;
 pub use recipe::{Examples, Length, Recipe, TrainError, Trained, Watch};
 pub use reference::{Against, ReferenceLogps, reference_logps};
 pub use schedule::{LearningRate, Schedule};

@@ -33,7 +33,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::adapters::{AdapterMethod, Lora};
-use crate::batches::SHARD;
+use crate::batches::{GPU_SHARD, SHARD};
 use crate::models::{Spelling, UnusableConfig, deberta, internlm2, llama, t5};
 
 /// What the program itself takes, with its threads.
@@ -363,6 +363,26 @@ impl Sizes {
         u64::try_from(self.numbers()).unwrap_or(u64::MAX)
     }
 
+    /// Returns the floating-point operations of the projections and the head for each token that
+    /// passes through, a multiplication and an addition being two.
+    pub fn operations(&self) -> u64 {
+        let projections: Count =
+            self.projections().map(|(_, shape, count)| count * shape[0] * shape[1]).sum();
+        u64::try_from(2 * (projections + self.vocabulary * self.hidden)).unwrap_or(u64::MAX)
+    }
+
+    /// Returns the same of a token that trains adapters beside weights that do not learn: forwards,
+    /// and backwards to the inputs. What is computed anew to save memory does not count.
+    pub fn adapting_operations(&self, adapter: &AdapterMethod) -> u64 {
+        let lora = match adapter {
+            AdapterMethod::Lora(lora) => lora.clone(),
+            AdapterMethod::Qlora(qlora) => qlora.lora(),
+        };
+        // Adapters learn as well: once forwards, twice backwards.
+        let adapters = u64::try_from(6 * self.adapters(&lora)).unwrap_or(u64::MAX);
+        self.operations().saturating_mul(2).saturating_add(adapters)
+    }
+
     /// Returns the most tokens of a text.
     pub fn longest(&self) -> u64 {
         u64::try_from(self.longest).unwrap_or(u64::MAX)
@@ -443,8 +463,10 @@ impl Sizes {
             Compared::Itself => floats(learning),
             Compared::With(other) => other.weights(Kept::F32),
         };
-        let [tokens, outputs, threads] = [of.tokens, of.outputs, of.threads].map(Count::from);
-        let shard = (SHARD as Count).min(outputs).max(1);
+        let threads = if of.is_on_cpu { of.threads } else { 1 };
+        let [tokens, outputs, threads] = [of.tokens, of.outputs, threads].map(Count::from);
+        let most = if of.is_on_cpu { SHARD } else { GPU_SHARD };
+        let shard = (most as Count).min(outputs).max(1);
         let shards = outputs.div_ceil(shard).max(1);
         let at_once = threads.clamp(1, shards);
         let step = (at_once + Count::from(shards > 1)) * learning;

@@ -18,6 +18,7 @@ use crate::models::llama::{self, LlamaForCausalLM};
 use crate::models::t5::{self, T5ForConditionalGeneration};
 use crate::models::{self, Network, OpenError, Untrained};
 use crate::parameters::{Parameter, Parameters as _};
+use crate::precision::Precision;
 use crate::tokenizer::{self, Tokenizer, TokenizerError};
 
 choices! {
@@ -223,7 +224,7 @@ impl Model {
         self.network.visit(&mut |_, mut slot| slot.set_learns(false));
         for (number, (path, linear)) in self.network.linears().into_iter().enumerate() {
             if let Storage::Nf4 { double_quantization } = storage {
-                linear.weight.pack(double_quantization);
+                linear.weight.pack(double_quantization, &self.device);
             }
             let is_target = |module: &String| module == last_part(&path);
             if lora.target_modules.is_empty() || lora.target_modules.iter().any(is_target) {
@@ -233,6 +234,16 @@ impl Model {
         }
         self.lora = Some(lora);
         Ok(())
+    }
+
+    /// Computes products in something from now on. On a GPU what does not learn is then kept in it.
+    pub fn compute_in(&mut self, precision: Precision) {
+        self.network.compute_in(precision);
+    }
+
+    /// Has none of it learn, for a model that only computes.
+    pub fn freeze(&mut self) {
+        self.network.visit(&mut |_, mut slot| slot.set_learns(false));
     }
 
     /// Begins the adapters with the numbers of others, in the layout of PEFT.
@@ -397,7 +408,7 @@ impl Model {
     /// Returns how many bytes the projections take that are packed into four bits, if any are.
     pub fn packed_bytes(&mut self) -> Option<u64> {
         let packed = self.network.linears().into_iter().filter_map(|(_, linear)| match &linear.weight {
-            Weight::Packed(packed) => Some(packed.bytes() as u64),
+            Weight::Packed(packed) => Some(packed.here.bytes() as u64),
             Weight::Dense(_) => None,
         });
         Some(packed.sum()).filter(|bytes| *bytes > 0)
@@ -583,7 +594,7 @@ mod tests {
             let packed = |model: &mut Model| -> Vec<Nf4> {
                 let linears = model.network.linears().into_iter();
                 let packed = linears.filter_map(|(_, linear)| match &linear.weight {
-                    Weight::Packed(packed) => Some(packed.as_ref().clone()),
+                    Weight::Packed(packed) => Some(packed.here.clone()),
                     Weight::Dense(_) => None,
                 });
                 packed.collect()

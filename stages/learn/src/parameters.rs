@@ -1,6 +1,8 @@
 //! The parameters of a model, by the names that transformers gives them.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
+
+use crate::fused::is_cpu;
 
 /// One named tensor of a model, and whether training changes it.
 #[derive(Debug, Clone)]
@@ -56,11 +58,21 @@ impl Slot<'_> {
         }
     }
 
-    /// Returns its numbers in a row.
+    /// Returns its numbers in a row, as single floats.
     pub fn flat(&self) -> Tensor<1> {
         match self {
             Self::Vector(parameter) => parameter.get(),
-            Self::Matrix(parameter) => parameter.get().flatten(0, 1),
+            Self::Matrix(parameter) => parameter.get().cast(FloatDType::F32).flatten(0, 1),
+        }
+    }
+
+    /// Keeps a matrix that does not learn in 16 bits, on devices that compute with those.
+    pub fn halve(&mut self) {
+        if let Self::Matrix(parameter) = self
+            && !parameter.learns
+            && !is_cpu(&parameter.value.device())
+        {
+            parameter.value = parameter.get().cast(FloatDType::BF16);
         }
     }
 

@@ -3,6 +3,8 @@
 //! The values were made with torch 2.15.0 (CPU, fp32), transformers 5.23.0, trl 1.16.0 and peft
 //! 0.21.2, on tiny random models; `tests/golden` holds models and values. Where a tolerance is
 //! given, it is what fp32 differs from fp64 by in the reference itself, with room for two such.
+//!
+//! On another device than the CPU: `PIPELINE_TEST_DEVICE=wgpu cargo test -p learn --features wgpu`.
 
 mod generation;
 mod internlm2;
@@ -10,12 +12,13 @@ mod t5;
 
 use std::path::PathBuf;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use safetensors::SafeTensors;
 use serde_json::Value;
 use weights::ModelFolder;
 
 use crate::batches::{Packed, Sequence, TokenLimit};
+use crate::device::tested_device;
 use crate::layers::Storage;
 use crate::models::{self, Network, llama::LlamaForCausalLM};
 use crate::objectives::{Feed, Logp, MicroBatch, Objective, Outputs};
@@ -30,7 +33,7 @@ pub(crate) fn golden(name: &str) -> PathBuf {
 const LONG: TokenLimit = TokenLimit::Together(1000);
 
 fn network(name: &str) -> Network {
-    models::open(&ModelFolder::open(golden(name)).unwrap(), Storage::Dense, &Device::flex()).unwrap()
+    models::open(&ModelFolder::open(golden(name)).unwrap(), Storage::Dense, &tested_device()).unwrap()
 }
 
 fn model(name: &str) -> LlamaForCausalLM {
@@ -85,7 +88,7 @@ pub(crate) fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 /// Logits of rows of one width, row by row.
 fn logits(model: &LlamaForCausalLM, rows: &[Vec<i64>]) -> Vec<f32> {
     let flat: Vec<u32> = rows.iter().flat_map(|row| ids(row)).collect();
-    let hidden = model.hidden(crate::layers::token_ids(&flat, &Device::flex()), rows.len());
+    let hidden = model.hidden(crate::layers::token_ids(&flat, &tested_device()), rows.len());
     numbers(hidden.matmul(model.head().get().transpose()))
 }
 
@@ -150,15 +153,21 @@ fn compare_objective(
     let (tensors, expected) = (Tensors::open("objectives/expected.safetensors"), expected("objectives"));
     let objective: Objective = serde_json::from_str(text).unwrap();
     let mut shares = Vec::new();
-    let gradients =
-        score::gradients(model, &Packed::new(sequences), None, Activations::Kept, &Device::flex(), |logps| {
+    let gradients = score::gradients(
+        model,
+        &Packed::new(sequences),
+        None,
+        Activations::Kept,
+        &tested_device(),
+        |logps| {
             let outputs = outputs(logps);
             shares = outputs.iter().map(|outputs| objective.share(outputs, micro_batch)).collect();
             let slopes = shares.iter().zip(&outputs).flat_map(|(share, outputs)| {
                 std::iter::once(share.chosen_slope).chain(outputs.rejected.map(|_| share.rejected_slope))
             });
             slopes.collect()
-        });
+        },
+    );
     let loss: f64 = shares.iter().map(|share| share.loss).sum();
     let wanted = expected[name]["loss"].as_f64().unwrap();
     assert!((loss - wanted).abs() < 1e-5 * wanted.max(1.0), "{name}: {loss} {wanted}");
@@ -186,7 +195,7 @@ fn compare_objective(
 #[test]
 fn objectives_of_pairs_and_their_gradients() {
     let (mut model, reference) = (network("objectives/policy"), network("objectives/ref"));
-    let (tensors, device) = (Tensors::open("objectives/expected.safetensors"), Device::flex());
+    let (tensors, device) = (Tensors::open("objectives/expected.safetensors"), tested_device());
     let (wanted, pairs) = (expected("objectives"), pairs(&tensors));
     let sequences: Vec<&Sequence> = pairs.iter().flat_map(|(chosen, rejected)| [chosen, rejected]).collect();
     let packed = Packed::new(&sequences);
@@ -236,7 +245,7 @@ fn objectives_of_pairs_and_their_gradients() {
 #[test]
 fn objectives_of_labels_and_their_gradients() {
     let (tensors, wanted, device) =
-        (Tensors::open("objectives/expected.safetensors"), expected("objectives"), Device::flex());
+        (Tensors::open("objectives/expected.safetensors"), expected("objectives"), tested_device());
     let sequences = |ids_name: &str, mask_name: &str, output_name: &str| -> Vec<Sequence> {
         let (tokens, masks, outputs) =
             (tensors.rows(ids_name), tensors.rows(mask_name), tensors.rows(output_name));
@@ -301,7 +310,7 @@ fn recomputed_activations_change_no_bit() {
     let sequences: Vec<&Sequence> = pairs.iter().flat_map(|(chosen, rejected)| [chosen, rejected]).collect();
     let mut gradients = |activations: Activations| -> Vec<(String, Vec<u32>)> {
         let packed = Packed::new(&sequences);
-        let found = score::gradients(&model, &packed, None, activations, &Device::flex(), |logps| {
+        let found = score::gradients(&model, &packed, None, activations, &tested_device(), |logps| {
             logps.iter().map(|logp| 0.01 * logp.sum).collect()
         });
         let bits = |tensor: Option<Tensor<1>>| -> Vec<u32> {
@@ -317,23 +326,24 @@ fn recomputed_activations_change_no_bit() {
 
 #[test]
 fn products_with_packed_weights() {
-    use crate::layers::{Linear, Weight};
+    use crate::layers::{Linear, Packed as PackedMatrix, Weight};
     use crate::nf4::{Nf4, Scales};
     use std::sync::Arc;
 
-    let (tensors, device) = (Tensors::open("nf4/expected.safetensors"), Device::flex());
+    let (tensors, device) = (Tensors::open("nf4/expected.safetensors"), tested_device());
     let weight =
         Tensor::<1>::from_floats(tensors.floats("w0.weight").as_slice(), &device).reshape([160, 128]);
     let mut linear = Linear::new(weight);
-    linear.weight.pack(true);
+    linear.weight.pack(true, &device);
     let Weight::Packed(packed) = &linear.weight else { panic!("it is packed") };
-    assert!(packed.bytes() < 160 * 128 * 5 / 8);
+    assert!(packed.here.bytes() < 160 * 128 * 5 / 8);
     // The reference's own codes of the scales, which are not always the nearest.
     let codes = SafeTensors::deserialize(&tensors.0).unwrap();
     let codes = codes.tensor("w0.dq.absmax_u8").unwrap().data().to_vec();
     let nested = tensors.floats("w0.dq.nested_absmax");
     let scales = Scales::Double { codes, nested, offset: tensors.floats("w0.dq.offset")[0] };
-    linear.weight = Weight::Packed(Arc::new(Nf4 { scales, ..packed.as_ref().clone() }));
+    linear.weight =
+        Weight::Packed(Arc::new(PackedMatrix::new(Nf4 { scales, ..packed.here.clone() }, &device)));
     let x = Tensor::<1>::from_floats(tensors.floats("w0.x").as_slice(), &device).reshape([5, 128]);
     let off = difference(&numbers(linear.forward(x)), &tensors.floats("w0.y_matmul_dequant"));
     assert!(off < 1e-5, "{off}");
@@ -346,7 +356,7 @@ fn lora_logits_gradients_and_merged_weights() {
         (Tensors::open("lora/expected.safetensors"), Tensors::open("lora/adapter_model.safetensors"));
     let lora = crate::Lora { r: 8, alpha: 16.0, dropout: 0.0, target_modules: Vec::new() };
     model.visit(&mut |_, mut slot| slot.set_learns(false));
-    let device = Device::flex();
+    let device = tested_device();
     for (place, layer) in model.layers.iter_mut().enumerate() {
         for (path, linear) in layer.linears() {
             let shape = linear.weight.shape();
@@ -412,7 +422,7 @@ fn the_optimisers_trajectory() {
     use burn::tensor::activation::{log_softmax, tanh};
 
     let (tensors, expected) = (Tensors::open("optim/expected.safetensors"), expected("optim"));
-    let device = Device::flex();
+    let device = tested_device();
     let (x, y) = (tensors.floats("x"), tensors.rows("y"));
     let names = ["w1", "b1", "w2", "b2"];
     let shapes = [[16, 12], [1, 16], [5, 16], [1, 5]];

@@ -11,6 +11,7 @@ use crate::curves::Point;
 use crate::device::{DeviceError, DeviceName};
 use crate::objectives::Objective;
 use crate::optimiser::AdamW;
+use crate::precision::Precision;
 use crate::schedule::Schedule;
 
 /// How a model is fitted. All of it decides the result.
@@ -36,6 +37,8 @@ pub struct Recipe {
     pub max_grad_norm: f64,
     /// How often per epoch the validation rows are looked at.
     pub validations_per_epoch: usize,
+    /// What products are computed in.
+    pub precision: Precision,
     /// What everything random follows from.
     pub seed: u64,
 }

@@ -6,7 +6,7 @@ use rayon::ThreadPool;
 use crate::batches::{Example, Sequence, TokenLimit};
 use crate::model::Model;
 use crate::models::Network;
-use crate::recipe::{Examples, TrainError};
+use crate::recipe::{Examples, Recipe, TrainError};
 use crate::score;
 
 /// What objectives that need a reference compare with.
@@ -64,11 +64,12 @@ impl Reference {
     pub fn of(
         against: Against<'_>,
         model: &Network,
-        needs_network: bool,
+        recipe: &Recipe,
         examples: &Examples,
         device: &Device,
         pool: &ThreadPool,
     ) -> Result<Self, TrainError> {
+        let needs_network = recipe.objective.needs_divergence();
         let network = match against {
             Against::Itself => model.clone(),
             Against::Model(reference) => {
@@ -77,7 +78,9 @@ impl Reference {
                     let reference = reference.vocabulary_size();
                     return Err(TrainError::OtherVocabulary { reference, model });
                 }
-                reference.clone()
+                let mut reference = reference.clone();
+                reference.compute_in(recipe.precision);
+                reference
             }
             Against::Known(_) if needs_network => return Err(TrainError::NeedsReferenceModel),
             Against::Known(logps) => {

@@ -10,12 +10,12 @@ use burn::tensor::{Device, Tensor};
 use rayon::ThreadPool;
 
 use crate::adapters::Dropout;
-use crate::batches::{Packed, SHARD, Sequence};
-use crate::fused::{Likelihood, linear};
+use crate::batches::{Packed, Sequence, shard_size};
+use crate::fused::Likelihood;
 use crate::models::Network;
 use crate::models::llama::LlamaForCausalLM;
 use crate::objectives::Logp;
-use crate::parameters::{Parameter, Parameters, Slot};
+use crate::parameters::{Parameters, Slot};
 use crate::pieces::largest_first;
 
 /// Gradients in the order in which a model shows its parameters; none where it does not learn.
@@ -24,7 +24,7 @@ pub(crate) type Gradients = Vec<Option<Tensor<1>>>;
 /// Returns the log-probabilities of sequences.
 pub(crate) fn logps(model: &Network, packed: &Packed<'_>, device: &Device) -> Vec<Logp> {
     let hidden = model.predicting(packed, device);
-    let logits = linear(hidden, model.head().get());
+    let logits = model.precision().linear(hidden, model.head().get());
     sums(&Likelihood::of(logits, &packed.targets).logps(), packed)
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn all_logps(
         let sequences: Vec<&Sequence> = shard.iter().map(|place| sequences[*place]).collect();
         Some(logps(model, &Packed::new(&sequences), device))
     };
-    let found = largest_first(&sizes, pool, |order| order.chunks(SHARD).collect(), compute);
+    let found = largest_first(&sizes, pool, |order| order.chunks(shard_size(device)).collect(), compute);
     found.expect("every shard is computed")
 }
 
@@ -69,7 +69,6 @@ pub(crate) fn gradients(
     }
     tape.visit(&mut |_, mut slot| slot.record());
     let mut collected = Collected::new(&mut tape);
-    let head = model.head();
     let by_head = match (activations, decoder(&tape)) {
         (Activations::Recomputed, Some(whole)) => {
             let ids = packed.ids(device);
@@ -89,7 +88,7 @@ pub(crate) fn gradients(
             let leaf = |x: Option<Tensor<2>>| x.expect("each layer has an input").autodiff().require_grad();
             let x = leaf(inputs.pop());
             let recorded = whole.finish(x.clone()).select(0, packed.picks(device).autodiff());
-            let (by_hidden, by_head) = head_gradients(head, recorded.clone().inner(), packed, slopes);
+            let (by_hidden, by_head) = head_gradients(model, recorded.clone().inner(), packed, slopes);
             let mut found = (recorded * by_hidden.autodiff()).sum().backward();
             let mut by_x = x.grad_remove(&mut found);
             collected.take(&mut tape, &mut found);
@@ -111,7 +110,7 @@ pub(crate) fn gradients(
         }
         _ => {
             let recorded = tape.predicting(packed, device);
-            let (by_hidden, by_head) = head_gradients(head, recorded.clone().inner(), packed, slopes);
+            let (by_hidden, by_head) = head_gradients(model, recorded.clone().inner(), packed, slopes);
             let mut found = (recorded * by_hidden.autodiff()).sum().backward();
             collected.take(&mut tape, &mut found);
             by_head
@@ -134,20 +133,21 @@ fn decoder(network: &Network) -> Option<&LlamaForCausalLM> {
 /// Returns the derivatives by the hidden states that predict output tokens and, where the head
 /// learns, by the head.
 fn head_gradients(
-    head: &Parameter<2>,
+    model: &Network,
     hidden: Tensor<2>,
     packed: &Packed<'_>,
     slopes: impl FnOnce(&[Logp]) -> Vec<f64>,
 ) -> (Tensor<2>, Option<Tensor<1>>) {
-    let softmax = Likelihood::of(linear(hidden.clone(), head.get()), &packed.targets);
+    let (head, precision) = (model.head(), model.precision());
+    let softmax = Likelihood::of(precision.linear(hidden.clone(), head.get()), &packed.targets);
     let sums = sums(&softmax.logps(), packed);
     let slopes = slopes(&sums);
     let per_token = slopes.iter().zip(&packed.lengths);
     let per_token: Vec<f32> =
         per_token.flat_map(|(slope, length)| std::iter::repeat_n(normal(*slope), *length)).collect();
     let by_logits = softmax.slopes(&per_token);
-    let by_hidden = by_logits.clone().matmul(head.get());
-    let by_head = head.learns.then(|| by_logits.transpose().matmul(hidden).flatten::<1>(0, 1));
+    let by_hidden = precision.product(by_logits.clone(), head.get());
+    let by_head = head.learns.then(|| precision.product(by_logits.transpose(), hidden).flatten::<1>(0, 1));
     (by_hidden, by_head)
 }
 

@@ -9,10 +9,11 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use crate::adapters::Dropout;
-use crate::batches::{Example, Packed, order, shards};
+use crate::batches::{Example, Packed, order, shard_size, shards};
 use crate::checkpoint::{self, Checkpoint};
 use crate::curves::{Point, StepPoint, ValidationPoint, rewards};
 use crate::device::{self, DeviceName};
+use crate::fused::is_cpu;
 use crate::model::Model;
 use crate::models::Network;
 use crate::objectives::{Feed, Logp, MicroBatch, Outputs, Share};
@@ -48,7 +49,9 @@ pub fn train(
             return Err(TrainError::OneLabel { rows, label });
         }
     }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(watch.threads.max(1)).build();
+    // A GPU is busy with one shard; what the CPU adds is another for each further GPU.
+    let threads = if is_cpu(model.device()) { watch.threads.max(1) } else { 1 + watch.others.len() };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.expect("threads can be started");
     let steps = Steps::new(recipe, examples.train.len());
     let mut training = Training::begin(model, against, recipe, examples, pool)?;
@@ -187,6 +190,7 @@ impl<'a> Training<'a> {
         pool: ThreadPool,
     ) -> Result<Self, TrainError> {
         let (device, dropout) = (model.device().clone(), model.dropout());
+        model.compute_in(recipe.precision);
         let mut training = Self::of(model.network_mut(), device, recipe, examples, pool, dropout);
         training.compare_with(against)?;
         Ok(training)
@@ -233,10 +237,8 @@ impl<'a> Training<'a> {
     fn compare_with(&mut self, against: Against<'_>) -> Result<(), TrainError> {
         let objective = &self.recipe.objective;
         if objective.needs_reference() {
-            let needs_network = objective.needs_divergence();
-            let (examples, device) = (self.examples, &self.device);
-            let reference = Reference::of(against, self.model, needs_network, examples, device, &self.pool);
-            self.reference = Some(reference?);
+            let (recipe, examples, device) = (self.recipe, self.examples, &self.device);
+            self.reference = Some(Reference::of(against, self.model, recipe, examples, device, &self.pool)?);
         }
         Ok(())
     }
@@ -344,7 +346,7 @@ impl<'a> Training<'a> {
                 let known =
                     MicroBatch { examples: whole.len(), target_tokens: target_tokens(whole), divergence };
                 let examples: Vec<&Example> = micro_batch.iter().map(|row| row.example).collect();
-                shards(&examples)
+                shards(&examples, shard_size(&self.device))
                     .into_iter()
                     .map(move |shard| (shard.iter().map(|place| micro_batch[*place]).collect(), known))
             })
@@ -449,7 +451,7 @@ impl<'a> Training<'a> {
             target_tokens: target_tokens(&rows),
             divergence: divergence.unwrap_or(0.0),
         };
-        let jobs = shards(&examples);
+        let jobs = shards(&examples, shard_size(&self.device));
         let shares: Vec<Vec<Share>> = self.pool.install(|| {
             let compute = |(number, shard): (usize, &Vec<usize>)| {
                 let shard: Vec<Row<'_>> = shard.iter().map(|place| rows[*place]).collect();
@@ -580,9 +582,11 @@ fn add(sum: Gradients, more: Gradients) -> Gradients {
 mod tests {
     use super::*;
     use crate::batches::{Sequence, TokenLimit};
+    use crate::device::tested_device;
     use crate::layers::Storage;
     use crate::models;
     use crate::optimiser::AdamW;
+    use crate::precision::Precision;
     use crate::schedule::Schedule;
     use safetensors::SafeTensors;
     use std::path::PathBuf;
@@ -604,6 +608,7 @@ mod tests {
             micro_batch_size: batch_size,
             max_grad_norm: 0.3,
             validations_per_epoch: 0,
+            precision: Precision::F32,
             seed: 0,
         }
     }
@@ -631,11 +636,16 @@ mod tests {
     }
 
     /// Twenty steps, and the losses of each.
-    fn trajectory(micro_batch_size: usize, threads: usize) -> (Network, Vec<StepPoint>) {
-        let device = Device::flex();
+    fn trajectory(
+        micro_batch_size: usize,
+        threads: usize,
+        precision: Precision,
+    ) -> (Network, Vec<StepPoint>) {
+        let device = tested_device();
         let mut model =
             models::open(&ModelFolder::open(golden("llama")).unwrap(), Storage::Dense, &device).unwrap();
-        let recipe = Recipe { micro_batch_size, ..recipe(4) };
+        model.compute_in(precision);
+        let recipe = Recipe { micro_batch_size, precision, ..recipe(4) };
         let examples =
             Examples { train: examples(), validation: Vec::new(), limit: TokenLimit::Together(100) };
         let steps = Steps::new(&recipe, examples.train.len());
@@ -661,7 +671,7 @@ mod tests {
         let file = SafeTensors::deserialize(&bytes).unwrap();
         // With the mean over the tokens of all micro-batches, how many there are changes nothing.
         for micro_batch_size in [4, 1] {
-            let (mut model, points) = trajectory(micro_batch_size, 2);
+            let (mut model, points) = trajectory(micro_batch_size, 2, Precision::F32);
             for (point, expected) in points.iter().zip(expected["trajectory"].as_array().unwrap()) {
                 let off = (point.loss - expected["loss"].as_f64().unwrap()).abs();
                 assert!(off < 2e-5, "{point:?} {expected}");
@@ -686,10 +696,25 @@ mod tests {
         }
     }
 
+    /// Rounded factors and products: another path, to the same place.
+    #[test]
+    fn sixteen_bits_learn_what_single_floats_do() {
+        let losses = |precision: Precision| -> Vec<f64> {
+            let (_, points) = trajectory(4, 2, precision);
+            points.iter().map(|point| point.loss).collect()
+        };
+        let (single, half) = (losses(Precision::F32), losses(Precision::Bf16));
+        assert_ne!(single, half);
+        for (step, (single, half)) in single.iter().zip(&half).enumerate() {
+            assert!((single - half).abs() < 5e-3 * single, "step {step}: {half}, in single floats {single}");
+        }
+        assert!(half[19] < half[0] - 0.9 * (single[0] - single[19]), "{half:?}");
+    }
+
     #[test]
     fn threads_change_no_bit() {
         let bits = |threads: usize| -> Vec<u64> {
-            let (mut model, points) = trajectory(4, threads);
+            let (mut model, points) = trajectory(4, threads, Precision::F32);
             let mut bits: Vec<u64> = points.iter().map(|point| point.loss.to_bits()).collect();
             model.visit(&mut |_, slot| {
                 bits.extend(host(slot.flat()).iter().map(|number| u64::from(number.to_bits())))

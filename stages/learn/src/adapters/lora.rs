@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::CheckAdapter;
 use crate::model::ModelError;
 use crate::parameters::{Parameter, Slot};
+use crate::precision::Precision;
 use crate::random::{Purpose, Random};
 
 /// The version of what it computes.
@@ -101,7 +102,7 @@ impl Adapter {
     }
 
     /// Returns what it adds: `[tokens, in]` to `[tokens, out]`.
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    pub fn forward(&self, x: Tensor<2>, precision: Precision) -> Tensor<2> {
         let x = match self.dropout {
             Some(Dropout { probability, seed, occasion }) if probability > 0.0 => {
                 let [tokens, width] = x.dims();
@@ -112,8 +113,8 @@ impl Adapter {
             }
             _ => x,
         };
-        let low = x.matmul(self.a.get().transpose());
-        low.matmul(self.b.get().transpose()).mul_scalar(self.scale)
+        let low = precision.linear(x, self.a.get());
+        precision.linear(low, self.b.get()).mul_scalar(self.scale)
     }
 
     /// Returns `(alpha / r) B A`, what it adds to the weight.

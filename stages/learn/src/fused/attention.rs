@@ -17,6 +17,7 @@ use super::product::{View, multiply_into};
 use super::{Matrix, Operation, all_here, apply, is_cpu, matrix, tensor};
 use crate::exponential::exp;
 use crate::layers::{Angles, Rope, Turns};
+use crate::precision::Precision;
 
 /// How many queries are looked at together.
 const BLOCK: usize = 64;
@@ -44,22 +45,32 @@ struct Composed {
     angles: Angles,
     /// `[1, 1, group * width, width]`.
     bias: Tensor<4>,
+    precision: Precision,
 }
 
 impl Causal {
     /// Prepares it for rows of a width.
-    pub fn new(rope: &Rope, [rows, width]: [usize; 2], [heads, keys]: [usize; 2], device: &Device) -> Self {
+    pub fn new(
+        rope: &Rope,
+        [rows, width]: [usize; 2],
+        [heads, keys]: [usize; 2],
+        precision: Precision,
+        device: &Device,
+    ) -> Self {
         let positions: Vec<usize> = (0..width).collect();
         let turns = Arc::new(rope.turns(&positions));
-        let composed = (!is_cpu(device)).then(|| Composed::new(rope, [rows, width], heads / keys, device));
+        let composed =
+            (!is_cpu(device)).then(|| Composed::new(rope, [rows, width], heads / keys, precision, device));
         Self { sizes: Sizes { rows, heads, keys, turns }, composed }
     }
 
     /// Puts it beside a tape.
     pub fn autodiff(self) -> Self {
-        let composed = self
-            .composed
-            .map(|Composed { angles, bias }| Composed { angles: angles.autodiff(), bias: bias.autodiff() });
+        let composed = self.composed.map(|Composed { angles, bias, precision }| Composed {
+            angles: angles.autodiff(),
+            bias: bias.autodiff(),
+            precision,
+        });
         Self { composed, ..self }
     }
 }
@@ -77,7 +88,13 @@ pub(crate) fn causal_attention(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, causal:
 }
 
 impl Composed {
-    fn new(rope: &Rope, [rows, width]: [usize; 2], group: usize, device: &Device) -> Self {
+    fn new(
+        rope: &Rope,
+        [rows, width]: [usize; 2],
+        group: usize,
+        precision: Precision,
+        device: &Device,
+    ) -> Self {
         let positions: Vec<usize> = (0..rows).flat_map(|_| 0..width).collect();
         let mut bias = Vec::with_capacity(group * width * width);
         for _ in 0..group {
@@ -90,6 +107,7 @@ impl Composed {
         Self {
             angles: rope.elsewhere(&rope.turns(&positions), device),
             bias: Tensor::from_data(TensorData::new(bias, [1, 1, group * width, width]), device),
+            precision,
         }
     }
 }
@@ -101,18 +119,26 @@ fn composed([q, k, v]: [Tensor<2>; 3], sizes: &Sizes, parts: &Composed) -> Tenso
     };
     let (q, k) = (parts.angles.rotate(q), parts.angles.rotate(k));
     let (q, k, v) = (split(q, sizes.heads), split(k, sizes.keys), split(v, sizes.keys));
-    attend(q, k, v, parts.bias.clone())
+    attend(q, k, v, parts.bias.clone(), parts.precision)
 }
 
 /// Attention of `[rows, heads, width, head]` over `[rows, keys, seen, head]`, as
-/// `[rows * width, heads * head]`. The bias is broadcast over rows and keys' heads.
-pub(crate) fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Tensor<4>) -> Tensor<2> {
+/// `[rows * width, heads * head]`. The bias is broadcast over rows and keys' heads. On the CPU it
+/// is computed in single floats.
+pub(crate) fn attend(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    bias: Tensor<4>,
+    precision: Precision,
+) -> Tensor<2> {
+    let precision = if is_cpu(&q.device()) { Precision::F32 } else { precision };
     let [rows, heads, width, head] = q.dims();
     let [_, keys, _, _] = k.dims();
     // The queries of a group lie behind one another and share their keys.
     let q = q.mul_scalar((head as f64).powf(-0.5)).reshape([rows, keys, heads / keys * width, head]);
-    let weights = softmax(q.matmul(k.swap_dims(2, 3)) + bias, 3);
-    let seen = weights.matmul(v).reshape([rows, heads, width, head]);
+    let weights = softmax(precision.product(q, k.swap_dims(2, 3)) + bias, 3);
+    let seen = precision.product(weights, v).reshape([rows, heads, width, head]);
     seen.swap_dims(1, 2).reshape([rows * width, heads * head])
 }
 
@@ -466,10 +492,13 @@ mod tests {
         for (rows, width, heads, keys) in [(1, 1, 1, 1), (2, 5, 2, 2), (2, 70, 4, 2), (1, 130, 3, 1)] {
             let half = 3;
             let rope = Rope::new(frequencies(half), &device);
-            let causal = Causal::new(&rope, [rows, width], [heads, keys], &device);
-            let parts = Composed::new(&rope, [rows, width], heads / keys, &device);
-            let beside =
-                Composed { angles: parts.angles.clone().autodiff(), bias: parts.bias.clone().autodiff() };
+            let causal = Causal::new(&rope, [rows, width], [heads, keys], Precision::F32, &device);
+            let parts = Composed::new(&rope, [rows, width], heads / keys, Precision::F32, &device);
+            let beside = Composed {
+                angles: parts.angles.clone().autodiff(),
+                bias: parts.bias.clone().autodiff(),
+                precision: Precision::F32,
+            };
             let (tokens, head) = (rows * width, 2 * half);
             let sizes = [[tokens, heads * head], [tokens, keys * head], [tokens, keys * head]];
             same(
@@ -508,7 +537,7 @@ mod tests {
             })
             .collect();
         let bias = Tensor::from_data(TensorData::new(bias, [rows, 1, heads / keys, places]), &device);
-        let expected = attend(q.clone(), k.clone(), v.clone(), bias);
+        let expected = attend(q.clone(), k.clone(), v.clone(), bias, Precision::F32);
         let step = Step { seen: vec![0..places, 2..places], scale: (head as f32).powf(-0.5), bias: None };
         let more = |x: Tensor<4>| Tensor::cat(vec![x, Tensor::zeros([rows, keys, 3, head], &device)], 2);
         let found = one_by_one(q.reshape([rows, heads * head]), more(k), more(v), &step);

@@ -2,9 +2,8 @@
 
 use burn::tensor::Tensor;
 use rayon::prelude::*;
-use weights::wide;
 
-use super::lanes::dots;
+use super::few::{FEW, few};
 use super::product::{View, multiply};
 use super::{Matrix, Operation, all_here, apply};
 
@@ -19,9 +18,6 @@ pub(crate) fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
 fn composed([x, weight]: [Tensor<2>; 2]) -> Tensor<2> {
     x.matmul(weight.transpose())
 }
-
-/// So few tokens that reading the matrix takes longer than computing.
-const FEW: usize = 8;
 
 /// How many rows of a large matrix one thread takes at once, and what is large: what no cache near
 /// a core holds is read by several cores faster than by one.
@@ -81,32 +77,6 @@ fn times_few(x: Matrix<'_>, weight: Matrix<'_>) -> Vec<f32> {
         }
     }
     found
-}
-
-wide! {
-    /// Multiplies a few rows of a length with the rows of a matrix, each of which is read once for
-    /// four of them; column after column.
-    fn few(x: &[f32], weight: &[f32], length: usize, found: &mut [f32]) {
-        let rows = x.len() / length.max(1);
-        let row = |number: usize| &x[number * length..(number + 1) * length];
-        let mut begin = 0;
-        while begin < rows {
-            let count = (rows - begin).min(4);
-            for (weight, found) in weight.chunks_exact(length).zip(found.chunks_exact_mut(rows)) {
-                let found = &mut found[begin..begin + count];
-                match count {
-                    1 => found.copy_from_slice(&dots([row(begin)], weight)),
-                    2 => found.copy_from_slice(&dots([row(begin), row(begin + 1)], weight)),
-                    3 => found.copy_from_slice(&dots([row(begin), row(begin + 1), row(begin + 2)], weight)),
-                    _ => {
-                        let four = [row(begin), row(begin + 1), row(begin + 2), row(begin + 3)];
-                        found.copy_from_slice(&dots(four, weight));
-                    }
-                }
-            }
-            begin += count;
-        }
-    }
 }
 
 #[cfg(test)]

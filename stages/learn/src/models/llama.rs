@@ -6,16 +6,17 @@
 
 mod sizes;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
 use super::HIDDEN;
 use super::cache::KeyValueCache;
 use super::source::Source;
 use crate::batches::{Packed, TokenLimit};
-use crate::fused::{Causal, Step, attend, causal_attention, is_cpu, linear, one_by_one, swiglu};
+use crate::fused::{Causal, Step, attend, causal_attention, is_cpu, one_by_one, swiglu};
 use crate::generation::Continuation;
 use crate::layers::{Linear, Rope, rms_norm, token_ids};
 use crate::parameters::{Parameter, Parameters, Slot};
+use crate::precision::Precision;
 
 #[cfg(test)]
 pub(crate) use sizes::RopeScaling;
@@ -31,6 +32,8 @@ pub(crate) struct LlamaForCausalLM {
     pub norm: Parameter<1>,
     /// Where it is not tied to the embedding.
     pub lm_head: Option<Parameter<2>>,
+    /// What products are computed in, but for those of projections, which know it themselves.
+    pub precision: Precision,
     rope: Rope,
 }
 
@@ -132,6 +135,7 @@ impl LlamaForCausalLM {
             layers,
             norm: Parameter::new(norm),
             lm_head,
+            precision: Precision::F32,
             rope,
             config,
         })
@@ -197,14 +201,14 @@ impl LlamaForCausalLM {
     /// Returns the attention of rows that begin at position 0.
     pub fn causal(&self, rows: usize, width: usize, device: &Device) -> Causal {
         let heads = [self.config.heads, self.config.key_value_heads];
-        Causal::new(&self.rope, [rows, width], heads, device)
+        Causal::new(&self.rope, [rows, width], heads, self.precision, device)
     }
 
     /// Returns the embeddings of token ids, `[ids, hidden]`.
     pub fn embed(&self, ids: Tensor<1, Int>) -> Tensor<2> {
         let embeddings = self.embed_tokens.get();
         let ids = if embeddings.is_autodiff() { ids.autodiff() } else { ids };
-        embeddings.select(0, ids)
+        embeddings.select(0, ids).cast(FloatDType::F32)
     }
 
     /// Computes one layer, `[rows * width, hidden]` to the same.
@@ -239,7 +243,7 @@ impl LlamaForCausalLM {
             bias: None,
         });
         let bias = step.is_none().then(|| cached_bias(filled, heads / keys, begin, end, &device));
-        let mut x = self.embed_tokens.get().select(0, ids);
+        let mut x = self.embed(ids);
         for (layer, cached) in self.layers.iter().zip(&mut cache.layers) {
             x = layer.forward(x, &self.config, |q, k, v| {
                 let split =
@@ -253,7 +257,8 @@ impl LlamaForCausalLM {
                     }
                     (None, bias) => {
                         let (k, v) = cached.first(end);
-                        attend(split(q, heads), k, v, bias.clone().expect("there is one without a step"))
+                        let bias = bias.clone().expect("there is one without a step");
+                        attend(split(q, heads), k, v, bias, self.precision)
                     }
                 }
             });
@@ -362,7 +367,7 @@ pub(crate) struct Begun<'a> {
 impl Continuation for Begun<'_> {
     fn advance(&mut self, tokens: &[u32]) -> Vec<f32> {
         let hidden = self.model.extend(token_ids(tokens, self.device), &self.filled, &mut self.cache);
-        let logits = linear(hidden, self.model.head().get());
+        let logits = self.model.precision.linear(hidden, self.model.head().get());
         logits.into_data().try_into_vec().expect("logits are single floats")
     }
 

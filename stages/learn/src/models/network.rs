@@ -9,6 +9,7 @@ use crate::batches::{Packed, TokenLimit};
 use crate::generation::Continuation;
 use crate::layers::Linear;
 use crate::parameters::{Parameter, Parameters, Slot};
+use crate::precision::Precision;
 
 /// A network that writes outputs to prompts.
 #[derive(Debug, Clone)]
@@ -44,6 +45,28 @@ impl Network {
         match self {
             Self::Decoder(network) => network.head_name(),
             Self::EncoderDecoder(network) => network.head_name(),
+        }
+    }
+
+    /// Returns what products are computed in.
+    pub fn precision(&self) -> Precision {
+        match self {
+            Self::Decoder(network) => network.precision,
+            Self::EncoderDecoder(network) => network.precision,
+        }
+    }
+
+    /// Computes products in something from now on.
+    pub fn compute_in(&mut self, precision: Precision) {
+        match self {
+            Self::Decoder(network) => network.precision = precision,
+            Self::EncoderDecoder(network) => network.precision = precision,
+        }
+        for (_, linear) in self.linears() {
+            linear.precision = precision;
+        }
+        if precision == Precision::Bf16 {
+            self.visit(&mut |_, mut slot| slot.halve());
         }
     }
 
@@ -86,6 +109,9 @@ impl Network {
             network.move_tables(device);
         }
         copy.visit(&mut |_, mut slot| slot.move_to(device));
+        for (_, linear) in copy.linears() {
+            linear.weight.move_packed_to(device);
+        }
         copy
     }
 

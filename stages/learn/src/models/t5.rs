@@ -10,17 +10,18 @@ mod sizes;
 
 use std::cell::Cell;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
 use super::HIDDEN;
 use super::cache::KeyValueCache;
 use super::source::Source;
 use crate::adapters::Dropout;
 use crate::batches::{Packed, TokenLimit};
-use crate::fused::{Step, is_cpu, linear, one_by_one, softmax};
+use crate::fused::{Step, is_cpu, one_by_one, softmax};
 use crate::generation::Continuation;
 use crate::layers::{Linear, places, rms_norm, token_ids};
 use crate::parameters::{Parameter, Parameters, Slot};
+use crate::precision::Precision;
 use crate::random::{Purpose, Random};
 
 pub(crate) use sizes::Config;
@@ -35,6 +36,8 @@ pub(crate) struct T5ForConditionalGeneration {
     pub decoder: Stack,
     /// Where it is not the embedding.
     pub lm_head: Option<Parameter<2>>,
+    /// What the head's products are computed in.
+    pub precision: Precision,
     /// What a training step leaves out, where it is training.
     pub dropout: Option<Dropout>,
 }
@@ -169,7 +172,7 @@ impl T5ForConditionalGeneration {
             true => None,
             false => Some(Parameter::new(source.matrix("lm_head.weight", size)?)),
         };
-        Ok(Self { config, shared, encoder, decoder, lm_head, dropout: None })
+        Ok(Self { config, shared, encoder, decoder, lm_head, precision: Precision::F32, dropout: None })
     }
 
     /// Says whether projections are packed into fewer bits.
@@ -254,7 +257,7 @@ impl T5ForConditionalGeneration {
     /// Returns the encoder's states and the decoder's logits, for rows of one width.
     #[cfg(test)]
     pub fn states_and_logits(&self, prompts: &[&[u32]], outputs: &[Vec<u32>]) -> (Tensor<2>, Tensor<2>) {
-        let device = Device::flex();
+        let device = self.shared.value.device();
         let encoded = self.encode(prompts, &Drops::none(), &device);
         let states = self.decode(token_ids(&outputs.concat(), &device), &encoded, &Drops::none());
         (encoded.states, self.scale(states).matmul(self.head().get().transpose()))
@@ -269,7 +272,7 @@ impl T5ForConditionalGeneration {
     }
 
     fn embed(&self, ids: Tensor<1, Int>) -> Tensor<2> {
-        self.shared.get().select(0, self.beside_tape(ids))
+        self.shared.get().select(0, self.beside_tape(ids)).cast(FloatDType::F32)
     }
 
     fn scale(&self, states: Tensor<2>) -> Tensor<2> {
@@ -553,7 +556,7 @@ impl Continuation for Begun<'_> {
         }
         self.cache.length += 1;
         let states = rms_norm(x, &model.decoder.final_layer_norm, config.epsilon);
-        let logits = linear(model.scale(states), model.head().get());
+        let logits = model.precision.linear(model.scale(states), model.head().get());
         logits.into_data().try_into_vec().expect("logits are single floats")
     }
 

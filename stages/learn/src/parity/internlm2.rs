@@ -2,9 +2,10 @@
 
 use std::convert::Infallible;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
 use super::{Tensors, difference, logits, model, network};
+use crate::device::tested_device;
 use crate::models::Source;
 use crate::models::llama::{Config, LlamaForCausalLM, RopeScaling, Spelling};
 use crate::parameters::Parameters as _;
@@ -31,7 +32,7 @@ fn names_are_those_of_the_file() {
 /// The reference has no biases. A LLaMA with them, packed, computes what it did.
 #[test]
 fn biases_are_packed_like_weights() {
-    let device = Device::flex();
+    let device = tested_device();
     let sizes = serde_json::json!({
         "vocab_size": 40, "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 2,
         "num_attention_heads": 6, "num_key_value_heads": 3, "rms_norm_eps": 1e-5, "bias": true,
@@ -91,7 +92,7 @@ impl Source<Infallible> for Drawn<'_> {
     fn vector(&mut self, name: &str, length: usize) -> Result<Tensor<1>, Infallible> {
         let numbers = (self.1)(length);
         self.0.insert(name.to_owned(), numbers.clone());
-        Ok(Tensor::from_floats(numbers.as_slice(), &Device::flex()))
+        Ok(Tensor::from_floats(numbers.as_slice(), &tested_device()))
     }
 }
 
@@ -104,6 +105,6 @@ impl Source<Infallible> for Named<'_> {
     }
 
     fn vector(&mut self, name: &str, length: usize) -> Result<Tensor<1>, Infallible> {
-        Ok(Tensor::from_floats((self.0)(name, length).as_slice(), &Device::flex()))
+        Ok(Tensor::from_floats((self.0)(name, length).as_slice(), &tested_device()))
     }
 }

@@ -1,9 +1,8 @@
 //! T5, computed again: version 1.0 and version 1.1.
 
-use burn::tensor::Device;
-
 use super::{Tensors, difference, expected, masked_difference, network, numbers};
 use crate::batches::{Packed, Sequence, TokenLimit};
+use crate::device::tested_device;
 use crate::models::Network;
 use crate::models::t5::T5ForConditionalGeneration;
 use crate::parameters::Parameters as _;
@@ -71,7 +70,7 @@ fn the_loss_of_labels() {
         let (network, tensors) = (network(name), Tensors::open(&format!("{name}/expected.safetensors")));
         let sequences = sequences(&tensors);
         let sequences: Vec<&Sequence> = sequences.iter().collect();
-        let logps = score::logps(&network, &Packed::new(&sequences), &Device::flex());
+        let logps = score::logps(&network, &Packed::new(&sequences), &tested_device());
         let tokens: usize = logps.iter().map(|logp| logp.tokens).sum();
         let loss = -logps.iter().map(|logp| logp.sum).sum::<f64>() / tokens as f64;
         let wanted = expected(name)["loss_mean_over_labels"].as_f64().unwrap();
@@ -103,7 +102,7 @@ fn gradients_of_the_loss() {
         let tokens: usize = sequences.iter().map(|sequence| sequence.output_tokens()).sum();
         let packed = Packed::new(&sequences);
         let gradients =
-            score::gradients(&network, &packed, None, Activations::Kept, &Device::flex(), |logps| {
+            score::gradients(&network, &packed, None, Activations::Kept, &tested_device(), |logps| {
                 vec![-1.0 / tokens as f64; logps.len()]
             });
         for (parameter, gradient) in network.names().iter().zip(gradients) {
