@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use learn::{
-    AdamW, AdapterMethod, Against, Example, Examples, Generation, Length, Model, Objective, Point, Precision,
-    Qlora, Recipe, Schedule, Sequence, Sizes, Strategy, Watch, generate, train,
+    AdamW, AdapterMethod, Against, Example, Examples, Fit, Generation, Length, Model, Objective, Point,
+    Precision, Qlora, Recipe, Schedule, Sequence, Sizes, Strategy, Watch, generate, train,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -213,8 +213,10 @@ pub fn bench_qlora(folder: &Path, bench: &QloraBench) -> Result<QloraMeasured, S
     let example = |number: u32| -> Result<Example, String> {
         let token = |at: u32| (number * 7 + at * 11) % 13 + 2;
         let output: Vec<u32> = (1..bench.tokens).map(token).collect();
-        let (chosen, _) = Sequence::new(&[1], &output, model.limit())
-            .ok_or_else(|| format!("the model takes no text of {} tokens", bench.tokens))?;
+        let chosen = match Sequence::new(&[1], &output, model.limit()) {
+            Some((sequence, Fit::Whole)) => sequence,
+            _ => return Err(format!("the model takes no text of {} tokens", bench.tokens)),
+        };
         Ok(Example { id: number.to_string(), chosen, rejected: None, desirable: None })
     };
     let examples = Examples {

@@ -21,7 +21,7 @@ use serde_json::json;
 use crate::adapters::check_base;
 use crate::artifacts::{ADAPTER, PREDICTIONS, ROWS, WEIGHTS};
 use crate::devices::parse_device;
-use crate::memory::{memory, sizes, text_tokens};
+use crate::memory::{is_on_cpu, memory, sizes, text_tokens};
 use crate::prompts::{read_prompt, read_text_prompt};
 use crate::rows::{RowWriter, read_records, read_rows};
 use crate::train::is_f32;
@@ -124,7 +124,11 @@ impl Stage for Generate {
                 prompt_tokens,
                 new_tokens: u64::from(params.max_new_tokens).min(sizes.longest()),
                 threads: u64::from(outlook.cores()),
-                kept: Kept::F32,
+                // The CPU computes with single floats, rounded or not.
+                kept: match (params.precision, is_on_cpu(outlook)) {
+                    (Precision::Bf16, false) => Kept::Bf16,
+                    _ => Kept::F32,
+                },
             });
             memory(&need, outlook, prompt_tokens)
         };

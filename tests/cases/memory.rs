@@ -236,6 +236,33 @@ fn a_model_in_shards_is_opened_in_little_more_than_its_own_memory() {
 }
 
 #[test]
+fn a_bench_of_qlora_trains_and_says_how_fast() {
+    let lab = Lab::new();
+    let asked = ["bench", "qlora", "--batch", "3", "--tokens", "16", "--steps", "2", "--rank", "4"];
+    let told = lab.run(asked.iter().chain(&["--threads", "2", "--json", "--precision=bf16"])).expect(0);
+    let found: Value = serde_json::from_str(&told.stdout).unwrap();
+    let number = |name: &str| found[name].as_f64().unwrap_or_else(|| panic!("{name} of {found}"));
+    // Beside each of 28 projections `r (in + out)` numbers.
+    let beside = 4 * (4 * 256 + 3 * (128 + 352));
+    assert_eq!((number("parameters"), number("learning")), (1_059_968.0, f64::from(4 * beside)));
+    let rate = number("tokens_per_second") * number("step_seconds");
+    assert!((rate - 48.0).abs() < 1e-6, "{found}");
+    assert!(number("step_operations_per_second") > 0.0 && number("limit_operations_per_second") > 0.0);
+    assert!(number("loss") > 0.0 && found["device_peak_bytes"].is_null(), "{found}");
+    let shown = lab.run(asked).expect(0);
+    let _ = shown.shows(&["model     1059968 parameters, of which", "step", "TFLOP/s", "foretold"]);
+    let refused = |arguments: &[&str], what: &str| -> Told {
+        lab.run(["bench", "qlora"].iter().chain(arguments)).expect(2).says(&[what])
+    };
+    refused(&["--steps", "0"], "`--batch`, `--steps` and `--rank` are at least 1");
+    refused(&["--tokens", "1"], "`--tokens` is at least 2");
+    refused(&["--precision", "f8"], "`f32` and `bf16` are known");
+    refused(&["--device", "cuda"], "this program was built without `cuda`");
+    // What only the model knows is found when there is one.
+    lab.run(["bench", "qlora", "--tokens", "600"]).expect(3).says(&["the model takes no text of 600 tokens"]);
+}
+
+#[test]
 fn a_bench_of_a_model_says_how_fast_it_is_and_leaves_nothing() {
     let lab = Lab::new();
     let told = lab.run(["bench", "model", "--prompt", "8", "--new", "3", "--scratch", "here"]).expect(0);

@@ -374,6 +374,28 @@ fn several_devices_learn_what_one_learns() {
 }
 
 #[test]
+fn sixteen_bits_are_another_key_and_learn_as_well() {
+    let losses = |precision: &str, jobs: &str| {
+        let parameters = format!("learning_rate = 0.02\nlength.steps = 60\n{precision}");
+        let lab = training(&parameters);
+        lab.run(["run", "x.toml", "--jobs", jobs]).expect(0);
+        let seen = looks(&lab, "model").iter().map(|look| look["validation_loss"].as_f64().unwrap());
+        (seen.collect::<Vec<f64>>(), lab)
+    };
+    let half = "precision = \"bf16\"";
+    let ((single, lab), (rounded, _)) = (losses("", "2"), losses(half, "2"));
+    assert_ne!(single, rounded);
+    let (single, last) = (single.last().unwrap(), rounded.last().unwrap());
+    assert!(rounded[0] > 5.0 && *last < 1.5 && (single - last).abs() < 0.3, "{single} {rounded:?}");
+    assert_eq!(rounded, losses(half, "1").0);
+    // The default is what it was before there was a choice.
+    lab.edit("x.toml", "objective.sft = {}", "objective.sft = {}\nprecision = \"f32\"");
+    assert_eq!(lab.run(["run", "x.toml"]).expect(0).ran(), [""; 0]);
+    lab.edit("x.toml", "precision = \"f32\"", "precision = \"fp8\"");
+    lab.run(["run", "x.toml"]).expect(2).says(&["fp8", "bf16"]);
+}
+
+#[test]
 fn labels_of_one_kind_are_refused() {
     let lab = tuning("inputs = { rows = \"good\" }\nobjective.kto = {}\nlength.steps = 1");
     lab.edit("x.toml", "inputs = { model = \"model\" }\n", "");

@@ -1,7 +1,7 @@
 //! What memory trainings and generations take, beside what `memory.rs` foretells.
 //!
-//! `cargo bench -p learn --bench memory [-- SHAPE...]`. Shapes are those of `pipeline bench model`;
-//! `tiny` and `small` if none are named. Each line is a process of its own, which opens a model of
+//! `cargo bench -p learn --bench memory [-- SHAPE[:WORK]...]`. Shapes are those of `pipeline bench
+//! model`; `tiny` and `small` if none are named. `1b:QLoRA` is one kind of work only. Each line is a process of its own, which opens a model of
 //! random numbers, bf16 in several files, and trains it for three steps of four texts, with
 //! validation rows and checkpoints, or continues prompts. The peak is the system's, `VmHWM`.
 
@@ -51,12 +51,16 @@ fn main() {
     println!("MiB; {THREADS} threads");
     println!("{:<8}{:<20}{:>8}{:>10}{:>10}{:>8}", "shape", "work", "tokens", "taken", "foretold", "ratio");
     for shape in shapes {
+        let (shape, asked) = shape.split_once(':').unwrap_or((&shape, ""));
         let folder = std::env::temp_dir().join(format!("pipeline-memory-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
-        let config = learn::shape(&shape).expect("a shape");
+        let config = learn::shape(shape).expect("a shape");
         let sizes = Sizes::read(&config).expect("sizes");
         learn::write_random(&config, weights::Dtype::BF16, 1 << 28, &folder).expect("a model");
         for (number, (name, adapter, tokens)) in WORK.into_iter().enumerate() {
+            if !name.starts_with(asked) {
+                continue;
+            }
             let mut process = Command::new(std::env::current_exe().expect("this program"));
             let told = process.args(["--at", &number.to_string()]).arg(&folder).output();
             let told = told.expect("it starts");
@@ -145,6 +149,7 @@ fn run(name: &str, adapter: &str, tokens: usize, folder: &Path) -> u64 {
         seed: 0,
     };
     let kept = folder.join("kept");
+    std::fs::create_dir_all(&kept).expect("a folder");
     let mut hear = |_: &learn::Point, _: usize| true;
     let mut watch = Watch { threads: THREADS, others: &[], checkpoints: Some(&kept), hear: &mut hear };
     train(&mut model, Against::Itself, &examples, &recipe, &mut watch).expect("it trains");

@@ -8,7 +8,7 @@ use choice::choices;
 
 use crate::batches::TokenLimit;
 use crate::model::Model;
-use crate::pieces::largest_first;
+use crate::pieces::{largest_first, threads_for};
 
 pub use beam::{Beam, EarlyStopping};
 pub use greedy::Greedy;
@@ -153,8 +153,7 @@ pub fn generate(
         }
     }
     let done = std::sync::atomic::AtomicUsize::new(0);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
-    let pool = pool.expect("threads can be started");
+    let pool = threads_for(model.device(), 1, threads);
     let sizes: Vec<usize> = prompts.iter().map(Vec::len).collect();
     let compute = |places: &[usize]| {
         let batch: Vec<&[u32]> = places.iter().map(|place| prompts[*place].as_slice()).collect();

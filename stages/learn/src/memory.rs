@@ -9,8 +9,7 @@
 //!   and for each block of 64 a scale: of 4, or with double quantisation of 1 and, for each 256
 //!   blocks, 4 more, which is 4.127 bits a number. Embedding, head, norms and biases stay dense, and
 //!   so do adapters: `r (in + out)` numbers beside each projection.
-//! - **AdamW** remembers two numbers for each that learns, `8 L`, and makes new weights before it
-//!   lets go of the old ones, `4 L`.
+//! - **AdamW** remembers two numbers for each that learns, `8 L`, and changes weights in their place.
 //! - **Gradients.** `4 L` for each thread, and `4 L` for their sum.
 //! - **Best weights.** With validation rows those that did best are kept, `4 L`.
 //! - **A reference** that is the model as it began keeps what it learns from, `4 L`; another model is

@@ -84,6 +84,31 @@ impl Slot<'_> {
         }
     }
 
+    /// Takes its numbers out, in a row, and leaves none: what holds them alone can change them in
+    /// their place. Also returns the shape, for [`Slot::put_back`].
+    pub fn take_out(&mut self) -> (Tensor<1>, Vec<usize>) {
+        let shape = self.shape();
+        let numbers = match self {
+            Self::Vector(parameter) => {
+                let none = Tensor::zeros([0], &parameter.value.device());
+                std::mem::replace(&mut parameter.value, none)
+            }
+            Self::Matrix(parameter) => {
+                let none = Tensor::zeros([0, 0], &parameter.value.device());
+                std::mem::replace(&mut parameter.value, none).flatten(0, 1)
+            }
+        };
+        (numbers, shape)
+    }
+
+    /// Puts numbers where others were taken out.
+    pub fn put_back(&mut self, numbers: Tensor<1>, shape: &[usize]) {
+        match self {
+            Self::Vector(parameter) => parameter.value = numbers,
+            Self::Matrix(parameter) => parameter.value = numbers.reshape([shape[0], shape[1]]),
+        }
+    }
+
     /// Moves it to a device.
     pub fn move_to(&mut self, device: &Device) {
         match self {

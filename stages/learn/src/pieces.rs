@@ -5,8 +5,19 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Condvar, Mutex, PoisonError};
 
+use burn::tensor::Device;
 use rayon::ThreadPool;
 use rayon::prelude::*;
+
+use crate::fused::is_cpu;
+
+/// Starts the threads that keep devices busy: as many as are asked for on the CPU, and one for each
+/// of `gpus` GPUs, which are busy with one piece.
+pub(crate) fn threads_for(device: &Device, gpus: usize, threads: usize) -> ThreadPool {
+    let threads = if is_cpu(device) { threads.max(1) } else { gpus };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.expect("threads can be started")
+}
 
 /// Computes something of each item, and returns it in the order of the items; nothing if a piece
 /// came to nothing.

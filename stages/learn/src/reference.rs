@@ -6,6 +6,7 @@ use rayon::ThreadPool;
 use crate::batches::{Example, Sequence, TokenLimit};
 use crate::model::Model;
 use crate::models::Network;
+use crate::pieces::threads_for;
 use crate::recipe::{Examples, Recipe, TrainError};
 use crate::score;
 
@@ -31,8 +32,7 @@ pub struct ReferenceLogps {
 
 /// Computes what a model makes of rows, as a training that compares with it would.
 pub fn reference_logps(model: &Model, examples: &Examples, threads: usize) -> ReferenceLogps {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
-    let pool = pool.expect("threads can be started");
+    let pool = threads_for(model.device(), 1, threads);
     logps(model.network(), examples, model.device(), &pool)
 }
 

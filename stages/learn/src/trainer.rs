@@ -13,13 +13,12 @@ use crate::batches::{Example, Packed, order, shard_size, shards};
 use crate::checkpoint::{self, Checkpoint};
 use crate::curves::{Point, StepPoint, ValidationPoint, rewards};
 use crate::device::{self, DeviceName};
-use crate::fused::is_cpu;
 use crate::model::Model;
 use crate::models::Network;
 use crate::objectives::{Feed, Logp, MicroBatch, Outputs, Share};
 use crate::optimiser::{Moments, Update, clip_coefficient, global_norm, step as adam_step};
 use crate::parameters::{Parameters, Slot};
-use crate::pieces::in_order;
+use crate::pieces::{in_order, threads_for};
 use crate::recipe::{Examples, Length, Recipe, TrainError, Trained, Watch};
 use crate::reference::{Against, Reference};
 use crate::schedule::LearningRate;
@@ -49,10 +48,7 @@ pub fn train(
             return Err(TrainError::OneLabel { rows, label });
         }
     }
-    // A GPU is busy with one shard; what the CPU adds is another for each further GPU.
-    let threads = if is_cpu(model.device()) { watch.threads.max(1) } else { 1 + watch.others.len() };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    let pool = pool.expect("threads can be started");
+    let pool = threads_for(model.device(), 1 + watch.others.len(), watch.threads);
     let steps = Steps::new(recipe, examples.train.len());
     let mut training = Training::begin(model, against, recipe, examples, pool)?;
     training.replicate(watch.others)?;
@@ -403,26 +399,29 @@ impl<'a> Training<'a> {
 
     /// Moves the weights.
     fn update(&mut self, learning_rate: f64, clip: f64, gradients: Gradients) {
-        let mut updates = Vec::new();
+        let (mut updates, mut shapes) = (Vec::new(), Vec::new());
         let mut gradients = gradients.into_iter();
         let (moments, decays, mut place) = (&mut self.moments, &self.decays, 0);
-        self.model.visit(&mut |_, slot| {
+        self.model.visit(&mut |_, mut slot| {
             let gradient = gradients.next().expect("there is a gradient or none for each parameter");
             if let Some(gradient) = gradient {
                 let moments = moments[place].take().expect("what has a gradient learns");
-                updates.push(Update { weights: slot.flat(), gradient, moments, decays: decays[place] });
+                let (weights, shape) = slot.take_out();
+                shapes.push(shape);
+                updates.push(Update { weights, gradient, moments, decays: decays[place] });
             }
             place += 1;
         });
         let mut moved = self
             .pool
             .install(|| adam_step(&self.recipe.optimizer, learning_rate, clip, self.step, updates))
-            .into_iter();
+            .into_iter()
+            .zip(shapes);
         let (moments, mut place) = (&mut self.moments, 0);
         self.model.visit(&mut |_, mut slot| {
             if slot.learns() && moments[place].is_none() {
-                let (weights, moved) = moved.next().expect("every update was made");
-                slot.set_flat(weights);
+                let ((weights, moved), shape) = moved.next().expect("every update was made");
+                slot.put_back(weights, &shape);
                 moments[place] = Some(moved);
             }
             place += 1;

@@ -111,11 +111,11 @@ impl Packed for CubeBackend {
         // SAFETY: Units beyond the last number write nothing, and read no word that is not there.
         #[allow(unsafe_code)]
         unsafe {
-            match layout.is_half {
+            let launch = match layout.is_half {
                 true => unpack::launch_unchecked::<half::bf16>,
                 false => unpack::launch_unchecked::<f32>,
-            }
-            (
+            };
+            launch(
                 &client,
                 cube_count,
                 cube_dim,
@@ -149,11 +149,11 @@ impl Packed for CubeBackend {
         // SAFETY: There is a cube for each row of the matrix, and a row ends at a word's end.
         #[allow(unsafe_code)]
         unsafe {
-            match x.dtype {
+            let launch = match x.dtype {
                 DType::BF16 => times_few::launch_unchecked::<half::bf16>,
                 _ => times_few::launch_unchecked::<f32>,
-            }
-            (
+            };
+            launch(
                 &client,
                 cube_count,
                 cube_dim,
@@ -177,15 +177,13 @@ impl Packed for CubeBackend {
 #[cube]
 fn scale(word: usize, codes: &[u32], scales: &[f32], table: &[f32], #[comptime] is_double: bool) -> f32 {
     let block = word / comptime![BLOCK / WORD];
-    let mut found = 0.0f32;
     if comptime![is_double] {
         let code = (codes[block / 4] >> (8 * (block as u32 % 4))) & 255;
         let level = table[comptime![LEVELS.len()] + code as usize];
-        found = level * scales[block / comptime![NESTED_BLOCK]] + table[comptime![LEVELS.len() + 256]];
+        level * scales[block / comptime![NESTED_BLOCK]] + table[comptime![LEVELS.len() + 256]]
     } else {
-        found = scales[block];
+        scales[block]
     }
-    found
 }
 
 /// Returns one of the eight levels of a word.
