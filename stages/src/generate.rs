@@ -161,7 +161,7 @@ impl Stage for Generate {
             model.add_adapter(adapter).map_err(|error| Failure::caused("use the adapter", error))?;
         }
         model.freeze();
-        model.compute_in(params.precision);
+        model.compute_in(params.precision).map_err(|error| Failure::caused("use the device", error))?;
         let (mut asked, mut prompts, mut too_long, mut empty) = (Vec::new(), Vec::new(), 0usize, 0usize);
         for question in questions {
             let question = question?;

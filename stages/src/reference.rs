@@ -104,7 +104,7 @@ impl Stage for Reference {
         let mut model = Model::open(context.input("model")?, &device)
             .map_err(|error| Failure::caused("open the model", error))?;
         model.freeze();
-        model.compute_in(params.precision);
+        model.compute_in(params.precision).map_err(|error| Failure::caused("use the device", error))?;
         let reader = Reader { feed: params.feed(), prompts: &prompts, max_length: params.max_length };
         let examples = reader.read(&model, context)?;
         let found = reference_logps(&model, &examples, context.cores() as usize);

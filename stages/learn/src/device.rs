@@ -61,6 +61,9 @@ pub enum DeviceError {
         /// What there is.
         available: Vec<String>,
     },
+    /// It has no numbers of 16 bits.
+    #[error("this device does not compute in `bf16`: leave `precision` at `f32`")]
+    Precision,
     /// The device is there, and does not compute.
     #[error("device `{name}` does not compute: {detail}")]
     Broken {

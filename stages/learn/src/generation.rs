@@ -153,7 +153,7 @@ pub fn generate(
         }
     }
     let done = std::sync::atomic::AtomicUsize::new(0);
-    let pool = threads_for(model.device(), 1, threads);
+    let pool = threads_for(model.device(), threads);
     let sizes: Vec<usize> = prompts.iter().map(Vec::len).collect();
     let compute = |places: &[usize]| {
         let batch: Vec<&[u32]> = places.iter().map(|place| prompts[*place].as_slice()).collect();
@@ -236,7 +236,7 @@ pub(crate) fn continue_with(
     max_new_tokens: usize,
     ends: &[u32],
 ) -> Vec<Vec<Generated>> {
-    let device = burn::tensor::Device::flex();
+    let device = network.head().value.device();
     let most: Vec<usize> =
         prompts.iter().map(|prompt| network.limit().room(prompt.len()).min(max_new_tokens)).collect();
     let places: Vec<usize> = (0..prompts.len()).collect();

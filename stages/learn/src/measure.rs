@@ -19,6 +19,9 @@ const TIMES: usize = 8;
 /// [`DeviceError`].
 pub fn product_rate(name: &DeviceName, precision: Precision, threads: usize) -> Result<f64, DeviceError> {
     let device = device::open(name)?;
+    if !precision.is_known_to(&device) {
+        return Err(DeviceError::Precision);
+    }
     let (size, threads) = if is_cpu(&device) { (1024, threads.max(1)) } else { (8192, 1) };
     let spread = Distribution::Normal(0.0, 1.0);
     let matrix = || Tensor::<2>::random([size, size], spread, &device);

@@ -237,8 +237,15 @@ impl Model {
     }
 
     /// Computes products in something from now on. On a GPU what does not learn is then kept in it.
-    pub fn compute_in(&mut self, precision: Precision) {
+    ///
+    /// # Errors
+    /// [`DeviceError::Precision`] if the device does not know it.
+    pub fn compute_in(&mut self, precision: Precision) -> Result<(), DeviceError> {
+        if !precision.is_known_to(&self.device) {
+            return Err(DeviceError::Precision);
+        }
         self.network.compute_in(precision);
+        Ok(())
     }
 
     /// Has none of it learn, for a model that only computes.

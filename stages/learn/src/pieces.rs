@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use burn::tensor::Device;
 use rayon::ThreadPool;
@@ -11,12 +11,23 @@ use rayon::prelude::*;
 
 use crate::fused::is_cpu;
 
-/// Starts the threads that keep devices busy: as many as are asked for on the CPU, and one for each
-/// of `gpus` GPUs, which are busy with one piece.
-pub(crate) fn threads_for(device: &Device, gpus: usize, threads: usize) -> ThreadPool {
-    let threads = if is_cpu(device) { threads.max(1) } else { gpus };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    pool.expect("threads can be started")
+thread_local! {
+    /// The pool that this thread alone is.
+    static ALONE: Arc<ThreadPool> = {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
+        Arc::new(pool.expect("this thread is in no pool"))
+    };
+}
+
+/// Returns the threads that compute on a device: as many as are asked for on the CPU, and this one
+/// alone where there are GPUs. What one thread asks of a GPU is computed in that order; what several
+/// ask is not, nor does it wait for what another has asked for.
+pub(crate) fn threads_for(device: &Device, threads: usize) -> Arc<ThreadPool> {
+    if !is_cpu(device) {
+        return ALONE.with(Arc::clone);
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
+    Arc::new(pool.expect("threads can be started"))
 }
 
 /// Computes something of each item, and returns it in the order of the items; nothing if a piece
@@ -48,15 +59,18 @@ pub(crate) fn in_order<R: Send>(
     pieces: usize,
     pool: &ThreadPool,
     compute: impl Fn(usize) -> R + Sync,
-    take: impl FnMut(R) + Send,
+    mut take: impl FnMut(R) + Send,
 ) {
+    let threads = pool.current_num_threads();
+    if threads == 1 {
+        return pool.install(|| (0..pieces).for_each(|piece| take(compute(piece))));
+    }
     struct State<R> {
         begun: usize,
         taken: usize,
         ready: BTreeMap<usize, R>,
         is_taking: bool,
     }
-    let threads = pool.current_num_threads();
     let state = Mutex::new(State { begun: 0, taken: 0, ready: BTreeMap::new(), is_taking: false });
     let (moved, take) = (Condvar::new(), Mutex::new(take));
     // What it guards is whole at all times, even where a thread has panicked.

@@ -1,6 +1,6 @@
 //! What matrix products are computed in.
 
-use burn::tensor::{FloatDType, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,11 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// Says whether a device computes in it.
+    pub(crate) fn is_known_to(self, device: &Device) -> bool {
+        self == Self::F32 || is_cpu(device) || device.supports_dtype(DType::BF16)
+    }
+
     /// Multiplies `[tokens, in]` with the transpose of `[out, in]`.
     pub(crate) fn linear(self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         match self {
@@ -54,7 +59,7 @@ fn round<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, Distribution};
+    use burn::tensor::Distribution;
     use half::bf16;
 
     fn numbers(tensor: Tensor<2>) -> Vec<f32> {

@@ -32,7 +32,7 @@ pub struct ReferenceLogps {
 
 /// Computes what a model makes of rows, as a training that compares with it would.
 pub fn reference_logps(model: &Model, examples: &Examples, threads: usize) -> ReferenceLogps {
-    let pool = threads_for(model.device(), 1, threads);
+    let pool = threads_for(model.device(), threads);
     logps(model.network(), examples, model.device(), &pool)
 }
 

@@ -239,8 +239,7 @@ fn times_few<F: Float>(
     for token in 0..tokens {
         sums[token] = 0.0f32;
     }
-    let mut place = unit;
-    while place < in_row {
+    for place in range_stepped(unit, in_row, UNITS) {
         let at = row * in_row + place;
         let (word, scale) = (words[at], scale(at, codes, scales, table, is_double));
         #[unroll]
@@ -251,7 +250,6 @@ fn times_few<F: Float>(
                 sums[token] += weight * f32::cast_from(x[token * columns + place * WORD + inside]);
             }
         }
-        place += UNITS;
     }
     let mut shared = Shared::<[f32]>::new_slice(UNITS * tokens);
     #[unroll]
@@ -259,17 +257,17 @@ fn times_few<F: Float>(
         shared[token * UNITS + unit] = sums[token];
     }
     sync_cube();
-    let mut half = UNITS / 2;
-    while half > 0 {
+    #[unroll]
+    for step in 0..comptime![UNITS.ilog2() as usize] {
+        let half = comptime![UNITS >> (step + 1)];
         if unit < half {
             #[unroll]
             for token in 0..tokens {
-                let other = shared[token * UNITS + unit + half];
-                shared[token * UNITS + unit] += other;
+                let sum = shared[token * UNITS + unit] + shared[token * UNITS + unit + half];
+                shared[token * UNITS + unit] = sum;
             }
         }
         sync_cube();
-        half /= 2;
     }
     if unit < tokens {
         found[unit * rows + row] = F::cast_from(shared[unit * UNITS]);
