@@ -379,8 +379,9 @@ fn sixteen_bits_are_another_key_and_learn_as_well() {
         let parameters = format!("learning_rate = 0.02\nlength.steps = 60\n{precision}");
         let lab = training(&parameters);
         lab.run(["run", "x.toml", "--jobs", jobs]).expect(0);
-        let seen = looks(&lab, "model").iter().map(|look| look["validation_loss"].as_f64().unwrap());
-        (seen.collect::<Vec<f64>>(), lab)
+        let looks = looks(&lab, "model");
+        let losses = looks.iter().map(|look| look["validation_loss"].as_f64().unwrap());
+        (losses.collect::<Vec<f64>>(), lab)
     };
     let half = "precision = \"bf16\"";
     let ((single, lab), (rounded, _)) = (losses("", "2"), losses(half, "2"));
