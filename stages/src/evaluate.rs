@@ -222,6 +222,15 @@ impl Stage for Evaluate {
             _ if params.metrics.contains(&Metric::Fcd) => u32::MAX,
             // Fingerprints are slow to find.
             Ok(Subject::Molecules) => 4,
+            // METEOR aligns the words of each pair; everything else about captions is read faster than
+            // it is divided.
+            _ if params
+                .metrics
+                .iter()
+                .any(|metric| matches!(metric, Metric::Meteor | Metric::MeteorNoWordnet)) =>
+            {
+                4
+            }
             _ => 1,
         };
         Resources { cores, ..Resources::default() }
