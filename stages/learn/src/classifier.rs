@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use burn::tensor::Device;
 use rayon::prelude::*;
 use tokenizers::{TruncationDirection, TruncationParams, TruncationStrategy};
 use weights::ModelFolder;
@@ -10,7 +11,7 @@ use weights::ModelFolder;
 use crate::device::{self, DeviceError, DeviceName};
 use crate::models::deberta::{Config, DebertaV2ForSequenceClassification};
 use crate::models::{TensorError, UnusableConfig};
-use crate::pieces::largest_first;
+use crate::pieces::{largest_first, threads_for};
 use crate::tokenizer::TOKENIZER_FILE;
 
 /// The network that can judge.
@@ -120,6 +121,7 @@ pub struct Classifier {
     model: DebertaV2ForSequenceClassification,
     tokenizer: tokenizers::Tokenizer,
     folder: PathBuf,
+    device: Device,
 }
 
 /// A pair's tokens.
@@ -168,7 +170,7 @@ impl Classifier {
         tokenizer.with_truncation(Some(truncation)).map_err(unreadable)?;
         tokenizer.with_padding(None);
         let model = DebertaV2ForSequenceClassification::open(&read, config, &device)?;
-        Ok(Self { model, tokenizer, folder: owned() })
+        Ok(Self { model, tokenizer, folder: owned(), device })
     }
 
     /// Returns the labels, in the order of a pair's probabilities.
@@ -205,8 +207,7 @@ impl Classifier {
         threads: usize,
         hear: &(dyn Fn(usize) -> bool + Sync),
     ) -> Result<Option<Vec<Vec<f32>>>, ClassifierError> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
-        let pool = pool.expect("threads can be started");
+        let pool = threads_for(&self.device, threads);
         let encoded: Vec<Encoded> = pool.install(|| {
             pairs.par_iter().map(|(first, second)| self.encode(first, second)).collect::<Result<_, _>>()
         })?;

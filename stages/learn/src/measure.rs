@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use crate::device::{self, DeviceError, DeviceName};
 use crate::fused::is_cpu;
+use crate::pieces::threads_for;
 use crate::precision::Precision;
 
 /// How often a product is made.
@@ -26,7 +27,7 @@ pub fn product_rate(name: &DeviceName, precision: Precision, threads: usize) -> 
     let spread = Distribution::Normal(0.0, 1.0);
     let matrix = || Tensor::<2>::random([size, size], spread, &device);
     let matrices: Vec<[Tensor<2>; 2]> = (0..threads).map(|_| [matrix(), matrix()]).collect();
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started");
+    let pool = threads_for(&device, threads);
     let make = |times: usize| {
         pool.install(|| {
             matrices.par_iter().for_each(|[a, b]| {

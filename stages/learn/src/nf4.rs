@@ -7,6 +7,8 @@
 //! are themselves in eight bits: less their mean, in blocks of 256, as the nearest of the 256
 //! levels of a signed dynamic map (Dettmers et al., 2021, section 2).
 
+use rayon::prelude::*;
+
 /// The levels: quantiles of a normal distribution, with an exact 0.
 pub(crate) const LEVELS: [f32; 16] = [
     -1.0,
@@ -67,15 +69,16 @@ impl Nf4 {
     /// Packs a matrix, row by row.
     pub fn quantise(numbers: &[f32], shape: [usize; 2], double: bool) -> Self {
         debug_assert_eq!(numbers.len(), shape[0] * shape[1]);
-        let scales: Vec<f32> = numbers.chunks(BLOCK).map(largest).collect();
+        // Each byte is computed by itself, so threads change nothing.
+        let scales: Vec<f32> = numbers.par_chunks(BLOCK).with_min_len(256).map(largest).collect();
         let midpoints = midpoints();
         let code = |place: usize| match numbers.get(place) {
             // A block of zeros has no largest magnitude to divide by.
             Some(number) if scales[place / BLOCK] > 0.0 => level(number / scales[place / BLOCK], &midpoints),
             _ => ZERO,
         };
-        let packed = (0..numbers.len().div_ceil(2)).map(|byte| (code(2 * byte) << 4) | code(2 * byte + 1));
-        let packed = packed.collect();
+        let bytes = (0..numbers.len().div_ceil(2)).into_par_iter().with_min_len(1 << 13);
+        let packed = bytes.map(|byte| (code(2 * byte) << 4) | code(2 * byte + 1)).collect();
         let scales = if double { Scales::double(&scales) } else { Scales::Plain(scales) };
         Self { packed, scales, shape }
     }

@@ -619,12 +619,13 @@ fn in_order(x: Tensor<3>, rows: usize) -> Tensor<4> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::tested_device;
     use crate::parity::{Tensors as Expected, difference, golden, numbers};
 
     fn open(name: &str) -> DebertaV2ForSequenceClassification {
         let folder = ModelFolder::open(golden(name)).unwrap();
         let config = Config::read(folder.config()).unwrap();
-        DebertaV2ForSequenceClassification::open(&folder, config, &Device::flex()).unwrap()
+        DebertaV2ForSequenceClassification::open(&folder, config, &tested_device()).unwrap()
     }
 
     /// fp32 differs from fp64 by 6e-6 in the reference itself.
