@@ -95,11 +95,7 @@ struct QloraArguments {
 }
 
 fn precision(text: &str) -> Result<Precision, String> {
-    match text {
-        "f32" => Ok(Precision::F32),
-        "bf16" => Ok(Precision::Bf16),
-        _ => Err("`f32` and `bf16` are known".to_owned()),
-    }
+    serde_json::from_value(text.into()).map_err(|_| "`f32` and `bf16` are known".to_owned())
 }
 
 /// Runs the command.
@@ -181,6 +177,19 @@ fn peak(bytes_at_most: Option<u64>) -> String {
     bytes_at_most.map_or_else(|| "not known".to_owned(), bytes)
 }
 
+fn write_memory(
+    out: &mut impl io::Write,
+    taken: Option<u64>,
+    foretold: u64,
+    on_device: Option<u64>,
+) -> Result<(), Stop> {
+    writeln!(out, "memory    {} at most; {} foretold", peak(taken), bytes(foretold))?;
+    if let Some(on_device) = on_device {
+        writeln!(out, "device    {} of its memory at most", bytes(on_device))?;
+    }
+    Ok(())
+}
+
 fn measure_model(folder: &Path, device: String, arguments: &ModelArguments) -> Result<(), Stop> {
     let threads = arguments.subject.threads();
     let bench = ModelBench {
@@ -223,11 +232,7 @@ fn measure_model(folder: &Path, device: String, arguments: &ModelArguments) -> R
         "decode    {:.1} tokens/s: {} tokens behind each",
         found.decode_tokens_per_second, bench.new_tokens
     )?;
-    writeln!(out, "memory    {} at most; {} foretold", peak(peak_bytes), bytes(found.foretold_bytes))?;
-    if let Some(device) = found.device_peak_bytes {
-        writeln!(out, "device    {} of its memory at most", bytes(device))?;
-    }
-    Ok(())
+    write_memory(&mut out, peak_bytes, found.foretold_bytes, found.device_peak_bytes)
 }
 
 fn measure_qlora(folder: &Path, device: String, arguments: &QloraArguments) -> Result<(), Stop> {
@@ -260,9 +265,5 @@ fn measure_qlora(folder: &Path, device: String, arguments: &QloraArguments) -> R
         100.0 * found.step_operations_per_second / found.limit_operations_per_second,
         found.limit_operations_per_second / 1e12
     )?;
-    writeln!(out, "memory    {} at most; {} foretold", peak(found.peak_bytes), bytes(found.foretold_bytes))?;
-    if let Some(device) = found.device_peak_bytes {
-        writeln!(out, "device    {} of its memory at most", bytes(device))?;
-    }
-    Ok(())
+    write_memory(&mut out, found.peak_bytes, found.foretold_bytes, found.device_peak_bytes)
 }

@@ -6,6 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+/// Four molecules and what is said of them.
+pub const ROWS: &str = r#"{"id":"ethanol","molecule":"CCO","caption":"The molecule is an alcohol."}
+{"id":"propanol","molecule":"CCCO","caption":"The molecule is an alcohol."}
+{"id":"acetic","molecule":"CC(=O)O","caption":"The molecule is an acid."}
+{"id":"benzene","molecule":"c1ccccc1","caption":"The molecule is aromatic."}
+"#;
+
 /// The project's own folder.
 pub fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

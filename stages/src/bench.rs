@@ -98,8 +98,7 @@ pub fn bench_model(folder: &Path, bench: &ModelBench) -> Result<ModelMeasured, S
         false => Model::open(folder, &device),
     };
     let mut model = model.map_err(|error| whole(&error))?;
-    model.freeze();
-    model.compute_in(bench.precision).map_err(|error| whole(&error))?;
+    model.only_compute_in(bench.precision).map_err(|error| whole(&error))?;
     let load_seconds = began.elapsed().as_secs_f64();
     let load_peak_bytes = peak_bytes();
     let prompts = u64::from(bench.prompts) * u64::from(bench.threads);

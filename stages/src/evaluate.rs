@@ -218,19 +218,13 @@ impl Stage for Evaluate {
     }
 
     fn resources(params: &Params) -> Resources {
+        let asks = |metric: Metric| params.metrics.contains(&metric);
         let cores = match params.subject() {
-            _ if params.metrics.contains(&Metric::Fcd) => u32::MAX,
+            _ if asks(Metric::Fcd) => u32::MAX,
             // Fingerprints are slow to find.
             Ok(Subject::Molecules) => 4,
-            // METEOR aligns the words of each pair; everything else about captions is read faster than
-            // it is divided.
-            _ if params
-                .metrics
-                .iter()
-                .any(|metric| matches!(metric, Metric::Meteor | Metric::MeteorNoWordnet)) =>
-            {
-                4
-            }
+            // METEOR aligns the words of each pair; all else about captions is done before it is divided.
+            _ if asks(Metric::Meteor) || asks(Metric::MeteorNoWordnet) => 4,
             _ => 1,
         };
         Resources { cores, ..Resources::default() }

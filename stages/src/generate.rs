@@ -24,7 +24,6 @@ use crate::devices::parse_device;
 use crate::memory::{is_on_cpu, memory, sizes, text_tokens};
 use crate::prompts::{read_prompt, read_text_prompt};
 use crate::rows::{RowWriter, read_records, read_rows};
-use crate::train::is_f32;
 
 /// What to ask a model.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -48,7 +47,7 @@ pub struct Params {
     #[serde(default = "batch_size")]
     batch_size: u32,
     /// What matrix products are computed in.
-    #[serde(default, skip_serializing_if = "is_f32")]
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
     precision: Precision,
 }
 
@@ -160,8 +159,7 @@ impl Stage for Generate {
             check_base(adapter, &context.inputs("model")[0])?;
             model.add_adapter(adapter).map_err(|error| Failure::caused("use the adapter", error))?;
         }
-        model.freeze();
-        model.compute_in(params.precision).map_err(|error| Failure::caused("use the device", error))?;
+        model.only_compute_in(params.precision).map_err(|error| Failure::caused("use the device", error))?;
         let (mut asked, mut prompts, mut too_long, mut empty) = (Vec::new(), Vec::new(), 0usize, 0usize);
         for question in questions {
             let question = question?;

@@ -15,7 +15,6 @@ use crate::examples::{Reader, artifact_of};
 use crate::memory::{memory, sizes, text_tokens};
 use crate::prompts::Prompts;
 use crate::rows::{RowWriter, read_records};
-use crate::train::is_f32;
 
 /// What to ask a model about.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -26,7 +25,7 @@ pub struct Params {
     /// The most tokens of a prompt and its output, as the trainings have it.
     max_length: Option<u32>,
     /// What matrix products are computed in, as in the trainings.
-    #[serde(default, skip_serializing_if = "is_f32")]
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
     precision: Precision,
     /// Whether the rows are outputs that are wanted or not, one by one, and not pairs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -103,8 +102,7 @@ impl Stage for Reference {
         let device = parse_device(context.device())?;
         let mut model = Model::open(context.input("model")?, &device)
             .map_err(|error| Failure::caused("open the model", error))?;
-        model.freeze();
-        model.compute_in(params.precision).map_err(|error| Failure::caused("use the device", error))?;
+        model.only_compute_in(params.precision).map_err(|error| Failure::caused("use the device", error))?;
         let reader = Reader { feed: params.feed(), prompts: &prompts, max_length: params.max_length };
         let examples = reader.read(&model, context)?;
         let found = reference_logps(&model, &examples, context.cores() as usize);

@@ -69,13 +69,8 @@ pub struct Params {
     /// model's own limit if not given.
     max_length: Option<u32>,
     /// What matrix products are computed in; what learns is kept in single floats either way.
-    #[serde(default, skip_serializing_if = "is_f32")]
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
     precision: Precision,
-}
-
-/// What was before there was another: it is not part of a key.
-pub(crate) fn is_f32(precision: &Precision) -> bool {
-    *precision == Precision::F32
 }
 
 fn learning_rate() -> f64 {

@@ -2,17 +2,29 @@
 
 use serde_json::Value;
 
-use crate::lab::{Lab, Told, project};
-
-const ROWS: &str = r#"{"id":"ethanol","molecule":"CCO","caption":"The molecule is an alcohol."}
-{"id":"propanol","molecule":"CCCO","caption":"The molecule is an alcohol."}
-{"id":"acetic","molecule":"CC(=O)O","caption":"The molecule is an acid."}
-{"id":"benzene","molecule":"c1ccccc1","caption":"The molecule is aromatic."}
-"#;
+use crate::lab::{Lab, ROWS, Told, project};
 
 /// Two trainings that do not wait for each other, and a generation.
 fn house() -> Lab {
-    let lab = Lab::with(
+    let training = |name: &str, inputs: &str, prompt: &str| {
+        format!(
+            r#"
+[stages.{name}]
+kind = "train"
+inputs = {{ {inputs} }}
+{prompt}
+objective.sft = {{}}
+batch_size = 4
+gradient_accumulation_steps = 1
+length.steps = 2
+model.llama = {{ hidden_size = 256, intermediate_size = 704, num_hidden_layers = 6, num_attention_heads = 4, max_position_embeddings = 64 }}
+resources.cores = 1
+"#
+        )
+    };
+    let rows = r#"tokenizer = "tokenizer", rows = "rows""#;
+    let validated = format!(r#"{rows}, validation = "rows""#);
+    let lab = Lab::with(&format!(
         r#"
 [stages.rows]
 kind = "source"
@@ -20,39 +32,19 @@ path = "rows.jsonl"
 
 [stages.tokenizer]
 kind = "tokenizer"
-inputs = { rows = "rows" }
-model.bpe = { vocabulary_size = 280 }
-
-[stages.model]
-kind = "train"
-inputs = { tokenizer = "tokenizer", rows = "rows", validation = "rows" }
-prompts.mol2cap = "prompt.txt"
-objective.sft = {}
-batch_size = 4
-gradient_accumulation_steps = 1
-length.steps = 2
-model.llama = { hidden_size = 256, intermediate_size = 704, num_hidden_layers = 6, num_attention_heads = 4, max_position_embeddings = 64 }
-resources.cores = 1
-
-[stages.other]
-kind = "train"
-inputs = { tokenizer = "tokenizer", rows = "rows" }
-prompts.cap2mol = "back.txt"
-objective.sft = {}
-batch_size = 4
-gradient_accumulation_steps = 1
-length.steps = 2
-model.llama = { hidden_size = 256, intermediate_size = 704, num_hidden_layers = 6, num_attention_heads = 4, max_position_embeddings = 64 }
-resources.cores = 1
-
+inputs = {{ rows = "rows" }}
+model.bpe = {{ vocabulary_size = 280 }}
+{}{}
 [stages.captions]
 kind = "generate"
-inputs = { model = "model", rows = "rows" }
+inputs = {{ model = "model", rows = "rows" }}
 direction = "mol2cap"
 prompt = "prompt.txt"
 max_new_tokens = 8
 "#,
-    );
+        training("model", &validated, "prompts.mol2cap = \"prompt.txt\""),
+        training("other", rows, "prompts.cap2mol = \"back.txt\""),
+    ));
     lab.write("rows.jsonl", ROWS);
     lab.write("prompt.txt", "Molecule: {molecule} Caption: {caption}\n");
     lab.write("back.txt", "Caption: {caption} Molecule: {molecule}\n");

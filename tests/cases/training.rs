@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::lab::{Lab, below, project, wait_until};
+use crate::lab::{Lab, ROWS, below, project, wait_until};
 
 /// Returns the names of all blobs of a cache, which are the digests of what they hold.
 fn blobs(cache: &Path) -> BTreeSet<String> {
@@ -101,12 +101,6 @@ fn fig_4_has_a_row_for_each_ratio() {
     assert_eq!(["backbone", "expert_", "merged[", "aligned["].map(count), [1, 2, 5, 5], "{ran:?}");
     let _ = told.shows(&["1:1 ", "1:4 ", "1:9 ", "1:18 ", "1:36 ", "a test of the machinery"]);
 }
-
-const ROWS: &str = r#"{"id":"ethanol","molecule":"CCO","caption":"The molecule is an alcohol."}
-{"id":"propanol","molecule":"CCCO","caption":"The molecule is an alcohol."}
-{"id":"acetic","molecule":"CC(=O)O","caption":"The molecule is an acid."}
-{"id":"benzene","molecule":"c1ccccc1","caption":"The molecule is aromatic."}
-"#;
 
 const LLAMA: &str = "llama = { hidden_size = 16, intermediate_size = 24, num_hidden_layers = 1, num_attention_heads = 2, max_position_embeddings = 64 }";
 const T5: &str =

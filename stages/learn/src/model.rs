@@ -248,9 +248,13 @@ impl Model {
         Ok(())
     }
 
-    /// Has none of it learn, for a model that only computes.
-    pub fn freeze(&mut self) {
+    /// The same of a model of which nothing learns.
+    ///
+    /// # Errors
+    /// As [`Model::compute_in`].
+    pub fn only_compute_in(&mut self, precision: Precision) -> Result<(), DeviceError> {
         self.network.visit(&mut |_, mut slot| slot.set_learns(false));
+        self.compute_in(precision)
     }
 
     /// Begins the adapters with the numbers of others, in the layout of PEFT.

@@ -78,10 +78,8 @@ impl Slot<'_> {
 
     /// Takes numbers in a row, as many as it has.
     pub fn set_flat(&mut self, numbers: Tensor<1>) {
-        match self {
-            Self::Vector(parameter) => parameter.value = numbers,
-            Self::Matrix(parameter) => parameter.value = numbers.reshape(parameter.value.dims()),
-        }
+        let shape = self.shape();
+        self.put_back(numbers, &shape);
     }
 
     /// Takes its numbers out, in a row, and leaves none: what holds them alone can change them in

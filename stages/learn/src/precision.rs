@@ -23,6 +23,11 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// Says whether it is what there was before there was a choice, which is not part of a key.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Says whether a device computes in it.
     pub(crate) fn is_known_to(self, device: &Device) -> bool {
         self == Self::F32 || is_cpu(device) || device.supports_dtype(DType::BF16)
