@@ -1,7 +1,7 @@
 //! [`Plan`] to keys: what each node's work is called. Pure.
 //!
 //! A **recipe key** hashes a map with `format`, `kind`, `version`, `parts` (a list of
-//! `[name, version]`), `params` (files as digests), `seed` (null for kinds without one) and
+//! `[name, version]`), `params` (files as digests, without those that the kind leaves out), `seed` (null for kinds without one) and
 //! `inputs` (a list of `[port, label or null, upstream recipe key, output]`, sorted by port,
 //! gathered inputs in declared order). A **trace key** has artifact digests in place of
 //! upstream keys and outputs. A **skeleton** has only `[port, label]`: works that differ in
@@ -107,6 +107,9 @@ impl Keys {
 
     fn params(&self, node: &Node) -> Value {
         let mut params = node.params.clone();
+        if let Value::Map(fields) = &mut params {
+            fields.retain(|name, _| !node.kind.unkeyed().contains(&name.as_str()));
+        }
         let replaced = params.resolve_paths::<EncodeError>(&mut |_, path| {
             let digest =
                 self.files.0.get(Path::new(path)).ok_or_else(|| EncodeError::Path(path.to_owned()))?;

@@ -33,7 +33,10 @@ pub trait Stage: 'static {
     const PLACE: Place = Place::Thread;
     /// Whether it can say before it runs what it needs of memory, or what its outputs will be like.
     const FORESEES: bool = false;
-    /// Everything that a user can say about it. All of it is part of the key.
+    /// The parameters that say how it is computed, and change no byte of what comes out: they are no
+    /// part of the key.
+    const UNKEYED: &'static [&'static str] = &[];
+    /// Everything that a user can say about it. All the rest of it is part of the key.
     type Params: DeserializeOwned + Serialize + JsonSchema;
 
     /// Returns what goes in and what comes out.
@@ -353,6 +356,7 @@ pub struct Kind {
     version: u32,
     seeded: bool,
     place: Place,
+    unkeyed: &'static [&'static str],
     /// Only where the kind foresees anything.
     foresee: Option<Foresee>,
     parse: Parse,
@@ -374,6 +378,7 @@ impl Kind {
             version: S::VERSION,
             seeded: S::SEEDED,
             place: S::PLACE,
+            unkeyed: S::UNKEYED,
             foresee: if S::FORESEES { Some(foresee::<S>) } else { None },
             parse: parse::<S>,
             run: run::<S>,
@@ -399,6 +404,11 @@ impl Kind {
     /// Returns where it runs.
     pub fn place(&self) -> Place {
         self.place
+    }
+
+    /// Returns the parameters that are no part of its key.
+    pub(crate) fn unkeyed(&self) -> &'static [&'static str] {
+        self.unkeyed
     }
 
     /// Returns the JSON Schema of its parameters.

@@ -20,6 +20,9 @@ pub const LOGPS: ArtifactType = ArtifactType::new("logps");
 pub const TOKENIZER: ArtifactType = ArtifactType::new("tokenizer");
 /// The curves of a training: `rows.jsonl`, one step or one look at the validation rows per line.
 pub const CURVES: ArtifactType = ArtifactType::new("curves");
+/// What the steps of a training took of the machine: `rows.jsonl`, one step per line. It differs from
+/// run to run, and so is apart from what a training makes.
+pub const THROUGHPUT: ArtifactType = ArtifactType::new("throughput");
 /// What a judge said of rows: `rows.jsonl`, matrices of probabilities of one row per line.
 pub const JUDGEMENTS: ArtifactType = ArtifactType::new("judgements");
 /// Scores: `metrics.json` with the numbers for tables, `rows.jsonl` with those per row.
@@ -40,6 +43,7 @@ pub const ALL: &[ArtifactType] = &[
     WEIGHTS,
     ADAPTER,
     CURVES,
+    THROUGHPUT,
     JUDGEMENTS,
     SCORES,
     REPORT,

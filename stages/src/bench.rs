@@ -4,13 +4,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use learn::{
-    AdamW, AdapterMethod, Against, Example, Examples, Fit, Generation, Length, Model, Objective, Point,
+    AdamW, AdapterMethod, Against, Example, Examples, Fit, Generation, Length, Model, News, Objective, Point,
     Precision, Qlora, Recipe, Schedule, Sequence, Sizes, Strategy, Watch, generate, train,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-
-use crate::memory::peak_bytes;
 
 /// How to run a model that is measured.
 #[derive(Debug, Clone)]
@@ -242,15 +240,15 @@ pub fn bench_qlora(folder: &Path, bench: &QloraBench) -> Result<QloraMeasured, S
         seed: 0,
     };
     let (mut last, mut seconds, mut loss) = (Instant::now(), Vec::new(), f64::NAN);
-    let mut hear = |point: &Point, _: usize| {
-        if let Point::Step(step) = point {
+    let mut hear = |news: News<'_>| {
+        if let Point::Step(step) = news.point {
             seconds.push(last.elapsed().as_secs_f64());
             loss = step.loss;
         }
         last = Instant::now();
         true
     };
-    let mut watch = Watch { threads, others: &[], checkpoints: None, hear: &mut hear };
+    let mut watch = Watch { threads, others: &[], recomputes: true, checkpoints: None, hear: &mut hear };
     train(&mut model, Against::Itself, &examples, &recipe, &mut watch).map_err(|error| whole(&error))?;
     let peak = peak_bytes();
     let device_peak_bytes = learn::device_memory(&device).map_err(|error| whole(&error))?;
@@ -265,6 +263,7 @@ pub fn bench_qlora(folder: &Path, bench: &QloraBench) -> Result<QloraMeasured, S
         outputs: u64::from(bench.batch),
         threads: u64::from(bench.threads),
         compared: learn::Compared::Nothing,
+        recomputes: true,
         is_on_cpu: device == learn::DeviceName::Cpu,
     });
     Ok(QloraMeasured {
@@ -280,6 +279,10 @@ pub fn bench_qlora(folder: &Path, bench: &QloraBench) -> Result<QloraMeasured, S
         foretold_bytes: foretold.all(),
         loss,
     })
+}
+
+fn peak_bytes() -> Option<u64> {
+    Some(learn::process_memory()?.peak_bytes)
 }
 
 /// Puts an error and what caused it into one line.

@@ -45,14 +45,6 @@ pub fn text_tokens(sizes: &Sizes, most: Option<u32>) -> u64 {
     most.map_or(USUAL_TOKENS, u64::from).min(sizes.longest())
 }
 
-/// Returns the most memory that this process has had, in bytes, where the system tells it.
-pub fn peak_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
-}
-
 /// Says whether a stage is to compute on the CPU.
 pub fn is_on_cpu(outlook: &Outlook<'_>) -> bool {
     outlook.device().split(',').all(|device| device.trim() == "cpu")
@@ -143,6 +135,7 @@ pub fn model_needs(
             outputs: 64,
             threads,
             compared: Compared::Nothing,
+            recomputes: false,
             is_on_cpu: device == "cpu",
         })
     };

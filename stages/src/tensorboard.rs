@@ -1,4 +1,4 @@
-//! Training curves as TensorBoard reads them.
+//! Numbers of a training as TensorBoard reads them.
 //!
 //! An event file is a row of TFRecords, each the bytes of an `Event` of TensorBoard's protocol
 //! buffers (`event.proto`, `summary.proto`) between their length and two masked CRC-32C sums
@@ -9,30 +9,32 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use learn::{Point, Rewards};
+use learn::{Point, Rewards, Throughput};
 
 /// The name of the file; TensorBoard looks for `tfevents` in it.
 pub const EVENTS_FILE: &str = "events.out.tfevents.0.pipeline";
 
-/// Writes the curves of a training into a folder.
+/// Numbers by their tags, of one step.
+pub type Scalars = (usize, Vec<(String, f64)>);
+
+/// Writes numbers into a folder.
 ///
 /// # Errors
 /// Those of the file system.
-pub fn write_events(folder: &Path, points: &[Point]) -> io::Result<()> {
+pub fn write_events(folder: &Path, all: impl IntoIterator<Item = Scalars>) -> io::Result<()> {
     let mut file = BufWriter::new(File::create(folder.join(EVENTS_FILE))?);
     let mut version = Vec::new();
     number(&mut version, 1, 0.0);
     text(&mut version, 3, b"brain.Event:2");
     record(&mut file, &version)?;
-    for point in points {
-        let (step, scalars) = scalars(point);
+    for (step, scalars) in all {
         record(&mut file, &event(step, &scalars))?;
     }
     file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
 }
 
-/// Returns the step of a point and its numbers by their tags.
-fn scalars(point: &Point) -> (usize, Vec<(String, f64)>) {
+/// Returns the numbers of a point of the curves.
+pub fn curve_scalars(point: &Point) -> Scalars {
     let (step, group, loss, rewards) = match point {
         Point::Step(step) => (step.step, "train", step.loss, step.rewards),
         Point::Validation(look) => (look.step, "validation", look.validation_loss, look.validation_rewards),
@@ -55,6 +57,20 @@ fn scalars(point: &Point) -> (usize, Vec<(String, f64)>) {
         scalars.extend(known.map(|(name, value)| (format!("{group}/rewards/{name}"), value)));
     }
     (step, scalars)
+}
+
+/// Returns the numbers of what a step took of the machine.
+pub fn throughput_scalars(step: &Throughput) -> Scalars {
+    let gibibytes = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64 / f64::from(1 << 30));
+    let named = [
+        ("throughput/tokens_per_second", Some(step.tokens_per_second)),
+        ("throughput/seconds", Some(step.seconds)),
+        ("memory/process_gib", gibibytes(step.memory_bytes)),
+        ("memory/process_peak_gib", gibibytes(step.peak_memory_bytes)),
+        ("memory/devices_gib", gibibytes(step.device_memory_bytes)),
+    ];
+    let known = named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    (step.step, known.collect())
 }
 
 /// Returns the bytes of an event with these numbers.
@@ -148,7 +164,18 @@ mod tests {
             best: true,
             validation_rewards: Some(rewards),
         };
-        write_events(folder.path(), &[Point::Step(step), Point::Validation(look)]).unwrap();
+        let throughput = Throughput {
+            step: 300,
+            seconds: 0.5,
+            tokens: 100,
+            tokens_per_second: 200.0,
+            memory_bytes: Some(1 << 29),
+            peak_memory_bytes: Some(1 << 30),
+            device_memory_bytes: None,
+        };
+        let points = [Point::Step(step), Point::Validation(look)];
+        let all = points.iter().map(curve_scalars).chain([throughput_scalars(&throughput)]);
+        write_events(folder.path(), all).unwrap();
         let bytes = std::fs::read(folder.path().join(EVENTS_FILE)).unwrap();
         let mut rest = bytes.as_slice();
         let mut records = Vec::new();
@@ -162,7 +189,7 @@ mod tests {
             records.push(data.to_vec());
             rest = after;
         }
-        assert_eq!(records.len(), 3);
+        assert_eq!(records.len(), 4);
         assert_eq!(&records[0][11..], b"brain.Event:2");
         // 300 is two bytes of seven bits.
         assert_eq!(&records[1][9..12], [2 << 3, 0xac, 0x02]);
@@ -176,5 +203,8 @@ mod tests {
         assert!(holds(&records[2], "validation/loss", 2.0));
         assert!(holds(&records[2], "validation/rewards/divergence", 0.5));
         assert!(!holds(&records[2], "validation/rewards/rejected", 0.0));
+        assert!(holds(&records[3], "throughput/tokens_per_second", 200.0));
+        assert!(holds(&records[3], "memory/process_gib", 0.5));
+        assert!(!records[3].windows(11).any(|part| part == b"devices_gib"));
     }
 }

@@ -3,28 +3,28 @@
 //! The model begins from scratch, with a tokenizer as its input, or from weights. A training
 //! that is killed goes on from its last checkpoint, and ends with the same bytes.
 
-use std::time::Instant;
+use std::path::Path;
 
 use engine::{
     ArtifactType, Context, Failure, Foreseen, Memory, Outlook, Part, Place, Ports, Resources, Sketch, Stage,
 };
 use learn::{
-    AdamW, AdapterMethod, Against, Architecture, Compared, Feed, Length, Model, Objective, Point, Precision,
-    Recipe, Schedule, TrainError, Training, Watch,
+    AdamW, AdapterMethod, Against, Architecture, Compared, Feed, Length, Model, News, Objective, Point,
+    Precision, Recipe, Schedule, Throughput, TrainError, Training, Watch,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::adapters::{check_base, name_base};
-use crate::artifacts::{ADAPTER, CURVES, LOGPS, TOKENIZER, WEIGHTS};
+use crate::artifacts::{ADAPTER, CURVES, LOGPS, THROUGHPUT, TOKENIZER, WEIGHTS};
 use crate::devices::parse_devices;
 use crate::examples::{Reader, artifact_of};
-use crate::memory::{self, model_sketch, most_tokens, peak_bytes, sizes_of, text_tokens};
+use crate::memory::{self, model_sketch, most_tokens, sizes_of, text_tokens};
 use crate::prompts::Prompts;
 use crate::reference::read_logps;
 use crate::rows::{RowWriter, write_json};
-use crate::tensorboard::write_events;
+use crate::tensorboard::{curve_scalars, throughput_scalars, write_events};
 
 /// How to fit a model. The defaults are the papers'.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -71,6 +71,10 @@ pub struct Params {
     /// What matrix products are computed in; what learns is kept in single floats either way.
     #[serde(default, skip_serializing_if = "Precision::is_default")]
     precision: Precision,
+    /// Whether layers are computed once more on the way back instead of being kept: a third more
+    /// work, the memory of one layer, the same bits. With packed weights they always are.
+    #[serde(default)]
+    gradient_checkpointing: bool,
 }
 
 fn learning_rate() -> f64 {
@@ -117,11 +121,12 @@ impl Params {
 impl Stage for Train {
     const KIND: &'static str = "train";
     // 2: curves for TensorBoard. 3: a softmax of our own, with other last bits. 4: the products of
-    // adapters likewise.
-    const VERSION: u32 = 4;
+    // adapters likewise. 5: what each step took.
+    const VERSION: u32 = 5;
     const SEEDED: bool = true;
     const PLACE: Place = Place::Worker;
     const FORESEES: bool = true;
+    const UNKEYED: &'static [&'static str] = &["gradient_checkpointing"];
     type Params = Params;
 
     fn ports(params: &Params) -> Ports {
@@ -133,7 +138,8 @@ impl Stage for Train {
             .input("rows", params.examples())
             .optional("validation", params.examples())
             .output("model", WEIGHTS)
-            .scored_output("curves", CURVES, SCORES.iter().map(|name| (*name).to_owned()).collect());
+            .scored_output("curves", CURVES, SCORES.iter().map(|name| (*name).to_owned()).collect())
+            .output("throughput", THROUGHPUT);
         let ports = match (params.objective.needs_reference(), params.objective.needs_divergence()) {
             (true, true) => ports.optional("reference", WEIGHTS),
             (true, false) => ports.optional("reference", WEIGHTS).optional("reference_logps", LOGPS),
@@ -277,13 +283,18 @@ impl Stage for Train {
         };
         let checkpoints = context.keep()?;
         let threads = context.cores() as usize;
-        let mut pace = Pace::new();
-        let mut hear = |point: &Point, steps: usize| {
-            tell(point, steps, &mut pace, context);
+        let mut pace = Pace::default();
+        let mut hear = |news: News<'_>| {
+            tell(news, &mut pace, context);
             !context.is_cancelled()
         };
-        let mut watch =
-            Watch { threads, others: &devices[1..], checkpoints: Some(&checkpoints), hear: &mut hear };
+        let mut watch = Watch {
+            threads,
+            others: &devices[1..],
+            recomputes: params.gradient_checkpointing,
+            checkpoints: Some(&checkpoints),
+            hear: &mut hear,
+        };
         let trained = learn::train(&mut model, against, &examples, &recipe, &mut watch);
         let trained = trained.map_err(explain)?;
         if let Some(step) = trained.resumed_at {
@@ -297,13 +308,13 @@ impl Stage for Train {
         };
         context.log(kept);
         let curves = context.output("curves")?;
-        let mut writer = RowWriter::create(&curves)?;
-        for point in &trained.points {
-            writer.write(point)?;
-        }
-        writer.finish()?;
-        write_events(&curves, &trained.points)
-            .map_err(|error| Failure::caused("write the curves for TensorBoard", error))?;
+        write_rows(&curves, &trained.points)?;
+        let for_tensorboard = |error| Failure::caused("write the curves for TensorBoard", error);
+        write_events(&curves, trained.points.iter().map(curve_scalars)).map_err(for_tensorboard)?;
+        let throughput = context.output("throughput")?;
+        write_rows(&throughput, &trained.throughput)?;
+        write_events(&throughput, trained.throughput.iter().map(throughput_scalars))
+            .map_err(for_tensorboard)?;
         let loss = match trained.validation_loss {
             Some(loss) => json!(loss),
             None => json!({ "missing": "no validation rows were given" }),
@@ -344,6 +355,7 @@ fn memory_of(params: &Params, sketch: Option<&Sketch>, outlook: &Outlook<'_>) ->
         outputs: if params.objective.feed() == Feed::Pairs { 2 * rows } else { rows },
         threads: u64::from(outlook.cores()),
         compared,
+        recomputes: params.gradient_checkpointing,
         is_on_cpu: memory::is_on_cpu(outlook),
     });
     Ok(memory::memory(&need, outlook, tokens))
@@ -352,34 +364,36 @@ fn memory_of(params: &Params, sketch: Option<&Sketch>, outlook: &Outlook<'_>) ->
 /// The numbers that a training gives a table.
 const SCORES: [&str; 3] = ["validation_loss", "kept_step", "steps"];
 
-/// How fast a training goes: for its log, and never among its results, which are the same on
-/// every machine.
+/// What the steps since the last line of the log took.
+#[derive(Default)]
 struct Pace {
-    since: Instant,
-    target_tokens: usize,
+    seconds: f64,
+    tokens: usize,
 }
 
 impl Pace {
-    fn new() -> Self {
-        Self { since: Instant::now(), target_tokens: 0 }
+    fn add(&mut self, step: &Throughput) {
+        self.seconds += step.seconds;
+        self.tokens += step.tokens;
     }
 
-    /// Says how many target tokens a second there were since it was last asked, and what the
-    /// process has taken of memory at most.
-    fn told(&mut self) -> String {
-        let rate = self.target_tokens as f64 / self.since.elapsed().as_secs_f64();
-        *self = Self::new();
-        match peak_bytes() {
-            Some(bytes) => format!("{rate:.0} target tokens/s, peak memory {} MiB", bytes >> 20),
-            None => format!("{rate:.0} target tokens/s"),
+    /// Says how many tokens a second there were since it was last asked, and what the process has
+    /// taken of memory at most.
+    fn told(&mut self, step: &Throughput) -> String {
+        let rate = self.tokens as f64 / self.seconds;
+        *self = Self::default();
+        match step.peak_memory_bytes {
+            Some(bytes) => format!("{rate:.0} tokens/s, peak memory {} MiB", bytes >> 20),
+            None => format!("{rate:.0} tokens/s"),
         }
     }
 }
 
-fn tell(point: &Point, steps: usize, pace: &mut Pace, context: &mut Context) {
-    match point {
-        Point::Step(step) => {
-            pace.target_tokens += step.target_tokens;
+fn tell(news: News<'_>, pace: &mut Pace, context: &mut Context) {
+    match (news.point, news.steps) {
+        (Point::Step(step), steps) => {
+            let throughput = news.throughput.expect("a step takes something");
+            pace.add(throughput);
             if step.step % 10 == 0 || step.step == steps {
                 context.log(format_args!(
                     "step {} of {steps}: loss {:.4}, learning rate {:.2e}, gradient norm {:.3}; {}",
@@ -387,12 +401,12 @@ fn tell(point: &Point, steps: usize, pace: &mut Pace, context: &mut Context) {
                     step.loss,
                     step.learning_rate,
                     step.gradient_norm,
-                    pace.told()
+                    pace.told(throughput)
                 ));
             }
             context.progress_with(step.step as u64, steps as u64, "steps", format!("loss {:.3}", step.loss));
         }
-        Point::Validation(look) => {
+        (Point::Validation(look), _) => {
             let best = if look.best { ", the best so far" } else { "" };
             context.log(format_args!(
                 "after step {}: validation loss {:.4}{best}",
@@ -400,6 +414,14 @@ fn tell(point: &Point, steps: usize, pace: &mut Pace, context: &mut Context) {
             ));
         }
     }
+}
+
+fn write_rows<T: Serialize>(folder: &Path, rows: &[T]) -> Result<(), Failure> {
+    let mut writer = RowWriter::create(folder)?;
+    for row in rows {
+        writer.write(row)?;
+    }
+    writer.finish()
 }
 
 fn explain(error: TrainError) -> Failure {

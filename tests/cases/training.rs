@@ -7,7 +7,8 @@ use std::path::Path;
 
 use crate::lab::{Lab, ROWS, below, project, wait_until};
 
-/// Returns the names of all blobs of a cache, which are the digests of what they hold.
+/// Returns the names of all blobs of a cache, which are the digests of what they hold. What steps
+/// took of the machine, which is never the same twice, is left out.
 fn blobs(cache: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut open = vec![cache.join("blobs")];
@@ -15,12 +16,17 @@ fn blobs(cache: &Path) -> BTreeSet<String> {
         for entry in fs::read_dir(folder).expect("a folder of blobs").flatten() {
             if entry.path().is_dir() {
                 open.push(entry.path());
-            } else {
+            } else if !is_throughput(&fs::read(entry.path()).expect("a blob")) {
                 found.insert(entry.file_name().to_string_lossy().into_owned());
             }
         }
     }
     found
+}
+
+fn is_throughput(content: &[u8]) -> bool {
+    let told = b"tokens_per_second";
+    content.windows(told.len()).any(|part| part == told)
 }
 
 #[test]
@@ -187,6 +193,11 @@ fn killed_and_whole(training: impl Fn() -> Lab) {
     assert_eq!(killed.run(["run", "x.toml"]).expect(0).ran(), ["model"]);
     killed.run(["log", "x.toml", "model"]).expect(0).shows(&["a killed training went on after step "]);
     assert_eq!(blobs(&whole.cache()), blobs(&killed.cache()));
+    // What the steps before the kill took is known as well.
+    let steps: Vec<usize> =
+        throughput(&killed).iter().map(|step| step["step"].as_u64().unwrap() as usize).collect();
+    assert_eq!(steps, (1..=steps.len()).collect::<Vec<_>>());
+    assert_eq!(steps.len(), throughput(&whole).len());
 }
 
 #[test]
@@ -199,6 +210,47 @@ fn a_training_makes_a_model_better() {
     let losses: Vec<f64> = points.iter().filter_map(|point| point["validation_loss"].as_f64()).collect();
     assert!(losses[0] > 5.0 && losses.last().unwrap() < &1.5, "{losses:?}");
     assert_eq!(points.iter().filter(|point| point["gradient_norm"].is_number()).count(), 60);
+}
+
+/// Returns what the steps of a training took of the machine.
+fn throughput(lab: &Lab) -> Vec<serde_json::Value> {
+    let shown = ["show", "x.toml", "model", "--output", "throughput", "--file", "rows.jsonl"];
+    lab.run(shown).expect(0).stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn what_each_step_took_is_kept_beside_the_curves() {
+    let lab = training("length.steps = 3\nvalidations_per_epoch = 1");
+    lab.run(["run", "x.toml"]).expect(0);
+    let steps = throughput(&lab);
+    assert_eq!(steps.len(), 3);
+    for step in &steps {
+        let number = |name: &str| step[name].as_f64().unwrap_or_else(|| panic!("{name}: {step}"));
+        assert!((number("tokens_per_second") * number("seconds") - number("tokens")).abs() < 1e-6, "{step}");
+        assert!(number("tokens") > 20.0 && step["device_memory_bytes"].is_null(), "{step}");
+        if cfg!(target_os = "linux") {
+            assert!(number("memory_bytes") > 1e6 && number("peak_memory_bytes") >= number("memory_bytes"));
+        }
+    }
+    let shown = lab.run(["show", "x.toml", "model"]).expect(0);
+    shown.shows(&["output throughput (throughput)", "events.out.tfevents.0.pipeline", "tokens_per_second"]);
+}
+
+#[test]
+fn layers_computed_anew_are_no_other_work() {
+    for (model, adapter) in [(LLAMA, ""), (T5, "adapter.lora = { r = 2, dropout = 0.1 }")] {
+        let parameters = format!("learning_rate = 0.02\nlength.steps = 20\n{adapter}");
+        let kept = training_of(model, &parameters);
+        kept.run(["run", "x.toml"]).expect(0);
+        let anew = training_of(model, &format!("{parameters}\ngradient_checkpointing = true"));
+        anew.run(["run", "x.toml"]).expect(0);
+        assert_eq!(blobs(&kept.cache()), blobs(&anew.cache()));
+        // It is no part of the key, so that a training that ran out of memory goes on with it.
+        kept.edit("x.toml", "objective.sft", "gradient_checkpointing = true\nobjective.sft");
+        assert_eq!(kept.run(["run", "x.toml"]).expect(0).ran(), [""; 0]);
+        let recipe = kept.run(["show", "x.toml", "model"]).expect(0);
+        assert!(!recipe.stdout.contains("gradient_checkpointing"), "{}", recipe.stdout);
+    }
 }
 
 /// A model that has learnt a little, and then trains on by one objective from preferences.

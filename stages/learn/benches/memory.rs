@@ -18,15 +18,19 @@ use learn::{
 mod allocator;
 
 /// What each process does: a name, the adapter, and the tokens of a text.
-const WORK: [(&str, &str, usize); 7] = [
+const WORK: [(&str, &str, usize); 8] = [
     ("training", "", 64),
     ("training", "", 256),
+    (RECOMPUTED, "", 256),
     ("LoRA", r#"{"lora": {}}"#, 256),
     ("LoRA, no dropout", r#"{"lora": {"dropout": 0.0}}"#, 256),
     ("QLoRA", r#"{"qlora": {}}"#, 256),
     ("generation", "", 64),
     ("generation", "", 256),
 ];
+
+/// A training that computes its layers once more on the way back.
+const RECOMPUTED: &str = "training, recomputed";
 
 const THREADS: usize = 2;
 
@@ -49,7 +53,7 @@ fn main() {
     }
     let shapes = if arguments.is_empty() { vec!["tiny".to_owned(), "small".to_owned()] } else { arguments };
     println!("MiB; {THREADS} threads");
-    println!("{:<8}{:<20}{:>8}{:>10}{:>10}{:>8}", "shape", "work", "tokens", "taken", "foretold", "ratio");
+    println!("{:<8}{:<22}{:>8}{:>10}{:>10}{:>8}", "shape", "work", "tokens", "taken", "foretold", "ratio");
     for shape in shapes {
         let (shape, asked) = shape.split_once(':').unwrap_or((&shape, ""));
         let folder = std::env::temp_dir().join(format!("pipeline-memory-{}", std::process::id()));
@@ -68,7 +72,7 @@ fn main() {
             let taken: f64 = String::from_utf8_lossy(&told.stdout).trim().parse().expect("a number");
             let need = foretold(&sizes, name, adapter, tokens as u64);
             let foretold = need.all() as f64 / (1 << 20) as f64;
-            println!("{shape:<8}{name:<20}{tokens:>8}{taken:>10.0}{foretold:>10.0}{:>8.2}", taken / foretold);
+            println!("{shape:<8}{name:<22}{tokens:>8}{taken:>10.0}{foretold:>10.0}{:>8.2}", taken / foretold);
             if std::env::var_os("PIPELINE_BENCH_TRACE").is_some() {
                 println!("        {need:?}");
             }
@@ -97,6 +101,7 @@ fn foretold(sizes: &Sizes, name: &str, adapter: &str, tokens: u64) -> Need {
             outputs: TEXTS as u64,
             threads: THREADS as u64,
             compared: Compared::Nothing,
+            recomputes: name == RECOMPUTED,
             is_on_cpu: true,
         }),
     }
@@ -150,8 +155,9 @@ fn run(name: &str, adapter: &str, tokens: usize, folder: &Path) -> u64 {
     };
     let kept = folder.join("kept");
     std::fs::create_dir_all(&kept).expect("a folder");
-    let mut hear = |_: &learn::Point, _: usize| true;
-    let mut watch = Watch { threads: THREADS, others: &[], checkpoints: Some(&kept), hear: &mut hear };
+    let mut hear = |_: learn::News<'_>| true;
+    let mut watch =
+        Watch { threads: THREADS, others: &[], recomputes: false, checkpoints: Some(&kept), hear: &mut hear };
     train(&mut model, Against::Itself, &examples, &recipe, &mut watch).expect("it trains");
     let written = folder.join("written");
     std::fs::create_dir_all(&written).expect("a folder");

@@ -14,7 +14,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use learn::{
-    AdamW, Against, Architecture, Example, Examples, Generation, Length, Model, Point, Precision, Recipe,
+    AdamW, Against, Architecture, Example, Examples, Generation, Length, Model, News, Precision, Recipe,
     Schedule, Sequence, Strategy, TokenLimit, TokenizerModel, Watch, generate, train,
 };
 
@@ -162,7 +162,7 @@ fn steps(model: &mut Model, objective: &str, examples: Vec<Example>, threads: us
     };
     let examples = Examples { train: examples, validation: Vec::new(), limit: TokenLimit::Together(1024) };
     let (mut last, mut seconds) = (Instant::now(), Vec::new());
-    let mut hear = |_: &Point, _: usize| {
+    let mut hear = |_: News<'_>| {
         if std::env::var_os("PIPELINE_BENCH_TRACE").is_some() {
             eprintln!("{:.3}", last.elapsed().as_secs_f64());
         }
@@ -170,7 +170,7 @@ fn steps(model: &mut Model, objective: &str, examples: Vec<Example>, threads: us
         last = Instant::now();
         true
     };
-    let mut watch = Watch { threads, others: &[], checkpoints: None, hear: &mut hear };
+    let mut watch = Watch { threads, others: &[], recomputes: false, checkpoints: None, hear: &mut hear };
     train(model, Against::Itself, &examples, &recipe, &mut watch).expect("it trains");
     median(seconds.split_off(3))
 }

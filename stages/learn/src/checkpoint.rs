@@ -13,7 +13,7 @@ use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, TensorView, View};
 use serde::{Deserialize, Serialize};
 
-use crate::curves::Point;
+use crate::curves::{Point, Throughput};
 use crate::recipe::Recipe;
 
 /// A checkpoint that could not be written or read.
@@ -53,6 +53,7 @@ pub(crate) struct Checkpoint {
     /// The step and the loss of the best weights.
     pub best: Option<(usize, f64)>,
     pub points: Vec<Point>,
+    pub throughput: Vec<Throughput>,
     pub tensors: Vec<(String, Tensor<1>)>,
 }
 
@@ -89,6 +90,7 @@ struct State {
     step: usize,
     best: Option<(usize, f64)>,
     points: Vec<Point>,
+    throughput: Vec<Throughput>,
 }
 
 const BEGUN: &str = "begun";
@@ -125,6 +127,7 @@ fn write_whole(folder: &Path, recipe: &Recipe, checkpoint: &Checkpoint) -> Resul
         step: checkpoint.step,
         best: checkpoint.best,
         points: checkpoint.points.clone(),
+        throughput: checkpoint.throughput.clone(),
     };
     let held = checkpoint
         .tensors
@@ -179,7 +182,13 @@ pub(crate) fn latest(
         Tensor::from_data(TensorData::new(numbers, [count]), device)
     };
     let tensors = tensors.tensors().iter().map(|(name, view)| (name.clone(), numbers(view))).collect();
-    Ok(Some(Checkpoint { step: state.step, best: state.best, points: state.points, tensors }))
+    Ok(Some(Checkpoint {
+        step: state.step,
+        best: state.best,
+        points: state.points,
+        throughput: state.throughput,
+        tensors,
+    }))
 }
 
 /// Returns the whole checkpoints of a folder.

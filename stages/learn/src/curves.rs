@@ -70,6 +70,29 @@ pub struct ValidationPoint {
     pub validation_rewards: Option<Rewards>,
 }
 
+/// What a step took of the machine. It is another on each machine and in each run, and so no part
+/// of the curves.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Throughput {
+    /// The step, from 1.
+    pub step: usize,
+    /// How long it took, without looks at the validation rows.
+    pub seconds: f64,
+    /// The tokens that went through the model: prompts and outputs, preferred and not.
+    pub tokens: usize,
+    /// These per second.
+    pub tokens_per_second: f64,
+    /// The memory that the process held after the step; none where the system does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// The most memory that the process has held so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_memory_bytes: Option<u64>,
+    /// What GPUs hold for the process, all of them together; none on the CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_memory_bytes: Option<u64>,
+}
+
 /// Returns the rewards of a batch, of objectives that imply any.
 pub(crate) fn rewards(shares: &[Share], divergence: Option<f64>) -> Option<Rewards> {
     let mean = |of: &mut dyn Iterator<Item = f64>| {

@@ -158,6 +158,17 @@ pub(crate) fn open(name: &DeviceName) -> Result<Device, DeviceError> {
     }
 }
 
+/// Says whether burn can sum over devices of its kind.
+pub(crate) fn has_collectives(device: &Device) -> bool {
+    #[cfg(feature = "cuda")]
+    return matches!(device.as_dispatch(), burn::backend::DispatchDevice::Cuda(_));
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = device;
+        false
+    }
+}
+
 #[cfg(feature = "cuda")]
 fn cuda_devices() -> Vec<DeviceName> {
     (0..count(burn::tensor::DeviceType::Cuda)).map(DeviceName::Cuda).collect()

@@ -18,6 +18,7 @@ mod exponential;
 mod fused;
 mod generation;
 mod layers;
+mod learner;
 mod measure;
 mod memory;
 mod model;
@@ -42,13 +43,13 @@ pub use adapters::{AdapterMethod, CheckAdapter, Lora, Qlora};
 pub use batches::{Example, Fit, Sequence, TokenLimit};
 pub use checkpoint::CheckpointError;
 pub use classifier::{Classifier, ClassifierError};
-pub use curves::{Point, Rewards, StepPoint, ValidationPoint};
+pub use curves::{Point, Rewards, StepPoint, Throughput, ValidationPoint};
 pub use device::{DeviceError, DeviceName, available, check};
 pub use generation::{
     Beam, CheckStrategy, EarlyStopping, GenerateError, Generated, Generation, Greedy, Sample, Strategy,
     generate,
 };
-pub use measure::{device_memory, product_rate};
+pub use measure::{ProcessMemory, device_memory, process_memory, product_rate};
 pub use memory::{Compared, Continuing, Kept, Need, Sizes, SizesError, Training};
 pub use model::{Architecture, Model, ModelError, Shape};
 pub use models::{
@@ -57,7 +58,7 @@ pub use models::{
 pub use objectives::{Feed, Logp, Loss, MicroBatch, Objective, Outputs, Share};
 pub use optimiser::AdamW;
 pub use precision::Precision;
-pub use recipe::{Examples, Length, Recipe, TrainError, Trained, Watch};
+pub use recipe::{Examples, Length, News, Recipe, TrainError, Trained, Watch};
 pub use reference::{Against, ReferenceLogps, reference_logps};
 pub use schedule::{LearningRate, Schedule};
 pub use tokenizer::{TOKENIZER_FILE, Tokenizer, TokenizerError, TokenizerModel, TrainTokenizer};

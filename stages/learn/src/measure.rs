@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use burn::tensor::{Distribution, Tensor};
+use burn::tensor::{Device, Distribution, Tensor};
 use rayon::prelude::*;
 
 use crate::device::{self, DeviceError, DeviceName};
@@ -48,17 +48,40 @@ pub fn product_rate(name: &DeviceName, precision: Precision, threads: usize) -> 
     Ok(operations / began.elapsed().as_secs_f64())
 }
 
+/// The memory of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessMemory {
+    /// What it holds now, in bytes.
+    pub resident_bytes: u64,
+    /// The most that it has held.
+    pub peak_bytes: u64,
+}
+
+/// Returns what memory this process takes; none where the system does not tell.
+pub fn process_memory() -> Option<ProcessMemory> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let bytes = |field: &str| -> Option<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+        let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kibibytes * 1024)
+    };
+    let resident_bytes = bytes("VmRSS:")?;
+    // Linux counts the two apart, and the peak now and then later.
+    Some(ProcessMemory { resident_bytes, peak_bytes: bytes("VmHWM:")?.max(resident_bytes) })
+}
+
 /// Returns the bytes that a GPU's memory pool holds for this process, which is the most it has held:
 /// nothing is given back. None on the CPU.
 ///
 /// # Errors
 /// [`DeviceError`].
 pub fn device_memory(name: &DeviceName) -> Result<Option<u64>, DeviceError> {
-    let device = device::open(name)?;
-    match is_cpu(&device) {
-        true => Ok(None),
-        false => Ok(device.memory_pool_usage().map(|usage| usage.bytes_reserved)),
-    }
+    Ok(pool_bytes(&device::open(name)?))
+}
+
+/// As [`device_memory`], of a device that is open.
+pub(crate) fn pool_bytes(device: &Device) -> Option<u64> {
+    if is_cpu(device) { None } else { device.memory_pool_usage().map(|usage| usage.bytes_reserved) }
 }
 
 #[cfg(test)]
@@ -69,5 +92,18 @@ mod tests {
     fn the_cpu_multiplies_and_has_no_pool() {
         assert!(product_rate(&DeviceName::Cpu, Precision::F32, 1).unwrap() > 1e7);
         assert_eq!(device_memory(&DeviceName::Cpu).unwrap(), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_a_process_holds_is_seen() {
+        let before = process_memory().unwrap();
+        let held = vec![1_u8; 256 << 20];
+        let during = process_memory().unwrap();
+        // Other tests take and give back memory meanwhile, but not that much.
+        assert!(during.resident_bytes >= before.resident_bytes + (128 << 20), "{before:?} {during:?}");
+        assert!(during.peak_bytes >= during.resident_bytes);
+        drop(held);
+        assert!(process_memory().unwrap().peak_bytes >= during.peak_bytes - (64 << 20));
     }
 }

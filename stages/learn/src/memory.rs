@@ -17,8 +17,8 @@
 //! - **Activations.** What a layer keeps for the way back, in numbers for each token: a decoder's
 //!   `4 H + 2 Q + 2 K + 3 W` and, for each adapter, its input twice where it has dropout and `2 r`.
 //!   Attention keeps no scores, but for T5's, which keeps them three times, `3 heads t / rows`. With
-//!   packed weights layers are computed anew: each keeps its input, `H`, and one of them all of the
-//!   above and its weights unpacked. Times `4 t layers T`.
+//!   packed weights, and where it is asked for, layers are computed anew: each keeps its input, `H`,
+//!   and one of them all of the above and its weights unpacked. Times `4 t layers T`.
 //! - **Logits.** `V` for each token that is predicted, twice: themselves, and their derivatives.
 //! - **Generation** remembers keys and values, `2 layers rows K (prompt + output)`, for `T` batches
 //!   at a time; while it reads prompts, scores of one layer, `3 rows heads prompt²`, and the widest
@@ -118,6 +118,8 @@ pub struct Training<'a> {
     pub threads: u64,
     /// What it compares with.
     pub compared: Compared<'a>,
+    /// Whether layers are computed once more on the way back; those with packed weights always are.
+    pub recomputes: bool,
     /// Whether it is computed on the CPU, where attention keeps no scores.
     pub is_on_cpu: bool,
 }
@@ -469,7 +471,7 @@ impl Sizes {
         let shards = outputs.div_ceil(shard).max(1);
         let at_once = threads.clamp(1, shards);
         let step = (at_once + Count::from(shards > 1)) * learning;
-        let activations = at_once * self.taped(shard, of, lora.as_ref(), kept != Kept::F32);
+        let activations = at_once * self.taped(shard, of, lora.as_ref());
         let logits = at_once * 2 * shard * tokens * self.vocabulary;
         let copies = if lora.is_some() { 3 } else { 1 };
         Need {
@@ -525,26 +527,21 @@ impl Sizes {
     }
 
     /// Returns the numbers that one thread's tape keeps for rows of so many tokens.
-    fn taped(&self, rows: Count, of: &Training<'_>, lora: Option<&Lora>, is_packed: bool) -> Count {
+    fn taped(&self, rows: Count, of: &Training<'_>, lora: Option<&Lora>) -> Count {
         let tokens = Count::from(of.tokens);
         let all = rows * tokens;
+        let is_packed = matches!(of.adapter, Some(AdapterMethod::Qlora(_)));
         let each = self.stacks.iter().map(|stack| {
             let scores = if of.is_on_cpu { 0 } else { 3 * rows * stack.heads * tokens * tokens };
             let layer = stack.taped(self.hidden, rows, tokens, self.dropout)
                 + scores
                 + all * lora.map_or(0, |lora| stack.taped_beside(lora));
-            match is_packed && !self.is_apart {
-                true => {
-                    let unpacked: Count =
-                        stack.projections.iter().map(|(_, shape)| shape[0] * shape[1]).sum();
-                    stack.layers * all * self.hidden + layer + unpacked
-                }
-                // What T5 unpacks stays on its tape.
-                false if is_packed => {
-                    let unpacked: Count =
-                        stack.projections.iter().map(|(_, shape)| shape[0] * shape[1]).sum();
-                    stack.layers * (layer + unpacked)
-                }
+            let unpacked: Count = match is_packed {
+                true => stack.projections.iter().map(|(_, shape)| shape[0] * shape[1]).sum(),
+                false => 0,
+            };
+            match of.recomputes || is_packed {
+                true => stack.layers * all * self.hidden + layer + unpacked,
                 false => stack.layers * layer,
             }
         });
@@ -623,6 +620,7 @@ mod tests {
             outputs: 4,
             threads: 2,
             compared: Compared::Nothing,
+            recomputes: false,
             is_on_cpu: true,
         }
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batches::{Example, TokenLimit};
 use crate::checkpoint::CheckpointError;
-use crate::curves::Point;
+use crate::curves::{Point, Throughput};
 use crate::device::{DeviceError, DeviceName};
 use crate::objectives::Objective;
 use crate::optimiser::AdamW;
@@ -141,6 +141,19 @@ pub struct Trained {
     pub resumed_at: Option<usize>,
     /// The curves.
     pub points: Vec<Point>,
+    /// What each step took of the machine.
+    pub throughput: Vec<Throughput>,
+}
+
+/// What a training tells while it goes on.
+#[derive(Debug, Clone, Copy)]
+pub struct News<'a> {
+    /// The point that the curves have now.
+    pub point: &'a Point,
+    /// What a step took of the machine.
+    pub throughput: Option<&'a Throughput>,
+    /// How many steps there are.
+    pub steps: usize,
 }
 
 /// Who watches a training, and where it keeps what a kill must not cost.
@@ -149,8 +162,10 @@ pub struct Watch<'a> {
     pub threads: usize,
     /// Further devices, each of which computes its share of a batch's shards on a copy of the model.
     pub others: &'a [DeviceName],
+    /// Whether layers are computed once more on the way back instead of being kept.
+    pub recomputes: bool,
     /// A folder for checkpoints, or none are made.
     pub checkpoints: Option<&'a Path>,
-    /// Hears of every point, and of how many steps there are; says whether to go on.
-    pub hear: &'a mut dyn FnMut(&Point, usize) -> bool,
+    /// Hears of every point; says whether to go on.
+    pub hear: &'a mut dyn FnMut(News<'_>) -> bool,
 }

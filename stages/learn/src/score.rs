@@ -13,7 +13,6 @@ use crate::adapters::Dropout;
 use crate::batches::{Packed, Sequence, shard_size};
 use crate::fused::Likelihood;
 use crate::models::Network;
-use crate::models::llama::LlamaForCausalLM;
 use crate::objectives::Logp;
 use crate::parameters::{Parameters, Slot};
 use crate::pieces::largest_first;
@@ -50,7 +49,7 @@ pub(crate) enum Activations {
     /// It is all kept.
     Kept,
     /// Only each layer's input is kept, and the layer computed once more: a third more work, and
-    /// the memory of one layer. The same bits. Of decoders only: T5 keeps it all.
+    /// the memory of one layer. The same bits.
     Recomputed,
 }
 
@@ -69,46 +68,9 @@ pub(crate) fn gradients(
     }
     tape.visit(&mut |_, mut slot| slot.record());
     let mut collected = Collected::new(&mut tape);
-    let by_head = match (activations, decoder(&tape)) {
-        (Activations::Recomputed, Some(whole)) => {
-            let ids = packed.ids(device);
-            let width = ids.dims()[0] / packed.rows;
-            let causal = whole.causal(packed.rows, width, device).autodiff();
-            let layers = whole.layers.len();
-            // As on the tape, for off it some operations round differently; but with no leaf, so that
-            // nothing is kept for a way back.
-            let mut constant = tape.clone();
-            constant.visit(&mut |_, mut slot| slot.forget());
-            let passing = decoder(&constant).expect("it is the same network");
-            let mut inputs = vec![passing.embed(ids.clone()).inner()];
-            for number in 0..layers {
-                let x = inputs.last().expect("there is an embedding").clone().autodiff();
-                inputs.push(passing.layer(number, x, &causal).inner());
-            }
-            let leaf = |x: Option<Tensor<2>>| x.expect("each layer has an input").autodiff().require_grad();
-            let x = leaf(inputs.pop());
-            let recorded = whole.finish(x.clone()).select(0, packed.picks(device).autodiff());
-            let (by_hidden, by_head) = head_gradients(model, recorded.clone().inner(), packed, slopes);
-            let mut found = (recorded * by_hidden.autodiff()).sum().backward();
-            let mut by_x = x.grad_remove(&mut found);
-            collected.take(&mut tape, &mut found);
-            for number in (0..layers).rev() {
-                let x = leaf(inputs.pop());
-                let slope = by_x.expect("a layer's output reaches the end").autodiff();
-                let whole = decoder(&tape).expect("it is the same network");
-                let mut found = (whole.layer(number, x.clone(), &causal) * slope).sum().backward();
-                by_x = x.grad_remove(&mut found);
-                collected.take(&mut tape, &mut found);
-            }
-            let whole = decoder(&tape).expect("it is the same network");
-            if whole.embed_tokens.learns {
-                let slope = by_x.expect("the embedding reaches the end").autodiff();
-                let mut found = (whole.embed(ids) * slope).sum().backward();
-                collected.take(&mut tape, &mut found);
-            }
-            by_head
-        }
-        _ => {
+    let by_head = match activations {
+        Activations::Recomputed => piece_by_piece(model, &mut tape, &mut collected, packed, device, slopes),
+        Activations::Kept => {
             let recorded = tape.predicting(packed, device);
             let (by_hidden, by_head) = head_gradients(model, recorded.clone().inner(), packed, slopes);
             let mut found = (recorded * by_hidden.autodiff()).sum().backward();
@@ -122,12 +84,52 @@ pub(crate) fn gradients(
     collected.0
 }
 
-/// Returns a network whose layers can be computed one by one.
-fn decoder(network: &Network) -> Option<&LlamaForCausalLM> {
-    match network {
-        Network::Decoder(decoder) => Some(decoder),
-        Network::EncoderDecoder(_) => None,
+/// Collects the gradients of all but the head, which it returns, with what one piece of the network
+/// keeps at a time.
+fn piece_by_piece(
+    model: &Network,
+    tape: &mut Network,
+    collected: &mut Collected,
+    packed: &Packed<'_>,
+    device: &Device,
+    slopes: impl FnOnce(&[Logp]) -> Vec<f64>,
+) -> Option<Tensor<1>> {
+    // As on the tape, for off it some operations round differently; but with no leaf, so that
+    // nothing is kept for a way back.
+    let mut constant = tape.clone();
+    constant.visit(&mut |_, mut slot| slot.forget());
+    let passing = constant.pieces(packed, device);
+    let last = passing.count() - 1;
+    let mut taken: Vec<Vec<Tensor<2>>> = vec![Vec::new()];
+    for number in 0..last {
+        let before = taken[number].iter().map(|x| x.clone().autodiff()).collect();
+        taken.push(passing.compute(number, before).into_iter().map(Tensor::inner).collect());
     }
+    let (mut by_left, mut by_head): (Vec<Option<Tensor<2>>>, _) = (Vec::new(), None);
+    let mut slopes = Some(slopes);
+    for (number, taken) in taken.into_iter().enumerate().rev() {
+        let pieces = tape.pieces(packed, device);
+        if number == 0 && !pieces.first_learns() {
+            break;
+        }
+        let leaves: Vec<Tensor<2>> = taken.into_iter().map(|x| x.autodiff().require_grad()).collect();
+        let left = pieces.compute(number, leaves.clone());
+        drop(pieces);
+        if let Some(slopes) = slopes.take() {
+            let (by_hidden, found) = head_gradients(model, left[0].clone().inner(), packed, slopes);
+            (by_left, by_head) = (vec![Some(by_hidden)], found);
+        }
+        let product = |(left, by_left): (Tensor<2>, Option<Tensor<2>>)| {
+            by_left.map(|by_left| (left * by_left.autodiff()).sum())
+        };
+        let products = left.into_iter().zip(by_left).filter_map(product);
+        let sum = products.reduce(|sum, more| sum + more).expect("what a piece leaves matters");
+        let mut found = sum.backward();
+        // None where what a piece takes is no longer needed.
+        by_left = leaves.iter().map(|leaf| leaf.grad_remove(&mut found)).collect();
+        collected.take(tape, &mut found);
+    }
+    by_head
 }
 
 /// Returns the derivatives by the hidden states that predict output tokens and, where the head
@@ -168,13 +170,18 @@ impl Collected {
         Self(none)
     }
 
-    /// Takes what one piece found.
+    /// Takes what one piece found. What several pieces share has the sum.
     fn take(&mut self, tape: &mut Network, found: &mut burn::tensor::Gradients) {
         let mut places = self.0.iter_mut();
         tape.visit(&mut |_, slot: Slot<'_>| {
             let place = places.next().expect("a model shows the same parameters each time");
-            if slot.learns() && place.is_none() {
-                *place = slot.take_gradient(found);
+            if slot.learns()
+                && let Some(more) = slot.take_gradient(found)
+            {
+                *place = Some(match place.take() {
+                    Some(gradient) => gradient + more,
+                    None => more,
+                });
             }
         });
     }

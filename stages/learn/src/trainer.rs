@@ -5,23 +5,25 @@
 //! nor their speed changes a bit of the result.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use crate::adapters::Dropout;
-use crate::batches::{Example, Packed, order, shard_size, shards};
+use crate::batches::{Example, Packed, Sequence, order, shard_size, shards};
 use crate::checkpoint::{self, Checkpoint};
-use crate::curves::{Point, StepPoint, ValidationPoint, rewards};
-use crate::device::{self, DeviceName};
+use crate::curves::{Point, StepPoint, Throughput, ValidationPoint, rewards};
+use crate::learner::{Learner, Summing, copies};
+use crate::measure::{pool_bytes, process_memory};
 use crate::model::Model;
 use crate::models::Network;
 use crate::objectives::{Feed, Logp, MicroBatch, Outputs, Share};
-use crate::optimiser::{Moments, Update, clip_coefficient, global_norm, step as adam_step};
-use crate::parameters::{Parameters, Slot};
+use crate::optimiser::{Moments, clip_coefficient, global_norm};
+use crate::parameters::Parameters;
 use crate::pieces::{in_order, threads_for};
-use crate::recipe::{Examples, Length, Recipe, TrainError, Trained, Watch};
+use crate::recipe::{Examples, Length, News, Recipe, TrainError, Trained, Watch};
 use crate::reference::{Against, Reference};
 use crate::schedule::LearningRate;
 use crate::score::{self, Activations, Gradients};
@@ -52,13 +54,17 @@ pub fn train(
     }
     let pool = threads_for(model.device(), watch.threads);
     let steps = Steps::new(recipe, examples.train.len());
-    let mut training = Training::begin(model, against, recipe, examples, pool)?;
-    training.replicate(watch.others)?;
+    let (device, dropout) = (model.device().clone(), model.dropout());
+    model.compute_in(recipe.precision)?;
+    let mut copies = copies(model.network(), watch.others)?;
+    let learners = std::iter::once((device, model.network_mut()))
+        .chain(copies.iter_mut().map(|(device, network)| (device.clone(), network)));
+    let mut training = Training::of(learners, recipe, examples, pool, dropout, watch.recomputes);
+    training.compare_with(against)?;
     if let Some(folder) = watch.checkpoints
         && let Some(found) = checkpoint::latest(folder, recipe, &training.device)?
     {
         training.resume(found);
-        training.agree();
     }
     let resumed_at = (training.step > 0).then_some(training.step);
     // Written so that the first step is preceded by a look, which says what training begins with.
@@ -67,7 +73,7 @@ pub fn train(
         if steps.validates(step) && training.looked != Some(step) {
             training.look(&steps);
             if let Some(point @ Point::Validation(_)) = training.points.last()
-                && !(watch.hear)(point, steps.all)
+                && !(watch.hear)(News { point, throughput: None, steps: steps.all })
             {
                 return Err(TrainError::Cancelled);
             }
@@ -80,12 +86,14 @@ pub fn train(
         }
         training.advance(&steps.rows(training.step), &steps)?;
         let point = training.points.last().expect("a step adds a point");
-        if !(watch.hear)(point, steps.all) {
+        let throughput = training.throughput.last();
+        if !(watch.hear)(News { point, throughput, steps: steps.all }) {
             return Err(TrainError::Cancelled);
         }
     }
     let (kept_step, validation_loss) = training.finish();
-    Ok(Trained { steps: steps.all, kept_step, validation_loss, resumed_at, points: training.points })
+    let (points, throughput) = (training.points, training.throughput);
+    Ok(Trained { steps: steps.all, kept_step, validation_loss, resumed_at, points, throughput })
 }
 
 /// Which rows a step takes, and after which steps there is a look at the validation rows.
@@ -159,84 +167,33 @@ struct Row<'a> {
 }
 
 struct Training<'a> {
-    model: &'a mut Network,
-    /// Copies of the model on further devices.
-    replicas: Vec<(Device, Network)>,
+    /// The model, and its copies on further devices.
+    learners: Vec<Learner<'a>>,
+    summing: Summing,
     reference: Option<Reference>,
+    /// The first one's.
     device: Device,
     recipe: &'a Recipe,
     examples: &'a Examples,
     pool: Arc<ThreadPool>,
     /// Steps made.
     step: usize,
-    moments: Vec<Option<Moments>>,
-    /// Which parameters shrink.
-    decays: Vec<bool>,
     best: Option<Best>,
     looked: Option<usize>,
     points: Vec<Point>,
+    throughput: Vec<Throughput>,
     dropout: f64,
     activations: Activations,
 }
 
 impl<'a> Training<'a> {
-    fn begin(
-        model: &'a mut Model,
-        against: Against<'_>,
-        recipe: &'a Recipe,
-        examples: &'a Examples,
-        pool: Arc<ThreadPool>,
-    ) -> Result<Self, TrainError> {
-        let (device, dropout) = (model.device().clone(), model.dropout());
-        model.compute_in(recipe.precision)?;
-        let mut training = Self::of(model.network_mut(), device, recipe, examples, pool, dropout);
-        training.compare_with(against)?;
-        Ok(training)
-    }
-
-    /// Puts copies of the model on further devices.
-    fn replicate(&mut self, others: &[DeviceName]) -> Result<(), TrainError> {
-        for name in others {
-            let device = device::open(name)?;
-            let copy = self.model.on(&device);
-            self.replicas.push((device, copy));
-        }
-        Ok(())
-    }
-
-    /// Gives the copies what the model has learnt.
-    fn agree(&mut self) {
-        let mut learnt = Vec::new();
-        if !self.replicas.is_empty() {
-            self.model.visit(&mut |_, slot| learnt.push(slot.learns().then(|| slot.flat())));
-        }
-        for (device, replica) in &mut self.replicas {
-            let mut learnt = learnt.iter();
-            replica.visit(&mut |_, mut slot| {
-                if let Some(numbers) = learnt.next().expect("a copy has the same parameters") {
-                    slot.set_flat(numbers.clone().to_device(device));
-                }
-            });
-        }
-    }
-
-    /// Returns the device of a shard, and the copy of the model there.
-    fn place(&self, shard: usize) -> (&Device, &Network) {
-        match shard % (1 + self.replicas.len()) {
-            0 => (&self.device, self.model),
-            other => {
-                let (device, replica) = &self.replicas[other - 1];
-                (device, replica)
-            }
-        }
-    }
-
     /// Computes what the reference makes of all rows, where the objective needs one.
     fn compare_with(&mut self, against: Against<'_>) -> Result<(), TrainError> {
         let objective = &self.recipe.objective;
         if objective.needs_reference() {
             let (recipe, examples, device) = (self.recipe, self.examples, &self.device);
-            self.reference = Some(Reference::of(against, self.model, recipe, examples, device, &self.pool)?);
+            self.reference =
+                Some(Reference::of(against, self.learners[0].network, recipe, examples, device, &self.pool)?);
         }
         Ok(())
     }
@@ -245,47 +202,55 @@ impl<'a> Training<'a> {
     fn divergence(&self, rows: &[Row<'_>]) -> Option<f64> {
         let reference = self.reference.as_ref().filter(|_| self.recipe.objective.needs_divergence())?;
         let rows: Vec<&Example> = rows.iter().map(|row| row.example).collect();
-        Some(reference.divergence(self.model, &rows, self.examples.limit, &self.device, &self.pool))
+        Some(reference.divergence(
+            self.learners[0].network,
+            &rows,
+            self.examples.limit,
+            &self.device,
+            &self.pool,
+        ))
     }
 
+    /// Begins a training of a model that is on several devices, or one.
     fn of(
-        model: &'a mut Network,
-        device: Device,
+        networks: impl IntoIterator<Item = (Device, &'a mut Network)>,
         recipe: &'a Recipe,
         examples: &'a Examples,
         pool: Arc<ThreadPool>,
         dropout: f64,
+        recomputes: bool,
     ) -> Self {
+        let learners = networks.into_iter().map(|(device, network)| Learner::new(network, device));
+        let learners: Vec<Learner<'_>> = learners.collect();
+        let devices: Vec<Device> = learners.iter().map(|learner| learner.device.clone()).collect();
         // Unpacked weights must not pile up on a tape.
-        let activations = if model.is_packed() { Activations::Recomputed } else { Activations::Kept };
-        let (mut moments, mut decays) = (Vec::new(), Vec::new());
-        model.visit(&mut |name, slot| {
-            let zeros = || Tensor::zeros([slot.shape().iter().product::<usize>()], &device);
-            moments.push(slot.learns().then(|| Moments { mean: zeros(), square: zeros() }));
-            // By its name, as transformers' Trainer tells: T5's relative bias is a matrix too.
-            decays.push(matches!(slot, Slot::Matrix(_)) && !name.contains("bias"));
-        });
+        let recomputes = recomputes || learners[0].network.is_packed();
         Self {
-            model,
-            replicas: Vec::new(),
+            summing: Summing::of(&devices),
+            learners,
             reference: None,
-            device,
+            device: devices[0].clone(),
             recipe,
             examples,
             pool,
             step: 0,
-            moments,
-            decays,
             best: None,
             looked: None,
             points: Vec::new(),
+            throughput: Vec::new(),
             dropout,
-            activations,
+            activations: if recomputes { Activations::Recomputed } else { Activations::Kept },
         }
+    }
+
+    /// Returns who computes a shard.
+    fn learner_of(&self, shard: usize) -> &Learner<'a> {
+        &self.learners[shard % self.learners.len()]
     }
 
     /// Makes one step.
     fn advance(&mut self, rows: &[usize], steps: &Steps) -> Result<(), TrainError> {
+        let began = Instant::now();
         let batch: Vec<Row<'_>> = rows
             .iter()
             .map(|row| Row {
@@ -295,9 +260,10 @@ impl<'a> Training<'a> {
             .collect();
         let learning_rate = steps.rate.at(self.step);
         let divergence = self.divergence(&batch);
-        let (shares, gradients) = self.gradients(&batch, divergence.unwrap_or(0.0));
+        let (shares, mut gradients) = self.gradients(&batch, divergence.unwrap_or(0.0));
         let loss: f64 = shares.iter().map(|share| share.loss).sum();
-        let learnt: Vec<Tensor<1>> = gradients.iter().flatten().cloned().collect();
+        // Every device has the same sum.
+        let learnt: Vec<Tensor<1>> = gradients[0].iter().flatten().cloned().collect();
         let norm = self.pool.install(|| global_norm(&learnt));
         drop(learnt);
         if !(loss.is_finite() && norm.is_finite()) {
@@ -315,7 +281,11 @@ impl<'a> Training<'a> {
         }
         let clip = clip_coefficient(norm, self.recipe.max_grad_norm);
         self.step += 1;
-        self.update(learning_rate, clip, gradients);
+        let (optimizer, step) = (&self.recipe.optimizer, self.step);
+        for learner in self.learners.iter_mut().rev() {
+            let gradients = gradients.pop().expect("every device has a sum");
+            self.pool.install(|| learner.advance(optimizer, learning_rate, clip, step, gradients));
+        }
         self.points.push(Point::Step(StepPoint {
             step: self.step,
             epoch: steps.epoch(self.step),
@@ -325,11 +295,29 @@ impl<'a> Training<'a> {
             target_tokens: target_tokens(&batch),
             rewards: rewards(&shares, divergence),
         }));
+        self.throughput.push(self.took(began, &batch));
         Ok(())
     }
 
-    /// Returns the shares of a batch's loss, and the gradients of their sum.
-    fn gradients(&self, batch: &[Row<'_>], divergence: f64) -> (Vec<Share>, Gradients) {
+    /// Returns what a step that has just been made took of the machine.
+    fn took(&self, began: Instant, batch: &[Row<'_>]) -> Throughput {
+        let seconds = began.elapsed().as_secs_f64();
+        let tokens = batch.iter().flat_map(|row| row.example.outputs()).map(Sequence::width).sum();
+        let memory = process_memory();
+        let devices = self.learners.iter().map(|learner| &learner.device);
+        Throughput {
+            step: self.step,
+            seconds,
+            tokens,
+            tokens_per_second: tokens as f64 / seconds,
+            memory_bytes: memory.map(|memory| memory.resident_bytes),
+            peak_memory_bytes: memory.map(|memory| memory.peak_bytes),
+            device_memory_bytes: devices.map(pool_bytes).sum(),
+        }
+    }
+
+    /// Returns the shares of a batch's loss, and the gradients of their sum, on each device.
+    fn gradients(&self, batch: &[Row<'_>], divergence: f64) -> (Vec<Share>, Vec<Gradients>) {
         let objective = &self.recipe.objective;
         let micro_batches: Vec<&[Row<'_>]> = batch.chunks(self.recipe.micro_batch_size).collect();
         let is_paired = objective.feed() == Feed::Pairs;
@@ -351,7 +339,7 @@ impl<'a> Training<'a> {
             .collect();
         let compute = |number: usize, (shard, micro_batch): &(Vec<Row<'_>>, MicroBatch)| {
             let packed = pack(shard);
-            let (device, network) = self.place(number);
+            let learner = self.learner_of(number);
             let mut shares = Vec::new();
             let dropout = Dropout {
                 probability: self.dropout,
@@ -359,8 +347,13 @@ impl<'a> Training<'a> {
                 // No other step, shard and adapter has it: below 2^20 of each.
                 occasion: (((self.step as u64) << 20) + number as u64) << 20,
             };
-            let found =
-                score::gradients(network, &packed, Some(dropout), self.activations, device, |logps| {
+            let found = score::gradients(
+                learner.network,
+                &packed,
+                Some(dropout),
+                self.activations,
+                &learner.device,
+                |logps| {
                     let weighed = |outputs: &Outputs| {
                         let share = objective.share(outputs, micro_batch);
                         Share {
@@ -376,59 +369,23 @@ impl<'a> Training<'a> {
                         std::iter::once(share.chosen_slope).chain(rejected)
                     });
                     slopes.collect()
-                });
-            let home = |gradient: Tensor<1>| match self.replicas.is_empty() {
-                true => gradient,
-                false => gradient.to_device(&self.device),
-            };
-            (shares, found.into_iter().map(|gradient| gradient.map(home)).collect())
+                },
+            );
+            (shares, self.summing.home(found, &self.device))
         };
-        let (mut shares, mut sum): (Vec<Share>, Option<Gradients>) = (Vec::new(), None);
+        let mut sums: Vec<Option<Gradients>> = self.learners.iter().map(|_| None).collect();
+        let (mut shares, mut added): (Vec<Share>, usize) = (Vec::new(), 0);
         in_order(
             jobs.len(),
             &self.pool,
             |number| compute(number, &jobs[number]),
             |(found_shares, found)| {
                 shares.extend(found_shares);
-                sum = Some(match sum.take() {
-                    None => found,
-                    Some(sum) => add(sum, found),
-                });
+                self.summing.add(&mut sums, added, found);
+                added += 1;
             },
         );
-        (shares, sum.expect("a batch has examples"))
-    }
-
-    /// Moves the weights.
-    fn update(&mut self, learning_rate: f64, clip: f64, gradients: Gradients) {
-        let (mut updates, mut shapes) = (Vec::new(), Vec::new());
-        let mut gradients = gradients.into_iter();
-        let (moments, decays, mut place) = (&mut self.moments, &self.decays, 0);
-        self.model.visit(&mut |_, mut slot| {
-            let gradient = gradients.next().expect("there is a gradient or none for each parameter");
-            if let Some(gradient) = gradient {
-                let moments = moments[place].take().expect("what has a gradient learns");
-                let (weights, shape) = slot.take_out();
-                shapes.push(shape);
-                updates.push(Update { weights, gradient, moments, decays: decays[place] });
-            }
-            place += 1;
-        });
-        let mut moved = self
-            .pool
-            .install(|| adam_step(&self.recipe.optimizer, learning_rate, clip, self.step, updates))
-            .into_iter()
-            .zip(shapes);
-        let (moments, mut place) = (&mut self.moments, 0);
-        self.model.visit(&mut |_, mut slot| {
-            if slot.learns() && moments[place].is_none() {
-                let ((weights, moved), shape) = moved.next().expect("every update was made");
-                slot.put_back(weights, &shape);
-                moments[place] = Some(moved);
-            }
-            place += 1;
-        });
-        self.agree();
+        (shares, self.summing.share(sums, &self.learners))
     }
 
     /// Looks at the validation rows, and keeps the weights if they do best.
@@ -456,8 +413,8 @@ impl<'a> Training<'a> {
         let shares: Vec<Vec<Share>> = self.pool.install(|| {
             let compute = |(number, shard): (usize, &Vec<usize>)| {
                 let shard: Vec<Row<'_>> = shard.iter().map(|place| rows[*place]).collect();
-                let (device, network) = self.place(number);
-                let logps = score::logps(network, &pack(&shard), device);
+                let learner = self.learner_of(number);
+                let logps = score::logps(learner.network, &pack(&shard), &learner.device);
                 outputs(&shard, &logps)
                     .iter()
                     .map(|found| self.recipe.objective.share(found, &known))
@@ -470,7 +427,7 @@ impl<'a> Training<'a> {
         let best = self.best.as_ref().is_none_or(|best| loss < best.loss);
         if best {
             let mut weights = Vec::new();
-            self.model.visit(&mut |_, slot| weights.push(slot.learns().then(|| slot.flat())));
+            self.learners[0].network.visit(&mut |_, slot| weights.push(slot.learns().then(|| slot.flat())));
             self.best = Some(Best { step: self.step, loss, weights });
         }
         self.points.push(Point::Validation(ValidationPoint {
@@ -486,7 +443,7 @@ impl<'a> Training<'a> {
     fn finish(&mut self) -> (usize, Option<f64>) {
         let Some(best) = self.best.take() else { return (self.step, None) };
         let mut weights = best.weights.into_iter();
-        self.model.visit(&mut |_, mut slot| {
+        self.learners[0].network.visit(&mut |_, mut slot| {
             if let Some(found) = weights.next().flatten() {
                 slot.set_flat(found);
             }
@@ -496,10 +453,16 @@ impl<'a> Training<'a> {
 
     /// Returns what a killed training needs to go on.
     fn checkpoint(&mut self) -> Checkpoint {
-        let mut found = Checkpoint { step: self.step, points: self.points.clone(), ..Checkpoint::default() };
+        let mut found = Checkpoint {
+            step: self.step,
+            points: self.points.clone(),
+            throughput: self.throughput.clone(),
+            ..Checkpoint::default()
+        };
+        let Learner { network, moments, .. } = &mut self.learners[0];
         let mut place = 0;
-        self.model.visit(&mut |name, slot| {
-            if let Some(moments) = &self.moments[place] {
+        network.visit(&mut |name, slot| {
+            if let Some(moments) = &moments[place] {
                 found.tensors.push((format!("weights.{name}"), slot.flat()));
                 found.tensors.push((format!("mean.{name}"), moments.mean.clone()));
                 found.tensors.push((format!("square.{name}"), moments.square.clone()));
@@ -520,8 +483,9 @@ impl<'a> Training<'a> {
             tensors.find(|(known, _)| *known == name).map(|(_, numbers)| numbers.clone())
         };
         let mut best = Vec::new();
-        let (moments, mut place) = (&mut self.moments, 0);
-        self.model.visit(&mut |name, mut slot| {
+        let (first, others) = self.learners.split_first_mut().expect("there is a model");
+        let (moments, mut place) = (&mut first.moments, 0);
+        first.network.visit(&mut |name, mut slot| {
             best.push(take(format!("best.{name}")));
             if slot.learns() {
                 let whole = "a checkpoint holds all that learns";
@@ -533,9 +497,12 @@ impl<'a> Training<'a> {
             }
             place += 1;
         });
+        for other in others {
+            other.follow(first);
+        }
         self.best = found.best.map(|(step, loss)| Best { step, loss, weights: best });
         (self.step, self.looked) = (found.step, Some(found.step));
-        self.points = found.points;
+        (self.points, self.throughput) = (found.points, found.throughput);
     }
 }
 
@@ -568,15 +535,6 @@ fn outputs(shard: &[Row<'_>], logps: &[Logp]) -> Vec<Outputs> {
         desirable: row.example.desirable,
     };
     shard.iter().map(outputs).collect()
-}
-
-/// Adds gradients up.
-fn add(sum: Gradients, more: Gradients) -> Gradients {
-    let add = |pair| match pair {
-        (Some(sum), Some(more)) => Some(sum + more),
-        (one, other) => Option::or(one, other),
-    };
-    sum.into_iter().zip(more).map(add).collect()
 }
 
 #[cfg(test)]
@@ -652,7 +610,7 @@ mod tests {
             Examples { train: examples(), validation: Vec::new(), limit: TokenLimit::Together(100) };
         let steps = Steps::new(&recipe, examples.train.len());
         let pool = threads_for(&device, threads);
-        let mut training = Training::of(&mut model, device, &recipe, &examples, pool, 0.0);
+        let mut training = Training::of([(device, &mut model)], &recipe, &examples, pool, 0.0, false);
         for step in 0..20 {
             let first = step % 5 * 4;
             training.advance(&[first, first + 1, first + 2, first + 3], &steps).unwrap();

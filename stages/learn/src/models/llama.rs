@@ -10,6 +10,7 @@ use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
 use super::HIDDEN;
 use super::cache::KeyValueCache;
+use super::network::Pieces;
 use super::source::Source;
 use crate::batches::{Packed, TokenLimit};
 use crate::fused::{Causal, Step, attend, causal_attention, is_cpu, one_by_one, swiglu};
@@ -77,6 +78,35 @@ impl Projections {
                 [take(0, group), take(group, 1), take(group + 1, 1)]
             }
         }
+    }
+}
+
+/// A model that reads sequences from position 0 on.
+struct Reading<'a> {
+    model: &'a LlamaForCausalLM,
+    ids: Tensor<1, Int>,
+    causal: Causal,
+    /// The places of what predicts the tokens of outputs.
+    picks: Tensor<1, Int>,
+}
+
+impl Pieces for Reading<'_> {
+    fn count(&self) -> usize {
+        self.model.layers.len() + 2
+    }
+
+    fn compute(&self, number: usize, mut taken: Vec<Tensor<2>>) -> Vec<Tensor<2>> {
+        let (model, layers) = (self.model, self.model.layers.len());
+        let left = match (number, taken.pop()) {
+            (_, None) => model.embed(self.ids.clone()),
+            (number, Some(x)) if number <= layers => model.layer(number - 1, x, &self.causal),
+            (_, Some(x)) => model.finish(x).select(0, self.picks.clone()),
+        };
+        vec![left]
+    }
+
+    fn first_learns(&self) -> bool {
+        self.model.embed_tokens.learns
     }
 }
 
@@ -162,11 +192,15 @@ impl LlamaForCausalLM {
         if self.lm_head.is_some() { names.lm_head } else { names.embed_tokens }
     }
 
-    /// Returns the hidden states before the tokens of outputs, `[output tokens, hidden]`.
-    pub fn predicting(&self, packed: &Packed, device: &Device) -> Tensor<2> {
-        let hidden = self.hidden(packed.ids(device), packed.rows);
+    /// Returns the pieces that read sequences: the embedding, each layer, and the last norm.
+    pub fn pieces<'a>(&'a self, packed: &Packed, device: &Device) -> impl Pieces + 'a {
+        let ids = packed.ids(device);
+        let causal = self.causal(packed.rows, ids.dims()[0] / packed.rows, device);
         let picks = packed.picks(device);
-        hidden.select(0, if self.norm.value.is_autodiff() { picks.autodiff() } else { picks })
+        match self.norm.value.is_autodiff() {
+            true => Reading { model: self, ids, causal: causal.autodiff(), picks: picks.autodiff() },
+            false => Reading { model: self, ids, causal, picks },
+        }
     }
 
     /// Returns how many tokens it takes.
@@ -186,38 +220,33 @@ impl LlamaForCausalLM {
 
     /// Returns the last hidden states, normalised, `[rows * width, hidden]`, of rows of token ids
     /// that begin at position 0 and are filled up on the right.
+    #[cfg(test)]
     pub fn hidden(&self, ids: Tensor<1, Int>, rows: usize) -> Tensor<2> {
-        let mut causal = self.causal(rows, ids.dims()[0] / rows, &ids.device());
-        if self.norm.value.is_autodiff() {
-            causal = causal.autodiff();
-        }
-        let mut x = self.embed(ids);
-        for number in 0..self.layers.len() {
-            x = self.layer(number, x, &causal);
-        }
-        self.finish(x)
+        let causal = self.causal(rows, ids.dims()[0] / rows, &ids.device());
+        let x = self.embed(ids);
+        self.finish((0..self.layers.len()).fold(x, |x, number| self.layer(number, x, &causal)))
     }
 
     /// Returns the attention of rows that begin at position 0.
-    pub fn causal(&self, rows: usize, width: usize, device: &Device) -> Causal {
+    fn causal(&self, rows: usize, width: usize, device: &Device) -> Causal {
         let heads = [self.config.heads, self.config.key_value_heads];
         Causal::new(&self.rope, [rows, width], heads, self.precision, device)
     }
 
     /// Returns the embeddings of token ids, `[ids, hidden]`.
-    pub fn embed(&self, ids: Tensor<1, Int>) -> Tensor<2> {
+    fn embed(&self, ids: Tensor<1, Int>) -> Tensor<2> {
         let embeddings = self.embed_tokens.get();
         let ids = if embeddings.is_autodiff() { ids.autodiff() } else { ids };
         embeddings.select(0, ids).cast(FloatDType::F32)
     }
 
     /// Computes one layer, `[rows * width, hidden]` to the same.
-    pub fn layer(&self, number: usize, x: Tensor<2>, causal: &Causal) -> Tensor<2> {
+    fn layer(&self, number: usize, x: Tensor<2>, causal: &Causal) -> Tensor<2> {
         self.layers[number].forward(x, &self.config, |q, k, v| causal_attention(q, k, v, causal))
     }
 
     /// Normalises what the last layer made.
-    pub fn finish(&self, x: Tensor<2>) -> Tensor<2> {
+    fn finish(&self, x: Tensor<2>) -> Tensor<2> {
         rms_norm(x, &self.norm, self.config.epsilon)
     }
 

@@ -22,14 +22,37 @@ pub(crate) enum Network {
     EncoderDecoder(T5ForConditionalGeneration),
 }
 
+/// A network that reads sequences, as pieces that are computed one after the other.
+///
+/// What a piece leaves is what the next one takes, and nothing else that has a derivative passes
+/// between them: each can be computed again from what it took.
+pub(crate) trait Pieces {
+    /// Returns how many there are.
+    fn count(&self) -> usize;
+
+    /// Computes one of them. The first takes nothing; the last leaves one matrix, the states before
+    /// the tokens of outputs, `[output tokens, hidden]`, as the head takes them.
+    fn compute(&self, number: usize, taken: Vec<Tensor<2>>) -> Vec<Tensor<2>>;
+
+    /// Says whether anything in the first one learns.
+    fn first_learns(&self) -> bool;
+}
+
 impl Network {
+    /// Returns the pieces that read sequences.
+    pub fn pieces<'a>(&'a self, packed: &Packed, device: &Device) -> Box<dyn Pieces + 'a> {
+        match self {
+            Self::Decoder(network) => Box::new(network.pieces(packed, device)),
+            Self::EncoderDecoder(network) => Box::new(network.pieces(packed, device)),
+        }
+    }
+
     /// Returns the states before the tokens of outputs, `[output tokens, hidden]`, as the head takes
     /// them.
     pub fn predicting(&self, packed: &Packed, device: &Device) -> Tensor<2> {
-        match self {
-            Self::Decoder(network) => network.predicting(packed, device),
-            Self::EncoderDecoder(network) => network.predicting(packed, device),
-        }
+        let pieces = self.pieces(packed, device);
+        let mut left = (0..pieces.count()).fold(Vec::new(), |taken, number| pieces.compute(number, taken));
+        left.pop().expect("the last piece leaves the states")
     }
 
     /// Returns the matrix that turns them into logits, `[vocabulary, hidden]`.

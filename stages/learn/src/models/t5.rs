@@ -14,6 +14,7 @@ use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
 use super::HIDDEN;
 use super::cache::KeyValueCache;
+use super::network::Pieces;
 use super::source::Source;
 use crate::adapters::Dropout;
 use crate::batches::{Packed, TokenLimit};
@@ -151,14 +152,107 @@ impl Drops<'_> {
     }
 }
 
-/// The last states of the encoder, and which of them are filling.
-pub(crate) struct Encoded {
-    /// `[rows * width, d_model]`.
-    pub states: Tensor<2>,
+/// Prompts in rows of one width.
+struct Prompts {
+    /// `[rows * width]`.
+    ids: Tensor<1, Int>,
     /// How many of each row's places are no filling.
     lengths: Vec<usize>,
-    /// `[rows, 1, 1, width]`, where there is any filling.
-    bias: Option<Tensor<4>>,
+    /// What hides the filling, `[rows, 1, 1, width]`, where there is any.
+    hiding: Option<Tensor<4>>,
+}
+
+impl Prompts {
+    fn new(rows: &[&[u32]], device: &Device) -> Self {
+        let width = rows.iter().map(|row| row.len()).max().unwrap_or(0);
+        let mut ids = Vec::with_capacity(rows.len() * width);
+        for row in rows {
+            ids.extend_from_slice(row);
+            ids.resize(ids.len() + width - row.len(), 0);
+        }
+        let hiding = rows.iter().any(|row| row.len() < width).then(|| {
+            let hide = |row: &&[u32]| {
+                let length = row.len();
+                (0..width).map(move |place| if place < length { 0.0 } else { HIDDEN })
+            };
+            let numbers: Vec<f32> = rows.iter().flat_map(hide).collect();
+            Tensor::from_data(TensorData::new(numbers, [rows.len(), 1, 1, width]), device)
+        });
+        let lengths = rows.iter().map(|row| row.len()).collect();
+        Self { ids: token_ids(&ids, device), lengths, hiding }
+    }
+
+    fn rows(&self) -> usize {
+        self.lengths.len()
+    }
+
+    fn width(&self) -> usize {
+        self.lengths.iter().copied().max().unwrap_or(0)
+    }
+}
+
+/// The last states of the encoder, `[rows * width, d_model]`.
+struct Encoded {
+    states: Tensor<2>,
+    prompts: Prompts,
+}
+
+/// A model that reads prompts and outputs.
+struct Reading<'a> {
+    model: &'a T5ForConditionalGeneration,
+    prompts: Prompts,
+    /// Outputs in rows of one width, behind the token that begins them.
+    ids: Tensor<1, Int>,
+    /// The places of what predicts the tokens of outputs.
+    picks: Tensor<1, Int>,
+}
+
+impl Pieces for Reading<'_> {
+    fn count(&self) -> usize {
+        self.model.encoder.blocks.len() + self.model.decoder.blocks.len() + 3
+    }
+
+    fn compute(&self, number: usize, mut taken: Vec<Tensor<2>>) -> Vec<Tensor<2>> {
+        let (model, prompts) = (self.model, &self.prompts);
+        let (encoder, decoder) = (model.encoder.blocks.len(), model.decoder.blocks.len());
+        // The dropouts of a whole pass are numbered: one behind each embedding and each last norm,
+        // two in an attention, two in an MLP.
+        let before = match number.checked_sub(encoder + 1) {
+            None if number == 0 => 0,
+            None => 1 + 4 * (number - 1),
+            Some(0) => 1 + 4 * encoder,
+            Some(layer) => 3 + 4 * encoder + 6 * (layer - 1),
+        };
+        let drops = Drops { dropout: model.dropout.as_ref(), number: Cell::new(before as u64) };
+        let mut next = || taken.remove(0);
+        match number.checked_sub(encoder + 1) {
+            None if number == 0 => {
+                let (x, bias) = model.begin_encoder(prompts, &drops);
+                vec![x, bias]
+            }
+            None => {
+                let (x, bias) = (next(), next());
+                vec![model.encoder_layer(number - 1, x, &bias, prompts, &drops), bias]
+            }
+            Some(0) => {
+                let states = model.finish(&model.encoder, next(), &drops);
+                let (x, bias) = model.begin_decoder(self.ids.clone(), prompts.rows(), &drops);
+                vec![x, bias, states]
+            }
+            Some(layer) if layer <= decoder => {
+                let (x, bias, states) = (next(), next(), next());
+                vec![model.decoder_layer(layer - 1, x, &bias, (&states, prompts), &drops), bias, states]
+            }
+            Some(_) => {
+                let states = model.finish(&model.decoder, next(), &drops);
+                vec![model.scale(states.select(0, self.picks.clone()))]
+            }
+        }
+    }
+
+    fn first_learns(&self) -> bool {
+        self.model.shared.learns || self.model.encoder.relative_attention_bias.learns
+    }
 }
 
 impl T5ForConditionalGeneration {
@@ -190,77 +284,110 @@ impl T5ForConditionalGeneration {
         if self.lm_head.is_some() { "lm_head.weight" } else { "shared.weight" }
     }
 
-    /// Returns the states before the tokens of outputs, `[output tokens, d_model]`, as the head
-    /// takes them.
-    pub fn predicting(&self, packed: &Packed, device: &Device) -> Tensor<2> {
-        let drops = Drops { dropout: self.dropout.as_ref(), number: Cell::new(0) };
-        let encoded = self.encode(&packed.prompts(), &drops, device);
+    /// Returns the pieces that read sequences: the encoder's embedding, each of its layers, its last
+    /// norm with the decoder's embedding, each of the decoder's layers, and its last norm.
+    pub fn pieces<'a>(&'a self, packed: &Packed, device: &Device) -> impl Pieces + 'a {
+        let prompts = Prompts::new(&packed.prompts(), device);
         let (ids, picks) = packed.outputs(self.config.start);
-        let states = self.decode(token_ids(&ids, device), &encoded, &drops);
-        self.scale(states.select(0, self.beside_tape(places(&picks, device))))
+        let ids = token_ids(&ids, device);
+        Reading { model: self, prompts, ids, picks: self.beside_tape(places(&picks, device)) }
     }
 
     /// Encodes rows of token ids.
-    fn encode(&self, rows: &[&[u32]], drops: &Drops<'_>, device: &Device) -> Encoded {
-        let width = rows.iter().map(|row| row.len()).max().unwrap_or(0);
-        let mut ids = Vec::with_capacity(rows.len() * width);
-        for row in rows {
-            ids.extend_from_slice(row);
-            ids.resize(ids.len() + width - row.len(), 0);
+    fn encode(&self, rows: &[&[u32]], device: &Device) -> Encoded {
+        let (prompts, drops) = (Prompts::new(rows, device), Drops::none());
+        let (mut x, bias) = self.begin_encoder(&prompts, &drops);
+        for number in 0..self.encoder.blocks.len() {
+            x = self.encoder_layer(number, x, &bias, &prompts, &drops);
         }
-        let bias = rows.iter().any(|row| row.len() < width).then(|| {
-            let hide = |row: &&[u32]| {
-                let length = row.len();
-                (0..width).map(move |place| if place < length { 0.0 } else { HIDDEN })
-            };
-            let numbers: Vec<f32> = rows.iter().flat_map(hide).collect();
-            let bias = Tensor::from_data(TensorData::new(numbers, [rows.len(), 1, 1, width]), device);
-            if self.is_recording() { bias.autodiff() } else { bias }
-        });
-        let position = self.encoder.position_bias(&self.config, Direction::Both, 0..width, device);
-        let to_itself = match &bias {
-            Some(bias) => position + bias.clone(),
-            None => position,
-        };
-        let mut x = drops.apply(self.embed(token_ids(&ids, device)));
-        for block in &self.encoder.blocks {
-            x = self.attend_to_itself(&block.to_itself, x, rows.len(), to_itself.clone(), drops);
-            x = block.wide(x, &self.config, drops);
-        }
-        let states = drops.apply(rms_norm(x, &self.encoder.final_layer_norm, self.config.epsilon));
-        Encoded { states, lengths: rows.iter().map(|row| row.len()).collect(), bias }
+        Encoded { states: self.finish(&self.encoder, x, &drops), prompts }
     }
 
-    /// Returns the last states of the decoder, `[rows * width, d_model]`, for rows of token ids
-    /// that are filled up on the right.
-    fn decode(&self, ids: Tensor<1, Int>, encoded: &Encoded, drops: &Drops<'_>) -> Tensor<2> {
-        let (device, rows) = (ids.device(), encoded.lengths.len());
-        let width = ids.dims()[0] / rows;
+    /// Returns the embeddings of prompts, and the bias of the encoder's attention to itself,
+    /// `[rows or 1 * heads * width, width]`.
+    fn begin_encoder(&self, prompts: &Prompts, drops: &Drops<'_>) -> (Tensor<2>, Tensor<2>) {
+        let (device, width) = (prompts.ids.device(), prompts.width());
+        let position = self.encoder.position_bias(&self.config, Direction::Both, 0..width, &device);
+        let bias = match self.hiding(prompts) {
+            Some(hiding) => position + hiding,
+            None => position,
+        };
+        (drops.apply(self.embed(prompts.ids.clone())), flat(bias))
+    }
+
+    /// Returns what hides the filling of prompts.
+    fn hiding(&self, prompts: &Prompts) -> Option<Tensor<4>> {
+        let hiding = prompts.hiding.clone()?;
+        Some(if self.is_recording() { hiding.autodiff() } else { hiding })
+    }
+
+    fn encoder_layer(
+        &self,
+        number: usize,
+        x: Tensor<2>,
+        bias: &Tensor<2>,
+        prompts: &Prompts,
+        drops: &Drops<'_>,
+    ) -> Tensor<2> {
+        let block = &self.encoder.blocks[number];
+        let bias = self.of_heads(bias);
+        let x = self.attend_to_itself(&block.to_itself, x, prompts.rows(), bias, drops);
+        block.wide(x, &self.config, drops)
+    }
+
+    /// Normalises what the last layer of a stack made.
+    fn finish(&self, stack: &Stack, x: Tensor<2>, drops: &Drops<'_>) -> Tensor<2> {
+        drops.apply(rms_norm(x, &stack.final_layer_norm, self.config.epsilon))
+    }
+
+    /// Returns the embeddings of outputs in rows that are filled up on the right, and the bias of
+    /// the decoder's attention to itself, `[heads * width, width]`.
+    fn begin_decoder(&self, ids: Tensor<1, Int>, rows: usize, drops: &Drops<'_>) -> (Tensor<2>, Tensor<2>) {
+        let (device, width) = (ids.device(), ids.dims()[0] / rows);
         let position = self.decoder.position_bias(&self.config, Direction::Before, 0..width, &device);
         let causal = (0..width)
             .flat_map(|query| (0..width).map(move |key| if key <= query { 0.0f32 } else { HIDDEN }));
         let causal = TensorData::new(causal.collect(), [1, 1, width, width]);
         let causal = Tensor::<4>::from_data(causal, &device);
         let causal = if self.is_recording() { causal.autodiff() } else { causal };
-        let to_itself = position + causal;
-        let mut x = drops.apply(self.embed(ids));
-        for block in &self.decoder.blocks {
-            x = self.attend_to_itself(&block.to_itself, x, rows, to_itself.clone(), drops);
-            let attention = block.to_encoder();
-            let (k, v) = self.keys_and_values(attention, encoded.states.clone(), rows);
-            x = self.attend_to_encoder(attention, x, rows, (k, v, encoded.bias.clone()), drops);
-            x = block.wide(x, &self.config, drops);
-        }
-        drops.apply(rms_norm(x, &self.decoder.final_layer_norm, self.config.epsilon))
+        (drops.apply(self.embed(ids)), flat(position + causal))
+    }
+
+    fn decoder_layer(
+        &self,
+        number: usize,
+        x: Tensor<2>,
+        bias: &Tensor<2>,
+        (states, prompts): (&Tensor<2>, &Prompts),
+        drops: &Drops<'_>,
+    ) -> Tensor<2> {
+        let (block, rows) = (&self.decoder.blocks[number], prompts.rows());
+        let x = self.attend_to_itself(&block.to_itself, x, rows, self.of_heads(bias), drops);
+        let attention = block.to_encoder();
+        let (k, v) = self.keys_and_values(attention, states.clone(), rows);
+        let x = self.attend_to_encoder(attention, x, rows, (k, v, self.hiding(prompts)), drops);
+        block.wide(x, &self.config, drops)
+    }
+
+    /// Turns `[rows or 1 * heads * queries, keys]` into `[rows or 1, heads, queries, keys]`, of which
+    /// there are as many queries as keys.
+    fn of_heads(&self, bias: &Tensor<2>) -> Tensor<4> {
+        let ([all, width], heads) = (bias.dims(), self.config.heads);
+        bias.clone().reshape([all / (heads * width).max(1), heads, width, width])
     }
 
     /// Returns the encoder's states and the decoder's logits, for rows of one width.
     #[cfg(test)]
     pub fn states_and_logits(&self, prompts: &[&[u32]], outputs: &[Vec<u32>]) -> (Tensor<2>, Tensor<2>) {
-        let device = self.shared.value.device();
-        let encoded = self.encode(prompts, &Drops::none(), &device);
-        let states = self.decode(token_ids(&outputs.concat(), &device), &encoded, &Drops::none());
-        (encoded.states, self.scale(states).matmul(self.head().get().transpose()))
+        let (device, drops) = (self.shared.value.device(), Drops::none());
+        let encoded = self.encode(prompts, &device);
+        let over = (&encoded.states, &encoded.prompts);
+        let ids = token_ids(&outputs.concat(), &device);
+        let (x, bias) = self.begin_decoder(ids, outputs.len(), &drops);
+        let layers = 0..self.decoder.blocks.len();
+        let x = layers.fold(x, |x, number| self.decoder_layer(number, x, &bias, over, &drops));
+        let states = self.scale(self.finish(&self.decoder, x, &drops));
+        (encoded.states, states.matmul(self.head().get().transpose()))
     }
 
     fn is_recording(&self) -> bool {
@@ -341,7 +468,7 @@ impl T5ForConditionalGeneration {
 
     /// Begins outputs for prompts, and returns the logits of their first tokens.
     pub fn begin<'a>(&'a self, prompts: &[&[u32]], device: &'a Device) -> (Begun<'a>, Vec<f32>) {
-        let encoded = self.encode(prompts, &Drops::none(), device);
+        let encoded = self.encode(prompts, device);
         let rows = prompts.len();
         // Laid out once as they are read in every step.
         let laid_out = |x: Tensor<4>| Tensor::from_data(x.into_data(), device);
@@ -354,8 +481,8 @@ impl T5ForConditionalGeneration {
             model: self,
             device,
             encoder: over.collect(),
-            lengths: encoded.lengths,
-            bias: encoded.bias,
+            lengths: encoded.prompts.lengths,
+            bias: encoded.prompts.hiding,
             prompts: (0..rows).collect(),
             cache: KeyValueCache::new(self.decoder.blocks.len(), rows, heads, 0, device),
         };
@@ -464,6 +591,12 @@ impl Stack {
         see(bias_name(name), Slot::Matrix(&mut self.relative_attention_bias));
         see(format!("{name}.final_layer_norm.weight"), Slot::Vector(&mut self.final_layer_norm));
     }
+}
+
+/// Lays `[rows, heads, queries, keys]` out as a matrix.
+fn flat(bias: Tensor<4>) -> Tensor<2> {
+    let [rows, heads, queries, keys] = bias.dims();
+    bias.reshape([rows * heads * queries, keys])
 }
 
 fn bias_name(stack: &str) -> String {
