@@ -74,6 +74,13 @@ pub enum DeviceError {
     },
 }
 
+impl DeviceName {
+    /// Says whether burn sums over devices of this kind.
+    pub(crate) fn has_collectives(&self) -> bool {
+        matches!(self, Self::Cuda(_))
+    }
+}
+
 impl FromStr for DeviceName {
     type Err = DeviceError;
 
@@ -155,17 +162,6 @@ pub(crate) fn open(name: &DeviceName) -> Result<Device, DeviceError> {
             debug_assert!(!is_there);
             Err(absent())
         }
-    }
-}
-
-/// Says whether burn can sum over devices of its kind.
-pub(crate) fn has_collectives(device: &Device) -> bool {
-    #[cfg(feature = "cuda")]
-    return matches!(device.as_dispatch(), burn::backend::DispatchDevice::Cuda(_));
-    #[cfg(not(feature = "cuda"))]
-    {
-        let _ = device;
-        false
     }
 }
 

@@ -119,10 +119,11 @@ pub(crate) enum Summing {
 }
 
 impl Summing {
-    /// Returns how these devices sum.
-    pub fn of(devices: &[Device]) -> Self {
-        let are_different = (1..devices.len()).all(|place| !devices[..place].contains(&devices[place]));
-        match are_different && devices.iter().all(device::has_collectives) && devices.len() > 1 {
+    /// Returns how a device and others of its kind sum.
+    pub fn of(learners: &[Learner<'_>], others: &[DeviceName]) -> Self {
+        let are_different = (1..learners.len())
+            .all(|place| learners[..place].iter().all(|earlier| earlier.device != learners[place].device));
+        match !others.is_empty() && others.iter().all(DeviceName::has_collectives) && are_different {
             true => Self::AllReduce,
             false => Self::InOrder,
         }
@@ -199,4 +200,63 @@ fn add(sum: Gradients, more: Gradients) -> Gradients {
         (one, other) => Option::or(one, other),
     };
     sum.into_iter().zip(more).map(add).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::tested_device;
+    use crate::fused::is_cpu;
+    use crate::layers::Storage;
+    use crate::models;
+    use crate::parity::{golden, numbers};
+    use weights::ModelFolder;
+
+    fn network() -> Network {
+        models::open(&ModelFolder::open(golden("llama")).unwrap(), Storage::Dense, &tested_device()).unwrap()
+    }
+
+    #[test]
+    fn shards_are_added_in_order_and_shared() {
+        let (mut one, mut two) = (network(), network());
+        let learners = [Learner::new(&mut one, tested_device()), Learner::new(&mut two, tested_device())];
+        let again: Vec<DeviceName> = vec!["cpu".parse().unwrap()];
+        let summing = Summing::of(&learners, &again);
+        assert_eq!(summing, Summing::InOrder);
+        // One device twice is no group, whatever kind it is.
+        assert_eq!(Summing::of(&learners, &[DeviceName::Cuda(0)]), Summing::InOrder);
+        let shard = |number: f32| -> Gradients {
+            vec![Some(Tensor::from_data([number, 2.0 * number], &tested_device())), None]
+        };
+        let mut sums = vec![None, None];
+        // (1e8 + 1) - 1e8 is 0 in single floats, and (1e8 - 1e8) + 1 is 1.
+        for (place, number) in [1e8, 1.0, -1e8, 3.0].into_iter().enumerate() {
+            summing.add(&mut sums, place, shard(number));
+        }
+        for found in summing.share(sums, &learners) {
+            assert_eq!(numbers(found[0].clone().unwrap()), [3.0, 6.0]);
+            assert!(found[1].is_none());
+        }
+    }
+
+    /// With one GPU this is a group of one; with several, of all.
+    #[test]
+    fn gpus_have_the_sum_of_all() {
+        let devices: Vec<Device> = device::available()
+            .iter()
+            .filter(|name| name.has_collectives())
+            .map(|name| device::open(name).unwrap())
+            .collect();
+        if devices.is_empty() || is_cpu(&tested_device()) {
+            return eprintln!("skipped: PIPELINE_TEST_DEVICE has no collectives");
+        }
+        let of = |(place, device): (usize, &Device)| -> Gradients {
+            vec![None, Some(Tensor::from_data([1.0 + place as f32, 0.5], device))]
+        };
+        let count = devices.len() as f32;
+        for found in all_reduced(devices.iter().enumerate().map(of).collect()) {
+            assert!(found[0].is_none());
+            assert_eq!(numbers(found[1].clone().unwrap()), [count * (count + 1.0) / 2.0, 0.5 * count]);
+        }
+    }
 }

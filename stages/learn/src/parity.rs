@@ -20,6 +20,7 @@ use weights::ModelFolder;
 use crate::adapters::Dropout;
 use crate::batches::{Packed, Sequence, TokenLimit};
 use crate::device::tested_device;
+use crate::fused::is_cpu;
 use crate::layers::Storage;
 use crate::models::{self, Network, llama::LlamaForCausalLM};
 use crate::objectives::{Feed, Logp, MicroBatch, Objective, Outputs};
@@ -317,19 +318,24 @@ fn recomputed_activations_change_no_bit() {
 fn compare_recomputed(name: &str, sequences: &[Sequence], dropout: Option<Dropout>) {
     let mut model = network(name);
     let sequences: Vec<&Sequence> = sequences.iter().collect();
-    let mut gradients = |activations: Activations| -> Vec<(String, Vec<u32>)> {
+    let mut gradients = |activations: Activations| -> Vec<(String, Vec<f32>)> {
         let packed = Packed::new(&sequences);
         let found = score::gradients(&model, &packed, dropout, activations, &tested_device(), |logps| {
             logps.iter().map(|logp| 0.01 * logp.sum).collect()
         });
-        let bits = |tensor: Option<Tensor<1>>| -> Vec<u32> {
-            numbers(tensor.unwrap()).iter().map(|number| number.to_bits()).collect()
-        };
-        model.names().into_iter().zip(found.into_iter().map(bits)).collect()
+        let found = found.into_iter().map(|gradient| numbers(gradient.unwrap()));
+        model.names().into_iter().zip(found).collect()
     };
     let (kept, recomputed) = (gradients(Activations::Kept), gradients(Activations::Recomputed));
-    for (kept, recomputed) in kept.iter().zip(&recomputed) {
-        assert!(kept == recomputed, "{name}: {}", kept.0);
+    for ((parameter, kept), (_, recomputed)) in kept.iter().zip(&recomputed) {
+        let bits = |numbers: &[f32]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
+        let largest = kept.iter().fold(0.0, |largest: f32, number| largest.max(number.abs()));
+        // GPUs add what one embedding gets from several places in an order of their own.
+        let is_same = match is_cpu(&tested_device()) {
+            true => bits(kept) == bits(recomputed),
+            false => difference(kept, recomputed) < 1e-6 * largest,
+        };
+        assert!(is_same && largest > 0.0, "{name}: {parameter}");
     }
 }
 

@@ -18,7 +18,6 @@ use crate::curves::{Point, StepPoint, Throughput, ValidationPoint, rewards};
 use crate::learner::{Learner, Summing, copies};
 use crate::measure::{pool_bytes, process_memory};
 use crate::model::Model;
-use crate::models::Network;
 use crate::objectives::{Feed, Logp, MicroBatch, Outputs, Share};
 use crate::optimiser::{Moments, clip_coefficient, global_norm};
 use crate::parameters::Parameters;
@@ -57,9 +56,13 @@ pub fn train(
     let (device, dropout) = (model.device().clone(), model.dropout());
     model.compute_in(recipe.precision)?;
     let mut copies = copies(model.network(), watch.others)?;
-    let learners = std::iter::once((device, model.network_mut()))
-        .chain(copies.iter_mut().map(|(device, network)| (device.clone(), network)));
-    let mut training = Training::of(learners, recipe, examples, pool, dropout, watch.recomputes);
+    let mut learners = vec![Learner::new(model.network_mut(), device)];
+    learners.extend(copies.iter_mut().map(|(device, copy)| Learner::new(copy, device.clone())));
+    let summing = Summing::of(&learners, watch.others);
+    let mut training = Training { summing, dropout, ..Training::of(learners, recipe, examples, pool) };
+    if watch.recomputes {
+        training.activations = Activations::Recomputed;
+    }
     training.compare_with(against)?;
     if let Some(folder) = watch.checkpoints
         && let Some(found) = checkpoint::latest(folder, recipe, &training.device)?
@@ -213,23 +216,18 @@ impl<'a> Training<'a> {
 
     /// Begins a training of a model that is on several devices, or one.
     fn of(
-        networks: impl IntoIterator<Item = (Device, &'a mut Network)>,
+        learners: Vec<Learner<'a>>,
         recipe: &'a Recipe,
         examples: &'a Examples,
         pool: Arc<ThreadPool>,
-        dropout: f64,
-        recomputes: bool,
     ) -> Self {
-        let learners = networks.into_iter().map(|(device, network)| Learner::new(network, device));
-        let learners: Vec<Learner<'_>> = learners.collect();
-        let devices: Vec<Device> = learners.iter().map(|learner| learner.device.clone()).collect();
         // Unpacked weights must not pile up on a tape.
-        let recomputes = recomputes || learners[0].network.is_packed();
+        let recomputes = learners[0].network.is_packed();
         Self {
-            summing: Summing::of(&devices),
+            summing: Summing::InOrder,
+            device: learners[0].device.clone(),
             learners,
             reference: None,
-            device: devices[0].clone(),
             recipe,
             examples,
             pool,
@@ -238,7 +236,7 @@ impl<'a> Training<'a> {
             looked: None,
             points: Vec::new(),
             throughput: Vec::new(),
-            dropout,
+            dropout: 0.0,
             activations: if recomputes { Activations::Recomputed } else { Activations::Kept },
         }
     }
@@ -544,7 +542,7 @@ mod tests {
     use crate::device::tested_device;
     use crate::fused::is_cpu;
     use crate::layers::Storage;
-    use crate::models;
+    use crate::models::{self, Network};
     use crate::optimiser::AdamW;
     use crate::precision::Precision;
     use crate::schedule::Schedule;
@@ -610,7 +608,7 @@ mod tests {
             Examples { train: examples(), validation: Vec::new(), limit: TokenLimit::Together(100) };
         let steps = Steps::new(&recipe, examples.train.len());
         let pool = threads_for(&device, threads);
-        let mut training = Training::of([(device, &mut model)], &recipe, &examples, pool, 0.0, false);
+        let mut training = Training::of(vec![Learner::new(&mut model, device)], &recipe, &examples, pool);
         for step in 0..20 {
             let first = step % 5 * 4;
             training.advance(&[first, first + 1, first + 2, first + 3], &steps).unwrap();

@@ -6,21 +6,19 @@
 //! embedding, behind states scaled by `d_model^-0.5`; version 1.1 a gated one with GELU (its
 //! tangent form) and a head of its own behind states as they are.
 
+mod reading;
 mod sizes;
+mod writing;
 
 use std::cell::Cell;
 
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
-use super::HIDDEN;
-use super::cache::KeyValueCache;
-use super::network::Pieces;
 use super::source::Source;
 use crate::adapters::Dropout;
-use crate::batches::{Packed, TokenLimit};
-use crate::fused::{Step, is_cpu, one_by_one, softmax};
-use crate::generation::Continuation;
-use crate::layers::{Linear, places, rms_norm, token_ids};
+use crate::batches::TokenLimit;
+use crate::fused::{Step, one_by_one, softmax};
+use crate::layers::{Linear, places, rms_norm};
 use crate::parameters::{Parameter, Parameters, Slot};
 use crate::precision::Precision;
 use crate::random::{Purpose, Random};
@@ -152,109 +150,6 @@ impl Drops<'_> {
     }
 }
 
-/// Prompts in rows of one width.
-struct Prompts {
-    /// `[rows * width]`.
-    ids: Tensor<1, Int>,
-    /// How many of each row's places are no filling.
-    lengths: Vec<usize>,
-    /// What hides the filling, `[rows, 1, 1, width]`, where there is any.
-    hiding: Option<Tensor<4>>,
-}
-
-impl Prompts {
-    fn new(rows: &[&[u32]], device: &Device) -> Self {
-        let width = rows.iter().map(|row| row.len()).max().unwrap_or(0);
-        let mut ids = Vec::with_capacity(rows.len() * width);
-        for row in rows {
-            ids.extend_from_slice(row);
-            ids.resize(ids.len() + width - row.len(), 0);
-        }
-        let hiding = rows.iter().any(|row| row.len() < width).then(|| {
-            let hide = |row: &&[u32]| {
-                let length = row.len();
-                (0..width).map(move |place| if place < length { 0.0 } else { HIDDEN })
-            };
-            let numbers: Vec<f32> = rows.iter().flat_map(hide).collect();
-            Tensor::from_data(TensorData::new(numbers, [rows.len(), 1, 1, width]), device)
-        });
-        let lengths = rows.iter().map(|row| row.len()).collect();
-        Self { ids: token_ids(&ids, device), lengths, hiding }
-    }
-
-    fn rows(&self) -> usize {
-        self.lengths.len()
-    }
-
-    fn width(&self) -> usize {
-        self.lengths.iter().copied().max().unwrap_or(0)
-    }
-}
-
-/// The last states of the encoder, `[rows * width, d_model]`.
-struct Encoded {
-    states: Tensor<2>,
-    prompts: Prompts,
-}
-
-/// A model that reads prompts and outputs.
-struct Reading<'a> {
-    model: &'a T5ForConditionalGeneration,
-    prompts: Prompts,
-    /// Outputs in rows of one width, behind the token that begins them.
-    ids: Tensor<1, Int>,
-    /// The places of what predicts the tokens of outputs.
-    picks: Tensor<1, Int>,
-}
-
-impl Pieces for Reading<'_> {
-    fn count(&self) -> usize {
-        self.model.encoder.blocks.len() + self.model.decoder.blocks.len() + 3
-    }
-
-    fn compute(&self, number: usize, mut taken: Vec<Tensor<2>>) -> Vec<Tensor<2>> {
-        let (model, prompts) = (self.model, &self.prompts);
-        let (encoder, decoder) = (model.encoder.blocks.len(), model.decoder.blocks.len());
-        // The dropouts of a whole pass are numbered: one behind each embedding and each last norm,
-        // two in an attention, two in an MLP.
-        let before = match number.checked_sub(encoder + 1) {
-            None if number == 0 => 0,
-            None => 1 + 4 * (number - 1),
-            Some(0) => 1 + 4 * encoder,
-            Some(layer) => 3 + 4 * encoder + 6 * (layer - 1),
-        };
-        let drops = Drops { dropout: model.dropout.as_ref(), number: Cell::new(before as u64) };
-        let mut next = || taken.remove(0);
-        match number.checked_sub(encoder + 1) {
-            None if number == 0 => {
-                let (x, bias) = model.begin_encoder(prompts, &drops);
-                vec![x, bias]
-            }
-            None => {
-                let (x, bias) = (next(), next());
-                vec![model.encoder_layer(number - 1, x, &bias, prompts, &drops), bias]
-            }
-            Some(0) => {
-                let states = model.finish(&model.encoder, next(), &drops);
-                let (x, bias) = model.begin_decoder(self.ids.clone(), prompts.rows(), &drops);
-                vec![x, bias, states]
-            }
-            Some(layer) if layer <= decoder => {
-                let (x, bias, states) = (next(), next(), next());
-                vec![model.decoder_layer(layer - 1, x, &bias, (&states, prompts), &drops), bias, states]
-            }
-            Some(_) => {
-                let states = model.finish(&model.decoder, next(), &drops);
-                vec![model.scale(states.select(0, self.picks.clone()))]
-            }
-        }
-    }
-
-    fn first_learns(&self) -> bool {
-        self.model.shared.learns || self.model.encoder.relative_attention_bias.learns
-    }
-}
-
 impl T5ForConditionalGeneration {
     /// Makes a model of a configuration, each parameter by a function of name and shape.
     pub fn build<E>(config: Config, source: &mut dyn Source<E>) -> Result<Self, E> {
@@ -282,112 +177,6 @@ impl T5ForConditionalGeneration {
     /// Returns the matrix's name.
     pub fn head_name(&self) -> &'static str {
         if self.lm_head.is_some() { "lm_head.weight" } else { "shared.weight" }
-    }
-
-    /// Returns the pieces that read sequences: the encoder's embedding, each of its layers, its last
-    /// norm with the decoder's embedding, each of the decoder's layers, and its last norm.
-    pub fn pieces<'a>(&'a self, packed: &Packed, device: &Device) -> impl Pieces + 'a {
-        let prompts = Prompts::new(&packed.prompts(), device);
-        let (ids, picks) = packed.outputs(self.config.start);
-        let ids = token_ids(&ids, device);
-        Reading { model: self, prompts, ids, picks: self.beside_tape(places(&picks, device)) }
-    }
-
-    /// Encodes rows of token ids.
-    fn encode(&self, rows: &[&[u32]], device: &Device) -> Encoded {
-        let (prompts, drops) = (Prompts::new(rows, device), Drops::none());
-        let (mut x, bias) = self.begin_encoder(&prompts, &drops);
-        for number in 0..self.encoder.blocks.len() {
-            x = self.encoder_layer(number, x, &bias, &prompts, &drops);
-        }
-        Encoded { states: self.finish(&self.encoder, x, &drops), prompts }
-    }
-
-    /// Returns the embeddings of prompts, and the bias of the encoder's attention to itself,
-    /// `[rows or 1 * heads * width, width]`.
-    fn begin_encoder(&self, prompts: &Prompts, drops: &Drops<'_>) -> (Tensor<2>, Tensor<2>) {
-        let (device, width) = (prompts.ids.device(), prompts.width());
-        let position = self.encoder.position_bias(&self.config, Direction::Both, 0..width, &device);
-        let bias = match self.hiding(prompts) {
-            Some(hiding) => position + hiding,
-            None => position,
-        };
-        (drops.apply(self.embed(prompts.ids.clone())), flat(bias))
-    }
-
-    /// Returns what hides the filling of prompts.
-    fn hiding(&self, prompts: &Prompts) -> Option<Tensor<4>> {
-        let hiding = prompts.hiding.clone()?;
-        Some(if self.is_recording() { hiding.autodiff() } else { hiding })
-    }
-
-    fn encoder_layer(
-        &self,
-        number: usize,
-        x: Tensor<2>,
-        bias: &Tensor<2>,
-        prompts: &Prompts,
-        drops: &Drops<'_>,
-    ) -> Tensor<2> {
-        let block = &self.encoder.blocks[number];
-        let bias = self.of_heads(bias);
-        let x = self.attend_to_itself(&block.to_itself, x, prompts.rows(), bias, drops);
-        block.wide(x, &self.config, drops)
-    }
-
-    /// Normalises what the last layer of a stack made.
-    fn finish(&self, stack: &Stack, x: Tensor<2>, drops: &Drops<'_>) -> Tensor<2> {
-        drops.apply(rms_norm(x, &stack.final_layer_norm, self.config.epsilon))
-    }
-
-    /// Returns the embeddings of outputs in rows that are filled up on the right, and the bias of
-    /// the decoder's attention to itself, `[heads * width, width]`.
-    fn begin_decoder(&self, ids: Tensor<1, Int>, rows: usize, drops: &Drops<'_>) -> (Tensor<2>, Tensor<2>) {
-        let (device, width) = (ids.device(), ids.dims()[0] / rows);
-        let position = self.decoder.position_bias(&self.config, Direction::Before, 0..width, &device);
-        let causal = (0..width)
-            .flat_map(|query| (0..width).map(move |key| if key <= query { 0.0f32 } else { HIDDEN }));
-        let causal = TensorData::new(causal.collect(), [1, 1, width, width]);
-        let causal = Tensor::<4>::from_data(causal, &device);
-        let causal = if self.is_recording() { causal.autodiff() } else { causal };
-        (drops.apply(self.embed(ids)), flat(position + causal))
-    }
-
-    fn decoder_layer(
-        &self,
-        number: usize,
-        x: Tensor<2>,
-        bias: &Tensor<2>,
-        (states, prompts): (&Tensor<2>, &Prompts),
-        drops: &Drops<'_>,
-    ) -> Tensor<2> {
-        let (block, rows) = (&self.decoder.blocks[number], prompts.rows());
-        let x = self.attend_to_itself(&block.to_itself, x, rows, self.of_heads(bias), drops);
-        let attention = block.to_encoder();
-        let (k, v) = self.keys_and_values(attention, states.clone(), rows);
-        let x = self.attend_to_encoder(attention, x, rows, (k, v, self.hiding(prompts)), drops);
-        block.wide(x, &self.config, drops)
-    }
-
-    /// Turns `[rows or 1 * heads * queries, keys]` into `[rows or 1, heads, queries, keys]`, of which
-    /// there are as many queries as keys.
-    fn of_heads(&self, bias: &Tensor<2>) -> Tensor<4> {
-        let ([all, width], heads) = (bias.dims(), self.config.heads);
-        bias.clone().reshape([all / (heads * width).max(1), heads, width, width])
-    }
-
-    /// Returns the encoder's states and the decoder's logits, for rows of one width.
-    #[cfg(test)]
-    pub fn states_and_logits(&self, prompts: &[&[u32]], outputs: &[Vec<u32>]) -> (Tensor<2>, Tensor<2>) {
-        let (device, drops) = (self.shared.value.device(), Drops::none());
-        let encoded = self.encode(prompts, &device);
-        let over = (&encoded.states, &encoded.prompts);
-        let ids = token_ids(&outputs.concat(), &device);
-        let (x, bias) = self.begin_decoder(ids, outputs.len(), &drops);
-        let layers = 0..self.decoder.blocks.len();
-        let x = layers.fold(x, |x, number| self.decoder_layer(number, x, &bias, over, &drops));
-        let states = self.scale(self.finish(&self.decoder, x, &drops));
-        (encoded.states, states.matmul(self.head().get().transpose()))
     }
 
     fn is_recording(&self) -> bool {
@@ -464,30 +253,6 @@ impl T5ForConditionalGeneration {
         let seen = drops.apply(softmax(scores)).matmul(v);
         let seen = seen.swap_dims(1, 2).reshape([rows * width, heads * head]);
         drops.apply(attention.o.forward(seen))
-    }
-
-    /// Begins outputs for prompts, and returns the logits of their first tokens.
-    pub fn begin<'a>(&'a self, prompts: &[&[u32]], device: &'a Device) -> (Begun<'a>, Vec<f32>) {
-        let encoded = self.encode(prompts, device);
-        let rows = prompts.len();
-        // Laid out once as they are read in every step.
-        let laid_out = |x: Tensor<4>| Tensor::from_data(x.into_data(), device);
-        let over = self.decoder.blocks.iter().map(|block| {
-            let (k, v) = self.keys_and_values(block.to_encoder(), encoded.states.clone(), rows);
-            if is_cpu(device) { (laid_out(k), laid_out(v)) } else { (k, v) }
-        });
-        let heads = [self.config.heads, self.config.d_kv];
-        let mut begun = Begun {
-            model: self,
-            device,
-            encoder: over.collect(),
-            lengths: encoded.prompts.lengths,
-            bias: encoded.prompts.hiding,
-            prompts: (0..rows).collect(),
-            cache: KeyValueCache::new(self.decoder.blocks.len(), rows, heads, 0, device),
-        };
-        let logits = begun.advance(&vec![self.config.start; rows]);
-        (begun, logits)
     }
 
     /// Shows the projections, each with its full path.
@@ -593,12 +358,6 @@ impl Stack {
     }
 }
 
-/// Lays `[rows, heads, queries, keys]` out as a matrix.
-fn flat(bias: Tensor<4>) -> Tensor<2> {
-    let [rows, heads, queries, keys] = bias.dims();
-    bias.reshape([rows * heads * queries, keys])
-}
-
 fn bias_name(stack: &str) -> String {
     format!("{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight")
 }
@@ -631,80 +390,6 @@ impl Parameters for T5ForConditionalGeneration {
         self.decoder.visit("decoder", see);
         if let Some(head) = &mut self.lm_head {
             see("lm_head.weight".to_owned(), Slot::Matrix(head));
-        }
-    }
-}
-
-/// Outputs on their way: the encoder's keys and values, computed once, and the decoder's so far.
-pub(crate) struct Begun<'a> {
-    model: &'a T5ForConditionalGeneration,
-    device: &'a Device,
-    encoder: Vec<(Tensor<4>, Tensor<4>)>,
-    /// How many places of them each row looks at.
-    lengths: Vec<usize>,
-    /// What hides the others, where there are any.
-    bias: Option<Tensor<4>>,
-    /// The prompt of each row.
-    prompts: Vec<usize>,
-    cache: KeyValueCache,
-}
-
-impl Continuation for Begun<'_> {
-    fn advance(&mut self, tokens: &[u32]) -> Vec<f32> {
-        let (model, rows, place) = (self.model, tokens.len(), self.cache.length);
-        let config = &model.config;
-        let queries = place..place + 1;
-        let bias = model.decoder.position_bias(config, Direction::Before, queries, self.device);
-        // Attention of a single query, which the CPU has a way of its own for.
-        let steps = is_cpu(self.device).then(|| {
-            let bias = bias.clone().into_data().try_into_vec().expect("biases are single floats");
-            let own = Step { seen: vec![0..place + 1; rows], scale: 1.0, bias: Some(bias) };
-            let seen = self.lengths.iter().map(|length| 0..*length).collect();
-            [own, Step { seen, scale: 1.0, bias: None }]
-        });
-        let mut x = model.embed(token_ids(tokens, self.device));
-        for ((block, cached), (k, v)) in
-            model.decoder.blocks.iter().zip(&mut self.cache.layers).zip(&self.encoder)
-        {
-            let attention = &block.to_itself;
-            let h = rms_norm(x.clone(), &attention.layer_norm, config.epsilon);
-            let (new_k, new_v) = model.keys_and_values(attention, h.clone(), rows);
-            cached.extend(new_k, new_v, place);
-            match &steps {
-                Some([own, over]) => {
-                    x = x + attention.step(h, cached.whole(), own);
-                    let attention = block.to_encoder();
-                    let h = rms_norm(x.clone(), &attention.layer_norm, config.epsilon);
-                    x = x + attention.step(h, (k.clone(), v.clone()), over);
-                }
-                None => {
-                    let (own_k, own_v) = cached.first(place + 1);
-                    let own = (own_k, own_v, Some(bias.clone()));
-                    x = x + model.seen(attention, h, rows, own, &Drops::none());
-                    let over = (k.clone(), v.clone(), self.bias.clone());
-                    x = model.attend_to_encoder(block.to_encoder(), x, rows, over, &Drops::none());
-                }
-            }
-            x = block.wide(x, config, &Drops::none());
-        }
-        self.cache.length += 1;
-        let states = rms_norm(x, &model.decoder.final_layer_norm, config.epsilon);
-        let logits = model.precision.linear(model.scale(states), model.head().get());
-        logits.into_data().try_into_vec().expect("logits are single floats")
-    }
-
-    fn keep(&mut self, rows: &[usize]) {
-        self.cache.keep(rows, self.device);
-        let prompts: Vec<usize> = rows.iter().map(|row| self.prompts[*row]).collect();
-        // Rows of one prompt look at the same states, whatever order they come in.
-        if prompts != self.prompts {
-            let kept = || places(rows, self.device);
-            for (k, v) in &mut self.encoder {
-                (*k, *v) = (k.clone().select(0, kept()), v.clone().select(0, kept()));
-            }
-            self.lengths = rows.iter().map(|row| self.lengths[*row]).collect();
-            self.bias = self.bias.take().map(|bias| bias.select(0, kept()));
-            self.prompts = prompts;
         }
     }
 }
