@@ -15,6 +15,7 @@ mod plan;
 mod progress;
 mod run;
 mod schema;
+mod series;
 mod show;
 mod status;
 mod table;

@@ -7,6 +7,7 @@ use engine::forecast;
 
 use crate::exit::Stop;
 use crate::house::{ExperimentArguments, House, Use, bytes, seconds};
+use crate::series::Series;
 
 /// Look into what a stage made: how it was made, its files, its numbers, its first rows.
 #[derive(Debug, clap::Args)]
@@ -124,6 +125,13 @@ fn show_artifact(out: &mut impl Write, cache: &Cache, artifact: &Artifact, rows:
                 let short: String = line.chars().take(300).collect();
                 let more = if short.len() < line.len() { "…" } else { "" };
                 writeln!(out, "    {short}{more}")?;
+            }
+            let lines = BufReader::new(std::fs::File::open(&blob)?).lines().map_while(Result::ok);
+            if let Some(series) = Series::read(lines) {
+                writeln!(out, "  step by step:")?;
+                for line in series.lines() {
+                    writeln!(out, "    {line}")?;
+                }
             }
         } else if entry.path == "metrics.json" && is_small {
             let text = std::fs::read(&blob)?;

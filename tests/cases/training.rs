@@ -234,11 +234,15 @@ fn what_each_step_took_is_kept_beside_the_curves() {
     }
     let shown = lab.run(["show", "x.toml", "model"]).expect(0);
     shown.shows(&["output throughput (throughput)", "events.out.tfevents.0.pipeline", "tokens_per_second"]);
+    // The curves, in a line each.
+    let line = |name: &str| shown.stdout.lines().find(|line| line.trim_start().starts_with(name));
+    assert!(line("loss ").unwrap().contains('█') && line("peak_memory_bytes").unwrap().contains("iB"));
 }
 
 #[test]
 fn layers_computed_anew_are_no_other_work() {
-    for (model, adapter) in [(LLAMA, ""), (T5, "adapter.lora = { r = 2, dropout = 0.1 }")] {
+    let lora = "adapter.lora = { r = 2, dropout = 0.1 }";
+    for (model, adapter) in [(LLAMA, ""), (T5, ""), (T5, lora), (T5, "adapter.qlora = { r = 2 }")] {
         let parameters = format!("learning_rate = 0.02\nlength.steps = 20\n{adapter}");
         let kept = training_of(model, &parameters);
         kept.run(["run", "x.toml"]).expect(0);

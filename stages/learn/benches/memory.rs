@@ -18,19 +18,20 @@ use learn::{
 mod allocator;
 
 /// What each process does: a name, the adapter, and the tokens of a text.
-const WORK: [(&str, &str, usize); 8] = [
+const WORK: [(&str, &str, usize); 9] = [
     ("training", "", 64),
     ("training", "", 256),
-    (RECOMPUTED, "", 256),
+    ("training, recomputed", "", 256),
     ("LoRA", r#"{"lora": {}}"#, 256),
+    ("LoRA, recomputed", r#"{"lora": {}}"#, 256),
     ("LoRA, no dropout", r#"{"lora": {"dropout": 0.0}}"#, 256),
     ("QLoRA", r#"{"qlora": {}}"#, 256),
     ("generation", "", 64),
     ("generation", "", 256),
 ];
 
-/// A training that computes its layers once more on the way back.
-const RECOMPUTED: &str = "training, recomputed";
+/// How the names of trainings with `gradient_checkpointing` end.
+const RECOMPUTED: &str = "recomputed";
 
 const THREADS: usize = 2;
 
@@ -101,7 +102,7 @@ fn foretold(sizes: &Sizes, name: &str, adapter: &str, tokens: u64) -> Need {
             outputs: TEXTS as u64,
             threads: THREADS as u64,
             compared: Compared::Nothing,
-            recomputes: name == RECOMPUTED,
+            recomputes: name.ends_with(RECOMPUTED),
             is_on_cpu: true,
         }),
     }
@@ -156,8 +157,13 @@ fn run(name: &str, adapter: &str, tokens: usize, folder: &Path) -> u64 {
     let kept = folder.join("kept");
     std::fs::create_dir_all(&kept).expect("a folder");
     let mut hear = |_: learn::News<'_>| true;
-    let mut watch =
-        Watch { threads: THREADS, others: &[], recomputes: false, checkpoints: Some(&kept), hear: &mut hear };
+    let mut watch = Watch {
+        threads: THREADS,
+        others: &[],
+        recomputes: name.ends_with(RECOMPUTED),
+        checkpoints: Some(&kept),
+        hear: &mut hear,
+    };
     train(&mut model, Against::Itself, &examples, &recipe, &mut watch).expect("it trains");
     let written = folder.join("written");
     std::fs::create_dir_all(&written).expect("a folder");
@@ -170,7 +176,5 @@ fn run(name: &str, adapter: &str, tokens: usize, folder: &Path) -> u64 {
 }
 
 fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("the system tells");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-    line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") / 1024
+    learn::process_memory().expect("the system tells").peak_bytes >> 20
 }
