@@ -76,7 +76,8 @@ fn tell(name: &str, number: f64) -> String {
     match number.abs() {
         _ if name.ends_with("_bytes") => bytes(number as u64),
         _ if number.fract() == 0.0 && number.abs() < 1e9 => format!("{number}"),
-        size if (1e-3..1e5).contains(&size) => format!("{number:.4}"),
+        size if (1e-3..1e3).contains(&size) => format!("{number:.4}"),
+        size if (1e3..1e9).contains(&size) => format!("{number:.0}"),
         _ => format!("{number:.2e}"),
     }
 }
