@@ -30,13 +30,12 @@ const FEW: usize = 8;
 /// A matrix in four bits on a GPU.
 #[derive(Debug, Clone)]
 pub(crate) struct PackedThere {
+    /// The numbers, eight to a word; behind them, where scales are packed, those of the blocks, four
+    /// to a word.
     words: Tensor<1, Int>,
-    /// Of the blocks' scales, four to a word; a single 0 where they are plain.
-    codes: Tensor<1, Int>,
-    /// The scales, or what theirs are scaled by.
-    scales: Tensor<1>,
-    /// The levels of numbers, those of scales, and what the scales' mean is.
-    table: Tensor<1>,
+    /// The scales, or what theirs are scaled by; behind them the levels of numbers, those of scales,
+    /// and what the scales' mean is.
+    floats: Tensor<1>,
     layout: Layout,
 }
 
@@ -45,7 +44,12 @@ pub(crate) struct PackedThere {
 pub struct Layout {
     rows: usize,
     columns: usize,
+    /// Whether scales are packed.
     is_double: bool,
+    /// How many words are before those of the scales.
+    codes_at: usize,
+    /// How many floats are before the levels.
+    levels_at: usize,
     /// Whether what comes out is in 16 bits.
     is_half: bool,
 }
@@ -60,23 +64,15 @@ impl Layout {
 #[backend_extension(Cube, Fusion: cfg(feature = "cuda"))]
 pub trait Packed: Backend {
     /// Unpacks one.
-    #[fusion(meta = |_words, _codes, _scales, _table, layout| unpacked(layout))]
-    fn nf4_unpack(
-        words: IntTensor<Self>,
-        codes: IntTensor<Self>,
-        scales: FloatTensor<Self>,
-        table: FloatTensor<Self>,
-        layout: Layout,
-    ) -> FloatTensor<Self>;
+    #[fusion(meta = |_words, _floats, layout| unpacked(layout))]
+    fn nf4_unpack(words: IntTensor<Self>, floats: FloatTensor<Self>, layout: Layout) -> FloatTensor<Self>;
 
     /// Multiplies a few tokens, `[tokens, columns]`, with one's transpose.
-    #[fusion(meta = |x, _words, _codes, _scales, _table, layout| multiplied(x, layout))]
+    #[fusion(meta = |x, _words, _floats, layout| multiplied(x, layout))]
     fn nf4_times_few(
         x: FloatTensor<Self>,
         words: IntTensor<Self>,
-        codes: IntTensor<Self>,
-        scales: FloatTensor<Self>,
-        table: FloatTensor<Self>,
+        floats: FloatTensor<Self>,
         layout: Layout,
     ) -> FloatTensor<Self>;
 }
@@ -95,13 +91,7 @@ fn multiplied(
 }
 
 impl Packed for CubeBackend {
-    fn nf4_unpack(
-        words: CubeTensor,
-        codes: CubeTensor,
-        scales: CubeTensor,
-        table: CubeTensor,
-        layout: Layout,
-    ) -> CubeTensor {
+    fn nf4_unpack(words: CubeTensor, floats: CubeTensor, layout: Layout) -> CubeTensor {
         let (client, device) = (words.client.clone(), words.device.clone());
         let shape = Shape::new([layout.rows, layout.columns]);
         let found = empty_device_contiguous_dtype(client.clone(), device, shape, layout.dtype());
@@ -120,25 +110,18 @@ impl Packed for CubeBackend {
                 cube_count,
                 cube_dim,
                 words.into_buffer_arg(),
-                codes.into_buffer_arg(),
-                scales.into_buffer_arg(),
-                table.into_buffer_arg(),
+                floats.into_buffer_arg(),
                 found.clone().into_buffer_arg(),
                 layout.rows * layout.columns,
+                layout.codes_at,
+                layout.levels_at,
                 layout.is_double,
             );
         }
         found
     }
 
-    fn nf4_times_few(
-        x: CubeTensor,
-        words: CubeTensor,
-        codes: CubeTensor,
-        scales: CubeTensor,
-        table: CubeTensor,
-        layout: Layout,
-    ) -> CubeTensor {
+    fn nf4_times_few(x: CubeTensor, words: CubeTensor, floats: CubeTensor, layout: Layout) -> CubeTensor {
         let x = into_contiguous(x);
         let tokens = x.meta.shape()[0];
         let client = x.client.clone();
@@ -159,12 +142,12 @@ impl Packed for CubeBackend {
                 cube_dim,
                 x.into_buffer_arg(),
                 words.into_buffer_arg(),
-                codes.into_buffer_arg(),
-                scales.into_buffer_arg(),
-                table.into_buffer_arg(),
+                floats.into_buffer_arg(),
                 found.clone().into_buffer_arg(),
                 layout.rows,
                 layout.columns,
+                layout.codes_at,
+                layout.levels_at,
                 layout.is_double,
                 tokens,
             );
@@ -175,43 +158,50 @@ impl Packed for CubeBackend {
 
 /// Returns what the numbers of a word are scaled by.
 #[cube]
-fn scale(word: usize, codes: &[u32], scales: &[f32], table: &[f32], #[comptime] is_double: bool) -> f32 {
+fn scale(
+    word: usize,
+    words: &[u32],
+    floats: &[f32],
+    codes_at: usize,
+    levels_at: usize,
+    #[comptime] is_double: bool,
+) -> f32 {
     let block = word / comptime![BLOCK / WORD];
     if comptime![is_double] {
-        let code = (codes[block / 4] >> (8 * (block as u32 % 4))) & 255;
-        let level = table[comptime![LEVELS.len()] + code as usize];
-        level * scales[block / comptime![NESTED_BLOCK]] + table[comptime![LEVELS.len() + 256]]
+        let code = (words[codes_at + block / 4] >> (8 * (block as u32 % 4))) & 255;
+        let level = floats[levels_at + comptime![LEVELS.len()] + code as usize];
+        level * floats[block / comptime![NESTED_BLOCK]] + floats[levels_at + comptime![LEVELS.len() + 256]]
     } else {
-        scales[block]
+        floats[block]
     }
 }
 
 /// Returns one of the eight levels of a word.
 #[cube]
-fn level(word: u32, table: &[f32], #[comptime] place: usize) -> f32 {
+fn level(word: u32, floats: &[f32], levels_at: usize, #[comptime] place: usize) -> f32 {
     let shift = comptime![(8 * (place / 2) + if place % 2 == 0 { 4 } else { 0 }) as u32];
-    table[((word >> shift) & 15) as usize]
+    floats[levels_at + ((word >> shift) & 15) as usize]
 }
 
 #[cube(launch_unchecked)]
 fn unpack<F: Float>(
     words: &[u32],
-    codes: &[u32],
-    scales: &[f32],
-    table: &[f32],
+    floats: &[f32],
     found: &mut [F],
     count: usize,
+    codes_at: usize,
+    levels_at: usize,
     #[comptime] is_double: bool,
 ) {
     let at = ABSOLUTE_POS;
     if at * WORD >= count {
         terminate!();
     }
-    let (word, scale) = (words[at], scale(at, codes, scales, table, is_double));
+    let (word, scale) = (words[at], scale(at, words, floats, codes_at, levels_at, is_double));
     #[unroll]
     for place in 0..WORD {
         if at * WORD + place < count {
-            found[at * WORD + place] = F::cast_from(level(word, table, place) * scale);
+            found[at * WORD + place] = F::cast_from(level(word, floats, levels_at, place) * scale);
         }
     }
 }
@@ -222,12 +212,12 @@ fn unpack<F: Float>(
 fn times_few<F: Float>(
     x: &[F],
     words: &[u32],
-    codes: &[u32],
-    scales: &[f32],
-    table: &[f32],
+    floats: &[f32],
     found: &mut [F],
     rows: usize,
     columns: usize,
+    codes_at: usize,
+    levels_at: usize,
     #[comptime] is_double: bool,
     #[comptime] tokens: usize,
 ) {
@@ -241,10 +231,10 @@ fn times_few<F: Float>(
     }
     for place in range_stepped(unit, in_row, UNITS) {
         let at = row * in_row + place;
-        let (word, scale) = (words[at], scale(at, codes, scales, table, is_double));
+        let (word, scale) = (words[at], scale(at, words, floats, codes_at, levels_at, is_double));
         #[unroll]
         for inside in 0..WORD {
-            let weight = level(word, table, inside) * scale;
+            let weight = level(word, floats, levels_at, inside) * scale;
             #[unroll]
             for token in 0..tokens {
                 sums[token] += weight * f32::cast_from(x[token * columns + place * WORD + inside]);
@@ -277,43 +267,31 @@ fn times_few<F: Float>(
 impl PackedThere {
     /// Moves a matrix to a GPU.
     pub fn new(packed: &Nf4, device: &Device) -> Self {
-        let words = words(&packed.packed);
-        let (codes, scales, levels, offset) = match &packed.scales {
-            Scales::Plain(scales) => (vec![0], scales.clone(), [0.0; 256], 0.0),
+        let mut words = words(&packed.packed);
+        let codes_at = words.len();
+        let (mut floats, levels, offset) = match &packed.scales {
+            Scales::Plain(scales) => (scales.clone(), [0.0; 256], 0.0),
             Scales::Double { codes, nested, offset } => {
-                (self::words(codes), nested.clone(), dynamic_map(), *offset)
+                words.extend(self::words(codes));
+                (nested.clone(), dynamic_map(), *offset)
             }
         };
-        let table: Vec<f32> = LEVELS.into_iter().chain(levels).chain([offset]).collect();
-        let whole = |numbers: Vec<i32>| {
-            let count = numbers.len();
-            Tensor::from_data(TensorData::new(numbers, [count]), device)
-        };
-        let floats = |numbers: Vec<f32>| {
-            let count = numbers.len();
-            Tensor::from_data(TensorData::new(numbers, [count]), device)
-        };
-        let [rows, columns] = packed.shape;
+        let levels_at = floats.len();
+        floats.extend(LEVELS.into_iter().chain(levels).chain([offset]));
+        let ([rows, columns], counts) = (packed.shape, [words.len(), floats.len()]);
         let is_double = matches!(packed.scales, Scales::Double { .. });
         Self {
-            words: whole(words),
-            codes: whole(codes),
-            scales: floats(scales),
-            table: floats(table),
-            layout: Layout { rows, columns, is_double, is_half: false },
+            words: Tensor::from_data(TensorData::new(words, [counts[0]]), device),
+            floats: Tensor::from_data(TensorData::new(floats, [counts[1]]), device),
+            layout: Layout { rows, columns, is_double, codes_at, levels_at, is_half: false },
         }
     }
 
     /// Unpacks it, `[rows, columns]`.
     pub fn unpack(&self, dtype: FloatDType) -> Tensor<2> {
         let layout = Layout { is_half: dtype == FloatDType::BF16, ..self.layout };
-        Tensor::from_dispatch(Dispatch::nf4_unpack(
-            self.words.clone().into_dispatch(),
-            self.codes.clone().into_dispatch(),
-            self.scales.clone().into_dispatch(),
-            self.table.clone().into_dispatch(),
-            layout,
-        ))
+        let (words, floats) = (self.words.clone().into_dispatch(), self.floats.clone().into_dispatch());
+        Tensor::from_dispatch(Dispatch::nf4_unpack(words, floats, layout))
     }
 
     /// Multiplies `[tokens, columns]` with its transpose as it is, where tokens are few.
@@ -321,14 +299,9 @@ impl PackedThere {
         let [tokens, columns] = x.dims();
         let is_fit = (1..=FEW).contains(&tokens) && columns % WORD == 0 && !x.is_autodiff();
         is_fit.then(|| {
-            Tensor::from_dispatch(Dispatch::nf4_times_few(
-                x.clone().into_dispatch(),
-                self.words.clone().into_dispatch(),
-                self.codes.clone().into_dispatch(),
-                self.scales.clone().into_dispatch(),
-                self.table.clone().into_dispatch(),
-                self.layout,
-            ))
+            let (words, floats) = (self.words.clone().into_dispatch(), self.floats.clone().into_dispatch());
+            let x = x.clone().into_dispatch();
+            Tensor::from_dispatch(Dispatch::nf4_times_few(x, words, floats, self.layout))
         })
     }
 }
