@@ -1,11 +1,11 @@
 //! [`Plan`] to keys: what each node's work is called. Pure.
 //!
 //! A **recipe key** hashes a map with `format`, `kind`, `version`, `parts` (a list of
-//! `[name, version]`), `params` (files as digests, without those that the kind leaves out), `seed` (null for kinds without one) and
-//! `inputs` (a list of `[port, label or null, upstream recipe key, output]`, sorted by port,
-//! gathered inputs in declared order). A **trace key** has artifact digests in place of
-//! upstream keys and outputs. A **skeleton** has only `[port, label]`: works that differ in
-//! nothing but their inputs share it.
+//! `[name, version]`), `params` (files as digests, without what the kind says is no part of it),
+//! `seed` (null for kinds without one) and `inputs` (a list of `[port, label or null, upstream
+//! recipe key, output]`, sorted by port, gathered inputs in declared order). A **trace key** has
+//! artifact digests in place of upstream keys and outputs. A **skeleton** has only `[port, label]`:
+//! works that differ in nothing but their inputs share it.
 
 use std::path::Path;
 

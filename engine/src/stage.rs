@@ -445,6 +445,12 @@ fn parse<S: Stage>(node: &Node) -> Result<Parsed, Finding> {
     let params: S::Params = node::read(node)?;
     S::check(&params).map_err(|message| Finding::new(node.span.clone(), message))?;
     let value = Value::of(&params).map_err(|error| Finding::new(node.span.clone(), error.to_string()))?;
+    debug_assert!(
+        matches!(&value, Value::Map(fields) if S::UNKEYED.iter().all(|name| fields.contains_key(*name))),
+        "`{}` leaves {:?} out of its key, and has no such parameters",
+        S::KIND,
+        S::UNKEYED
+    );
     Ok(Parsed { value, ports: S::ports(&params), parts: S::parts(&params), resources: S::resources(&params) })
 }
 

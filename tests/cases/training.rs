@@ -151,21 +151,29 @@ columns = ["validation_loss"]
 #[test]
 fn a_killed_training_goes_on_and_ends_with_the_same_bytes() {
     let parameters = "learning_rate = 0.01\nlength.steps = 1500\nvalidations_per_epoch = 1";
-    killed_and_whole(|| training(parameters));
+    killed_and_whole("cpu", || training(parameters));
 }
 
 /// T5 leaves numbers out while it learns: which, follows from the step and not from the run.
 #[test]
 fn so_does_one_of_an_encoder_and_a_decoder() {
     let parameters = "learning_rate = 0.01\nlength.steps = 600\nvalidations_per_epoch = 1";
-    killed_and_whole(|| training_of(T5, parameters));
+    killed_and_whole("cpu", || training_of(T5, parameters));
 }
 
-fn killed_and_whole(training: impl Fn() -> Lab) {
+/// What the first device has learnt goes to the second one when a training goes on.
+#[test]
+fn so_does_one_on_several_devices() {
+    let parameters = "learning_rate = 0.01\nlength.steps = 1500\nvalidations_per_epoch = 1";
+    killed_and_whole("cpu,cpu", || training(parameters));
+}
+
+/// Compares a training that is killed, and goes on, with one on a single device that is not.
+fn killed_and_whole(device: &str, training: impl Fn() -> Lab) {
     let whole = training();
     whole.run(["run", "x.toml"]).expect(0);
     let killed = training();
-    let mut child = killed.spawn(["run", "x.toml"]);
+    let mut child = killed.spawn(["run", "x.toml", "--device", device]);
     let has_checkpoint = || {
         let mut open = vec![killed.cache().join("work")];
         while let Some(folder) = open.pop() {
@@ -190,7 +198,7 @@ fn killed_and_whole(training: impl Fn() -> Lab) {
         crate::lab::signal(process, rustix::process::Signal::KILL);
     }
     assert!(!child.wait().unwrap().success());
-    assert_eq!(killed.run(["run", "x.toml"]).expect(0).ran(), ["model"]);
+    assert_eq!(killed.run(["run", "x.toml", "--device", device]).expect(0).ran(), ["model"]);
     killed.run(["log", "x.toml", "model"]).expect(0).shows(&["a killed training went on after step "]);
     assert_eq!(blobs(&whole.cache()), blobs(&killed.cache()));
     // What the steps before the kill took is known as well.
