@@ -105,16 +105,17 @@ fn piece_by_piece(
         let before = taken[number].iter().map(|x| x.clone().autodiff()).collect();
         taken.push(passing.compute(number, before).into_iter().map(Tensor::inner).collect());
     }
+    // The same leaves, beside which `tape` can be asked for their gradients.
+    let recording = tape.clone();
+    let pieces = recording.pieces(packed, device);
     let (mut by_left, mut by_head): (Vec<Option<Tensor<2>>>, _) = (Vec::new(), None);
     let mut slopes = Some(slopes);
     for (number, taken) in taken.into_iter().enumerate().rev() {
-        let pieces = tape.pieces(packed, device);
         if number == 0 && !pieces.first_learns() {
             break;
         }
         let leaves: Vec<Tensor<2>> = taken.into_iter().map(|x| x.autodiff().require_grad()).collect();
         let left = pieces.compute(number, leaves.clone());
-        drop(pieces);
         if let Some(slopes) = slopes.take() {
             let (by_hidden, found) = head_gradients(model, left[0].clone().inner(), packed, slopes);
             (by_left, by_head) = (vec![Some(by_hidden)], found);
