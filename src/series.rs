@@ -13,7 +13,6 @@ const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '�
 /// The numbers of rows that each name a `step`, by their fields.
 #[derive(Debug, Default)]
 pub struct Series {
-    rows: usize,
     /// In the order in which fields first occur; those inside others as `rewards.margin`.
     fields: Vec<(String, Vec<f64>)>,
 }
@@ -21,14 +20,13 @@ pub struct Series {
 impl Series {
     /// Reads one row after the other; `None` if there is none, or one without a step.
     pub fn read(rows: impl Iterator<Item = String>) -> Option<Self> {
-        let mut series = Self::default();
+        let mut series: Option<Self> = None;
         for row in rows {
             let row: Map<String, Value> = serde_json::from_str(&row).ok()?;
             row.get("step")?.as_f64()?;
-            series.rows += 1;
-            series.add("", &row);
+            series.get_or_insert_default().add("", &row);
         }
-        (series.rows > 0).then_some(series)
+        series
     }
 
     fn add(&mut self, path: &str, row: &Map<String, Value>) {

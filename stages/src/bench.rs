@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use learn::{
-    AdamW, AdapterMethod, Against, Example, Examples, Fit, Generation, Length, Model, News, Objective, Point,
+    AdamW, AdapterMethod, Against, Example, Examples, Fit, Generation, Length, Model, Objective, Point,
     Precision, Qlora, Recipe, Schedule, Sequence, Sizes, Strategy, Watch, generate, train,
 };
 use serde::Serialize;
@@ -239,22 +239,18 @@ pub fn bench_qlora(folder: &Path, bench: &QloraBench) -> Result<QloraMeasured, S
         precision: bench.precision,
         seed: 0,
     };
-    let (mut last, mut seconds, mut loss) = (Instant::now(), Vec::new(), f64::NAN);
-    let mut hear = |news: News<'_>| {
-        if let Point::Step(step) = news.point {
-            seconds.push(last.elapsed().as_secs_f64());
-            loss = step.loss;
-        }
-        last = Instant::now();
-        true
-    };
-    let mut watch = Watch { threads, others: &[], recomputes: true, checkpoints: None, hear: &mut hear };
-    train(&mut model, Against::Itself, &examples, &recipe, &mut watch).map_err(|error| whole(&error))?;
+    let mut watch = Watch { threads, others: &[], recomputes: true, checkpoints: None, hear: &mut |_| true };
+    let trained = train(&mut model, Against::Itself, &examples, &recipe, &mut watch);
+    let trained = trained.map_err(|error| whole(&error))?;
     let peak = peak_bytes();
     let device_peak_bytes = learn::device_memory(&device).map_err(|error| whole(&error))?;
     let limit = learn::product_rate(&device, bench.precision, threads).map_err(|error| whole(&error))?;
-    let mut timed = seconds.split_off(early as usize);
+    let mut timed: Vec<f64> = trained.throughput[early as usize..].iter().map(|step| step.seconds).collect();
     timed.sort_by(f64::total_cmp);
+    let loss = trained.points.iter().rev().find_map(|point| match point {
+        Point::Step(step) => Some(step.loss),
+        Point::Validation(_) => None,
+    });
     let step_seconds = timed[timed.len() / 2];
     let tokens = f64::from(bench.batch * bench.tokens);
     let foretold = sizes.training(&learn::Training {
@@ -277,7 +273,7 @@ pub fn bench_qlora(folder: &Path, bench: &QloraBench) -> Result<QloraMeasured, S
         peak_bytes: peak,
         device_peak_bytes,
         foretold_bytes: foretold.all(),
-        loss,
+        loss: loss.expect("a step was made"),
     })
 }
 

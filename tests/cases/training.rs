@@ -212,18 +212,21 @@ fn killed_and_whole(device: &str, training: impl Fn() -> Lab) {
 fn a_training_makes_a_model_better() {
     let lab = training("learning_rate = 0.02\nlength.steps = 60\nvalidations_per_epoch = 1");
     lab.run(["run", "x.toml"]).expect(0);
-    let curves = lab.run(["show", "x.toml", "model", "--output", "curves", "--file", "rows.jsonl"]).expect(0);
-    let points: Vec<serde_json::Value> =
-        curves.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let points = rows_of(&lab, "model", "curves");
     let losses: Vec<f64> = points.iter().filter_map(|point| point["validation_loss"].as_f64()).collect();
     assert!(losses[0] > 5.0 && losses.last().unwrap() < &1.5, "{losses:?}");
     assert_eq!(points.iter().filter(|point| point["gradient_norm"].is_number()).count(), 60);
 }
 
+/// Returns the rows of an output.
+fn rows_of(lab: &Lab, stage: &str, output: &str) -> Vec<serde_json::Value> {
+    let shown = lab.run(["show", "x.toml", stage, "--output", output, "--file", "rows.jsonl"]).expect(0);
+    shown.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
 /// Returns what the steps of a training took of the machine.
 fn throughput(lab: &Lab) -> Vec<serde_json::Value> {
-    let shown = ["show", "x.toml", "model", "--output", "throughput", "--file", "rows.jsonl"];
-    lab.run(shown).expect(0).stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    rows_of(lab, "model", "throughput")
 }
 
 #[test]
@@ -301,9 +304,8 @@ from = "tuned"
 
 /// Returns the validation points of a training's curves.
 fn looks(lab: &Lab, stage: &str) -> Vec<serde_json::Value> {
-    let curves = lab.run(["show", "x.toml", stage, "--output", "curves", "--file", "rows.jsonl"]).expect(0);
-    let points = curves.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON"));
-    points.filter(|point: &serde_json::Value| point["validation_loss"].is_number()).collect()
+    let points = rows_of(lab, stage, "curves").into_iter();
+    points.filter(|point| point["validation_loss"].is_number()).collect()
 }
 
 const PAIRS: &str = r#"inputs = { rows = "preferences", validation = "preferences" }"#;
@@ -479,9 +481,7 @@ fn an_encoder_and_a_decoder_learn_and_threads_change_no_bit() {
     };
     let (one, two) = (run("1"), run("2"));
     assert_eq!(blobs(&one.cache()), blobs(&two.cache()));
-    let curves = one.run(["show", "x.toml", "model", "--output", "curves", "--file", "rows.jsonl"]).expect(0);
-    let points: Vec<serde_json::Value> =
-        curves.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let points = rows_of(&one, "model", "curves");
     let losses: Vec<f64> = points.iter().filter_map(|point| point["validation_loss"].as_f64()).collect();
     assert!(losses[0] > 5.0 && losses.last().unwrap() < &3.0, "{losses:?}");
 }

@@ -13,7 +13,7 @@ use crate::device::{self, DeviceError, DeviceName};
 use crate::models::Network;
 use crate::optimiser::{AdamW, Moments, Update, step as adam_step};
 use crate::parameters::{Parameters, Slot};
-use crate::score::Gradients;
+use crate::score::{Gradients, add_to};
 
 /// A model that learns on one device.
 pub(crate) struct Learner<'a> {
@@ -146,11 +146,10 @@ impl Summing {
             Self::InOrder => 0,
             Self::AllReduce => shard % sums.len(),
         };
-        let sum = &mut sums[place];
-        *sum = Some(match sum.take() {
-            None => found,
+        match &mut sums[place] {
+            None => sums[place] = Some(found),
             Some(sum) => add(sum, found),
-        });
+        }
     }
 
     /// Gives each learner the sum of all.
@@ -194,12 +193,12 @@ fn all_reduced(of_each: Vec<Gradients>) -> Vec<Gradients> {
 }
 
 /// Adds gradients up.
-fn add(sum: Gradients, more: Gradients) -> Gradients {
-    let add = |pair| match pair {
-        (Some(sum), Some(more)) => Some(sum + more),
-        (one, other) => Option::or(one, other),
-    };
-    sum.into_iter().zip(more).map(add).collect()
+fn add(sum: &mut Gradients, more: Gradients) {
+    for (sum, more) in sum.iter_mut().zip(more) {
+        if let Some(more) = more {
+            add_to(sum, more);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -161,6 +161,14 @@ fn normal(slope: f64) -> f32 {
     if slope.abs() < 1e-20 { 0.0 } else { slope as f32 }
 }
 
+/// Adds to a gradient, or begins one.
+pub(crate) fn add_to(gradient: &mut Option<Tensor<1>>, more: Tensor<1>) {
+    *gradient = Some(match gradient.take() {
+        Some(gradient) => gradient + more,
+        None => more,
+    });
+}
+
 /// Gradients, as the pieces of a backward pass find them.
 struct Collected(Gradients);
 
@@ -179,10 +187,7 @@ impl Collected {
             if slot.learns()
                 && let Some(more) = slot.take_gradient(found)
             {
-                *place = Some(match place.take() {
-                    Some(gradient) => gradient + more,
-                    None => more,
-                });
+                add_to(place, more);
             }
         });
     }
@@ -193,10 +198,7 @@ impl Collected {
         tape.visit(&mut |name, _| {
             let place = places.next().expect("a model shows the same parameters each time");
             if name == of {
-                *place = Some(match place.take() {
-                    Some(gradient) => gradient + more.clone(),
-                    None => more.clone(),
-                });
+                add_to(place, more.clone());
             }
         });
     }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
@@ -65,7 +65,7 @@ pub fn train(
     }
     training.compare_with(against)?;
     if let Some(folder) = watch.checkpoints
-        && let Some(found) = checkpoint::latest(folder, recipe, &training.device)?
+        && let Some(found) = checkpoint::latest(folder, recipe, &training.first().device)?
     {
         training.resume(found);
     }
@@ -174,8 +174,6 @@ struct Training<'a> {
     learners: Vec<Learner<'a>>,
     summing: Summing,
     reference: Option<Reference>,
-    /// The first one's.
-    device: Device,
     recipe: &'a Recipe,
     examples: &'a Examples,
     pool: Arc<ThreadPool>,
@@ -194,9 +192,9 @@ impl<'a> Training<'a> {
     fn compare_with(&mut self, against: Against<'_>) -> Result<(), TrainError> {
         let objective = &self.recipe.objective;
         if objective.needs_reference() {
-            let (recipe, examples, device) = (self.recipe, self.examples, &self.device);
-            self.reference =
-                Some(Reference::of(against, self.learners[0].network, recipe, examples, device, &self.pool)?);
+            let (recipe, examples, first) = (self.recipe, self.examples, self.first());
+            let found = Reference::of(against, first.network, recipe, examples, &first.device, &self.pool)?;
+            self.reference = Some(found);
         }
         Ok(())
     }
@@ -205,13 +203,8 @@ impl<'a> Training<'a> {
     fn divergence(&self, rows: &[Row<'_>]) -> Option<f64> {
         let reference = self.reference.as_ref().filter(|_| self.recipe.objective.needs_divergence())?;
         let rows: Vec<&Example> = rows.iter().map(|row| row.example).collect();
-        Some(reference.divergence(
-            self.learners[0].network,
-            &rows,
-            self.examples.limit,
-            &self.device,
-            &self.pool,
-        ))
+        let Learner { network, device, .. } = self.first();
+        Some(reference.divergence(network, &rows, self.examples.limit, device, &self.pool))
     }
 
     /// Begins a training of a model that is on several devices, or one.
@@ -225,7 +218,6 @@ impl<'a> Training<'a> {
         let recomputes = learners[0].network.is_packed();
         Self {
             summing: Summing::InOrder,
-            device: learners[0].device.clone(),
             learners,
             reference: None,
             recipe,
@@ -239,6 +231,11 @@ impl<'a> Training<'a> {
             dropout: 0.0,
             activations: if recomputes { Activations::Recomputed } else { Activations::Kept },
         }
+    }
+
+    /// Returns the model itself, on the first device.
+    fn first(&self) -> &Learner<'a> {
+        &self.learners[0]
     }
 
     /// Returns who computes a shard.
@@ -258,7 +255,7 @@ impl<'a> Training<'a> {
             .collect();
         let learning_rate = steps.rate.at(self.step);
         let divergence = self.divergence(&batch);
-        let (shares, mut gradients) = self.gradients(&batch, divergence.unwrap_or(0.0));
+        let (shares, gradients) = self.gradients(&batch, divergence.unwrap_or(0.0));
         let loss: f64 = shares.iter().map(|share| share.loss).sum();
         // Every device has the same sum.
         let learnt: Vec<Tensor<1>> = gradients[0].iter().flatten().cloned().collect();
@@ -280,8 +277,7 @@ impl<'a> Training<'a> {
         let clip = clip_coefficient(norm, self.recipe.max_grad_norm);
         self.step += 1;
         let (optimizer, step) = (&self.recipe.optimizer, self.step);
-        for learner in self.learners.iter_mut().rev() {
-            let gradients = gradients.pop().expect("every device has a sum");
+        for (learner, gradients) in self.learners.iter_mut().zip(gradients) {
             self.pool.install(|| learner.advance(optimizer, learning_rate, clip, step, gradients));
         }
         self.points.push(Point::Step(StepPoint {
@@ -330,7 +326,7 @@ impl<'a> Training<'a> {
                 let known =
                     MicroBatch { examples: whole.len(), target_tokens: target_tokens(whole), divergence };
                 let examples: Vec<&Example> = micro_batch.iter().map(|row| row.example).collect();
-                shards(&examples, shard_size(&self.device))
+                shards(&examples, shard_size(&self.first().device))
                     .into_iter()
                     .map(move |shard| (shard.iter().map(|place| micro_batch[*place]).collect(), known))
             })
@@ -369,7 +365,7 @@ impl<'a> Training<'a> {
                     slopes.collect()
                 },
             );
-            (shares, self.summing.home(found, &self.device))
+            (shares, self.summing.home(found, &self.first().device))
         };
         let mut sums: Vec<Option<Gradients>> = self.learners.iter().map(|_| None).collect();
         let (mut shares, mut added): (Vec<Share>, usize) = (Vec::new(), 0);
@@ -407,7 +403,7 @@ impl<'a> Training<'a> {
             target_tokens: target_tokens(&rows),
             divergence: divergence.unwrap_or(0.0),
         };
-        let jobs = shards(&examples, shard_size(&self.device));
+        let jobs = shards(&examples, shard_size(&self.first().device));
         let shares: Vec<Vec<Share>> = self.pool.install(|| {
             let compute = |(number, shard): (usize, &Vec<usize>)| {
                 let shard: Vec<Row<'_>> = shard.iter().map(|place| rows[*place]).collect();
