@@ -17,6 +17,7 @@ mod cases {
     mod preferences;
     mod running;
     mod sharing;
+    mod supervision;
     mod training;
     mod valid;
 }

@@ -206,7 +206,7 @@ impl Stage for Command {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             environment.push((format!("PARAM_{name}"), text.into()));
         }
-        context.run_program(&Program { arguments, environment }).map_err(|failure| {
+        context.run_program(&Program { arguments, environment, without: Vec::new() }).map_err(|failure| {
             let message = format!("the program {}", failure.message());
             failure.say(message).help("its output is in the log; it may write only below its own folder")
         })
