@@ -36,7 +36,7 @@ pub use artifact::{Artifact, Entry};
 pub use blobs::Blobs;
 pub use cache::{Access, Cache, FORMAT};
 pub use digest::{Digest, Key, ParseDigestError};
-pub use encode::{DigestOf, EncodeError, PATH_TOKEN, Value};
+pub use encode::{DigestOf, EncodeError, NAMED_PATH_TOKEN, PATH_TOKEN, Value, Visible};
 pub use error::CacheError;
 pub use index::{Execution, Index, Listed, Seen, Totals, Trace};
 pub use lock::KeyLock;
