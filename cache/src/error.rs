@@ -70,13 +70,21 @@ pub enum CacheError {
         /// The file.
         path: PathBuf,
     },
-    /// An output holds something other than files and folders.
-    #[error("{} is {what}, and only files and folders can be kept", path.display())]
+    /// Something other than a regular file stands where one is read or kept.
+    #[error("{} is {what}, and only regular files, also in folders, can be read and kept", path.display())]
     Unkeepable {
         /// The offending entry.
         path: PathBuf,
         /// What it is.
         what: &'static str,
+    },
+    /// A file is larger than anything of its sort is.
+    #[error("{} is larger than {limit_bytes} bytes, the most that is read of such a file", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The most that is read.
+        limit_bytes: u64,
     },
     /// A row of the index cannot be understood.
     #[error("the cache index has an unreadable entry for {key:?}: {detail}")]

@@ -117,7 +117,7 @@ fn an_output_must_be_declared() {
 fn links_in_outputs_are_refused() {
     let lab = one("ln -s /etc/hostname outputs/out/link", "");
     fails(&lab, &["outputs/out/link is a link"]);
-    fails(&one("mkfifo outputs/out/pipe", ""), &["outputs/out/pipe is neither a file nor a folder"]);
+    fails(&one("mkfifo outputs/out/pipe", ""), &["outputs/out/pipe is a named pipe"]);
     // A folder that is a link would be emptied into the cache.
     let lab = Lab::new();
     lab.write("precious/data.txt", "kept for years");
