@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cache::{Cache, CacheError, Sources};
-use engine::{Device, Experiment, FileDigests, Foresight, Keys, Machine, Plan, Request};
+use engine::{Device, Experiment, Foresight, Keys, Machine, Plan, Request, SourceFiles};
 
 use crate::exit::Stop;
 
@@ -87,8 +87,8 @@ impl House {
             Use::Keep => Some(Cache::open(&folder)?),
             Use::Look => look_at(&folder)?,
         };
-        let digests = digests(&plan, cache.as_ref().filter(|_| !arguments.rehash))?;
-        let keys = Keys::new(&plan, digests);
+        let files = source_files(&plan, cache.as_ref().filter(|_| !arguments.rehash))?;
+        let keys = Keys::new(&plan, files);
         Ok(Self { plan, keys, cache })
     }
 
@@ -135,18 +135,18 @@ fn plan(arguments: &ExperimentArguments) -> Result<Plan, Stop> {
     Ok(Plan::new(experiment)?)
 }
 
-fn digests(plan: &Plan, memory: Option<&Cache>) -> Result<FileDigests, Stop> {
+fn source_files(plan: &Plan, memory: Option<&Cache>) -> Result<SourceFiles, Stop> {
     let sources = memory.map_or_else(Sources::rehashed, |cache| Sources::remembered(cache.index()));
     let here = std::env::current_dir().unwrap_or_default();
-    let mut digests = BTreeMap::new();
+    let mut files = BTreeMap::new();
     let mut problems = Vec::new();
     for path in plan.files() {
-        if digests.contains_key(path) {
+        if files.contains_key(path) {
             continue;
         }
-        match sources.digest(&here.join(path)) {
-            Ok(digest) => {
-                digests.insert(path.to_owned(), digest);
+        match sources.state(&here.join(path)) {
+            Ok(state) => {
+                files.insert(path.to_owned(), state);
             }
             Err(
                 error @ (CacheError::Io { .. } | CacheError::Unstable { .. } | CacheError::Unkeepable { .. }),
@@ -167,7 +167,7 @@ fn digests(plan: &Plan, memory: Option<&Cache>) -> Result<FileDigests, Stop> {
     }
     match plan.report_files(&problems) {
         Some(report) => Err(report.into()),
-        None => Ok(FileDigests(digests)),
+        None => Ok(SourceFiles(files)),
     }
 }
 

@@ -296,7 +296,8 @@ fn ends_within(child: &mut Child, limit: Duration) -> bool {
         let patience = left.unwrap_or(Duration::from_secs(3600)).min(Duration::from_secs(3600));
         match &handle {
             Some(handle) => {
-                let time = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: patience.subsec_nanos().into() };
+                let time =
+                    Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: patience.subsec_nanos().into() };
                 let _ = poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&time));
             }
             None => thread::sleep(patience.min(Duration::from_millis(10))),
@@ -343,8 +344,7 @@ mod tests {
     fn shell(script: &str, timeout: Option<f64>, cancel: &Cancel) -> (Ended, String) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let program =
-            Program {
+        let program = Program {
             arguments: vec!["sh".into(), "-c".into(), script.into()],
             environment: vec![],
             without: vec![],
@@ -396,11 +396,8 @@ mod tests {
     fn a_program_that_is_not_there_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let log = File::create(folder.path().join("log")).unwrap();
-        let program = Program {
-            arguments: vec!["no-such-program-here".into()],
-            environment: vec![],
-            without: vec![],
-        };
+        let program =
+            Program { arguments: vec!["no-such-program-here".into()], environment: vec![], without: vec![] };
         let error = program.run(folder.path(), folder.path(), log, None, &Cancel::new()).unwrap_err();
         assert!(error.message.contains("no-such-program-here"));
     }

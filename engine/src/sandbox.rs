@@ -22,6 +22,21 @@ impl Sandbox {
             None => Self::Unavailable,
         })
     }
+
+    /// Returns whether the system can also keep a program's signals to its own descendants.
+    #[cfg(target_os = "linux")]
+    pub fn confines_signals() -> bool {
+        use landlock::{ABI, Access as _, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, Scope};
+
+        let rules = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+        rules.scope(Scope::from_all(ABI::V6)).and_then(Ruleset::create).is_ok()
+    }
+
+    /// Returns whether the system can also keep a program's signals to its own descendants.
+    #[cfg(not(target_os = "linux"))]
+    pub fn confines_signals() -> bool {
+        false
+    }
 }
 
 /// Device files that a program may write to: the ones that hold nothing, and those of GPUs and of
@@ -53,7 +68,8 @@ pub(crate) fn ruleset(folders: &[&Path]) -> Option<OwnedFd> {
         allowed.extend(DEVICES.map(|name| (device(name), write)));
         allowed.extend(GPU_FOLDERS.map(|name| (device(name), gpu)));
         for entry in std::fs::read_dir("/dev").into_iter().flatten().flatten() {
-            let is_gpu = entry.file_name().to_str().is_some_and(|name| name.starts_with("nvidia") || name == "kfd");
+            let is_gpu =
+                entry.file_name().to_str().is_some_and(|name| name.starts_with("nvidia") || name == "kfd");
             if is_gpu && entry.file_type().is_ok_and(|kind| !kind.is_dir()) {
                 allowed.push((entry.path(), gpu));
             }
