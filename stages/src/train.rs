@@ -121,8 +121,9 @@ impl Params {
 impl Stage for Train {
     const KIND: &'static str = "train";
     // 2: curves for TensorBoard. 3: a softmax of our own, with other last bits. 4: the products of
-    // adapters likewise. 5: what each step took.
-    const VERSION: u32 = 5;
+    // adapters likewise. 5: what each step took. 6: the gradients of what T5's layers share are added
+    // from the last layer to the first.
+    const VERSION: u32 = 6;
     const SEEDED: bool = true;
     const PLACE: Place = Place::Worker;
     const FORESEES: bool = true;
