@@ -211,6 +211,13 @@ impl Stage for Generate {
             // All texts to ask about are empty.
             Err(GenerateError::NoPrompts) => Vec::new(),
             Err(error @ GenerateError::Cancelled) => return Err(Failure::new(error.to_string())),
+            Err(error @ GenerateError::NotFinite { number, .. }) => {
+                let question = asked.iter().find(|(_, place)| *place == Some(number - 1));
+                let row = question.map_or("", |(question, _)| question.id.as_str());
+                return Err(Failure::caused(format!("run the model on row `{row}`"), error).help(
+                    "look at the training or the merge that made the model: its numbers are too large",
+                ));
+            }
             outputs => outputs.map_err(|error| Failure::caused("run the model", error))?,
         };
         let unended = outputs.iter().filter(|outputs| !outputs[0].ended).count();
