@@ -254,7 +254,7 @@ impl Tokenizer {
     fn encoding(&self, text: &str, special: bool) -> Result<Encoding, TokenizerError> {
         self.normalizing.check(text.len())?;
         guarded(|| self.inner.encode(text, special))
-            .map_err(|detail| TokenizerError::Failed { text: text.to_owned(), detail })
+            .map_err(|detail| TokenizerError::Failed { text: shortened(text), detail })
     }
 
     fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, TokenizerError> {
@@ -266,7 +266,10 @@ impl Tokenizer {
             pieces.sort_unstable();
             pieces.dedup();
             let characters = pieces.iter().map(|piece| format!("`{piece}`")).collect::<Vec<_>>().join(", ");
-            return Err(TokenizerError::Unknown { characters, text: text.to_owned() });
+            return Err(TokenizerError::Unknown {
+                characters: shortened(&characters),
+                text: shortened(text),
+            });
         }
         Ok(encoding.get_ids().to_vec())
     }
@@ -279,7 +282,16 @@ impl Tokenizer {
         let longest = |id: &u32| self.inner.id_to_token(*id).map_or(0, |token| token.len());
         self.decoding.check(ids.iter().map(longest).sum())?;
         guarded(|| self.inner.decode(ids, true))
-            .map_err(|detail| TokenizerError::Failed { text: format!("{ids:?}"), detail })
+            .map_err(|detail| TokenizerError::Failed { text: shortened(&format!("{ids:?}")), detail })
+    }
+}
+
+/// Returns as much of a text as a message has room for.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 2000;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
