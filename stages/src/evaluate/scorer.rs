@@ -85,6 +85,10 @@ impl<'a> Scorer<'a> {
             Tokens::Words => Splitter::Words,
             Tokens::Wordpiece(file) => {
                 let path = file.path();
+                // A pipe or a device may never end.
+                if !fs::metadata(path).map_err(Failure::reading(path))?.is_file() {
+                    return Err(Failure::new(format!("{} is no file", path.display())));
+                }
                 let vocabulary = fs::read_to_string(path).map_err(Failure::reading(path))?;
                 let pieces = WordPiece::parse(&vocabulary)
                     .map_err(|error| Failure::caused(format!("read {}", path.display()), error))?;
