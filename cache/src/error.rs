@@ -64,6 +64,16 @@ pub enum CacheError {
         /// Its digest.
         digest: Digest,
     },
+    /// Something other than a file stands where a blob belongs.
+    #[error("blob {} is damaged: {what} stands in its place", path.display())]
+    NotABlob {
+        /// Where the blob belongs.
+        path: PathBuf,
+        /// Its digest.
+        digest: Digest,
+        /// What is there.
+        what: &'static str,
+    },
     /// A file changed while it was being read.
     #[error("{} changed while it was being read", path.display())]
     Unstable {
@@ -116,6 +126,16 @@ impl CacheError {
 
     /// Returns whether stored bytes are not what they should be, so that work must be redone.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::Missing { .. })
+        matches!(self, Self::Damaged { .. } | Self::Missing { .. } | Self::NotABlob { .. })
+    }
+
+    /// Returns the digest of the blob that is damaged or missing, if that is what went wrong.
+    pub fn blob(&self) -> Option<Digest> {
+        match self {
+            Self::Damaged { expected: digest, .. }
+            | Self::Missing { digest, .. }
+            | Self::NotABlob { digest, .. } => Some(*digest),
+            _ => None,
+        }
     }
 }

@@ -109,7 +109,7 @@ pub(crate) fn require_regular(file_type: FileType, path: &Path) -> Result<(), Ca
 }
 
 /// Returns what something is that is not a regular file.
-fn what_it_is(file_type: FileType) -> Option<&'static str> {
+pub(crate) fn what_it_is(file_type: FileType) -> Option<&'static str> {
     if file_type.is_file() {
         None
     } else if file_type.is_dir() {

@@ -27,10 +27,13 @@ mod encode;
 mod error;
 mod files;
 mod index;
+mod keep;
+mod layout;
 mod lock;
 mod manifest;
 mod place;
 mod sources;
+mod temporary;
 mod verify;
 
 pub use artifact::{Artifact, Entry, EntryPathError};
