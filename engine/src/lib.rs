@@ -69,6 +69,7 @@ mod sandbox;
 mod schedule;
 mod schema;
 mod settings;
+mod signal;
 mod source_map;
 mod stage;
 mod status;

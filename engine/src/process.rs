@@ -17,6 +17,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::guard::Guard;
 use crate::sandbox::confine_this_thread;
+use crate::signal::described;
 
 /// How much of a log's beginning is kept.
 const LOG_HEAD_BYTES: usize = 8 << 20;
@@ -114,11 +115,7 @@ impl fmt::Display for Ended {
         match self {
             Self::Well => f.write_str("exited with code 0"),
             Self::Exit(code) => write!(f, "exited with code {code}"),
-            Self::Signal(9) => f.write_str("was killed by signal 9 (SIGKILL), as when memory runs out"),
-            Self::Signal(signal) => match Signal::from_named_raw(*signal) {
-                Some(named) => write!(f, "was killed by signal {signal} ({named:?})"),
-                None => write!(f, "was killed by signal {signal}"),
-            },
+            Self::Signal(number) => write!(f, "was killed by {}", described(*number)),
             Self::TimedOut(limit) => write!(f, "ran longer than its timeout of {} s", limit.as_secs_f64()),
             Self::Interrupted => f.write_str("was interrupted"),
         }
