@@ -1,13 +1,17 @@
 //! What every command begins with: the experiment, its plan and keys, and the cache.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use cache::{Cache, CacheError, Sources};
-use engine::{Device, Experiment, FileDigests, Foresight, Keys, Machine, Plan, Request};
+use engine::{Device, Experiment, FileDigests, FileProblem, Foresight, Keys, Machine, Plan, Request};
 
 use crate::exit::Stop;
+
+/// A text that a person writes is not larger than this.
+const TEXT_BYTES: u64 = 64 << 20;
 
 /// Which experiment, and how it is changed.
 #[derive(Debug, Clone, clap::Args)]
@@ -131,8 +135,27 @@ fn plan(arguments: &ExperimentArguments) -> Result<Plan, Stop> {
         set: arguments.set.clone(),
         data: arguments.data.clone().or_else(|| environment_path("PIPELINE_DATA")),
     };
-    let experiment = Experiment::load(&request, stages::KINDS, &|path| fs::read_to_string(path));
+    let experiment = Experiment::load(&request, stages::KINDS, &read_text);
     Ok(Plan::new(experiment)?)
+}
+
+/// Reads an experiment, a file that it includes, or another text that a person wrote. A device or
+/// a pipe would have a command wait for ever, or fill the memory.
+///
+/// # Errors
+/// What the system says, and [`io::ErrorKind::InvalidInput`] for what is no file or too large.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    let refused = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
+    let kind = fs::metadata(path)?.file_type();
+    if !kind.is_file() && !kind.is_dir() {
+        return Err(refused("it is neither a file nor a link to a file".to_owned()));
+    }
+    let mut content = Vec::new();
+    File::open(path)?.take(TEXT_BYTES + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > TEXT_BYTES {
+        return Err(refused(format!("it is larger than {}", bytes(TEXT_BYTES))));
+    }
+    String::from_utf8(content).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
 }
 
 fn digests(plan: &Plan, memory: Option<&Cache>) -> Result<FileDigests, Stop> {
@@ -151,16 +174,14 @@ fn digests(plan: &Plan, memory: Option<&Cache>) -> Result<FileDigests, Stop> {
             Err(
                 error @ (CacheError::Io { .. } | CacheError::Unstable { .. } | CacheError::Unkeepable { .. }),
             ) => {
-                problems.push((
-                    path.to_owned(),
-                    match error {
-                        // As the experiment leads to it: an absolute path would say less.
-                        CacheError::Io { source, .. } => {
-                            format!("failed to read {}: {source}", path.display())
-                        }
-                        error => error.to_string(),
-                    },
-                ));
+                let help = matches!(error, CacheError::Unstable { .. })
+                    .then_some("somebody writes to it: run again when nobody does, or take it from a copy");
+                let message = match error {
+                    // As the experiment leads to it: an absolute path would say less.
+                    CacheError::Io { source, .. } => format!("failed to read {}: {source}", path.display()),
+                    error => error.to_string(),
+                };
+                problems.push(FileProblem { path: path.to_owned(), message, help });
             }
             Err(error) => return Err(error.into()),
         }
@@ -184,7 +205,7 @@ pub fn machine(device: String, cores: Option<u32>, memory_bytes: Option<u64>) ->
 
 /// Returns what the stages of a plan need of memory.
 pub fn foresight(plan: &Plan, machine: &Machine) -> Foresight {
-    Foresight::new(plan, machine, &|path| fs::read_to_string(path).ok())
+    Foresight::new(plan, machine, &|path| read_text(path).ok())
 }
 
 /// Writes a number of bytes for people.

@@ -87,7 +87,7 @@ pub use foresight::{Amount, Fit, Foreseen, Foresight, Machine, Memory, Need, Out
 pub use guard::guard;
 pub use job::{Device, Job, JobInput, Outcome, Reason};
 pub use key::Keys;
-pub use plan::{Edge, Node, Plan};
+pub use plan::{Edge, FileProblem, Node, Plan};
 pub use process::{Cancel, Ended, Program};
 pub use render::{csv, json, markdown, number, text};
 pub use resolved::{ResolvedValue, resolved};
