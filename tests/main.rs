@@ -5,6 +5,7 @@ mod cases {
     mod commands;
     mod data;
     mod evaluation;
+    mod exits;
     mod failures;
     mod fcd;
     mod house;
@@ -17,6 +18,7 @@ mod cases {
     mod preferences;
     mod running;
     mod sharing;
+    mod terminal;
     mod training;
     mod valid;
 }
