@@ -1,11 +1,12 @@
 //! `pipeline cache ls | verify`: what is kept, and whether it is sound.
 
-use std::io::{self, BufWriter, Write as _};
+use std::io::{BufWriter, Write as _};
 
 use cache::{Cache, CacheError, Damage};
 
 use crate::exit::Stop;
 use crate::house::{CacheArguments, bytes, look_at, seconds};
+use crate::terminal;
 
 /// List or verify what is kept.
 #[derive(Debug, clap::Args)]
@@ -44,7 +45,7 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
 }
 
 fn list(cache: &Cache) -> Result<(), Stop> {
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = BufWriter::new(terminal::stdout());
     let listed = cache.index().list()?;
     let width = listed.iter().map(|entry| entry.manifest.stage.chars().count()).max().unwrap_or(0).min(60);
     for entry in &listed {
@@ -54,7 +55,7 @@ fn list(cache: &Cache) -> Result<(), Stop> {
             "{}  {:<10} {:<width$}  {:>12}  {:>10}",
             entry.trace.short(),
             entry.manifest.kind,
-            entry.manifest.stage,
+            terminal::one_line(&entry.manifest.stage),
             bytes(size),
             seconds(entry.manifest.seconds)
         )?;
@@ -73,7 +74,7 @@ fn list(cache: &Cache) -> Result<(), Stop> {
 
 fn verify(cache: &Cache, repair: bool) -> Result<(), Stop> {
     let found = cache.verify(&mut |_, _| {})?;
-    let mut out = io::stdout().lock();
+    let mut out = terminal::stdout();
     for line in &found.index {
         writeln!(out, "index    {line}")?;
     }

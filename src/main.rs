@@ -18,9 +18,11 @@ mod series;
 mod show;
 mod status;
 mod table;
+mod terminal;
 mod why;
 mod worker;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -56,7 +58,7 @@ enum Command {
 
 fn main() -> ExitCode {
     allocator::settle();
-    let result = match Arguments::parse().command {
+    let result = match arguments().command {
         Command::Run(arguments) => run::run(arguments),
         Command::Plan(arguments) => plan::run(arguments),
         Command::Why(arguments) => why::run(arguments),
@@ -74,6 +76,19 @@ fn main() -> ExitCode {
         Command::Worker(arguments) => worker::run(arguments),
     };
     exit::code(result)
+}
+
+/// Reads the command line. What is wrong with it may be a name that somebody else gave to a file.
+fn arguments() -> Arguments {
+    Arguments::try_parse().unwrap_or_else(|error| {
+        let said = error.render().to_string();
+        let shown = terminal::printable(&said);
+        if shown != said {
+            let _ = terminal::stderr().write_all(shown.as_bytes());
+            std::process::exit(exit::WRONG.into());
+        }
+        error.exit()
+    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod cases {
     mod commands;
     mod data;
     mod evaluation;
+    mod exits;
     mod failures;
     mod fcd;
     mod house;
@@ -19,6 +20,7 @@ mod cases {
     mod running;
     mod sharing;
     mod supervision;
+    mod terminal;
     mod training;
     mod valid;
 }

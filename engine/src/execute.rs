@@ -18,6 +18,9 @@ use crate::stage::{Context, Failure, Kind, Place};
 /// How often a worker tells of its progress at most.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
+/// What to do if memory ran out.
+const MORE_ROOM: &str = "raise the stage's `resources.memory`, so that less runs beside it";
+
 /// Where a job's description and its outcome lie, beside its scratch folder.
 struct Papers {
     job: PathBuf,
@@ -130,8 +133,14 @@ fn in_worker(
         (_, ended) => Outcome::Failed {
             reason: reason_of(ended),
             message: format!("the worker process {ended}"),
-            help: matches!(ended, Ended::Signal(9))
-                .then(|| "raise the stage's `resources.memory`, so that less runs beside it".to_owned()),
+            help: match ended {
+                Ended::Signal(9) => Some(MORE_ROOM.to_owned()),
+                // How a program ends that is refused memory; Rust's says so in its last line.
+                Ended::Signal(6) => Some(format!(
+                    "if the end of its log says that a memory allocation failed, memory ran out: {MORE_ROOM}"
+                )),
+                _ => None,
+            },
         },
     }
 }

@@ -14,9 +14,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::sandbox::ruleset;
+use crate::signal::described;
 use crate::supervisor::{Control, end_orphans, inherit_orphans, supervise};
 
 /// How much of a log's beginning is kept.
@@ -134,11 +135,7 @@ impl fmt::Display for Ended {
         match self {
             Self::Well => f.write_str("exited with code 0"),
             Self::Exit(code) => write!(f, "exited with code {code}"),
-            Self::Signal(9) => f.write_str("was killed by signal 9 (SIGKILL), as when memory runs out"),
-            Self::Signal(signal) => match Signal::from_named_raw(*signal) {
-                Some(named) => write!(f, "was killed by signal {signal} ({named:?})"),
-                None => write!(f, "was killed by signal {signal}"),
-            },
+            Self::Signal(number) => write!(f, "was killed by {}", described(*number)),
             Self::TimedOut(limit) => write!(f, "ran longer than its timeout of {} s", limit.as_secs_f64()),
             Self::Interrupted => f.write_str("was interrupted"),
         }
