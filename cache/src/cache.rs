@@ -12,7 +12,7 @@ use crate::lock::KeyLock;
 use crate::temporary::{self, Temporary};
 
 /// The format of the folder and of every key. Another format is refused, never guessed at.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Whether a cache can be written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
