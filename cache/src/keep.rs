@@ -152,9 +152,18 @@ impl Blobs {
         let is_ours = fs::symlink_metadata(&target)
             .is_ok_and(|metadata| Fingerprint::of(&metadata).place == print.place);
         let is_as_hashed = print_now.bytes == print.bytes && print_now.mtime_ns == print.mtime_ns;
-        if !is_ours || !is_as_hashed || now.nlink() > 1 {
+        let unstable = || CacheError::Unstable { path: path.to_owned() };
+        if !is_ours {
+            // Another who keeps the same bytes was as quick, or another file was moved in.
+            if self.read_again(digest).is_err() {
+                self.discard(digest)?;
+                return Err(unstable());
+            }
+            return Ok(());
+        }
+        if !is_as_hashed || now.nlink() > 1 {
             self.discard(digest)?;
-            return Err(CacheError::Unstable { path: path.to_owned() });
+            return Err(unstable());
         }
         self.believe(digest, print_now);
         Ok(())
@@ -433,6 +442,25 @@ mod tests {
         let place = Place { folder: &parent, name, path: &path };
         assert!(matches!(blobs.enter(&opened, place, digest, print), Err(CacheError::Unstable { .. })));
         assert!(matches!(blobs.checked(digest), Err(CacheError::Missing { .. })));
+    }
+
+    #[test]
+    fn many_may_keep_the_same_bytes_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let stores = [store(folder.path()), store(folder.path())];
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let (blobs, path) = (&stores[thread % 2], folder.path().join(format!("f{thread}")));
+                scope.spawn(move || {
+                    for round in 0..100 {
+                        let content = format!("content {round}");
+                        fs::write(&path, &content).unwrap();
+                        let (digest, _) = blobs.move_in(&path).unwrap();
+                        assert_eq!(fs::read(blobs.checked(digest).unwrap()).unwrap(), content.as_bytes());
+                    }
+                });
+            }
+        });
     }
 
     #[test]

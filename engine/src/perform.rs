@@ -178,8 +178,8 @@ impl Work<'_> {
         clear(folder);
         let scratch = folder.join("run");
         for made in [scratch.join("outputs"), scratch.join("tmp")] {
-            if let Err(error) = fs::create_dir_all(&made) {
-                return Ok(Err(Trouble::io("create", &made)(error)));
+            if let Err(error) = shop.cache.make_folder(&made) {
+                return Ok(Err(Trouble::cache("prepare its folder", &error)));
             }
         }
         let inputs = match lay_out(task, shop.cache, &scratch)? {
@@ -198,7 +198,7 @@ impl Work<'_> {
             device: shop.options.machine.device.clone(),
             timeout_seconds: task.settings.timeout_seconds,
         };
-        let log = match open_log(&shop.cache.folder().join(log)) {
+        let log = match open_log(shop.cache, log) {
             Ok(log) => log,
             Err(trouble) => return Ok(Err(trouble)),
         };
@@ -250,7 +250,6 @@ impl Work<'_> {
             log: log.display().to_string(),
         };
         cache
-            .index()
             .commit(task.trace, task.skeleton, &manifest, &artifacts, (task.recipe.0, recipe))
             .map_err(|error| Trouble::cache("record its result", &error))
     }
@@ -277,10 +276,11 @@ impl Work<'_> {
     }
 }
 
-fn open_log(path: &Path) -> Result<File, Trouble> {
-    let folder = path.parent().unwrap_or(path);
-    fs::create_dir_all(folder).map_err(Trouble::io("create", folder))?;
-    File::options().create(true).append(true).open(path).map_err(Trouble::io("write log", path))
+fn open_log(cache: &Cache, log: &Path) -> Result<File, Trouble> {
+    let path = cache.folder().join(log);
+    let folder = path.parent().unwrap_or(&path);
+    cache.make_folder(folder).map_err(|error| Trouble::cache("write its log", &error))?;
+    File::options().create(true).append(true).open(&path).map_err(Trouble::io("write log", &path))
 }
 
 /// Lays the inputs out as `inputs/PORT` or `inputs/PORT/LABEL`.
@@ -295,19 +295,16 @@ fn lay_out(task: &Task, cache: &Cache, scratch: &Path) -> Result<Result<Vec<JobI
         let artifact = match cache.index().artifact(input.from) {
             Ok(Some(artifact)) => artifact,
             Ok(None) => {
-                let message = format!("the cache does not know the artifact of input `{}`", input.port);
-                return Ok(Err(Trouble::failed(message)));
+                // Its listing is lost, as its bytes might be: it is made again.
+                let message = format!("the cache does not know the files of input `{}`", input.port);
+                return Err(Performed::DamagedInput { artifact: input.from, blob: input.from, message });
             }
             Err(error) => return Ok(Err(Trouble::cache("look up an input", &error))),
         };
         match cache.blobs().lay_out(&artifact, &scratch.join(&folder), copies) {
             Ok(()) => {}
-            Err(error @ (CacheError::Damaged { .. } | CacheError::Missing { .. })) => {
-                let blob = match &error {
-                    CacheError::Damaged { expected, .. } => *expected,
-                    CacheError::Missing { digest, .. } => *digest,
-                    _ => unreachable!("matched above"),
-                };
+            Err(error) if error.is_damage() => {
+                let blob = error.blob().unwrap_or(input.from);
                 return Err(Performed::DamagedInput {
                     artifact: input.from,
                     blob,
