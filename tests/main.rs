@@ -8,6 +8,7 @@ mod cases {
     mod failures;
     mod fcd;
     mod house;
+    mod index;
     mod interruptions;
     mod invalid;
     mod judging;

@@ -191,7 +191,7 @@ fn a_lock_is_released_by_death() {
 }
 
 /// `a` is read by three; `scores` gives the table its number.
-const FAN: &str = r#"
+pub const FAN: &str = r#"
 [stages.a]
 kind = "command"
 run = "echo a certain word > outputs/out/a.txt"
@@ -223,7 +223,7 @@ label = "all"
 from = "scores"
 "#;
 
-const CERTAIN: &[u8] = b"a certain word\n";
+pub const CERTAIN: &[u8] = b"a certain word\n";
 
 #[test]
 fn a_flipped_bit_is_noticed_by_all_consumers_and_mended_once() {
