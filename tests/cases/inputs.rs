@@ -83,7 +83,7 @@ fn templates_edited_in_mid_run_reach_the_next_run_only() {
 #[test]
 fn a_vocabulary_edited_in_mid_run_reaches_the_next_run_only() {
     let stage = "[stages.predictions]\nkind = \"command\"\ninputs = { rows = \"first\" }\n\
-                 run = '''printf '{\"id\":\"a\",\"direction\":\"mol2cap\",\"reference\":\"acid base\",\"prediction\":\"acid salt\"}\\n' \
+                 run = '''printf '{\"id\":\"a\",\"direction\":\"mol2cap\",\"input\":\"CCO\",\"reference\":\"acid base\",\"prediction\":\"acid salt\"}\\n' \
                  > outputs/p/rows.jsonl'''\noutputs.p = { type = \"predictions\" }\n\
                  [stages.s]\nkind = \"evaluate\"\ninputs = { predictions = \"predictions\" }\n\
                  metrics = [\"bleu2\"]\ntokens.wordpiece = \"vocab.txt\"\n";
