@@ -98,7 +98,7 @@ fn list(cache: &Cache) -> Result<(), Stop> {
         return Ok(());
     }
     drop(out);
-    writeln!(io::stderr(), "help: run `pipeline cache verify --repair`")?;
+    writeln!(terminal::stderr(), "help: run `pipeline cache verify --repair`")?;
     Err(Stop::Damaged)
 }
 
@@ -132,7 +132,7 @@ fn verify(cache: &Cache, repair: bool) -> Result<(), Stop> {
         writeln!(out, "discarded what is damaged; the next run makes it again")?;
     }
     if !verification.index.is_empty() {
-        writeln!(io::stderr(), "help: run `pipeline cache rebuild`, which makes the index again")?;
+        writeln!(terminal::stderr(), "help: run `pipeline cache rebuild`, which makes the index again")?;
     }
     match verification.is_sound() || (repair && verification.index.is_empty()) {
         true => Ok(()),

@@ -344,6 +344,32 @@ mod tests {
     use crate::blobs::tests::store;
 
     #[test]
+    fn many_keep_the_same_bytes_at_once_and_some_take_them_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = store(folder.path());
+        let digest = Digest::of(b"the same");
+        for round in 0..100 {
+            let keep = |number: usize| {
+                let file = folder.path().join(format!("f{number}"));
+                fs::write(&file, "the same").unwrap();
+                blobs.move_in(&file)
+            };
+            let kept: Vec<_> = std::thread::scope(|scope| {
+                let keep = &keep;
+                let threads: Vec<_> = (0..6).map(|number| scope.spawn(move || keep(number))).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            for result in kept {
+                assert_eq!(result.unwrap(), (digest, 8));
+            }
+            assert_eq!(fs::read(blobs.checked(digest).unwrap()).unwrap(), b"the same");
+            if round % 2 == 0 {
+                blobs.discard(digest).unwrap();
+            }
+        }
+    }
+
+    #[test]
     fn a_source_is_taken_in_as_it_was_or_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
         let blobs = store(folder.path());

@@ -156,11 +156,14 @@ pub fn work(job_file: &Path, kinds: &[Kind]) -> Result<(), Failure> {
     let Some(kind) = kinds.iter().find(|kind| kind.name() == job.kind) else {
         return Err(Failure::new(format!("this program has no stage kind `{}`", job.kind)));
     };
-    std::thread::spawn(|| {
+    let leave_with_the_run = || {
         let mut nothing = [0; 64];
         while matches!(io::stdin().read(&mut nothing), Ok(1..)) {}
         std::process::exit(130);
-    });
+    };
+    std::thread::Builder::new()
+        .spawn(leave_with_the_run)
+        .map_err(|error| Failure::caused("make a thread", error))?;
     let errors = io::stderr().as_fd().try_clone_to_owned();
     let log = errors.map(File::from).map_err(|error| Failure::caused("open the log", error))?;
     let mut last: Option<Instant> = None;

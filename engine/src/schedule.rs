@@ -215,12 +215,13 @@ impl<'a> Schedule<'a> {
                 continue;
             }
             let files = FixedFiles::of(&self.plan.nodes()[node].params, self.keys.files()).not_in(&mut seen);
-            files.compare_in_place(self.cache).and_then(|()| files.take_in(self.cache)).map_err(|error| {
-                match error {
-                    FixError::Changed(path) => RunError::SourceChanged { path },
-                    FixError::Cache(error) => error.into(),
-                }
-            })?;
+            match files.compare_in_place(self.cache).and_then(|()| files.take_in(self.cache)) {
+                Ok(()) => {}
+                Err(FixError::Changed(path)) => return Err(RunError::SourceChanged { path }),
+                // The stage tries again when its turn comes, and says so in words of its own.
+                Err(FixError::Cache(error)) if error.is_full_disk() => {}
+                Err(FixError::Cache(error)) => return Err(error.into()),
+            }
         }
         Ok(())
     }

@@ -216,3 +216,54 @@ fn a_program_replaced_while_it_runs_does_not_do_the_rest() {
     lab.write("gate", "");
     assert_eq!(lab.told(child).expect(0).ran(), ["a", "b", "c"]);
 }
+
+/// A limit on the processes and threads of a user, down to none: the run ends, and says why.
+#[test]
+fn threads_and_processes_that_cannot_be_made_are_an_error() {
+    let test = "threads_and_processes_that_cannot_be_made_are_an_error";
+    let lab = Lab::new();
+    let open = |path: &std::path::Path| {
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    };
+    open(&lab.path(""));
+    let program = lab.path("pipeline");
+    fs::copy(env!("CARGO_BIN_EXE_pipeline"), &program).unwrap();
+    // Large outputs are hashed on several threads.
+    lab.write(
+        "x.toml",
+        "[stages.big]\nkind = \"command\"\nrun = \"head -c 4000000 /dev/zero > outputs/out/x\"\noutputs.out = {}\n\
+         [stages.rows]\nkind = \"source\"\npath = \"rows.csv\"\n\
+         [stages.few]\nkind = \"subset\"\ninputs = { rows = \"rows\" }\ntake.count = 1\n",
+    );
+    lab.write("rows.csv", "id\n1\n2\n");
+    // A user of its own: the limit counts all that a user runs.
+    let user = 900_000_000 + std::process::id() % 1_000_000;
+    let run = |limit: &str, cache: &str| {
+        let mut command = Command::new("timeout");
+        command.args(["-k", "1", "60", "setpriv"]).arg(format!("--reuid={user}")).arg(format!("--regid={user}"));
+        command.args(["--clear-groups", "prlimit", &format!("--nproc={limit}")]).arg(&program);
+        command.args(["run", "x.toml", "--keep-going", "--cache", cache]).current_dir(lab.path(""));
+        command.env("HOME", "/").stdin(std::process::Stdio::null());
+        Told::of(command.output().expect("`timeout` is there"))
+    };
+    if run("unlimited", "probe").code != 0 {
+        eprintln!("SKIPPED: {test}: another user cannot be had here");
+        return;
+    }
+    let (mut ended_well, mut failed) = (0, 0);
+    for limit in 1..=12 {
+        let told = run(&limit.to_string(), &format!("cache-{limit}"));
+        match told.code {
+            0 => ended_well += 1,
+            2 | 3 => failed += 1,
+            code => panic!("limit {limit}: code {code}\n{}\n{}", told.stdout, told.stderr),
+        }
+        for word in ["panicked", "has a bug"] {
+            assert!(!told.stderr.contains(word), "limit {limit}: {}", told.stderr);
+        }
+        // What there was no thread for is made as soon as there is one.
+        let again = run("unlimited", &format!("cache-{limit}")).expect(0);
+        assert_eq!(again.told("FAILED"), Vec::<String>::new());
+    }
+    assert!(failed > 0 && ended_well + failed == 12, "{ended_well} ended well, {failed} failed");
+}
