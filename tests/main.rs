@@ -17,6 +17,7 @@ mod cases {
     mod keys;
     mod laws;
     mod memory;
+    mod models;
     mod preferences;
     mod running;
     mod sharing;

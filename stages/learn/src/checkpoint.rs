@@ -198,8 +198,15 @@ impl Digests {
     }
 }
 
+/// Waits until a file or a folder is on the disk.
 fn sync(path: &Path) -> io::Result<()> {
-    fs::File::open(path)?.sync_all()
+    match fs::File::open(path)?.sync_all() {
+        // Some file systems of networks know no such thing for folders.
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            Ok(())
+        }
+        synced => synced,
+    }
 }
 
 /// Removes whatever has a name, if anything has it.

@@ -250,7 +250,12 @@ fn tensors_of(path: &Path, file: &str) -> Result<(Arc<MappedFile>, Vec<Tensor>),
     let file_bytes = source.metadata().map_err(io)?.len();
     let read = header::read(file, file_bytes, BufReader::new(&source)).map_err(io)?;
     let tensors = read.map_err(|fault| ModelError::Header { file: file.to_owned(), fault })?;
-    Ok((Arc::new(MappedFile::of(&source).map_err(io)?), tensors))
+    let map = MappedFile::of(&source).map_err(io)?;
+    if map.length() != file_bytes {
+        let changed = std::io::Error::other("its length changed while it was opened");
+        return Err(io(changed));
+    }
+    Ok((Arc::new(map), tensors))
 }
 
 fn exists(path: &Path, file: &str) -> Result<bool, ModelError> {
