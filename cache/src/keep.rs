@@ -155,11 +155,14 @@ impl Blobs {
         let unstable = || CacheError::Unstable { path: path.to_owned() };
         if !is_ours {
             // Another who keeps the same bytes was as quick, or another file was moved in.
-            if self.read_again(digest).is_err() {
-                self.discard(digest)?;
-                return Err(unstable());
-            }
-            return Ok(());
+            return match self.read_again(digest) {
+                Ok(_) => Ok(()),
+                Err(CacheError::Damaged { .. } | CacheError::NotABlob { .. }) => {
+                    self.discard(digest)?;
+                    Err(unstable())
+                }
+                Err(other) => Err(other),
+            };
         }
         if !is_as_hashed || now.nlink() > 1 {
             self.discard(digest)?;
@@ -397,7 +400,7 @@ mod tests {
                     if let Ok(sub) = open_folder(CWD, path("made/sub").as_os_str()) {
                         let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
                         let file = rustix::fs::openat(&sub, name, flags, Mode::from_raw_mode(0o600));
-                        rustix::io::write(&file.unwrap(), b"made").unwrap();
+                        rustix::io::write(file.unwrap(), b"made").unwrap();
                     }
                 }
                 // It may fail; what it keeps is what was made.
