@@ -295,6 +295,17 @@ mod tests {
     }
 
     #[test]
+    fn a_source_that_is_no_file_is_refused_without_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        for path in [pipe.as_path(), folder.path(), Path::new("/dev/zero")] {
+            assert!(matches!(Sources::rehashed().digest(path), Err(CacheError::Unkeepable { .. })));
+        }
+    }
+
+    #[test]
     fn a_folder_that_links_to_itself_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(folder.path(), folder.path().join("again")).unwrap();
