@@ -56,6 +56,9 @@ CREATE TABLE IF NOT EXISTS sources (
     checksum BLOB) WITHOUT ROWID;
 ";
 
+/// Adds a piece of work and its record to an index that is being made.
+type Add<'a> = dyn FnMut(&Finished<'_>, Digest) -> rusqlite::Result<()> + 'a;
+
 /// The index of a cache.
 #[derive(Debug)]
 pub struct Index {
@@ -157,9 +160,7 @@ impl Index {
     /// Makes a new index at a path, with all work that `fill` adds to it.
     pub(crate) fn make(
         path: &Path,
-        fill: &mut dyn FnMut(
-            &mut dyn FnMut(&Finished<'_>, Digest) -> rusqlite::Result<()>,
-        ) -> rusqlite::Result<()>,
+        fill: &mut dyn FnMut(&mut Add<'_>) -> rusqlite::Result<()>,
     ) -> Result<(), CacheError> {
         let mut make = || {
             let connection = open::for_making(path)?;
@@ -175,7 +176,7 @@ impl Index {
         open::may_write(path)
     }
 
-    /// Returns what was found damaged since this was last asked, a line for each. None of it
+    /// Returns what was found damaged since this was last asked, each in words. None of it
     /// was used; where the cache can be written to it is gone, and its work will be made again.
     pub fn take_damaged(&self) -> Vec<String> {
         std::mem::take(&mut self.damaged.lock().expect("no panic while held"))

@@ -11,9 +11,15 @@ use crate::digest::Digest;
 use crate::error::CacheError;
 use crate::files::{Fingerprint, Links, digest_file, files_below, require_regular};
 use crate::index::Index;
+use crate::place::is_network;
 
 /// A file that changed this recently may change again within the same time stamp.
 const RACY: Duration = Duration::from_secs(2);
+
+/// On another machine time stamps are of that machine's clock, which may be behind ours. Its clock
+/// cannot be asked without writing a file beside the source, so the window is wide enough for
+/// clocks that nobody sets.
+const RACY_ELSEWHERE: Duration = Duration::from_secs(600);
 
 /// A source file or folder as it was when it was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,13 +90,18 @@ fn is_executable(metadata: &Metadata) -> bool {
 }
 
 /// Returns whether something changed so recently that its fingerprint may not show the next change.
-fn is_racy(print: &Fingerprint) -> bool {
+fn is_racy(print: &Fingerprint, path: &Path) -> bool {
+    let window = if is_network(path) { RACY_ELSEWHERE } else { RACY };
+    is_within(window, print)
+}
+
+fn is_within(window: Duration, print: &Fingerprint) -> bool {
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |elapsed| elapsed.as_nanos() as i128);
     let newest = print.mtime_ns.max(print.ctime_ns);
     // A time stamp from the future says nothing about when the file was written.
-    now - newest < RACY.as_nanos() as i128
+    now - newest < window.as_nanos() as i128
 }
 
 /// The digests of source files and folders, by way of the index's memory.
@@ -167,7 +178,7 @@ impl<'a> Sources<'a> {
         if print != looked_at {
             return Err(CacheError::Unstable { path });
         }
-        let is_racy = is_racy(&print);
+        let is_racy = is_racy(&print, &path);
         if let Some(memory) = self.memory
             && !is_racy
         {
@@ -209,6 +220,24 @@ mod tests {
         fs::write(&path, "bbbb").unwrap();
         fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
         assert_ne!(sources.digest(&path).unwrap(), first);
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_or_ahead_makes_nothing_look_older() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data.txt");
+        fs::write(&path, "aaaa").unwrap();
+        let print = Fingerprint::of(&fs::metadata(&path).unwrap());
+        let minutes = |minutes: i128| minutes * 60 * 1_000_000_000;
+        let written_at = |offset| Fingerprint {
+            mtime_ns: print.mtime_ns + offset,
+            ctime_ns: print.ctime_ns + offset,
+            ..print
+        };
+        assert!(is_within(RACY, &print) && is_within(RACY, &written_at(minutes(60))));
+        assert!(!is_within(RACY, &written_at(minutes(-1))));
+        assert!(is_within(RACY_ELSEWHERE, &written_at(minutes(-1))));
+        assert!(!is_within(RACY_ELSEWHERE, &written_at(minutes(-11))));
     }
 
     #[test]
@@ -263,6 +292,17 @@ mod tests {
         assert!(!state.files[1].is_unchanged().unwrap());
         fs::create_dir(path("data/b")).unwrap();
         assert!(!state.files[1].is_unchanged().unwrap());
+    }
+
+    #[test]
+    fn a_source_that_is_no_file_is_refused_without_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        for path in [pipe.as_path(), folder.path(), Path::new("/dev/zero")] {
+            assert!(matches!(Sources::rehashed().digest(path), Err(CacheError::Unkeepable { .. })));
+        }
     }
 
     #[test]

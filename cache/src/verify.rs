@@ -94,7 +94,9 @@ impl Cache {
                 owners.entry(entry.digest).or_default().extend(keys);
             }
         }
-        let sources = sources_of(&inspection.recipes);
+        // Recipes name a folder by the digest of its listing; its files are remembered one by one.
+        let mut sources = sources_of(&inspection.recipes);
+        sources.extend(inspection.sources);
         let all: BTreeSet<Digest> = self.blobs().all()?.into_iter().collect();
         for digest in &all {
             if owners.contains_key(digest) {

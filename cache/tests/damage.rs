@@ -346,6 +346,30 @@ fn an_index_is_made_again_from_the_records() {
 }
 
 #[test]
+fn sources_that_were_taken_in_are_named_and_read() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(folder.path());
+    let cache = Cache::open(folder.path()).unwrap();
+    // One that the recipes name, one that is remembered, and one that is neither.
+    for (name, content) in [("named", "s"), ("remembered", "source"), ("neither", "x")] {
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        let state = Sources::rehashed().state(&path).unwrap();
+        cache.blobs().take_source(&state.files[0]).unwrap();
+    }
+    let verification = cache.verify(&mut |_, _| {}).unwrap();
+    assert!(verification.is_sound());
+    assert_eq!((verification.sound, verification.unreferenced), (3 * WORKS as u64 + 2, 1));
+    fs::remove_file(cache.blobs().path(Digest::of(b"s"))).unwrap();
+    fs::write(cache.blobs().path(Digest::of(b"s")), "S").unwrap();
+    let verification = cache.verify(&mut |_, _| {}).unwrap();
+    assert_eq!(verification.damaged.len(), 1);
+    cache.repair(&verification).unwrap();
+    assert!(cache.verify(&mut |_, _| {}).unwrap().is_sound());
+    assert_eq!(serve(&cache).right, WORKS);
+}
+
+#[test]
 fn a_damaged_record_is_named_and_written_again() {
     let folder = tempfile::tempdir().unwrap();
     filled(folder.path());

@@ -240,7 +240,10 @@ fn threads_and_processes_that_cannot_be_made_are_an_error() {
     let user = 900_000_000 + std::process::id() % 1_000_000;
     let run = |limit: &str, cache: &str| {
         let mut command = Command::new("timeout");
-        command.args(["-k", "1", "60", "setpriv"]).arg(format!("--reuid={user}")).arg(format!("--regid={user}"));
+        command
+            .args(["-k", "1", "60", "setpriv"])
+            .arg(format!("--reuid={user}"))
+            .arg(format!("--regid={user}"));
         command.args(["--clear-groups", "prlimit", &format!("--nproc={limit}")]).arg(&program);
         command.args(["run", "x.toml", "--keep-going", "--cache", cache]).current_dir(lab.path(""));
         command.env("HOME", "/").stdin(std::process::Stdio::null());

@@ -38,6 +38,8 @@ pub(crate) struct Inspection {
     pub artifacts: Vec<Artifact>,
     /// Documents of all recipes.
     pub recipes: Vec<String>,
+    /// Remembered digests of source files.
+    pub sources: Vec<Digest>,
 }
 
 impl Index {
@@ -134,6 +136,13 @@ fn inspect_in(connection: &Connection) -> rusqlite::Result<Inspection> {
     while let Some(row) = rows.next()? {
         if row::RECIPES.is_sound(row, 0)? {
             inspection.recipes.push(row.get(1)?);
+        }
+    }
+    let mut statement = connection.prepare("SELECT * FROM sources")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if row::SOURCES.is_sound(row, 0)? {
+            inspection.sources.push(row.get(6)?);
         }
     }
     Ok(inspection)
