@@ -1,7 +1,7 @@
 //! Stories: the real binary, on small experiments in temporary houses.
 
 mod cases {
-    mod cache;
+    pub mod cache;
     mod commands;
     mod data;
     mod evaluation;
@@ -21,5 +21,16 @@ mod cases {
     mod terminal;
     mod training;
     mod valid;
+}
+/// Faults on purpose. A long run of them is `PIPELINE_FAULTS=MINUTES cargo test-faults`.
+mod faults {
+    mod damage;
+    mod escapes;
+    mod full_disk;
+    mod graph;
+    mod kills;
+    mod part;
+    mod system_calls;
+    mod together;
 }
 mod lab;

@@ -1,9 +1,9 @@
 //! Exit codes of what is neither the experiment's fault nor a stage's, and words that fit.
 
 use std::fs::File;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::lab::{Lab, Told};
 
@@ -74,19 +74,9 @@ fn signals_are_told_by_their_usual_names() {
 
 /// Runs a command that must end of itself, and soon.
 #[track_caller]
-fn ends(lab: &Lab, arguments: &[&str], stdin: Stdio) -> Told {
-    let mut command = lab.command(arguments);
-    let child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = child.expect("the binary starts");
-    let began = Instant::now();
-    while child.try_wait().expect("it is ours").is_none() {
-        if began.elapsed() > Duration::from_secs(20) {
-            child.kill().expect("it is ours");
-            panic!("{arguments:?} does not end: {:?}", lab.told(child));
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    lab.told(child)
+fn ends(lab: &Lab, arguments: &[&str]) -> Told {
+    let told = lab.run_within(Duration::from_secs(20), arguments);
+    told.unwrap_or_else(|| panic!("{arguments:?} does not end"))
 }
 
 #[test]
@@ -105,12 +95,11 @@ fn what_is_no_file_is_no_experiment() {
         lab.write("published.toml", format!("{NUMBERS}published = \"{name}\"\n"));
         for file in [name, "includes.toml", "published.toml"] {
             for command in ["plan", "run", "status"] {
-                let _ =
-                    ends(&lab, &[command, file], Stdio::piped()).expect(2).says(&["failed to read", words]);
+                let _ = ends(&lab, &[command, file]).expect(2).says(&["failed to read", words]);
             }
         }
     }
-    let _ = ends(&lab, &["import-mergekit", "pipe"], Stdio::piped()).expect(2).says(&[not_a_file]);
+    let _ = ends(&lab, &["import-mergekit", "pipe"]).expect(2).says(&[not_a_file]);
 }
 
 #[test]
