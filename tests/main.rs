@@ -25,9 +25,12 @@ mod cases {
 /// Faults on purpose. A long run of them is `PIPELINE_FAULTS=MINUTES cargo test-faults`.
 mod faults {
     mod damage;
+    mod edits;
     mod escapes;
     mod full_disk;
     mod graph;
+    mod hostile_files;
+    mod kept;
     mod kills;
     mod part;
     mod system_calls;

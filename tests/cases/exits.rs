@@ -1,7 +1,7 @@
 //! Exit codes of what is neither the experiment's fault nor a stage's, and words that fit.
 
 use std::fs::File;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -121,4 +121,47 @@ fn a_source_that_changes_while_it_is_read_is_told_so() {
     });
     let told = told.expect(2).says(&["changed while it was being read", "run again when nobody does"]);
     assert!(!told.stderr.contains("check the path"), "{}", told.stderr);
+}
+/// A folder that may not be entered is not one that is empty.
+#[test]
+fn a_cache_that_may_not_be_entered_is_an_error_in_every_command() {
+    use std::os::unix::fs::PermissionsExt;
+    let lab = Lab::with(NUMBERS);
+    let table = lab.run(["run", "x.toml"]).expect(0).stdout;
+    let set_mode = |path: &str, mode| {
+        std::fs::set_permissions(lab.path(path), PermissionsExt::from_mode(mode)).expect("it is ours");
+    };
+    set_mode(".pipeline", 0o000);
+    // For root no folder is closed, so root looks as somebody else, with a copy that he may run.
+    set_mode("", 0o755);
+    std::fs::copy(env!("CARGO_BIN_EXE_pipeline"), lab.path("program")).expect("there is room");
+    let is_root = rustix::process::geteuid().is_root();
+    let look = |arguments: &[&str]| {
+        let plain = lab.command(arguments);
+        let mut command = Command::new(lab.path("program"));
+        command.args(plain.get_args()).current_dir(lab.path("")).stdin(Stdio::null());
+        command.env("PIPELINE_CACHE", lab.cache()).env("NO_COLOR", "1").env_remove("PIPELINE_DATA");
+        if is_root {
+            std::os::unix::process::CommandExt::uid(&mut command, 65_534);
+        }
+        Told::of(command.output().expect("the copy starts"))
+    };
+    for arguments in [
+        &["status", "x.toml"][..],
+        &["plan", "x.toml"],
+        &["why", "x.toml", "s"],
+        &["table", "x.toml"],
+        &["graph", "x.toml"],
+        &["show", "x.toml", "s"],
+        &["log", "x.toml", "s"],
+        &["cache", "ls"],
+        &["cache", "verify"],
+        &["run", "x.toml"],
+    ] {
+        let told = look(arguments);
+        assert_eq!(told.code, 4, "{arguments:?}: {told:?}");
+        let _ = told.says(&[".pipeline", "ermission denied"]);
+    }
+    set_mode(".pipeline", 0o755);
+    assert_eq!(look(&["table", "x.toml"]).expect(0).stdout, table);
 }

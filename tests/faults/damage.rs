@@ -73,6 +73,73 @@ fn damage(blob: &Path, how: &str, lab: &Lab, random: &mut Random) {
     }
 }
 
+/// Each blob in turn, in each way: `verify` names it, no number is wrong, and runs heal it.
+#[test]
+fn of_each_blob() {
+    let mut part = Part::begin("damaged blobs", &["wrong", "crashed", "not noticed", "not mended"]);
+    let undisturbed = Undisturbed::run();
+    let mut lab = graph();
+    lab.run(["run", "x.toml"]).expect(0);
+    let mut left = Vec::new();
+    while part.tries_again(2 * DAMAGES.len() as u32) {
+        if left.is_empty() {
+            left = files(&lab.cache().join("blobs"));
+        }
+        let blob = left.swap_remove(part.random.below(left.len()));
+        if !blob.is_file() {
+            // An earlier repair forgot it.
+            continue;
+        }
+        let is_empty = fs::metadata(&blob).is_ok_and(|found| found.len() == 0);
+        let how = DAMAGES[part.random.below(DAMAGES.len())];
+        if is_empty && ["flipped", "emptied", "cut"].contains(&how) {
+            continue;
+        }
+        damage(&blob, how, &lab, &mut part.random);
+        let name = blob.file_name().unwrap().to_string_lossy().into_owned();
+        let what = format!("{name} {how}");
+        // What waits for ever is ended, and said to have failed.
+        let within = |lab: &Lab, arguments: &[&str]| {
+            lab.run_within(LIMIT, arguments).unwrap_or_else(|| Told {
+                code: -1,
+                stdout: String::new(),
+                stderr: format!("{arguments:?} hangs"),
+            })
+        };
+        let verified = within(&lab, &["cache", "verify"]);
+        // A link to the right bytes is as good as they are, as long as nobody changes them.
+        if how != "a link" && (verified.code != 4 || !verified.stdout.contains(&name)) {
+            part.problem("not noticed", format!("{what}: {verified:?}"));
+        }
+        // Whoever looks sees the right numbers, or none.
+        let table = within(&lab, &["table", "x.toml", "--format", "json"]);
+        let show = within(&lab, &["show", "x.toml", "everything"]);
+        let run = within(&lab, &["run", "x.toml", "--force", "everything", "--force", "scores"]);
+        for told in [&table, &show, &verified, &run] {
+            if has_crashed(told) {
+                part.problem("crashed", format!("{what}: {told:?}"));
+            }
+        }
+        if table.code == 0 && !undisturbed.outcome.starts_with(&table.stdout) {
+            part.problem("wrong", format!("{what}: {table:?}"));
+        }
+        // A run that needs it heals it; what no run needs, a repair forgets.
+        if run.code != 0 {
+            part.problem("wrong", format!("{what}: {run:?}"));
+        }
+        let repaired = within(&lab, &["cache", "verify", "--repair"]);
+        let is_mended = repaired.code == 0;
+        if !is_mended || recovers(&lab, undisturbed).is_err() {
+            part.problem("not mended", format!("{what}: {repaired:?}"));
+            // The next try begins with a sound cache.
+            lab = graph();
+            lab.run(["run", "x.toml"]).expect(0);
+            left.clear();
+        }
+    }
+    part.finish();
+}
+
 /// Returns the files of the index, with what is in them.
 fn index(lab: &Lab) -> Vec<(PathBuf, Vec<u8>)> {
     let all = ["index.sqlite", "index.sqlite-wal", "index.sqlite-shm"].map(|name| lab.cache().join(name));
@@ -157,6 +224,77 @@ fn of_the_index() {
     }
     if let Err(problem) = recovers(&lab, undisturbed) {
         part.problem("wrong", problem);
+    }
+    part.finish();
+}
+
+/// Records that still make sense, but not of this work.
+#[test]
+fn of_records_on_purpose() {
+    let mut part = Part::begin("records changed on purpose", &["wrong", "crashed"]);
+    let undisturbed = Undisturbed::run();
+    let lab = graph();
+    lab.run(["run", "x.toml"]).expect(0);
+    let sound = index(&lab);
+    for change in [
+        "update outputs set name = 'oud' where name = 'out'",
+        "update outputs set artifact = zeroblob(32) where name = 'scores'",
+        "update outputs set artifact = x'00' where name = 'scores'",
+        "delete from outputs where name = 'scores'",
+        "delete from artifacts",
+        "update artifacts set entries = '[]'",
+        "update artifacts set entries = 'no json'",
+        "update artifacts set entries = replace(entries, 'metrics.json', '../metrics.json')",
+        "update artifacts set entries = replace(entries, 'metrics.json', '/tmp/metrics.json')",
+        "update traces set manifest = 'no json'",
+        "update traces set manifest = '{}'",
+        "delete from traces",
+        "update recipes set trace = zeroblob(32)",
+        "update recipes set trace = x'01'",
+        "update recipes set document = 'no json'",
+        "update history set recipe = zeroblob(32)",
+        "update executions set log = '../../../../etc/hostname'",
+        "update sources set digest = zeroblob(32), mtime_ns = x'00'",
+    ] {
+        part.tries();
+        let connection = rusqlite::Connection::open(lab.cache().join("index.sqlite")).expect("a database");
+        // A format that has other tables keeps what it has.
+        if let Err(error) = connection.execute(change, []) {
+            part.count("not of this format");
+            eprintln!("{change}: {error}");
+        }
+        drop(connection);
+        for arguments in [
+            &["run", "x.toml"][..],
+            &["run", "x.toml", "--force", "leaf[number=11]"],
+            &["table", "x.toml"],
+            &["status", "x.toml"],
+            &["why", "x.toml", "scores", "--set", "stages.half.take.fraction=0.4"],
+            &["show", "x.toml", "scores"],
+            &["log", "x.toml", "scores"],
+            &["cache", "ls"],
+            &["cache", "verify"],
+            &["cache", "verify", "--repair"],
+            &["run", "x.toml"],
+        ] {
+            let told = lab.run(arguments);
+            if has_crashed(&told) {
+                part.problem("crashed", format!("{change}, {arguments:?}: {told:?}"));
+            }
+        }
+        if let Ok(made) = outcome(&lab) {
+            part.equals("wrong", &made, &undisturbed.outcome, change);
+        }
+        if lab.path("metrics.json").exists() || Path::new("/tmp/metrics.json").exists() {
+            let _ = fs::remove_file("/tmp/metrics.json");
+            part.problem("wrong", format!("{change}: a file outside"));
+        }
+        for (path, _) in index(&lab) {
+            let _ = fs::remove_file(path);
+        }
+        for (path, bytes) in &sound {
+            fs::write(path, bytes).expect("it is ours");
+        }
     }
     part.finish();
 }

@@ -26,6 +26,41 @@ fn one(run: &str) -> Lab {
     lab
 }
 
+/// The names of inputs are names of folders, and lead nowhere else.
+#[test]
+fn names_of_inputs_lead_nowhere() {
+    let mut part = Part::begin("names of inputs", &["outside"]);
+    for name in
+        ["../../../../escaped", "HOUSE/escaped", "a/../../../../../escaped", "..", ".", "a/b", "", "x/"]
+    {
+        part.tries();
+        let lab = Lab::new();
+        let name = name.replace("HOUSE/", &lab.path("").display().to_string());
+        lab.write(
+            "x.toml",
+            format!(
+                "[stages.a]\nkind = \"command\"\noutputs.o = {{}}\n\
+                 run = \"echo owned > outputs/o/evil.sh; chmod +x outputs/o/evil.sh\"\n\
+                 [stages.b]\nkind = \"command\"\nrun = \"echo 1 > outputs/o/x\"\noutputs.o = {{}}\n\
+                 inputs.\"{name}\" = \"a\"\n"
+            ),
+        );
+        let told = lab.run(["run", "x.toml"]);
+        let above: Vec<_> =
+            fs::read_dir(lab.path("")).unwrap().flatten().map(|entry| entry.file_name()).collect();
+        let left = fs::read_dir(lab.cache().join("work")).into_iter().flatten().count();
+        if above.iter().any(|name| name != "x.toml" && name != ".pipeline")
+            || lab.cache().join("escaped").exists()
+        {
+            part.problem("outside", format!("`{name}`: {above:?}: {told:?}"));
+        }
+        if told.code == 0 && left > 0 {
+            part.problem("outside", format!("`{name}`: something is left in `work`"));
+        }
+    }
+    part.finish();
+}
+
 /// Writes to where nothing may be written, by all ways that a shell has.
 #[test]
 fn nothing_is_written_outside() {
@@ -100,6 +135,105 @@ fn links_in_outputs_take_nothing_away() {
             for name in super::graph::left_running(&lab) {
                 part.problem("left running", name);
             }
+        }
+    }
+    part.finish();
+}
+
+/// The numbers for a table are read from a file, and from no other thing.
+#[test]
+fn numbers_are_read_from_files_alone() {
+    let mut part = Part::begin("metrics.json that is none", &["hangs", "taken"]);
+    for way in [
+        "mkfifo outputs/s/metrics.json",
+        "ln -s HOUSE/secret.json outputs/s/metrics.json",
+        "ln -s /dev/stdin outputs/s/metrics.json",
+        "mkfifo tmp/pipe; ln -s ../../tmp/pipe outputs/s/metrics.json",
+        "mkdir outputs/s/metrics.json",
+        "truncate -s 3G outputs/s/metrics.json",
+        "mkdir tmp/s; mkfifo tmp/s/metrics.json; rmdir outputs/s; ln -s ../tmp/s outputs/s",
+        "echo '{\\\"n\\\": NaN}' > outputs/s/metrics.json",
+        "echo '{\\\"n\\\": 1e999}' > outputs/s/metrics.json",
+        "yes '[' | head -n 100000 > outputs/s/metrics.json",
+    ] {
+        part.tries();
+        let lab = Lab::new();
+        lab.write("secret.json", "{\"n\": 1}");
+        let way = way.replace("HOUSE", &lab.path("").display().to_string());
+        lab.write(
+            "x.toml",
+            format!(
+                "[stages.s]\nkind = \"command\"\nrun = \"{way}\"\noutputs.s = {{ type = \"scores\", columns = [\"n\"] }}\n\
+                 [table]\ncolumns = [\"n\"]\n"
+            ),
+        );
+        match lab.run_within(LIMIT, ["run", "x.toml"]) {
+            None => part.problem("hangs", way),
+            Some(Told { code: 3, .. }) => {}
+            Some(told) => part.problem("taken", format!("`{way}`: {told:?}")),
+        }
+    }
+    part.finish();
+}
+
+/// A program cannot type into the terminal that the run was started from, nor write to it.
+#[test]
+fn the_terminal_is_not_a_programs() {
+    const TEST: &str = "the_terminal_is_not_a_programs";
+    if !confines(TEST) {
+        return;
+    }
+    let mut part = Part::begin("ways to the terminal", &["opened"]);
+    // Whether it can be opened is enough: what is opened can be typed into.
+    for path in ["/dev/tty", "$TERMINAL", "/proc/$PPID/fd/0", "/proc/$PPID/fd/2"] {
+        part.tries();
+        let lab = one(&format!(
+            "if (echo INJECTED > {path}) 2> /dev/null; then echo yes; else echo no; fi > outputs/out/x"
+        ));
+        let mut command = Command::new("script");
+        command.args(["-qec", "TERMINAL=$(tty) $PROGRAM run x.toml", "/dev/null"]).stdin(Stdio::null());
+        command
+            .current_dir(lab.path(""))
+            .env("SHELL", "/bin/sh")
+            .env("PROGRAM", env!("CARGO_BIN_EXE_pipeline"));
+        command.env("PIPELINE_CACHE", lab.cache()).env_remove("PIPELINE_DATA");
+        let Ok(output) = command.output() else {
+            return skipped(TEST, "there is no `script` here");
+        };
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if said.contains("INJECTED") || lab.made("s", "x") != "no\n" {
+            part.problem("opened", format!("{path}: {said:?}"));
+        }
+    }
+    part.finish();
+}
+
+/// A program cannot end the run, where the system can keep signals in.
+#[test]
+fn signals_do_not_leave_the_program() {
+    const TEST: &str = "signals_do_not_leave_the_program";
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
+    if !confines(TEST) || (numbers.next(), numbers.next()) < (Some(6), Some(12)) {
+        return skipped(TEST, "Linux keeps signals in from 6.12 on");
+    }
+    let mut part = Part::begin("signals to the run", &["died", "left running"]);
+    for signal in ["KILL", "TERM", "STOP", "INT"] {
+        part.tries();
+        // The program's parent, and who started that.
+        let lab = one(&format!(
+            "above=$(cut -d' ' -f4 /proc/$PPID/stat); kill -{signal} $PPID || true; \
+             case $(cat /proc/$above/comm) in pipeline) kill -{signal} $above || true;; esac; \
+             sleep 0.1; echo made > outputs/out/x"
+        ));
+        match lab.run_within(LIMIT, ["run", "x.toml"]) {
+            // Whether it was made, or failed since `kill` did, the run told of it.
+            Some(Told { code: 0 | 3, .. }) => {}
+            told => part.problem("died", format!("SIG{signal}: {told:?}")),
+        }
+        for name in super::graph::left_running(&lab) {
+            part.problem("left running", name);
         }
     }
     part.finish();

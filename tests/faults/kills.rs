@@ -72,3 +72,69 @@ fn of_programs_and_their_children() {
         (!programs.is_empty()).then(|| *part.random.choose(&programs))
     });
 }
+
+/// The guard ends what a killed run leaves; without it the run goes on all the same.
+#[test]
+fn of_the_guard() {
+    let mut part = Part::begin("kills of the guard", &["wrong", "left running", "missed"]);
+    let undisturbed = Undisturbed::run();
+    while part.tries_again(1) {
+        let lab = graph();
+        let mut run = start(&lab);
+        std::thread::sleep(part.random.moment(undisturbed.took / 2));
+        let is_guard = |pid: &u32| {
+            std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.ends_with(b"\0guard\0"))
+        };
+        match crate::lab::below(run.id()).into_iter().find(is_guard) {
+            Some(guard) => signal(guard, Signal::KILL),
+            None => part.count("missed"),
+        }
+        let code = run.wait().expect("the run ends").code();
+        part.equals("wrong", &code, &Some(0), "the run without its guard");
+        let left = left_running(&lab);
+        if !left.is_empty() {
+            part.problem("left running", format!("{left:?}"));
+        }
+        if let Err(how) = recovers(&lab, undisturbed) {
+            part.problem("wrong", how);
+        }
+    }
+    part.finish();
+}
+
+/// A program that leaves its session is a descendant still.
+#[test]
+fn what_leaves_its_session_does_not_outlive_its_stage() {
+    let mut part = Part::begin("programs that leave their session", &["left running"]);
+    if std::process::Command::new("setsid").arg("true").status().is_err() {
+        return skipped("what_leaves_its_session_does_not_outlive_its_stage", "there is no `setsid` here");
+    }
+    let stage = |run: &str, more: &str| {
+        let run = serde_json::Value::from(run);
+        Lab::with(&format!("[stages.s]\nkind = \"command\"\nrun = {run}\noutputs.out = {{}}\n{more}\n"))
+    };
+    let stays = "setsid sleep 300 > /dev/null 2>&1 & setsid setsid sleep 300 > tmp/x 2>&1 &";
+    for (run, more, code) in [
+        (format!("{stays} echo made > outputs/out/x"), "", 0),
+        (format!("{stays} sleep 300"), "timeout_seconds = 0.5", 3),
+        (format!("{stays} exit 3"), "", 3),
+    ] {
+        part.tries();
+        let lab = stage(&run, more);
+        lab.run(["run", "x.toml"]).expect(code);
+        for name in left_running(&lab) {
+            part.problem("left running", format!("{name}, after `{run}`"));
+        }
+    }
+    // The run's death is theirs.
+    part.tries();
+    let lab = stage(&format!("{stays} echo here > outputs/out/x; sleep 300"), "");
+    let mut run = start(&lab);
+    crate::lab::wait_until("they sleep", || victims(run.id(), false).len() > 2);
+    signal(run.id(), Signal::KILL);
+    run.wait().expect("the run ends");
+    for name in left_running(&lab) {
+        part.problem("left running", format!("{name}, after the run was killed"));
+    }
+    part.finish();
+}

@@ -91,3 +91,25 @@ fn a_kill_at_a_call_by_which_results_are_kept() {
     let part = Part::begin("kills at system calls", &["wrong", "left running", "hit"]);
     inject(part, 4, KEEPING, &["signal=KILL".to_owned()], false);
 }
+
+#[test]
+fn an_error_of_a_call_by_which_results_are_kept() {
+    if cannot_trace("an_error_of_a_call_by_which_results_are_kept") {
+        return;
+    }
+    let part = Part::begin("errors of system calls", &["wrong", "crashed", "left running", "hit"]);
+    let effects: Vec<String> = ERRORS.iter().map(|error| format!("error={error}")).collect();
+    inject(part, 5, KEEPING, &effects, true);
+}
+
+/// Programs are hit too: what they do then is not looked into, but nothing of it is kept as made.
+#[test]
+fn a_kill_or_an_error_of_a_call_that_programs_make() {
+    if cannot_trace("a_kill_or_an_error_of_a_call_that_programs_make") {
+        return;
+    }
+    let part = Part::begin("kills and errors of common system calls", &["wrong", "left running", "hit"]);
+    let mut effects: Vec<String> = ERRORS.iter().map(|error| format!("error={error}")).collect();
+    effects.push("signal=KILL".to_owned());
+    inject(part, 5, COMMON, &effects, false);
+}
