@@ -49,7 +49,13 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
         writeln!(out, "gpu       cuda:{number}, {}, {}", gpu.name, bytes(gpu.memory_bytes))?;
     }
     match Sandbox::available() {
-        Sandbox::Enforced => writeln!(out, "sandbox   programs may write only below their own folder")?,
+        Sandbox::Enforced => {
+            let signals = match Sandbox::confines_signals() {
+                true => "; signals reach only what they start",
+                false => "; this system cannot confine their signals",
+            };
+            writeln!(out, "sandbox   programs may write only below their own folder{signals}")?;
+        }
         Sandbox::Unavailable => {
             writeln!(
                 out,

@@ -61,6 +61,9 @@ impl From<RunError> for Stop {
         match error {
             RunError::Cache(error) => Self::Cache(error),
             error @ RunError::ReadOnly { .. } => Self::ReadOnly(error.to_string()),
+            error @ RunError::SourceChanged { .. } => {
+                Self::Usage(format!("{error}\nhelp: run again when nobody writes to it"))
+            }
         }
     }
 }

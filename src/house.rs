@@ -1,12 +1,11 @@
 //! What every command begins with: the experiment, its plan and keys, and the cache.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use cache::{Cache, CacheError, Sources};
-use engine::{Device, Experiment, FileDigests, FileProblem, Foresight, Keys, Machine, Plan, Request};
+use engine::{Device, Experiment, FileProblem, Foresight, Keys, Machine, Plan, Request, SourceFiles};
 
 use crate::exit::Stop;
 
@@ -91,8 +90,8 @@ impl House {
             Use::Keep => Some(Cache::open(&folder)?),
             Use::Look => look_at(&folder)?,
         };
-        let digests = digests(&plan, cache.as_ref().filter(|_| !arguments.rehash))?;
-        let keys = Keys::new(&plan, digests);
+        let files = source_files(&plan, cache.as_ref().filter(|_| !arguments.rehash))?;
+        let keys = Keys::new(&plan, files);
         Ok(Self { plan, keys, cache })
     }
 
@@ -145,31 +144,25 @@ fn plan(arguments: &ExperimentArguments) -> Result<Plan, Stop> {
 /// # Errors
 /// What the system says, and [`io::ErrorKind::InvalidInput`] for what is no file or too large.
 pub fn read_text(path: &Path) -> io::Result<String> {
-    let refused = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
-    let kind = fs::metadata(path)?.file_type();
-    if !kind.is_file() && !kind.is_dir() {
-        return Err(refused("it is neither a file nor a link to a file".to_owned()));
-    }
-    let mut content = Vec::new();
-    File::open(path)?.take(TEXT_BYTES + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > TEXT_BYTES {
-        return Err(refused(format!("it is larger than {}", bytes(TEXT_BYTES))));
-    }
+    let content = cache::read_regular(path, TEXT_BYTES).map_err(|error| match error {
+        CacheError::Io { source, .. } => source,
+        other => io::Error::new(io::ErrorKind::InvalidInput, other.to_string()),
+    })?;
     String::from_utf8(content).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
 }
 
-fn digests(plan: &Plan, memory: Option<&Cache>) -> Result<FileDigests, Stop> {
+fn source_files(plan: &Plan, memory: Option<&Cache>) -> Result<SourceFiles, Stop> {
     let sources = memory.map_or_else(Sources::rehashed, |cache| Sources::remembered(cache.index()));
     let here = std::env::current_dir().unwrap_or_default();
-    let mut digests = BTreeMap::new();
+    let mut files = BTreeMap::new();
     let mut problems = Vec::new();
     for path in plan.files() {
-        if digests.contains_key(path) {
+        if files.contains_key(path) {
             continue;
         }
-        match sources.digest(&here.join(path)) {
-            Ok(digest) => {
-                digests.insert(path.to_owned(), digest);
+        match sources.state(&here.join(path)) {
+            Ok(state) => {
+                files.insert(path.to_owned(), state);
             }
             Err(
                 error @ (CacheError::Io { .. } | CacheError::Unstable { .. } | CacheError::Unkeepable { .. }),
@@ -188,7 +181,7 @@ fn digests(plan: &Plan, memory: Option<&Cache>) -> Result<FileDigests, Stop> {
     }
     match plan.report_files(&problems) {
         Some(report) => Err(report.into()),
-        None => Ok(FileDigests(digests)),
+        None => Ok(SourceFiles(files)),
     }
 }
 

@@ -7,7 +7,6 @@ mod completions;
 mod doctor;
 mod exit;
 mod graph;
-mod guard;
 mod house;
 mod import_mergekit;
 mod log;
@@ -55,8 +54,6 @@ enum Command {
     Completions(completions::Arguments),
     #[command(hide = true)]
     Worker(worker::Arguments),
-    #[command(hide = true)]
-    Guard(guard::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -77,7 +74,6 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(arguments),
         Command::Completions(arguments) => completions::run(arguments),
         Command::Worker(arguments) => worker::run(arguments),
-        Command::Guard(arguments) => guard::run(arguments),
     };
     exit::code(result)
 }

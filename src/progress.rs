@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use engine::{Event, Plan, Progress, RunReport, StageResult};
+use engine::{Comparison, Event, Plan, Progress, RunReport, StageResult};
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use serde_json::json;
 
@@ -167,10 +167,17 @@ impl<'a> Listener<'a> {
     fn tell_result(&self, node: usize, result: &StageResult) {
         let label = self.label(node);
         match result {
-            StageResult::Ran { seconds: took, notes } => {
-                self.line(&format!("ran      {label}  ({})", seconds(*took)));
+            StageResult::Ran { seconds: took, notes, comparison } => {
+                let same = if *comparison == Comparison::Same { ", the same bytes as before" } else { "" };
+                self.line(&format!("ran      {label}  ({}{same})", seconds(*took)));
                 for note in notes {
                     self.line(&format!("         note: {note}"));
+                }
+                if let Comparison::Different(outputs) = comparison {
+                    self.line(&format!("warning  `{label}` made other bytes than before under the same key"));
+                    for output in outputs {
+                        self.line(&format!("         {output}"));
+                    }
                 }
             }
             StageResult::CutOff => self.line(&format!("same     {label}  (its inputs came out as before)")),
@@ -281,7 +288,18 @@ fn describe(result: &StageResult) -> (&'static str, serde_json::Map<String, serd
         StageResult::Hit => ("hit", json!({})),
         StageResult::CutOff => ("same", json!({})),
         StageResult::Shared => ("shared", json!({})),
-        StageResult::Ran { seconds, notes } => ("ran", json!({ "seconds": seconds, "notes": notes })),
+        StageResult::Ran { seconds, notes, comparison } => {
+            let mut more = json!({ "seconds": seconds, "notes": notes });
+            let compared = match comparison {
+                Comparison::None => None,
+                Comparison::Same => Some(json!({ "same": true })),
+                Comparison::Different(outputs) => Some(json!({ "same": false, "outputs": outputs })),
+            };
+            if let (Some(fields), Some(compared)) = (more.as_object_mut(), compared) {
+                fields.insert("compared".to_owned(), compared);
+            }
+            ("ran", more)
+        }
         StageResult::Failed { reason, message, help, log } => {
             ("failed", json!({ "reason": reason.word(), "message": message, "help": help, "log": log }))
         }

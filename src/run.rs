@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::path::PathBuf;
 
 use engine::{Cancel, RunOptions, RunReport, StageResult, run as run_plan};
 
@@ -11,6 +10,7 @@ use crate::house::{ExperimentArguments, House, Use, foresight, machine};
 use crate::progress::{Listener, Mode};
 use crate::table::{Format, print_table};
 use crate::terminal;
+use crate::worker;
 
 /// Plan an experiment, run what is missing, print the table.
 #[derive(Debug, clap::Args)]
@@ -52,7 +52,7 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
     let house = House::open(&arguments.experiment, Use::Keep)?;
     let cache = house.cache(&arguments.experiment)?;
     let options = options(&arguments, &house, device)?;
-    let cancel = Cancel::guarded(vec![program()?.into_os_string(), "guard".into()]);
+    let cancel = Cancel::for_a_process_of_its_own();
     listen_for_signals(&cancel)?;
     let mut listener = Listener::new(&house.plan, cache.folder(), Mode::choose(arguments.json));
     let report = run_plan(&house.plan, &house.keys, cache, &options, &cancel, &mut |event| {
@@ -103,12 +103,6 @@ fn reason(house: &House, report: &RunReport, node: usize) -> String {
     }
 }
 
-/// Returns the program's own file, of which workers and the guard are started.
-fn program() -> Result<PathBuf, Stop> {
-    std::env::current_exe()
-        .map_err(|error| Stop::Io(format!("failed to find the program's own file: {error}")))
-}
-
 fn options(arguments: &Arguments, house: &House, device: String) -> Result<RunOptions, Stop> {
     let select = |texts: &[String]| -> Result<Vec<usize>, Stop> {
         let mut nodes = Vec::new();
@@ -119,7 +113,6 @@ fn options(arguments: &Arguments, house: &House, device: String) -> Result<RunOp
     };
     let (until, only) = (select(&arguments.until)?, select(&arguments.only)?);
     let force: BTreeSet<usize> = select(&arguments.force)?.into_iter().collect();
-    let program = program()?;
     if arguments.jobs == Some(0) {
         return Err(Stop::Usage("`--jobs` is at least 1".to_owned()));
     }
@@ -132,7 +125,8 @@ fn options(arguments: &Arguments, house: &House, device: String) -> Result<RunOp
         only_targets: !only.is_empty(),
         targets: if only.is_empty() { until } else { only },
         force,
-        worker: vec![program.into_os_string(), "worker".into()],
+        // The program that runs now, also where another was put in its place meanwhile.
+        worker: vec![worker::THIS_PROGRAM.into(), "worker".into()],
         program: env!("CARGO_PKG_VERSION").to_owned(),
     })
 }

@@ -9,6 +9,7 @@ mod cases {
     mod failures;
     mod fcd;
     mod house;
+    mod inputs;
     mod interruptions;
     mod invalid;
     mod judging;
@@ -18,6 +19,7 @@ mod cases {
     mod preferences;
     mod running;
     mod sharing;
+    mod supervision;
     mod terminal;
     mod training;
     mod valid;

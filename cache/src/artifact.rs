@@ -1,5 +1,7 @@
 //! What an artifact is: a folder of files, known by the digest of its listing.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -23,6 +25,16 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
+/// A path in a listing that must not be written to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the path {path:?} of a file in it {problem}")]
+pub struct EntryPathError {
+    /// The path.
+    pub path: String,
+    /// What is wrong with it, as a verb.
+    pub problem: &'static str,
+}
+
 /// A folder of files, sorted by path. Empty folders are not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifact {
@@ -31,7 +43,8 @@ pub struct Artifact {
 }
 
 impl Artifact {
-    /// Makes an artifact of its files, in whatever order they come.
+    /// Makes an artifact of its files, in whatever order they come. Their paths are not checked
+    /// here; see [`Artifact::check_paths`].
     pub fn new(mut entries: Vec<Entry>) -> Self {
         entries.sort();
         let listing = Value::List(
@@ -53,6 +66,46 @@ impl Artifact {
             })
             .expect("a listing holds no path values");
         Self { digest: Digest::from_bytes(*hasher.finalize().as_bytes()), entries }
+    }
+
+    /// Makes sure that the files of a listing can be written below one folder and nowhere else.
+    ///
+    /// A listing that was read, from an index that may be damaged or somebody else's, is checked
+    /// before it is believed, and again before anything is written by it.
+    ///
+    /// # Errors
+    /// [`EntryPathError`] names the first path that is not relative, or has a part that is empty,
+    /// `.` or `..`, or a NUL; or that is there twice, or is a folder of another.
+    pub fn check_paths(&self) -> Result<(), EntryPathError> {
+        let mut files = BTreeSet::new();
+        for entry in &self.entries {
+            let path = entry.path.as_str();
+            let refuse = |problem| Err(EntryPathError { path: path.to_owned(), problem });
+            if path.is_empty() {
+                return refuse("is empty");
+            }
+            if path.starts_with('/') {
+                return refuse("is not relative");
+            }
+            if path.contains('\0') {
+                return refuse("holds a NUL");
+            }
+            if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+                return refuse("has a part that is empty, `.` or `..`");
+            }
+            if !files.insert(path) {
+                return refuse("is there twice");
+            }
+        }
+        for path in &files {
+            for (at, _) in path.match_indices('/') {
+                if files.contains(&path[..at]) {
+                    let problem = "is both a file and a folder";
+                    return Err(EntryPathError { path: path[..at].to_owned(), problem });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Returns the digest of the listing: equal digests, equal folders.
@@ -99,5 +152,21 @@ mod tests {
         assert_ne!(ab.digest(), swapped.digest());
         assert_eq!(ab.entry("b").map(|entry| entry.bytes), Some(1));
         assert_eq!(ab.entry("c"), None);
+    }
+
+    #[test]
+    fn paths_stay_below_their_folder() {
+        let check = |paths: &[&str]| {
+            Artifact::new(paths.iter().map(|path| entry(path, b"1")).collect()).check_paths()
+        };
+        assert_eq!(check(&["a", "b/c", "b/d/e", "..a", "a.", "b/..."]), Ok(()));
+        for path in ["", "/a", "..", "../a", "a/..", "a/../b", ".", "./a", "a/./b", "a//b", "a/", "a\0b"] {
+            assert_eq!(check(&["fine", path]).unwrap_err().path, path);
+        }
+        assert!(check(&["a", "a"]).is_err());
+        // Something sorts between the two.
+        assert_eq!(check(&["a", "a-b", "a/b"]).unwrap_err().path, "a");
+        assert!(check(&["a/b", "a/b/c/d"]).is_err());
+        assert_eq!(check(&["a/b", "a/bc/d"]), Ok(()));
     }
 }

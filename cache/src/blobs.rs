@@ -1,17 +1,14 @@
 //! Content-addressed files: written once, read-only, named by their digest.
 
 use std::collections::HashMap;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::artifact::{Artifact, Entry};
 use crate::digest::Digest;
 use crate::error::CacheError;
-use crate::sources::{Fingerprint, Links, digest_file, files_below};
+use crate::files::{Fingerprint, Links, digest_file, what_it_is};
 
 /// A store of blobs in one folder.
 #[derive(Debug)]
@@ -20,13 +17,22 @@ pub struct Blobs {
     temporary: PathBuf,
     /// Blobs whose bytes this process has checked, and what they looked like then.
     checked: Mutex<HashMap<Digest, Fingerprint>>,
-    serial: AtomicU64,
 }
 
 impl Blobs {
     /// Uses `folder` for blobs and `temporary`, on the same file system, for half-written ones.
     pub(crate) fn new(folder: PathBuf, temporary: PathBuf) -> Self {
-        Self { folder, temporary, checked: Mutex::default(), serial: AtomicU64::new(0) }
+        Self { folder, temporary, checked: Mutex::default() }
+    }
+
+    /// Returns the folder for half-written files.
+    pub(crate) fn temporary(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Returns the folder in which stages work, beside the blobs.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.folder.parent().unwrap_or(Path::new(".")).join("work")
     }
 
     /// Returns where a blob is, or would be.
@@ -35,124 +41,60 @@ impl Blobs {
         self.folder.join(&name[..2]).join(&name[2..])
     }
 
-    /// Copies a file in, hashing while writing.
-    ///
-    /// # Errors
-    /// [`CacheError::Io`], or [`CacheError::Unstable`] if the file changes meanwhile.
-    pub fn copy_in(&self, file: &Path) -> Result<(Digest, u64), CacheError> {
-        let copy = self.temporary.join(format!(
-            "{}-{}",
-            std::process::id(),
-            self.serial.fetch_add(1, Ordering::Relaxed)
-        ));
-        reflink_copy::reflink_or_copy(file, &copy).map_err(CacheError::io("copy", file))?;
-        let kept = self.move_in(&copy);
-        if kept.is_err() {
-            // The copy is ours alone; if it cannot go either, the sweep of `tmp` gets it.
-            let _ = fs::remove_file(&copy);
-        }
-        kept
-    }
-
-    /// Moves a file in. The file must be on the cache's file system and not written to any more.
-    ///
-    /// # Errors
-    /// [`CacheError::Io`], or [`CacheError::Unstable`] if somebody still writes to it.
-    pub fn move_in(&self, file: &Path) -> Result<(Digest, u64), CacheError> {
-        let (digest, print) = digest_file(file)?;
-        let target = self.path(digest);
-        // What is there already stays, unless it is damaged: then this is how it is mended.
-        if self.checked(digest).is_ok() {
-            fs::remove_file(file).map_err(CacheError::io("remove", file))?;
-            return Ok((digest, print.bytes));
-        }
-        let opened = File::open(file).map_err(CacheError::io("open", file))?;
-        opened.sync_all().map_err(CacheError::io("sync", file))?;
-        opened.set_permissions(Permissions::from_mode(0o444)).map_err(CacheError::io("protect", file))?;
-        let shard = target.parent().expect("a blob lies in a shard folder");
-        if !shard.exists() {
-            fs::create_dir_all(shard).map_err(CacheError::io("create", shard))?;
-            sync_folder(&self.folder)?;
-        }
-        fs::rename(file, &target).map_err(CacheError::io("keep", file))?;
-        sync_folder(shard)?;
-        let now = opened.metadata().map_err(CacheError::io("look at", &target))?;
-        if now.len() != print.bytes {
-            fs::remove_file(&target).map_err(CacheError::io("remove", &target))?;
-            return Err(CacheError::Unstable { path: file.to_owned() });
-        }
-        self.checked.lock().expect("no panic while held").insert(digest, Fingerprint::of(&now));
-        Ok((digest, print.bytes))
-    }
-
-    /// Keeps every file below a scratch folder, which is left empty of files.
-    ///
-    /// # Errors
-    /// As [`Blobs::move_in`], and [`CacheError::Unkeepable`] for links, sockets and the like.
-    pub fn keep_folder(&self, folder: &Path) -> Result<Artifact, CacheError> {
-        let mut entries = Vec::new();
-        for (path, file) in files_below(folder, Links::Refuse)? {
-            let metadata = fs::metadata(&file).map_err(CacheError::io("look at", &file))?;
-            // A second name means somebody else may write to the same bytes.
-            let (digest, bytes) =
-                if metadata.nlink() > 1 { self.copy_in(&file)? } else { self.move_in(&file)? };
-            entries.push(Entry { path, digest, bytes, executable: metadata.mode() & 0o100 != 0 });
-        }
-        Ok(Artifact::new(entries))
-    }
-
     /// Returns the path of a blob whose bytes are what its name promises.
     ///
     /// The bytes are read once per process and file state.
     ///
     /// # Errors
-    /// [`CacheError::Missing`] or [`CacheError::Damaged`].
+    /// [`CacheError::Missing`], [`CacheError::Damaged`] or [`CacheError::NotABlob`];
+    /// [`CacheError::Io`] if it cannot be read.
     pub fn checked(&self, digest: Digest) -> Result<PathBuf, CacheError> {
-        let path = self.path(digest);
-        let metadata = match fs::metadata(&path) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(CacheError::Missing { path, digest });
-            }
-            Err(error) => return Err(CacheError::io("look at", &path)(error)),
-        };
-        let print = Fingerprint::of(&metadata);
+        let (path, print) = self.looked_at(digest)?;
         if self.checked.lock().expect("no panic while held").get(&digest) == Some(&print) {
             return Ok(path);
         }
+        self.read_again(digest)
+    }
+
+    /// As [`Blobs::checked`], and reads the bytes whatever was read before.
+    ///
+    /// # Errors
+    /// As [`Blobs::checked`].
+    pub fn read_again(&self, digest: Digest) -> Result<PathBuf, CacheError> {
+        let (path, _) = self.looked_at(digest)?;
         // Somebody else may have found it damaged, and taken it away, since it was looked at.
         let gone =
             |error| if path.exists() { error } else { CacheError::Missing { path: path.clone(), digest } };
-        let (found, print) = digest_file(&path).map_err(gone)?;
-        if found != digest {
-            return Err(CacheError::Damaged { path, expected: digest, found });
+        let (actual, print) = digest_file(&path, Links::Refuse).map_err(gone)?;
+        if actual != digest {
+            return Err(CacheError::Damaged { path, expected: digest, found: actual });
         }
-        self.checked.lock().expect("no panic while held").insert(digest, print);
+        self.believe(digest, print);
         Ok(path)
     }
 
-    /// Lays an artifact's files out below `folder`, checked: as read-only links, or as copies
-    /// that may be written to without harm.
-    ///
-    /// # Errors
-    /// As [`Blobs::checked`], and [`CacheError::Io`].
-    pub fn lay_out(&self, artifact: &Artifact, folder: &Path, copies: bool) -> Result<(), CacheError> {
-        fs::create_dir_all(folder).map_err(CacheError::io("create", folder))?;
-        for entry in artifact.entries() {
-            let blob = self.checked(entry.digest)?;
-            let target = folder.join(&entry.path);
-            let parent = target.parent().expect("an entry lies in a folder");
-            if parent != folder {
-                fs::create_dir_all(parent).map_err(CacheError::io("create", parent))?;
-            }
-            if copies || entry.executable {
-                reflink_copy::reflink_or_copy(&blob, &target).map_err(CacheError::io("copy", &target))?;
-                let mode = if entry.executable { 0o755 } else { 0o644 };
-                fs::set_permissions(&target, Permissions::from_mode(mode))
-                    .map_err(CacheError::io("protect", &target))?;
-            } else {
-                std::os::unix::fs::symlink(&blob, &target).map_err(CacheError::io("link", &target))?;
-            }
+    fn looked_at(&self, digest: Digest) -> Result<(PathBuf, Fingerprint), CacheError> {
+        let path = self.path(digest);
+        let metadata = match fs::symlink_metadata(&path) {
+            Err(error) if is_gone(&error) => return Err(CacheError::Missing { path, digest }),
+            metadata => metadata.map_err(CacheError::io("look at", &path))?,
+        };
+        match what_it_is(metadata.file_type()) {
+            Some(what) => Err(CacheError::NotABlob { path, digest, what }),
+            None => Ok((path, Fingerprint::of(&metadata))),
+        }
+    }
+
+    /// Remembers that a blob that looks like this is sound.
+    pub(crate) fn believe(&self, digest: Digest, print: Fingerprint) {
+        self.checked.lock().expect("no panic while held").insert(digest, print);
+    }
+
+    /// Makes the folder that blobs with the same first digits share.
+    pub(crate) fn make_shard(&self, shard: &Path) -> Result<(), CacheError> {
+        if !shard.exists() {
+            fs::create_dir_all(shard).map_err(CacheError::io("create", shard))?;
+            sync_folder(&self.folder)?;
         }
         Ok(())
     }
@@ -164,22 +106,47 @@ impl Blobs {
     pub fn discard(&self, digest: Digest) -> Result<(), CacheError> {
         let path = self.path(digest);
         self.checked.lock().expect("no panic while held").remove(&digest);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(CacheError::io("remove", &path)(error))
-            }
+        let removed = match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&path),
+            _ => fs::remove_file(&path),
+        };
+        match removed {
+            Err(error) if !is_gone(&error) => Err(CacheError::io("remove", &path)(error)),
             _ => Ok(()),
         }
     }
 
-    /// Lists the digests of all blobs that are there.
+    /// Lists the digests of all blobs that are there, and of what stands in the place of one.
     ///
     /// # Errors
     /// [`CacheError::Io`] if the folder cannot be listed.
     pub fn all(&self) -> Result<Vec<Digest>, CacheError> {
-        let found = files_below(&self.folder, Links::Refuse)?;
-        Ok(found.iter().filter_map(|(inside, _)| inside.replace('/', "").parse().ok()).collect())
+        let mut digests = Vec::new();
+        for shard in list(&self.folder)? {
+            // What is not named like a blob, or lies where no blob does, is none.
+            if shard.file_name().is_some_and(|name| name.len() == 2) && shard.is_dir() {
+                let prefix = shard.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                let name = |path: &PathBuf| Some(format!("{prefix}{}", path.file_name()?.to_str()?));
+                digests.extend(
+                    list(&shard)?.iter().filter_map(name).filter_map(|name| name.parse::<Digest>().ok()),
+                );
+            }
+        }
+        digests.sort();
+        Ok(digests)
     }
+}
+
+fn list(folder: &Path) -> Result<Vec<PathBuf>, CacheError> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if is_gone(&error) => return Ok(Vec::new()),
+        entries => entries.map_err(CacheError::io("list", folder))?,
+    };
+    entries.map(|entry| Ok(entry.map_err(CacheError::io("list", folder))?.path())).collect()
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn sync_folder(folder: &Path) -> Result<(), CacheError> {
@@ -187,10 +154,13 @@ fn sync_folder(folder: &Path) -> Result<(), CacheError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
-    fn store(folder: &Path) -> Blobs {
+    pub(crate) fn store(folder: &Path) -> Blobs {
         let (blobs, temporary) = (folder.join("blobs"), folder.join("tmp"));
         fs::create_dir_all(&blobs).unwrap();
         fs::create_dir_all(&temporary).unwrap();
@@ -229,46 +199,31 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_goes_in_and_comes_out_the_same() {
+    fn what_is_no_file_in_the_place_of_a_blob_is_damage_that_can_be_mended() {
         let folder = tempfile::tempdir().unwrap();
         let blobs = store(folder.path());
-        let made = folder.path().join("made");
-        fs::create_dir_all(made.join("deep/er")).unwrap();
-        fs::write(made.join("deep/er/a"), "1").unwrap();
-        fs::write(made.join("b"), "2").unwrap();
-        let artifact = blobs.keep_folder(&made).unwrap();
-        assert_eq!(artifact.bytes(), 2);
-
-        for copies in [false, true] {
-            let out = folder.path().join(format!("out-{copies}"));
-            blobs.lay_out(&artifact, &out, copies).unwrap();
-            assert_eq!(fs::read(out.join("deep/er/a")).unwrap(), b"1");
-            assert_eq!(fs::read(out.join("b")).unwrap(), b"2");
+        let file = folder.path().join("f");
+        let keep = || {
+            fs::write(&file, "content").unwrap();
+            blobs.move_in(&file).unwrap().0
+        };
+        let path = blobs.path(keep());
+        let in_place: [&dyn Fn(); 2] = [&|| fs::create_dir_all(path.join("deep/er")).unwrap(), &|| {
+            fs::write(folder.path().join("other"), "content").unwrap();
+            std::os::unix::fs::symlink(folder.path().join("other"), &path).unwrap();
+        }];
+        for put in in_place {
+            for mend in [&|| _ = keep(), &|| blobs.discard(Digest::of(b"content")).unwrap()] as [&dyn Fn(); 2]
+            {
+                let _ = fs::remove_file(&path);
+                put();
+                let error = blobs.checked(Digest::of(b"content")).unwrap_err();
+                assert!(error.is_damage() && matches!(error, CacheError::NotABlob { .. }));
+                assert_eq!(blobs.all().unwrap(), [Digest::of(b"content")]);
+                mend();
+                assert!(!fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()));
+            }
         }
-    }
-
-    #[test]
-    fn a_link_in_an_output_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let blobs = store(folder.path());
-        let made = folder.path().join("made");
-        fs::create_dir(&made).unwrap();
-        fs::write(folder.path().join("secret"), "s").unwrap();
-        std::os::unix::fs::symlink(folder.path().join("secret"), made.join("link")).unwrap();
-        assert!(matches!(blobs.keep_folder(&made), Err(CacheError::Unkeepable { .. })));
-    }
-
-    #[test]
-    fn a_file_with_a_second_name_is_copied() {
-        let folder = tempfile::tempdir().unwrap();
-        let blobs = store(folder.path());
-        let made = folder.path().join("made");
-        fs::create_dir(&made).unwrap();
-        let outside = folder.path().join("outside");
-        fs::write(&outside, "shared").unwrap();
-        fs::hard_link(&outside, made.join("inside")).unwrap();
-        let artifact = blobs.keep_folder(&made).unwrap();
-        fs::write(&outside, "damage").unwrap();
-        assert!(blobs.checked(artifact.entries()[0].digest).is_ok());
+        assert_eq!(fs::read(folder.path().join("other")).unwrap(), b"content");
     }
 }

@@ -9,6 +9,7 @@ use crate::digest::{Digest, Key};
 use crate::error::CacheError;
 use crate::index::Index;
 use crate::lock::KeyLock;
+use crate::temporary::{self, Temporary};
 
 /// The format of the folder and of every key. Another format is refused, never guessed at.
 pub const FORMAT: u32 = 1;
@@ -74,9 +75,7 @@ impl Cache {
             let inside = folder.join(name);
             fs::create_dir_all(&inside).map_err(CacheError::io("create", &inside))?;
         }
-        let probe = folder.join("tmp").join(format!("probe-{}", std::process::id()));
-        fs::write(&probe, b"").map_err(CacheError::io("write to", &folder))?;
-        fs::remove_file(&probe).map_err(CacheError::io("write to", &folder))?;
+        drop(Temporary::create(&folder.join("tmp"))?);
         let index = Index::open(&index_path(&folder), Access::ReadWrite)?;
         Self::with(folder, Access::ReadWrite, index)
     }
@@ -156,20 +155,7 @@ impl Cache {
                 remove_folder(&path)?;
             }
         }
-        let temporary = self.folder.join("tmp");
-        for entry in fs::read_dir(&temporary).map_err(CacheError::io("list", &temporary))?.flatten() {
-            let name = entry.file_name();
-            let owner = name.to_str().and_then(|name| name.split('-').next()?.parse::<i32>().ok());
-            let alive = owner.and_then(rustix::process::Pid::from_raw).is_some_and(|pid| {
-                pid.as_raw_nonzero().get() as u32 == std::process::id()
-                    || rustix::process::test_kill_process(pid).is_ok()
-            });
-            if owner.is_some() && !alive {
-                // Two runs may sweep at once; the second finds it gone.
-                let _ = fs::remove_file(entry.path());
-            }
-        }
-        Ok(())
+        temporary::sweep(&self.folder.join("tmp"))
     }
 
     /// Returns the content of one file of an artifact, checked.

@@ -64,19 +64,37 @@ pub enum CacheError {
         /// Its digest.
         digest: Digest,
     },
+    /// Something other than a file stands where a blob belongs.
+    #[error("blob {} is damaged: {what} stands in its place", path.display())]
+    NotABlob {
+        /// Where the blob belongs.
+        path: PathBuf,
+        /// Its digest.
+        digest: Digest,
+        /// What is there.
+        what: &'static str,
+    },
     /// A file changed while it was being read.
     #[error("{} changed while it was being read", path.display())]
     Unstable {
         /// The file.
         path: PathBuf,
     },
-    /// An output holds something other than files and folders.
-    #[error("{} is {what}, and only files and folders can be kept", path.display())]
+    /// Something other than a regular file stands where one is read or kept.
+    #[error("{} is {what}, and only regular files, also in folders, can be read and kept", path.display())]
     Unkeepable {
         /// The offending entry.
         path: PathBuf,
         /// What it is.
         what: &'static str,
+    },
+    /// A file is larger than anything of its sort is.
+    #[error("{} is larger than {limit_bytes} bytes, the most that is read of such a file", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The most that is read.
+        limit_bytes: u64,
     },
     /// A row of the index cannot be understood.
     #[error("the cache index has an unreadable entry for {key:?}: {detail}")]
@@ -108,6 +126,16 @@ impl CacheError {
 
     /// Returns whether stored bytes are not what they should be, so that work must be redone.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::Missing { .. })
+        matches!(self, Self::Damaged { .. } | Self::Missing { .. } | Self::NotABlob { .. })
+    }
+
+    /// Returns the digest of the blob that is damaged or missing, if that is what went wrong.
+    pub fn blob(&self) -> Option<Digest> {
+        match self {
+            Self::Damaged { expected: digest, .. }
+            | Self::Missing { digest, .. }
+            | Self::NotABlob { digest, .. } => Some(*digest),
+            _ => None,
+        }
     }
 }

@@ -10,9 +10,9 @@ use crate::artifact::{Artifact, Entry};
 use crate::cache::{Access, FORMAT};
 use crate::digest::{Digest, Key};
 use crate::error::CacheError;
+use crate::files::Fingerprint;
 use crate::manifest::{Manifest, Recipe};
 use crate::place::{is_network, percent_encoded};
-use crate::sources::Fingerprint;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -249,7 +249,11 @@ impl Index {
                 key,
                 detail: "the listing of this artifact is not the one its digest names".to_owned(),
             }),
-            artifact => Ok(artifact),
+            Some(artifact) => match artifact.check_paths() {
+                Ok(()) => Ok(Some(artifact)),
+                Err(error) => Err(CacheError::Row { key, detail: error.to_string() }),
+            },
+            None => Ok(None),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Digests of files that others own, remembered while the files stay as they were.
 
 use std::fs::{self, Metadata};
-use std::io::Read;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -9,66 +9,88 @@ use std::time::{Duration, SystemTime};
 use crate::artifact::{Artifact, Entry};
 use crate::digest::Digest;
 use crate::error::CacheError;
+use crate::files::{Fingerprint, Links, digest_file, files_below, require_regular};
 use crate::index::Index;
 
 /// A file that changed this recently may change again within the same time stamp.
 const RACY: Duration = Duration::from_secs(2);
 
-/// Below this size one read is faster than a memory map and a thread pool.
-const SMALL_BYTES: u64 = 1 << 20;
-
-/// What must stay the same for a remembered digest to be believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fingerprint {
-    /// Device and inode: a file moved over another is another file.
-    pub place: (u64, u64),
-    /// Size in bytes.
-    pub bytes: u64,
-    /// Time of the last change of content, in nanoseconds.
-    pub mtime_ns: i128,
-    /// Time of the last change of content or metadata, in nanoseconds; cannot be set back.
-    pub ctime_ns: i128,
+/// A source file or folder as it was when it was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceState {
+    /// The digest of the file's bytes, or of the folder's listing.
+    pub digest: Digest,
+    /// Whether it is a folder.
+    pub is_folder: bool,
+    /// The file itself, or the folder's files, sorted by their path inside it.
+    pub files: Vec<SourceFile>,
 }
 
-impl Fingerprint {
-    /// Reads the fingerprint off a file's metadata.
-    pub fn of(metadata: &Metadata) -> Self {
-        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
-        Self {
-            place: (metadata.dev(), metadata.ino()),
-            bytes: metadata.len(),
-            mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
-            ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+/// One file of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    /// Path inside the folder; empty for a file by itself.
+    pub inside: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its content.
+    pub digest: Digest,
+    /// Its size.
+    pub bytes: u64,
+    /// Whether the owner may execute it.
+    pub executable: bool,
+    /// What it looked like when it was hashed: now, or when its digest was remembered.
+    pub fingerprint: Fingerprint,
+    /// Whether it had changed so recently that another change may leave the same fingerprint.
+    pub is_racy: bool,
+}
+
+impl SourceFile {
+    /// Returns whether the file is still what it was; it is hashed again only if its fingerprint
+    /// cannot tell.
+    ///
+    /// # Errors
+    /// [`CacheError::Io`] if it cannot be looked at. That it is gone, or is no regular file any
+    /// more, is a change and no error.
+    pub fn is_unchanged(&self) -> Result<bool, CacheError> {
+        let metadata = match fs::metadata(&self.path) {
+            Err(error) if is_gone(&error) => return Ok(false),
+            metadata => metadata.map_err(CacheError::io("find", &self.path))?,
+        };
+        if !metadata.is_file()
+            || is_executable(&metadata) != self.executable
+            || Fingerprint::of(&metadata) != self.fingerprint
+        {
+            return Ok(false);
+        }
+        if !self.is_racy {
+            return Ok(true);
+        }
+        match digest_file(&self.path, Links::Follow) {
+            Ok((digest, _)) => Ok(digest == self.digest),
+            Err(CacheError::Unstable { .. } | CacheError::Unkeepable { .. }) => Ok(false),
+            Err(CacheError::Io { source, .. }) if is_gone(&source) => Ok(false),
+            Err(other) => Err(other),
         }
     }
-
-    fn is_racy(&self) -> bool {
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |elapsed| elapsed.as_nanos() as i128);
-        let newest = self.mtime_ns.max(self.ctime_ns);
-        // A time stamp from the future says nothing about when the file was written.
-        now - newest < RACY.as_nanos() as i128
-    }
 }
 
-/// Hashes a file at full speed, and fails if it changes meanwhile.
-pub(crate) fn digest_file(path: &Path) -> Result<(Digest, Fingerprint), CacheError> {
-    let mut file = fs::File::open(path).map_err(CacheError::io("open", path))?;
-    let before = Fingerprint::of(&file.metadata().map_err(CacheError::io("look at", path))?);
-    let mut hasher = blake3::Hasher::new();
-    if before.bytes < SMALL_BYTES {
-        let mut content = Vec::with_capacity(before.bytes as usize);
-        file.read_to_end(&mut content).map_err(CacheError::io("read", path))?;
-        hasher.update(&content);
-    } else {
-        hasher.update_mmap_rayon(path).map_err(CacheError::io("read", path))?;
-    }
-    let after = Fingerprint::of(&fs::metadata(path).map_err(CacheError::io("look at", path))?);
-    if before != after {
-        return Err(CacheError::Unstable { path: path.to_owned() });
-    }
-    Ok((Digest::from_bytes(*hasher.finalize().as_bytes()), after))
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn is_executable(metadata: &Metadata) -> bool {
+    metadata.mode() & 0o100 != 0
+}
+
+/// Returns whether something changed so recently that its fingerprint may not show the next change.
+fn is_racy(print: &Fingerprint) -> bool {
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_nanos() as i128);
+    let newest = print.mtime_ns.max(print.ctime_ns);
+    // A time stamp from the future says nothing about when the file was written.
+    now - newest < RACY.as_nanos() as i128
 }
 
 /// The digests of source files and folders, by way of the index's memory.
@@ -90,86 +112,69 @@ impl<'a> Sources<'a> {
     /// Returns the digest of a file's bytes or of a folder's listing.
     ///
     /// # Errors
-    /// [`CacheError::Io`] if something cannot be read, [`CacheError::Unstable`] if it changes
-    /// meanwhile.
+    /// As [`Sources::state`].
     pub fn digest(&self, path: &Path) -> Result<Digest, CacheError> {
+        Ok(self.state(path)?.digest)
+    }
+
+    /// Returns what a file or a folder is now, file by file.
+    ///
+    /// # Errors
+    /// [`CacheError::Io`] if something cannot be read, [`CacheError::Unstable`] if it changes
+    /// meanwhile, [`CacheError::Unkeepable`] if there is something other than regular files.
+    pub fn state(&self, path: &Path) -> Result<SourceState, CacheError> {
         let metadata = fs::metadata(path).map_err(CacheError::io("find", path))?;
-        if metadata.is_dir() {
-            let mut entries = Vec::new();
-            for (inside, file) in files_below(path, Links::Follow)? {
-                let metadata = fs::metadata(&file).map_err(CacheError::io("find", &file))?;
-                entries.push(Entry {
-                    path: inside,
-                    digest: self.file(&file, &metadata)?,
-                    bytes: metadata.len(),
-                    executable: metadata.mode() & 0o100 != 0,
-                });
-            }
-            return Ok(Artifact::new(entries).digest());
+        if !metadata.is_dir() {
+            let file = self.file(String::new(), path.to_owned(), &metadata)?;
+            return Ok(SourceState { digest: file.digest, is_folder: false, files: vec![file] });
         }
-        self.file(path, &metadata)
-    }
-
-    fn file(&self, path: &Path, metadata: &Metadata) -> Result<Digest, CacheError> {
-        let Some(memory) = self.memory else {
-            return Ok(digest_file(path)?.0);
+        let mut files = Vec::new();
+        for (inside, path) in files_below(path, Links::Follow)? {
+            let metadata = fs::metadata(&path).map_err(CacheError::io("find", &path))?;
+            files.push(self.file(inside, path, &metadata)?);
+        }
+        let entry = |file: &SourceFile| Entry {
+            path: file.inside.clone(),
+            digest: file.digest,
+            bytes: file.bytes,
+            executable: file.executable,
         };
-        let absolute = std::path::absolute(path).map_err(CacheError::io("find", path))?;
-        if let Some(digest) = memory.remembered(&absolute, &Fingerprint::of(metadata))? {
-            return Ok(digest);
-        }
-        let (digest, fingerprint) = digest_file(path)?;
-        if !fingerprint.is_racy() {
-            memory.remember(&absolute, &fingerprint, digest)?;
-        }
-        Ok(digest)
+        let listing = Artifact::new(files.iter().map(entry).collect());
+        Ok(SourceState { digest: listing.digest(), is_folder: true, files })
     }
-}
 
-/// What to do about links inside a folder.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Links {
-    /// Take what they point to: the folder is somebody's, and means what it shows.
-    Follow,
-    /// Refuse them: what they point to is not part of the folder.
-    Refuse,
-}
-
-/// Lists the files below a folder, sorted by their path inside it.
-pub(crate) fn files_below(folder: &Path, links: Links) -> Result<Vec<(String, PathBuf)>, CacheError> {
-    let mut found = Vec::new();
-    let mut open = vec![(String::new(), folder.to_owned(), 0)];
-    while let Some((prefix, folder, depth)) = open.pop() {
-        // A link to a folder above it would otherwise be walked for ever.
-        if depth > 64 {
-            return Err(CacheError::Unkeepable { path: folder, what: "nested more than 64 deep" });
+    fn file(&self, inside: String, path: PathBuf, metadata: &Metadata) -> Result<SourceFile, CacheError> {
+        require_regular(metadata.file_type(), &path)?;
+        // A change of it changes the time of the last change too, which is compared.
+        let executable = is_executable(metadata);
+        let state = |path, digest, fingerprint: Fingerprint, is_racy| SourceFile {
+            inside,
+            path,
+            digest,
+            bytes: fingerprint.bytes,
+            executable,
+            fingerprint,
+            is_racy,
+        };
+        let looked_at = Fingerprint::of(metadata);
+        let absolute = std::path::absolute(&path).map_err(CacheError::io("find", &path))?;
+        if let Some(memory) = self.memory
+            && let Some(digest) = memory.remembered(&absolute, &looked_at)?
+        {
+            return Ok(state(path, digest, looked_at, false));
         }
-        for entry in fs::read_dir(&folder).map_err(CacheError::io("list", &folder))? {
-            let entry = entry.map_err(CacheError::io("list", &folder))?;
-            let path = entry.path();
-            let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
-                return Err(CacheError::Unkeepable { path, what: "named in something other than UTF-8" });
-            };
-            let inside = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
-            let looked_at = match links {
-                Links::Follow => fs::metadata(&path),
-                Links::Refuse => fs::symlink_metadata(&path),
-            };
-            let metadata = looked_at.map_err(CacheError::io("find", &path))?;
-            if metadata.is_symlink() {
-                return Err(CacheError::Unkeepable { path, what: "a link" });
-            }
-            if metadata.is_dir() {
-                open.push((inside, path, depth + 1));
-            } else if metadata.is_file() {
-                found.push((inside, path));
-            } else {
-                return Err(CacheError::Unkeepable { path, what: "neither a file nor a folder" });
-            }
+        let (digest, print) = digest_file(&path, Links::Follow)?;
+        if print != looked_at {
+            return Err(CacheError::Unstable { path });
         }
+        let is_racy = is_racy(&print);
+        if let Some(memory) = self.memory
+            && !is_racy
+        {
+            memory.remember(&absolute, &print, digest)?;
+        }
+        Ok(state(path, digest, print, is_racy))
     }
-    found.sort();
-    Ok(found)
 }
 
 #[cfg(test)]
@@ -222,6 +227,38 @@ mod tests {
         let first = sources.digest(folder.path()).unwrap();
         fs::rename(folder.path().join("sub/a"), folder.path().join("sub/b")).unwrap();
         assert_ne!(sources.digest(folder.path()).unwrap(), first);
+    }
+
+    #[test]
+    fn the_state_of_a_source_says_what_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("data")).unwrap();
+        fs::write(path("data/a"), "aaaa").unwrap();
+        fs::write(path("data/b"), "bb").unwrap();
+        let sources = Sources::rehashed();
+        let state = sources.state(&path("data")).unwrap();
+        assert!(state.is_folder);
+        assert_eq!(state.digest, sources.digest(&path("data")).unwrap());
+        let names: Vec<&str> = state.files.iter().map(|file| file.inside.as_str()).collect();
+        assert_eq!(names, ["a", "b"]);
+        let single = sources.state(&path("data/a")).unwrap();
+        assert_eq!((single.is_folder, single.files[0].inside.as_str()), (false, ""));
+        let file = &state.files[0];
+        assert_eq!((file.digest, file.bytes, file.executable), (Digest::of(b"aaaa"), 4, false));
+        assert!(file.is_racy && file.is_unchanged().unwrap());
+
+        // As another change within the same time stamp leaves it.
+        fs::write(path("data/a"), "AAAA").unwrap();
+        let fingerprint = Fingerprint::of(&fs::metadata(path("data/a")).unwrap());
+        let racy = SourceFile { fingerprint, ..file.clone() };
+        assert!(!racy.is_unchanged().unwrap());
+        assert!(!file.is_unchanged().unwrap());
+
+        fs::remove_file(path("data/b")).unwrap();
+        assert!(!state.files[1].is_unchanged().unwrap());
+        fs::create_dir(path("data/b")).unwrap();
+        assert!(!state.files[1].is_unchanged().unwrap());
     }
 
     #[test]

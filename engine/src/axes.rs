@@ -2,8 +2,8 @@
 
 use crate::diagnostic::Finding;
 use crate::document::Overlay;
+use crate::name::is_name;
 use crate::node::{Content, Entry, Node, Table};
-use crate::reference::is_name;
 use crate::source_map::Span;
 
 /// One way to be of a stage.

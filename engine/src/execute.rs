@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::job::{Job, Outcome, Reason};
-use crate::process::{self, Cancel, Ended};
+use crate::process::{Cancel, Ended, Watch};
 use crate::run::Progress;
 use crate::stage::{Context, Failure, Kind, Place};
 
@@ -90,7 +90,7 @@ fn reason_of(ended: &Ended) -> Reason {
     }
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()
@@ -122,7 +122,8 @@ fn in_worker(
             listen(progress);
         }
     };
-    let ended = match process::watch(&mut command, log, Some(&mut lines), job.timeout(), cancel) {
+    let watch = Watch { log, lines: Some(&mut lines), timeout: job.timeout(), confined_to: None };
+    let ended = match watch.run(&mut command, cancel) {
         Ok(ended) => ended,
         Err(error) => return broken(format!("failed to {}: {}", error.message, error.source)),
     };

@@ -13,6 +13,7 @@ use crate::axes::Assignment;
 use crate::diagnostic::{Finding, Report, nearest_or_all};
 use crate::draft::{Draft, texts};
 use crate::experiment::{Experiment, StageSpec};
+use crate::name::Name;
 use crate::reference::{Choice, Reference};
 use crate::source_map::Span;
 use crate::stage::{Kind, OutputPort, Resources};
@@ -38,7 +39,7 @@ pub struct Node {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edge {
     /// The port.
-    pub port: String,
+    pub port: Name,
     /// The label, where a port gathers several.
     pub label: Option<String>,
     /// The node that makes it.

@@ -324,7 +324,7 @@ fn a_killed_judge_goes_on_and_ends_with_the_same_bytes() {
     let is_kept = || {
         let works = std::fs::read_dir(killed.cache().join("work")).into_iter().flatten().flatten();
         works
-            .map(|work| work.path().join("keep/rows.jsonl"))
+            .map(|work| work.path().join("keep/rows.digests"))
             .any(|path| path.metadata().is_ok_and(|kept| kept.len() > 0))
     };
     wait_until("a batch is kept", is_kept);

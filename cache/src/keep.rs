@@ -1,0 +1,453 @@
+//! How files get in: hashed through the file that was opened, moved by the handle of their folder.
+//!
+//! What a stage leaves behind may still be written to, and its folders swapped for links, by a
+//! process that outlives it. So no path is followed twice: folders are opened one below the
+//! other, never through a link, and a file is moved out of the folder that was opened.
+
+use std::ffi::{CStr, OsStr};
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::artifact::{Artifact, Entry};
+use crate::blobs::Blobs;
+use crate::digest::Digest;
+use crate::error::CacheError;
+use crate::files::{
+    DEEPEST, Fingerprint, Hashing, Links, digest_opened, open_regular, read_chunks, require_regular,
+};
+use crate::sources::SourceFile;
+use crate::temporary::Temporary;
+
+/// A name in an open folder, and the path by which people know it.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    folder: &'a OwnedFd,
+    name: &'a OsStr,
+    path: &'a Path,
+}
+
+impl Blobs {
+    /// Copies a file in. The file stays as it is.
+    ///
+    /// # Errors
+    /// [`CacheError::Io`], [`CacheError::Unkeepable`] for anything but a regular file, or
+    /// [`CacheError::Unstable`] if the file changes meanwhile.
+    pub fn copy_in(&self, file: &Path) -> Result<(Digest, u64), CacheError> {
+        let opened = open_regular(file, Links::Follow)?;
+        self.copy_opened(&opened, file, None)
+    }
+
+    /// Takes a copy of a source file in, as it was when its digest was taken, if it is not there
+    /// already. The file itself is not touched.
+    ///
+    /// # Errors
+    /// [`CacheError::Unstable`] if it is not what it was any more; else as [`Blobs::copy_in`].
+    pub fn take_source(&self, file: &SourceFile) -> Result<(), CacheError> {
+        match self.checked(file.digest) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.is_damage() => {}
+            Err(other) => return Err(other),
+        }
+        let opened = open_regular(&file.path, Links::Follow)?;
+        self.copy_opened(&opened, &file.path, Some(file.digest)).map(|_| ())
+    }
+
+    /// Keeps bytes that are in memory.
+    pub(crate) fn put(&self, bytes: &[u8]) -> Result<Digest, CacheError> {
+        let digest = Digest::of(bytes);
+        if self.checked(digest).is_ok() {
+            return Ok(digest);
+        }
+        let temporary = Temporary::create(self.temporary())?;
+        temporary.file().write_all(bytes).map_err(CacheError::io("write", temporary.path()))?;
+        let metadata = temporary.file().metadata().map_err(CacheError::io("look at", temporary.path()))?;
+        self.enter_temporary(&temporary, digest, Fingerprint::of(&metadata))?;
+        Ok(digest)
+    }
+
+    /// Copies an open file in, hashing the copy, so that what is kept is what was hashed even
+    /// while somebody writes to the original. Fails unless the digest is the one `expected`.
+    fn copy_opened(
+        &self,
+        original: &File,
+        path: &Path,
+        expected: Option<Digest>,
+    ) -> Result<(Digest, u64), CacheError> {
+        let temporary = Temporary::create(self.temporary())?;
+        let (digest, print) = copy_hashing(original, path, &temporary)?;
+        if expected.is_some_and(|expected| expected != digest) {
+            return Err(CacheError::Unstable { path: path.to_owned() });
+        }
+        self.enter_temporary(&temporary, digest, print)?;
+        Ok((digest, print.bytes))
+    }
+
+    /// Moves a file in. The file must be on the cache's file system and not written to any more.
+    ///
+    /// # Errors
+    /// [`CacheError::Io`], or [`CacheError::Unstable`] if somebody still writes to it.
+    pub fn move_in(&self, file: &Path) -> Result<(Digest, u64), CacheError> {
+        let (folder, name) = parent_of(file)?;
+        let opened = open_regular(file, Links::Refuse)?;
+        self.move_opened(&opened, Place { folder: &folder, name, path: file })
+    }
+
+    fn move_opened(&self, opened: &File, place: Place<'_>) -> Result<(Digest, u64), CacheError> {
+        let (digest, print) = digest_opened(opened, place.path)?;
+        self.enter(opened, place, digest, print)?;
+        Ok((digest, print.bytes))
+    }
+
+    fn enter_temporary(
+        &self,
+        temporary: &Temporary,
+        digest: Digest,
+        print: Fingerprint,
+    ) -> Result<(), CacheError> {
+        let (folder, name) = parent_of(temporary.path())?;
+        let place = Place { folder: &folder, name, path: temporary.path() };
+        self.enter(temporary.file(), place, digest, print)
+    }
+
+    /// Gives a file that was hashed the name of its digest.
+    fn enter(
+        &self,
+        opened: &File,
+        place: Place<'_>,
+        digest: Digest,
+        print: Fingerprint,
+    ) -> Result<(), CacheError> {
+        let Place { folder, name, path } = place;
+        // What is there already stays, unless it is damaged: then this is how it is mended.
+        match self.checked(digest) {
+            Ok(_) => {
+                return rustix::fs::unlinkat(folder, name, AtFlags::empty())
+                    .map_err(|error| CacheError::io("remove", path)(error.into()));
+            }
+            // A file takes the place of a file, but not of a folder.
+            Err(CacheError::NotABlob { .. }) => self.discard(digest)?,
+            Err(_) => {}
+        }
+        opened.sync_all().map_err(CacheError::io("sync", path))?;
+        opened.set_permissions(Permissions::from_mode(0o444)).map_err(CacheError::io("protect", path))?;
+        let target = self.path(digest);
+        let shard_path = target.parent().expect("a blob lies in a shard folder");
+        self.make_shard(shard_path)?;
+        let shard = open_folder(CWD, shard_path.as_os_str()).map_err(CacheError::io("open", shard_path))?;
+        let target_name = target.file_name().expect("a blob has a name");
+        rustix::fs::renameat(folder, name, &shard, target_name)
+            .map_err(|error| CacheError::io("keep", path)(error.into()))?;
+        rustix::fs::fsync(&shard).map_err(|error| CacheError::io("sync", shard_path)(error.into()))?;
+        // The move and the protection change the ctime. What must be as it was is the content,
+        // and what was moved must be what was hashed, under no other name that one could write by.
+        let now = opened.metadata().map_err(CacheError::io("look at", &target))?;
+        let print_now = Fingerprint::of(&now);
+        let is_ours = fs::symlink_metadata(&target)
+            .is_ok_and(|metadata| Fingerprint::of(&metadata).place == print.place);
+        let is_as_hashed = print_now.bytes == print.bytes && print_now.mtime_ns == print.mtime_ns;
+        if !is_ours || !is_as_hashed || now.nlink() > 1 {
+            self.discard(digest)?;
+            return Err(CacheError::Unstable { path: path.to_owned() });
+        }
+        self.believe(digest, print_now);
+        Ok(())
+    }
+
+    /// Keeps every file below a scratch folder, which is left empty of files.
+    ///
+    /// Below the cache's `work` no link is followed on the way to the folder, either.
+    ///
+    /// # Errors
+    /// As [`Blobs::move_in`], and [`CacheError::Unkeepable`] for links, sockets and the like.
+    pub fn keep_folder(&self, folder: &Path) -> Result<Artifact, CacheError> {
+        let work = self.work();
+        let (trusted, inside) = match folder.strip_prefix(&work) {
+            Ok(inside) => (work.as_path(), inside),
+            Err(_) => {
+                let trusted = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+                let name = Path::new(folder.file_name().unwrap_or(folder.as_os_str()));
+                (trusted.unwrap_or(Path::new(".")), name)
+            }
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut opened = rustix::fs::open(trusted, flags, Mode::empty())
+            .map_err(|error| CacheError::io("open", trusted)(error.into()))?;
+        let mut path = trusted.to_owned();
+        for part in inside.components() {
+            path.push(part);
+            opened = enter_folder(&opened, part.as_os_str(), &path)?;
+        }
+        let mut entries = Vec::new();
+        self.keep_below(&opened, &path, "", 0, &mut entries)?;
+        Ok(Artifact::new(entries))
+    }
+
+    fn keep_below(
+        &self,
+        folder: &OwnedFd,
+        path: &Path,
+        inside: &str,
+        depth: usize,
+        entries: &mut Vec<Entry>,
+    ) -> Result<(), CacheError> {
+        if depth > DEEPEST {
+            return Err(CacheError::Unkeepable { path: path.to_owned(), what: "nested more than 64 deep" });
+        }
+        for name in names_in(folder).map_err(CacheError::io("list", path))? {
+            let path = path.join(&name);
+            let Some(text) = name.to_str() else {
+                return Err(CacheError::Unkeepable { path, what: "named in something other than UTF-8" });
+            };
+            let inside = if inside.is_empty() { text.to_owned() } else { format!("{inside}/{text}") };
+            let looked_at = rustix::fs::statat(folder, &name, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|error| CacheError::io("find", &path)(error.into()))?;
+            match FileType::from_raw_mode(looked_at.st_mode) {
+                FileType::Directory => {
+                    let below = enter_folder(folder, &name, &path)?;
+                    self.keep_below(&below, &path, &inside, depth + 1, entries)?;
+                }
+                FileType::RegularFile => {
+                    let opened = open_in(folder, &name).map_err(CacheError::io("open", &path))?;
+                    let metadata = opened.metadata().map_err(CacheError::io("look at", &path))?;
+                    require_regular(metadata.file_type(), &path)?;
+                    let (digest, bytes) = if metadata.nlink() > 1 {
+                        // A second name means that somebody else may write to the same bytes.
+                        self.copy_opened(&opened, &path, None)?
+                    } else {
+                        self.move_opened(&opened, Place { folder, name: &name, path: &path })?
+                    };
+                    let executable = metadata.mode() & 0o100 != 0;
+                    entries.push(Entry { path: inside, digest, bytes, executable });
+                }
+                FileType::Symlink => return Err(CacheError::Unkeepable { path, what: "a link" }),
+                FileType::Fifo => return Err(CacheError::Unkeepable { path, what: "a named pipe" }),
+                FileType::Socket => return Err(CacheError::Unkeepable { path, what: "a socket" }),
+                _ => return Err(CacheError::Unkeepable { path, what: "a device" }),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Opens the folder that a file lies in.
+fn parent_of(file: &Path) -> Result<(OwnedFd, &OsStr), CacheError> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(folder, flags, Mode::empty())
+        .map_err(|error| CacheError::io("open", folder)(error.into()))?;
+    let name =
+        file.file_name().ok_or_else(|| CacheError::Unkeepable { path: file.to_owned(), what: "a folder" })?;
+    Ok((opened, name))
+}
+
+/// Opens a folder to work below it, and fails if a link stands in its place.
+pub(crate) fn open_folder(above: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(above, name, flags, Mode::empty())?)
+}
+
+/// As [`open_folder`], and says so if it is a link.
+fn enter_folder(above: &OwnedFd, name: &OsStr, path: &Path) -> Result<OwnedFd, CacheError> {
+    open_folder(above, name).map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::NOTDIR | Errno::LOOP) => CacheError::Unkeepable { path: path.to_owned(), what: "a link" },
+        _ => CacheError::io("open", path)(error),
+    })
+}
+
+/// Opens a file in a folder without following a link and without waiting.
+fn open_in(folder: &OwnedFd, name: &OsStr) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?))
+}
+
+/// Lists an open folder before anything is moved out of it, sorted.
+fn names_in(folder: &OwnedFd) -> io::Result<Vec<std::ffi::OsString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let name: &CStr = entry.file_name();
+        if !matches!(name.to_bytes(), b"." | b"..") {
+            names.push(OsStr::from_bytes(name.to_bytes()).to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Copies an open file over an empty one and hashes the copy. Where the file system can, both
+/// share their blocks until one of them changes.
+fn copy_hashing(original: &File, path: &Path, copy: &Temporary) -> Result<(Digest, Fingerprint), CacheError> {
+    #[cfg(target_os = "linux")]
+    if rustix::fs::ioctl_ficlone(copy.file(), original).is_ok() {
+        return digest_opened(copy.file(), copy.path());
+    }
+    let bytes = original.metadata().map_err(CacheError::io("look at", path))?.len();
+    let mut hashing = Hashing::new();
+    let mut writer = copy.file();
+    read_chunks(original, path, bytes, &mut |chunk| {
+        hashing.update(chunk);
+        writer.write_all(chunk).map_err(CacheError::io("write", copy.path()))
+    })?;
+    let metadata = copy.file().metadata().map_err(CacheError::io("look at", copy.path()))?;
+    Ok((hashing.digest(), Fingerprint::of(&metadata)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::Sources;
+    use crate::blobs::tests::store;
+
+    #[test]
+    fn a_source_is_taken_in_as_it_was_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = store(folder.path());
+        let source = folder.path().join("data");
+        let content: Vec<u8> = (0..3_000_000_u32).map(|number| (number % 251) as u8).collect();
+        fs::write(&source, &content).unwrap();
+        let state = Sources::rehashed().state(&source).unwrap();
+        blobs.take_source(&state.files[0]).unwrap();
+        assert!(state.files[0].is_unchanged().unwrap(), "the original was touched");
+        assert_eq!(fs::metadata(&source).unwrap().nlink(), 1);
+        let blob = blobs.checked(state.digest).unwrap();
+        assert_eq!(fs::read(&blob).unwrap(), content);
+
+        // It is mended from the source where it is damaged.
+        fs::set_permissions(&blob, Permissions::from_mode(0o644)).unwrap();
+        fs::write(&blob, "damage").unwrap();
+        blobs.take_source(&state.files[0]).unwrap();
+        assert_eq!(fs::read(blobs.checked(state.digest).unwrap()).unwrap(), content);
+
+        blobs.discard(state.digest).unwrap();
+        fs::write(&source, "other").unwrap();
+        assert!(
+            matches!(blobs.take_source(&state.files[0]), Err(CacheError::Unstable { path }) if path == source)
+        );
+        assert_eq!(blobs.all().unwrap(), []);
+        assert_eq!(fs::read_dir(folder.path().join("tmp")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_link_in_an_output_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = store(folder.path());
+        let made = folder.path().join("made");
+        fs::create_dir(&made).unwrap();
+        fs::write(folder.path().join("secret"), "s").unwrap();
+        std::os::unix::fs::symlink(folder.path().join("secret"), made.join("link")).unwrap();
+        assert!(matches!(blobs.keep_folder(&made), Err(CacheError::Unkeepable { .. })));
+    }
+
+    #[test]
+    fn a_file_with_a_second_name_is_copied() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = store(folder.path());
+        let made = folder.path().join("made");
+        fs::create_dir(&made).unwrap();
+        let outside = folder.path().join("outside");
+        fs::write(&outside, "shared").unwrap();
+        fs::hard_link(&outside, made.join("inside")).unwrap();
+        let artifact = blobs.keep_folder(&made).unwrap();
+        fs::write(&outside, "damage").unwrap();
+        assert!(blobs.checked(artifact.entries()[0].digest).is_ok());
+    }
+
+    #[test]
+    fn nothing_outside_is_touched_while_an_output_folder_is_swapped_for_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let blobs = store(folder.path());
+        fs::create_dir(path("outside")).unwrap();
+        for name in ["a", "b", "c"] {
+            fs::write(path("outside").join(name), "the user's").unwrap();
+        }
+        std::os::unix::fs::symlink(path("outside"), path("link")).unwrap();
+        let is_done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    let _ = fs::rename(path("made/sub"), path("away"));
+                    let _ = fs::rename(path("link"), path("made/sub"));
+                    let _ = fs::rename(path("made/sub"), path("link"));
+                    let _ = fs::rename(path("away"), path("made/sub"));
+                }
+            });
+            for _ in 0..100 {
+                let _ = fs::create_dir_all(path("made/sub"));
+                for name in ["a", "b", "c"] {
+                    let _ = fs::write(path("made/sub/").join(format!("new-{name}")), "made");
+                    if let Ok(sub) = open_folder(CWD, path("made/sub").as_os_str()) {
+                        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+                        let file = rustix::fs::openat(&sub, name, flags, Mode::from_raw_mode(0o600));
+                        rustix::io::write(&file.unwrap(), b"made").unwrap();
+                    }
+                }
+                // It may fail; what it keeps is what was made.
+                if let Ok(artifact) = blobs.keep_folder(&path("made")) {
+                    assert!(artifact.entries().iter().all(|entry| entry.digest != Digest::of(b"the user's")));
+                }
+            }
+            is_done.store(true, Ordering::Relaxed);
+        });
+        for name in ["a", "b", "c"] {
+            assert_eq!(fs::read(path("outside").join(name)).unwrap(), b"the user's");
+        }
+        assert!(blobs.checked(Digest::of(b"the user's")).is_err());
+    }
+
+    #[test]
+    fn no_link_is_followed_on_the_way_to_an_output() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let blobs = store(folder.path());
+        fs::create_dir_all(path("outside/out")).unwrap();
+        fs::write(path("outside/out/f"), "the user's").unwrap();
+        fs::create_dir_all(path("work/key/run")).unwrap();
+        std::os::unix::fs::symlink(path("outside"), path("work/key/run/outputs")).unwrap();
+        let result = blobs.keep_folder(&path("work/key/run/outputs/out"));
+        assert!(matches!(result, Err(CacheError::Unkeepable { what: "a link", .. })));
+        assert!(path("outside/out/f").exists());
+    }
+
+    #[test]
+    fn a_write_of_the_same_size_after_hashing_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = store(folder.path());
+        let path = folder.path().join("f");
+        fs::write(&path, "hashed").unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        let (parent, name) = parent_of(&path).unwrap();
+        let opened = open_regular(&path, Links::Refuse).unwrap();
+        let (digest, print) = digest_opened(&opened, &path).unwrap();
+        (&file).write_all(b"CHANGE").unwrap();
+        let place = Place { folder: &parent, name, path: &path };
+        assert!(matches!(blobs.enter(&opened, place, digest, print), Err(CacheError::Unstable { .. })));
+        assert!(matches!(blobs.checked(digest), Err(CacheError::Missing { .. })));
+    }
+
+    #[test]
+    fn another_file_put_in_the_place_of_the_hashed_one_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = store(folder.path());
+        let path = folder.path().join("f");
+        fs::write(&path, "hashed").unwrap();
+        let (parent, name) = parent_of(&path).unwrap();
+        let opened = open_regular(&path, Links::Refuse).unwrap();
+        let (digest, print) = digest_opened(&opened, &path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "CHANGE").unwrap();
+        let place = Place { folder: &parent, name, path: &path };
+        assert!(matches!(blobs.enter(&opened, place, digest, print), Err(CacheError::Unstable { .. })));
+        assert!(matches!(blobs.checked(digest), Err(CacheError::Missing { .. })));
+    }
+}
