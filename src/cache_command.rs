@@ -1,14 +1,15 @@
-//! `pipeline cache ls | verify`: what is kept, and whether it is sound.
+//! `pipeline cache ls | verify | rebuild`: what is kept, and whether it is sound.
 
 use std::io::{BufWriter, Write as _};
+use std::path::Path;
 
-use cache::{Cache, CacheError, Damage};
+use cache::{Cache, CacheError, Damage, DamagedBlob, Key};
 
 use crate::exit::Stop;
 use crate::house::{CacheArguments, bytes, look_at, seconds};
 use crate::terminal;
 
-/// List or verify what is kept.
+/// List or verify what is kept, or make its index again.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -27,6 +28,8 @@ enum Action {
         #[arg(long)]
         repair: bool,
     },
+    /// Make the index again from the results that are there; the old one is kept beside it.
+    Rebuild,
 }
 
 /// Runs the command.
@@ -41,12 +44,30 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
             let cache = look_at(&folder)?.ok_or(CacheError::Absent { path: folder })?;
             verify(&cache, repair)
         }
+        Action::Rebuild => rebuild(&folder),
     }
+}
+
+fn rebuild(folder: &Path) -> Result<(), Stop> {
+    let rebuilt = Cache::rebuild_index(folder)?;
+    let mut out = terminal::stdout();
+    for problem in &rebuilt.unreadable {
+        writeln!(out, "unreadable  {problem}")?;
+    }
+    if let Some(kept) = &rebuilt.kept {
+        writeln!(out, "the old index is kept as {}", kept.display())?;
+    }
+    writeln!(
+        out,
+        "{} results recovered, {} lack a file and will be made again",
+        rebuilt.results, rebuilt.incomplete
+    )?;
+    Ok(())
 }
 
 fn list(cache: &Cache) -> Result<(), Stop> {
     let mut out = BufWriter::new(terminal::stdout());
-    let listed = cache.index().list()?;
+    let (listed, unreadable) = cache.index().list()?;
     let width = listed.iter().map(|entry| entry.manifest.stage.chars().count()).max().unwrap_or(0).min(60);
     for entry in &listed {
         let size: u64 = entry.manifest.outputs.iter().map(|output| output.bytes).sum();
@@ -60,6 +81,9 @@ fn list(cache: &Cache) -> Result<(), Stop> {
             seconds(entry.manifest.seconds)
         )?;
     }
+    for problem in &unreadable {
+        writeln!(out, "unreadable  {problem}")?;
+    }
     let totals = cache.index().totals()?;
     writeln!(
         out,
@@ -69,43 +93,74 @@ fn list(cache: &Cache) -> Result<(), Stop> {
         totals.artifacts,
         bytes(totals.bytes)
     )?;
-    Ok(out.flush()?)
+    out.flush()?;
+    if unreadable.is_empty() {
+        return Ok(());
+    }
+    drop(out);
+    writeln!(io::stderr(), "help: run `pipeline cache verify --repair`")?;
+    Err(Stop::Damaged)
 }
 
 fn verify(cache: &Cache, repair: bool) -> Result<(), Stop> {
-    let found = cache.verify(&mut |_, _| {})?;
+    let verification = cache.verify(&mut |_, _| {})?;
     let mut out = terminal::stdout();
-    for line in &found.index {
+    for line in &verification.index {
         writeln!(out, "index    {line}")?;
     }
-    for (digest, damage, makers) in &found.damaged {
-        let what = match damage {
-            Damage::Missing => "missing",
-            Damage::Changed => "changed",
-        };
-        let mut stages = Vec::new();
-        for maker in makers {
-            if let Some(manifest) = cache.index().manifest(*maker)? {
-                stages.push(format!("`{}`", manifest.stage));
-            }
-        }
-        stages.sort();
-        stages.dedup();
-        writeln!(out, "{what}  {}  of {}", cache.blobs().path(*digest).display(), stages.join(", "))?;
+    for flaw in &verification.flaws {
+        writeln!(out, "index    {}", flaw.text)?;
+    }
+    for DamagedBlob { digest, damage, makers } in &verification.damaged {
+        let path = cache.blobs().path(*digest);
+        writeln!(out, "{}  {}  of {}", told(damage), path.display(), stages(cache, makers))?;
+    }
+    for (digest, damage, maker) in &verification.records {
+        let of = stages(cache, std::slice::from_ref(maker));
+        writeln!(out, "{}  the record {} of {of}", told(damage), digest.short())?;
     }
     writeln!(
         out,
         "{} blobs sound, {} damaged, {} that nothing names",
-        found.sound,
-        found.damaged.len(),
-        found.unreferenced
+        verification.sound,
+        verification.damage(),
+        verification.unreferenced
     )?;
-    if repair && !found.damaged.is_empty() {
-        cache.repair(&found)?;
+    let is_mendable = verification.damage() > verification.index.len();
+    if repair && is_mendable {
+        cache.repair(&verification)?;
         writeln!(out, "discarded what is damaged; the next run makes it again")?;
     }
-    match found.is_sound() || (repair && found.index.is_empty()) {
+    if !verification.index.is_empty() {
+        writeln!(io::stderr(), "help: run `pipeline cache rebuild`, which makes the index again")?;
+    }
+    match verification.is_sound() || (repair && verification.index.is_empty()) {
         true => Ok(()),
         false => Err(Stop::Damaged),
+    }
+}
+
+/// Writes how something is damaged, the word that people know first.
+fn told(damage: &Damage) -> String {
+    match damage {
+        Damage::Missing => "missing".to_owned(),
+        Damage::Changed => "changed".to_owned(),
+        Damage::Unreadable(why) => format!("unreadable ({why})"),
+    }
+}
+
+/// Names the stages that made something.
+fn stages(cache: &Cache, makers: &[Key]) -> String {
+    let name = |maker: &Key| match cache.index().manifest(*maker) {
+        Ok(Some(manifest)) => Some(format!("`{}`", manifest.stage)),
+        // What the index does not know is among its own damage.
+        Ok(None) | Err(_) => None,
+    };
+    let mut stages: Vec<String> = makers.iter().filter_map(name).collect();
+    stages.sort();
+    stages.dedup();
+    match stages.is_empty() {
+        true => "a source".to_owned(),
+        false => stages.join(", "),
     }
 }

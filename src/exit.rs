@@ -119,7 +119,12 @@ fn cache_message(error: &CacheError) -> String {
     let help = match error {
         _ if error.is_full_disk() => "free space, or use another cache with `--cache FOLDER`",
         CacheError::Format { .. } => "use the program that wrote it, or another cache with `--cache FOLDER`",
-        CacheError::Damaged { .. } | CacheError::Missing { .. } => "run `pipeline cache verify --repair`",
+        _ if error.is_lost_index() => {
+            "run `pipeline cache rebuild`, which makes the index again from the results that are there, \
+             or use another cache with `--cache FOLDER`"
+        }
+        _ if error.is_damage() => "run `pipeline cache verify --repair`",
+        CacheError::InUse { .. } => "wait until it ends",
         CacheError::Absent { .. } => "run the experiment first, or name the cache with `--cache FOLDER`",
         _ => "check the folder, or use another cache with `--cache FOLDER`",
     };

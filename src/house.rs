@@ -121,7 +121,7 @@ impl House {
 /// Opens a cache for looking; one that is not there is none. One that can be written to
 /// remembers the digests of sources, so that looking twice is quick.
 pub fn look_at(folder: &Path) -> Result<Option<Cache>, Stop> {
-    match Cache::exists(folder) {
+    match Cache::exists(folder)? {
         true => Ok(Some(Cache::open(folder)?)),
         false => Ok(None),
     }

@@ -9,6 +9,7 @@ mod cases {
     mod failures;
     mod fcd;
     mod house;
+    mod index;
     mod inputs;
     mod interruptions;
     mod invalid;

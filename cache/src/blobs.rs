@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use crate::digest::Digest;
 use crate::error::CacheError;
 use crate::files::{Fingerprint, Links, digest_file, what_it_is};
+use crate::share::make_folder;
 
 /// A store of blobs in one folder.
 #[derive(Debug)]
@@ -93,7 +94,7 @@ impl Blobs {
     /// Makes the folder that blobs with the same first digits share.
     pub(crate) fn make_shard(&self, shard: &Path) -> Result<(), CacheError> {
         if !shard.exists() {
-            fs::create_dir_all(shard).map_err(CacheError::io("create", shard))?;
+            make_folder(self.folder.parent().unwrap_or(&self.folder), shard)?;
             sync_folder(&self.folder)?;
         }
         Ok(())

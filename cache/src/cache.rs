@@ -1,18 +1,22 @@
 //! The folder that holds blobs, index, locks, logs and work in progress.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::artifact::Artifact;
 use crate::blobs::Blobs;
 use crate::digest::{Digest, Key};
 use crate::error::CacheError;
-use crate::index::Index;
-use crate::lock::KeyLock;
+use crate::index::{Finished, Index};
+use crate::lock::{KeyLock, UseLock};
+use crate::manifest::{Manifest, Recipe};
+use crate::record::Record;
+use crate::share::{make_folder, share};
 use crate::temporary::{self, Temporary};
 
 /// The format of the folder and of every key. Another format is refused, never guessed at.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Whether a cache can be written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,25 +33,41 @@ pub struct Cache {
     folder: PathBuf,
     access: Access,
     blobs: Blobs,
+    records: Blobs,
     index: Index,
+    _use: Option<UseLock>,
 }
 
 impl Cache {
-    /// Returns whether there is a cache in a folder.
-    pub fn exists(folder: &Path) -> bool {
-        // A making that was cut short leaves an empty file.
-        fs::metadata(index_path(folder)).is_ok_and(|found| found.len() > 0)
+    /// Returns whether there is a cache in a folder, also one that has lost its index.
+    ///
+    /// # Errors
+    /// [`CacheError::Io`] if the folder may not be looked into.
+    pub fn exists(folder: &Path) -> Result<bool, CacheError> {
+        match fs::metadata(index_path(folder)) {
+            // A making that was cut short leaves an empty file.
+            Ok(metadata) if metadata.len() > 0 => Ok(true),
+            Ok(_) => has_records(folder),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => has_records(folder),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
+            Err(error) => Err(CacheError::io("look into", folder)(error)),
+        }
     }
 
     /// Opens the cache in a folder, making it if it is not there, and falls back to reading
-    /// where the folder cannot be written to.
+    /// where it cannot be written to, or there is no room to.
     ///
     /// # Errors
     /// [`CacheError`] if it can be neither made nor read, or has another format.
     pub fn open(folder: &Path) -> Result<Self, CacheError> {
+        let index = index_path(folder);
+        if index.exists() && !Index::may_write(&index) {
+            return Self::open_for_reading(folder);
+        }
         match Self::open_for_writing(folder) {
-            Err(CacheError::Io { source, .. }) if is_refusal(&source) && index_path(folder).exists() => {
-                Self::open_for_reading(folder)
+            Err(error) if (is_refusal(&error) || error.is_full_disk()) && index.exists() => {
+                // What kept it from being written to says more than what kept it from being read.
+                Self::open_for_reading(folder).map_err(|_| error)
             }
             other => other,
         }
@@ -56,37 +76,64 @@ impl Cache {
     /// Opens a cache that must be there, for looking only; nothing is made or changed.
     ///
     /// # Errors
-    /// [`CacheError::Absent`] if there is none, else as [`Cache::open`].
+    /// [`CacheError::Absent`] if there is none, [`CacheError::IndexLost`] if there is no index
+    /// any more, else as [`Cache::open`].
     pub fn open_for_reading(folder: &Path) -> Result<Self, CacheError> {
         let folder = std::path::absolute(folder).map_err(CacheError::io("find", folder))?;
+        let none = |folder: PathBuf| match has_records(&folder) {
+            Ok(true) => CacheError::IndexLost { path: folder },
+            Ok(false) => CacheError::Absent { path: folder },
+            Err(error) => error,
+        };
         if !index_path(&folder).exists() {
-            return Err(CacheError::Absent { path: folder });
+            return Err(none(folder));
         }
         let index = Index::open(&index_path(&folder), Access::ReadOnly)?;
         if index.is_unmade()? {
-            return Err(CacheError::Absent { path: folder });
+            return Err(none(folder));
         }
-        Self::with(folder, Access::ReadOnly, index)
+        Self::with(folder, Access::ReadOnly, index, None)
     }
 
     fn open_for_writing(folder: &Path) -> Result<Self, CacheError> {
         let folder = std::path::absolute(folder).map_err(CacheError::io("find", folder))?;
-        for name in ["blobs", "tmp", "locks", "logs", "work"] {
-            let inside = folder.join(name);
-            fs::create_dir_all(&inside).map_err(CacheError::io("create", &inside))?;
+        fs::create_dir_all(&folder).map_err(CacheError::io("create", &folder))?;
+        for name in ["blobs", "records", "tmp", "locks", "logs", "work"] {
+            make_folder(&folder, &folder.join(name))?;
+        }
+        // A new index beside old results would have them all made again.
+        let index = index_path(&folder);
+        if fs::metadata(&index).map_or(0, |metadata| metadata.len()) == 0 && has_records(&folder)? {
+            return Err(CacheError::IndexLost { path: folder });
         }
         drop(Temporary::create(&folder.join("tmp"))?);
-        let index = Index::open(&index_path(&folder), Access::ReadWrite)?;
-        Self::with(folder, Access::ReadWrite, index)
+        let in_use = UseLock::join(&folder)?;
+        // Made here and not by SQLite, whose other files have the mode of this one.
+        if let Err(error) = File::options().create_new(true).write(true).open(&index)
+            && error.kind() != io::ErrorKind::AlreadyExists
+        {
+            return Err(CacheError::io("create", &index)(error));
+        }
+        for suffix in ["", "-wal", "-shm"] {
+            share(&folder, &folder.join(format!("index.sqlite{suffix}")));
+        }
+        share(&folder, &folder.join("locks/index"));
+        let index = Index::open(&index, Access::ReadWrite)?;
+        Self::with(folder, Access::ReadWrite, index, Some(in_use))
     }
 
-    fn with(folder: PathBuf, access: Access, index: Index) -> Result<Self, CacheError> {
+    fn with(
+        folder: PathBuf,
+        access: Access,
+        index: Index,
+        in_use: Option<UseLock>,
+    ) -> Result<Self, CacheError> {
         let found = index.format()?;
         if found != FORMAT {
             return Err(CacheError::Format { path: folder, found, expected: FORMAT });
         }
-        let blobs = Blobs::new(folder.join("blobs"), folder.join("tmp"));
-        Ok(Self { folder, access, blobs, index })
+        let (blobs, records) = (blobs_in(&folder), records_in(&folder));
+        Ok(Self { folder, access, blobs, records, index, _use: in_use })
     }
 
     /// Returns the cache's folder, absolute.
@@ -107,6 +154,63 @@ impl Cache {
     /// Returns the index.
     pub fn index(&self) -> &Index {
         &self.index
+    }
+
+    /// Returns the records of results, from which the index can be made again.
+    pub(crate) fn records(&self) -> &Blobs {
+        &self.records
+    }
+
+    /// Makes a folder inside the cache's, and those above it, open to the same users as that.
+    ///
+    /// # Errors
+    /// [`CacheError::Io`].
+    pub fn make_folder(&self, folder: &Path) -> Result<(), CacheError> {
+        make_folder(&self.folder, folder)
+    }
+
+    /// Records finished work, whose files are kept already: beside the blobs, so that the index
+    /// can be made again, and then in the index, in one transaction.
+    ///
+    /// # Errors
+    /// [`CacheError::Io`] or [`CacheError::Index`].
+    pub fn commit(
+        &self,
+        trace: Key,
+        skeleton: Key,
+        manifest: &Manifest,
+        artifacts: &[Artifact],
+        recipe: (Key, &Recipe),
+    ) -> Result<(), CacheError> {
+        let work = Finished { trace, skeleton, manifest, artifacts, recipe };
+        let record = Record::new(&work).keep(&self.records)?;
+        if let Some(replaced) = self.index.commit(&work, record)? {
+            // It says how the same was made before. Where it stays, the newer one is believed.
+            let _ = self.records.discard(replaced);
+        }
+        Ok(())
+    }
+
+    /// Takes a damaged blob out of the way and forgets the work that made it, so that it is made
+    /// again. A cache that can only be read stays as it is.
+    ///
+    /// # Errors
+    /// [`CacheError::Io`] or [`CacheError::Index`].
+    pub fn invalidate(&self, blob: Option<Digest>, makers: &[Key]) -> Result<(), CacheError> {
+        if self.access == Access::ReadOnly {
+            return Ok(());
+        }
+        if let Some(blob) = blob {
+            self.blobs.discard(blob)?;
+        }
+        for maker in makers {
+            let record = self.index.record_of(*maker)?;
+            self.index.forget(*maker)?;
+            if let Some(record) = record {
+                self.records.discard(record)?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes the lock on a key, or returns `None` while another run holds it.
@@ -152,7 +256,8 @@ impl Cache {
                 continue;
             }
             if let Some(_lock) = self.try_lock(key)? {
-                remove_folder(&path)?;
+                // Another user's may be closed to us; then it is theirs to sweep.
+                let _ = fs::remove_dir_all(&path);
             }
         }
         temporary::sweep(&self.folder.join("tmp"))
@@ -174,22 +279,31 @@ impl Cache {
     }
 }
 
-/// Removes a folder and what is in it, if it is there.
-fn remove_folder(path: &Path) -> Result<(), CacheError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(CacheError::io("remove", path)(error)),
-        _ => Ok(()),
-    }
-}
-
 fn is_empty(folder: &Path) -> bool {
     fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
 }
 
-fn index_path(folder: &Path) -> PathBuf {
+pub(crate) fn index_path(folder: &Path) -> PathBuf {
     folder.join("index.sqlite")
 }
 
-fn is_refusal(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+pub(crate) fn blobs_in(folder: &Path) -> Blobs {
+    Blobs::new(folder.join("blobs"), folder.join("tmp"))
+}
+
+pub(crate) fn records_in(folder: &Path) -> Blobs {
+    Blobs::new(folder.join("records"), folder.join("tmp"))
+}
+
+/// Returns whether a folder holds records of results.
+fn has_records(folder: &Path) -> Result<bool, CacheError> {
+    Ok(!records_in(folder).all()?.is_empty())
+}
+
+/// Returns whether an error says that this user may not write there.
+fn is_refusal(error: &CacheError) -> bool {
+    matches!(error, CacheError::Io { source, .. } if matches!(
+        source.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+    ))
 }

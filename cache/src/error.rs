@@ -40,6 +40,18 @@ pub enum CacheError {
         /// Where it was looked for.
         path: PathBuf,
     },
+    /// The results of a cache are there, and the index that says which they are is not.
+    #[error("the index of the cache {} is gone", path.display())]
+    IndexLost {
+        /// The cache's folder.
+        path: PathBuf,
+    },
+    /// Other processes write to a cache that has to be left alone for a moment.
+    #[error("another process uses the cache {}", path.display())]
+    InUse {
+        /// The cache's folder.
+        path: PathBuf,
+    },
     /// Something had to be written to a cache that can only be read.
     #[error("the cache {} is read-only", path.display())]
     ReadOnly {
@@ -119,14 +131,32 @@ impl CacheError {
             Self::Io { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }
-            Self::Index { source, .. } => source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
+            Self::Index { source, path } => match source.sqlite_error() {
+                Some(error) if error.code == rusqlite::ErrorCode::DiskFull => true,
+                // SQLite has no word for a disk on which there is no room for shared memory.
+                Some(error) if NO_ROOM.contains(&error.extended_code) => has_no_room(path),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// Returns whether the index is gone or damaged as a whole, so that it has to be made again.
+    pub fn is_lost_index(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        match self {
+            Self::IndexLost { .. } => true,
+            Self::Index { source, .. } => {
+                matches!(source.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+                    || !matches!(source, rusqlite::Error::SqliteFailure(..))
+            }
             _ => false,
         }
     }
 
     /// Returns whether stored bytes are not what they should be, so that work must be redone.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::Missing { .. } | Self::NotABlob { .. })
+        matches!(self, Self::Damaged { .. } | Self::Missing { .. } | Self::NotABlob { .. } | Self::Row { .. })
     }
 
     /// Returns the digest of the blob that is damaged or missing, if that is what went wrong.
@@ -138,4 +168,24 @@ impl CacheError {
             _ => None,
         }
     }
+}
+
+/// Codes of failures to read and write that a full disk can be behind: to open, to enlarge and to
+/// map shared memory, to write, to sync and to cut short.
+const NO_ROOM: [i32; 6] = [
+    rusqlite::ffi::SQLITE_IOERR_SHMOPEN,
+    rusqlite::ffi::SQLITE_IOERR_SHMSIZE,
+    rusqlite::ffi::SQLITE_IOERR_SHMMAP,
+    rusqlite::ffi::SQLITE_IOERR_WRITE,
+    rusqlite::ffi::SQLITE_IOERR_FSYNC,
+    rusqlite::ffi::SQLITE_IOERR_TRUNCATE,
+];
+
+/// A disk with less room than this counts as full.
+const FULL_BELOW_BYTES: u64 = 1 << 16;
+
+fn has_no_room(path: &Path) -> bool {
+    let folder = path.parent().unwrap_or(path);
+    rustix::fs::statvfs(folder)
+        .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < FULL_BELOW_BYTES)
 }

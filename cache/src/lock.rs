@@ -1,6 +1,7 @@
 //! One lock per key, held while the work runs, released by death.
 
 use std::fs::{self, File, TryLockError};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -20,12 +21,7 @@ impl KeyLock {
     /// [`CacheError::Io`] if the file cannot be made or locked.
     pub(crate) fn try_take(path: &Path) -> Result<Option<Self>, CacheError> {
         loop {
-            let file = File::options()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(path)
-                .map_err(CacheError::io("open lock", path))?;
+            let file = open_lock(path)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
@@ -37,6 +33,47 @@ impl KeyLock {
             if fs::metadata(path).is_ok_and(|found| found.ino() == ours) {
                 return Ok(Some(Self { path: path.to_owned(), _file: file }));
             }
+        }
+    }
+}
+
+/// Opens the file of a lock, making it if it is not there. Another user's need not be open to us
+/// for writing: to lock it, reading is enough.
+fn open_lock(path: &Path) -> Result<File, CacheError> {
+    match File::options().create(true).truncate(false).write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path),
+        opened => opened,
+    }
+    .map_err(CacheError::io("open lock", path))
+}
+
+/// Says that a process writes to a cache, or that it alone does; released by death.
+#[derive(Debug)]
+pub(crate) struct UseLock {
+    _file: File,
+}
+
+impl UseLock {
+    /// Joins those that write to a cache.
+    pub(crate) fn join(folder: &Path) -> Result<Self, CacheError> {
+        let path = folder.join("locks").join("index");
+        let file = open_lock(&path)?;
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Err(CacheError::InUse { path: folder.to_owned() }),
+            Err(TryLockError::Error(error)) => Err(CacheError::io("lock", &path)(error)),
+            Ok(()) => Ok(Self { _file: file }),
+        }
+    }
+
+    /// Keeps all others from writing to a cache.
+    pub(crate) fn alone(folder: &Path) -> Result<Self, CacheError> {
+        let path = folder.join("locks").join("index");
+        fs::create_dir_all(folder.join("locks")).map_err(CacheError::io("create", folder))?;
+        let file = open_lock(&path)?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(CacheError::InUse { path: folder.to_owned() }),
+            Err(TryLockError::Error(error)) => Err(CacheError::io("lock", &path)(error)),
+            Ok(()) => Ok(Self { _file: file }),
         }
     }
 }

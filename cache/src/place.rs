@@ -1,19 +1,6 @@
-//! Where an index lies: its address, and whether that is on another machine.
+//! Where an index lies: whether that is on another machine.
 
 use std::path::Path;
-
-/// Writes a path as SQLite wants it in an address.
-pub(crate) fn percent_encoded(path: &Path) -> String {
-    path.to_string_lossy()
-        .bytes()
-        .map(|byte| match byte {
-            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
-                char::from(byte).to_string()
-            }
-            other => format!("%{other:02X}"),
-        })
-        .collect()
-}
 
 /// Returns whether a file lies on another machine, where memory cannot be shared.
 #[cfg(target_os = "linux")]

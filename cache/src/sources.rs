@@ -171,7 +171,11 @@ impl<'a> Sources<'a> {
         if let Some(memory) = self.memory
             && !is_racy
         {
-            memory.remember(&absolute, &print, digest)?;
+            match memory.remember(&absolute, &print, digest) {
+                // What is not remembered is read again; no reason to stop.
+                Err(error) if error.is_full_disk() => {}
+                remembered => remembered?,
+            }
         }
         Ok(state(path, digest, print, is_racy))
     }

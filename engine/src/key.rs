@@ -12,10 +12,10 @@ use cache::{Digest, EncodeError, FORMAT, Input, Key, Recipe, Value};
 use crate::files::SourceFiles;
 use crate::plan::{Node, Plan};
 
-const RECIPE_DOMAIN: &str = "pipeline recipe 1";
-const TRACE_DOMAIN: &str = "pipeline trace 1";
-const SKELETON_DOMAIN: &str = "pipeline skeleton 1";
-const PLAN_DOMAIN: &str = "pipeline plan 1";
+const RECIPE_DOMAIN: &str = "pipeline recipe 2";
+const TRACE_DOMAIN: &str = "pipeline trace 2";
+const SKELETON_DOMAIN: &str = "pipeline skeleton 2";
+const PLAN_DOMAIN: &str = "pipeline plan 2";
 
 /// The keys of a plan's nodes.
 #[derive(Debug, Clone)]

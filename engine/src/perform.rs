@@ -209,8 +209,8 @@ impl Work<'_> {
         }
         let scratch = folder.join("run");
         for made in [scratch.join("outputs"), scratch.join("tmp")] {
-            if let Err(error) = fs::create_dir_all(&made) {
-                return Ok(Err(Trouble::io("create", &made)(error)));
+            if let Err(error) = shop.cache.make_folder(&made) {
+                return Ok(Err(Trouble::cache("prepare its folder", &error)));
             }
         }
         let inputs = match lay_out(task, shop.cache, &scratch)? {
@@ -238,7 +238,7 @@ impl Work<'_> {
             device: shop.options.machine.device.clone(),
             timeout_seconds: task.settings.timeout_seconds,
         };
-        let log = match open_log(&shop.cache.folder().join(log)) {
+        let log = match open_log(shop.cache, log) {
             Ok(log) => log,
             Err(trouble) => return Ok(Err(trouble)),
         };
@@ -294,7 +294,6 @@ impl Work<'_> {
         };
         let comparison = self.compare(&manifest.outputs, &artifacts);
         cache
-            .index()
             .commit(task.trace, task.skeleton, &manifest, &artifacts, (task.recipe.0, recipe))
             .map_err(|error| Trouble::cache("record its result", &error))?;
         Ok(comparison)
@@ -347,10 +346,11 @@ impl Work<'_> {
     }
 }
 
-fn open_log(path: &Path) -> Result<File, Trouble> {
-    let folder = path.parent().unwrap_or(path);
-    fs::create_dir_all(folder).map_err(Trouble::io("create", folder))?;
-    File::options().create(true).append(true).open(path).map_err(Trouble::io("write log", path))
+fn open_log(cache: &Cache, log: &Path) -> Result<File, Trouble> {
+    let path = cache.folder().join(log);
+    let folder = path.parent().unwrap_or(&path);
+    cache.make_folder(folder).map_err(|error| Trouble::cache("write its log", &error))?;
+    File::options().create(true).append(true).open(&path).map_err(Trouble::io("write log", &path))
 }
 
 /// Names the files in which two artifacts differ.
@@ -390,13 +390,7 @@ fn lay_out(task: &Task, cache: &Cache, scratch: &Path) -> Result<Result<Vec<JobI
         };
         match cache.blobs().lay_out(&artifact, &scratch.join(&folder), copies) {
             Ok(()) => {}
-            Err(error @ CacheError::Damaged { expected, .. }) => {
-                return Err(damaged(Some(expected), error.to_string()));
-            }
-            Err(error @ CacheError::Missing { digest, .. }) => {
-                return Err(damaged(Some(digest), error.to_string()));
-            }
-            Err(error) if error.is_damage() => return Err(damaged(None, error.to_string())),
+            Err(error) if error.is_damage() => return Err(damaged(error.blob(), error.to_string())),
             Err(error) => return Ok(Err(Trouble::cache("lay out an input", &error))),
         }
         inputs.push(JobInput {

@@ -11,6 +11,9 @@
 //! if any part of it does. Where there is no bash, `sh -e` runs it, and a note says so. A list is
 //! a program and its arguments, without a shell.
 //!
+//! The environment is the caller's, but for the locale (`C.UTF-8`), the time zone (UTC) and Python's
+//! hash seed (0), which decide how programs sort and iterate.
+//!
 //! Where the system can, it may write nowhere else. Its output goes to the log. The program
 //! itself is not part of the key: name scripts in `files`, and put a version of foreign tools
 //! into `parameters`.
@@ -151,8 +154,8 @@ pub struct Command;
 
 impl Stage for Command {
     const KIND: &'static str = "command";
-    /// 2: a line ends at the first part that fails; names and executable bits of `files` are keyed,
-    /// and they and labels of inputs with unusual characters are seen as the key has them.
+    /// 2: a line ends at the first part that fails; names and executable bits of `files` are keyed;
+    /// labels of inputs keep all their characters; locale, time zone and hash seed are fixed.
     const VERSION: u32 = 2;
     type Params = Params;
 
@@ -218,11 +221,12 @@ impl Stage for Command {
         };
         let mut environment: Vec<(String, OsString)> =
             vec![("TMPDIR".to_owned(), scratch.join("tmp").into())];
+        environment.extend(FIXED.map(|(name, value)| (name.to_owned(), value.into())));
         for (name, value) in &params.parameters {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             environment.push((format!("PARAM_{name}"), text.into()));
         }
-        context.run_program(&Program { arguments, environment, without: SHELL_SETTINGS.to_vec() }).map_err(
+        context.run_program(&Program { arguments, environment, without: LEFT_OUT.to_vec() }).map_err(
             |failure| {
                 let message = format!("the program {}", failure.message());
                 failure.say(message).help("its output is in the log; it may write only below its own folder")
@@ -231,8 +235,12 @@ impl Stage for Command {
     }
 }
 
-/// Variables by which whoever calls changes what a shell does with a line.
-const SHELL_SETTINGS: [&str; 6] = ["BASH_ENV", "ENV", "SHELLOPTS", "BASHOPTS", "CDPATH", "IFS"];
+/// Variables by which a caller's habits would reach results: how texts are sorted and compared, what
+/// time it is, and in what order Python goes through a set.
+const FIXED: [(&str, &str); 3] = [("LC_ALL", "C.UTF-8"), ("TZ", "UTC"), ("PYTHONHASHSEED", "0")];
+
+/// Variables by which a caller changes what a shell does with a line.
+const LEFT_OUT: [&str; 6] = ["BASH_ENV", "ENV", "SHELLOPTS", "BASHOPTS", "CDPATH", "GLOBIGNORE"];
 
 /// Returns whether there is a bash to run a line.
 fn has_bash() -> bool {

@@ -86,7 +86,7 @@ fn what_is_no_file_is_no_experiment() {
     File::create(lab.path("huge.toml")).and_then(|file| file.set_len(1 << 40)).expect("a file with a hole");
     std::os::unix::fs::symlink("loop.toml", lab.path("loop.toml")).expect("a link");
     let devices = ["/dev/zero", "/dev/urandom", "/dev/stdin", "/dev/full", "pipe"];
-    let not_a_file = "neither a file nor a link to a file";
+    let not_a_file = "only regular files";
     let wrong = [("huge.toml", "larger than 64.00 MiB"), (".", "directory"), ("loop.toml", "symbolic links")];
     for (name, words) in devices.map(|name| (name, not_a_file)).into_iter().chain(wrong) {
         let include =

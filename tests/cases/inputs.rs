@@ -83,7 +83,7 @@ fn templates_edited_in_mid_run_reach_the_next_run_only() {
 #[test]
 fn a_vocabulary_edited_in_mid_run_reaches_the_next_run_only() {
     let stage = "[stages.predictions]\nkind = \"command\"\ninputs = { rows = \"first\" }\n\
-                 run = '''printf '{\"id\":\"a\",\"direction\":\"mol2cap\",\"reference\":\"acid base\",\"prediction\":\"acid salt\"}\\n' \
+                 run = '''printf '{\"id\":\"a\",\"direction\":\"mol2cap\",\"input\":\"CCO\",\"reference\":\"acid base\",\"prediction\":\"acid salt\"}\\n' \
                  > outputs/p/rows.jsonl'''\noutputs.p = { type = \"predictions\" }\n\
                  [stages.s]\nkind = \"evaluate\"\ninputs = { predictions = \"predictions\" }\n\
                  metrics = [\"bleu2\"]\ntokens.wordpiece = \"vocab.txt\"\n";
@@ -310,4 +310,33 @@ fn work_done_again_is_compared_with_what_it_made_before() {
     let lab = one("echo same > outputs/out/y", "");
     lab.run(["run", "x.toml"]).expect(0);
     let _ = lab.run(["run", "x.toml", "--force", "s"]).expect(0).says(&["the same bytes as before"]);
+}
+
+#[test]
+fn what_the_caller_has_set_and_opened_reaches_no_stage() {
+    // Sorting, the day's hour, a set of Python's, a shell's habits, an open file.
+    let line = "{ printf 'b\\nA\\na\\n' | sort; date -d @0 +%H; python3 -c 'print(hash(\"a\"))' || true; \
+                echo ${BASHOPTS:+$SHELLOPTS} | tr ':' '\\n' | grep -c noglob || true; \
+                ls /proc/self/fd | tr '\\n' ' '; cat <&7 || echo closed; } > outputs/out/x 2>/dev/null";
+    let lab = one(line, "");
+    lab.write("secret", "from outside\n");
+    let plain = lab.command(["run", "x.toml"]);
+    let run = |settings: &[(&str, &str)], cache: &str| {
+        let mut command = std::process::Command::new("sh");
+        let line = format!("exec 7<{}; exec \"$0\" \"$@\"", lab.path("secret").display());
+        command.args(["-c", &line]).arg(plain.get_program()).args(plain.get_args());
+        command.args(["--cache", cache]).current_dir(lab.path("")).envs(settings.iter().copied());
+        crate::lab::Told::of(command.output().unwrap()).expect(0);
+        lab.run(["show", "x.toml", "s", "--file", "x", "--cache", cache]).expect(0).stdout
+    };
+    let first = run(&[], "a");
+    let settings = [
+        ("LC_ALL", "en_US.UTF-8"),
+        ("LANG", "de_DE.UTF-8"),
+        ("TZ", "Asia/Tokyo"),
+        ("PYTHONHASHSEED", "7"),
+        ("SHELLOPTS", "noglob"),
+    ];
+    assert_eq!(run(&settings, "b"), first);
+    assert!(first.starts_with("A\na\nb\n00\n") && first.ends_with("closed\n"), "{first}");
 }

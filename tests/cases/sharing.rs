@@ -1,4 +1,8 @@
-//! Several runs on one cache.
+//! Several runs, and several users, on one cache.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::process::{Command, Stdio};
 
 use crate::lab::{Lab, Told, wait_until};
 
@@ -114,4 +118,145 @@ fn many_runs_and_onlookers_may_begin_at_once() {
         lab.told(look).expect(0);
     }
     assert_eq!(told.iter().map(|told| told.ran().len()).sum::<usize>(), 12, "{told:#?}");
+}
+
+/// A group of users of a cache, and two of its members; nobody has these numbers.
+const GROUP: u32 = 61_000;
+const USERS: [u32; 2] = [61_001, 61_002];
+
+/// Runs the binary as another user, of the group and of one of their own; `None`, said loudly,
+/// where we may not.
+fn as_user(test: &str, lab: &Lab, user: u32, arguments: &[&str]) -> Option<Told> {
+    let run = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command
+            .args([format!("--reuid={user}"), format!("--regid={user}"), format!("--groups={GROUP}")])
+            .arg(program)
+            .args(arguments)
+            .current_dir(lab.path(""))
+            .env("PIPELINE_CACHE", lab.cache())
+            .env("HOME", "/nonexistent")
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null());
+        command.output().map(Told::of)
+    };
+    if !run(env!("CARGO_BIN_EXE_pipeline"), &["--version"]).is_ok_and(|told| told.code == 0) {
+        eprintln!("SKIPPED: {test}: we cannot be another user, or they cannot run the program");
+        return None;
+    }
+    Some(run(env!("CARGO_BIN_EXE_pipeline"), arguments).expect("it started a moment ago"))
+}
+
+/// Makes a house that all may read, with a cache in which the group may write.
+fn shared_house() -> Lab {
+    let lab = Lab::with(ONE);
+    fs::set_permissions(lab.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(lab.cache()).unwrap();
+    // Where we may not, the test is skipped.
+    let _ = chown(lab.cache(), None, Some(GROUP));
+    fs::set_permissions(lab.cache(), fs::Permissions::from_mode(0o2775)).unwrap();
+    lab
+}
+
+const ONE: &str = r#"
+[stages.a]
+kind = "command"
+run = "echo one > outputs/out/x"
+outputs.out = {}
+
+[stages.b]
+kind = "command"
+inputs = { a = "a" }
+run = "cat inputs/a/x > outputs/out/x"
+outputs.out = {}
+"#;
+
+#[test]
+fn the_members_of_a_group_take_turns() {
+    let test = "the_members_of_a_group_take_turns";
+    let lab = shared_house();
+    let [first, second] = USERS;
+    let Some(told) = as_user(test, &lab, first, &["run", "x.toml"]) else { return };
+    assert_eq!(told.expect(0).ran(), ["a", "b"]);
+    for looks in [&["status", "x.toml"][..], &["cache", "verify"], &["table", "x.toml"]] {
+        let _ = as_user(test, &lab, second, looks).unwrap();
+    }
+    lab.edit("x.toml", "echo one", "echo two");
+    assert_eq!(as_user(test, &lab, second, &["run", "x.toml"]).unwrap().expect(0).ran(), ["a", "b"]);
+    lab.edit("x.toml", "echo two", "echo three");
+    assert_eq!(as_user(test, &lab, first, &["run", "x.toml"]).unwrap().expect(0).ran(), ["a", "b"]);
+    as_user(test, &lab, second, &["cache", "verify"]).unwrap().expect(0).shows(&["0 damaged"]);
+}
+
+#[test]
+fn a_look_at_the_cache_of_another_user_locks_nobody_out() {
+    let test = "a_look_at_the_cache_of_another_user_locks_nobody_out";
+    let lab = shared_house();
+    let [first, second] = USERS;
+    let Some(told) = as_user(test, &lab, first, &["run", "x.toml"]) else { return };
+    told.expect(0);
+    // As a cache of before is: the folder open to the group, and the index not.
+    fs::set_permissions(lab.cache().join("index.sqlite"), fs::Permissions::from_mode(0o644)).unwrap();
+    let others = || {
+        let made = |name: &str| lab.cache().join(name).exists();
+        made("index.sqlite-shm") || made("index.sqlite-wal")
+    };
+    assert!(!others());
+    for looks in [&["status", "x.toml"][..], &["plan", "x.toml"], &["cache", "ls"], &["cache", "verify"]] {
+        as_user(test, &lab, second, looks).unwrap().expect(0);
+        assert!(!others(), "{looks:?} left files of another user");
+    }
+    assert!(as_user(test, &lab, second, &["run", "x.toml"]).unwrap().expect(0).ran().is_empty());
+    lab.edit("x.toml", "echo one", "echo two");
+    as_user(test, &lab, second, &["run", "x.toml"]).unwrap().expect(4).says(&["read-only"]);
+    assert_eq!(as_user(test, &lab, first, &["run", "x.toml"]).unwrap().expect(0).ran(), ["a", "b"]);
+}
+
+#[test]
+fn a_cache_that_may_not_be_entered_is_no_empty_cache() {
+    let test = "a_cache_that_may_not_be_entered_is_no_empty_cache";
+    let lab = shared_house();
+    let [first, second] = USERS;
+    let Some(told) = as_user(test, &lab, first, &["run", "x.toml"]) else { return };
+    told.expect(0);
+    fs::set_permissions(lab.cache(), fs::Permissions::from_mode(0o700)).unwrap();
+    for command in ["status", "plan", "table", "run"] {
+        let told = as_user(test, &lab, second, &[command, "x.toml"]).unwrap().expect(4);
+        let _ = told.says(&["Permission denied"]);
+    }
+}
+
+#[test]
+fn runs_with_the_same_process_id_do_not_disturb_each_other() {
+    let test = "runs_with_the_same_process_id_do_not_disturb_each_other";
+    let lab = Lab::new();
+    lab.write("gate", "");
+    let in_container = |arguments: &[&str]| {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--map-root-user", "--pid", "--fork", "--mount-proc", env!("CARGO_BIN_EXE_pipeline")])
+            .args(arguments)
+            .current_dir(lab.path(""))
+            .env("PIPELINE_CACHE", lab.cache())
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    };
+    if !in_container(&["--version"]).output().is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: {test}: this system gives us no process ids of our own");
+        return;
+    }
+    for round in 0..5 {
+        lab.write("x.toml", many(&lab).replace("$PARAM_number", &format!("{round}$PARAM_number")));
+        // Files with a second name are copied by way of `tmp`.
+        lab.edit("x.toml", "> outputs/out/x\"", "> outputs/out/x; ln outputs/out/x tmp/y\"");
+        let runs: Vec<_> =
+            (0..3).map(|_| in_container(&["run", "x.toml", "--jobs", "2"]).spawn().unwrap()).collect();
+        let told: Vec<Told> =
+            runs.into_iter().map(|run| Told::of(run.wait_with_output().unwrap()).expect(0)).collect();
+        assert_eq!(told.iter().map(|told| told.ran().len()).sum::<usize>(), 12, "{told:#?}");
+    }
+    lab.run(["cache", "verify"]).expect(0).shows(&["0 damaged"]);
 }

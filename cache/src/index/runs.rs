@@ -1,0 +1,165 @@
+//! Runs, what each stage was in them, and each attempt at one.
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::work::put_recipe;
+use super::{Execution, Index, Seen, now_ms, parse, row};
+use crate::digest::Key;
+use crate::error::CacheError;
+use crate::manifest::Recipe;
+
+/// How many changes of a stage are looked back at.
+const MOST_CHANGES: usize = 50;
+
+impl Index {
+    /// Begins a run: remembers which recipe each stage of the experiment has now, where that
+    /// differs from the run before; `stages` is asked only if the plan is another one. Returns
+    /// the run's number.
+    ///
+    /// # Errors
+    /// [`CacheError::Index`].
+    pub fn begin_run(
+        &self,
+        experiment: &str,
+        profile: &str,
+        plan: Key,
+        stages: &dyn Fn() -> Vec<(String, Key, Recipe)>,
+    ) -> Result<i64, CacheError> {
+        self.write(|connection| {
+            let same: bool = connection
+                .prepare_cached("SELECT plan = ?1 FROM runs WHERE experiment = ?2 ORDER BY id DESC LIMIT 1")?
+                .query_row(params![plan, experiment], |row| row.get(0))
+                .optional()?
+                .unwrap_or(false);
+            connection
+                .prepare_cached(
+                    "INSERT INTO runs (experiment, profile, plan, started_ms) VALUES (?, ?, ?, ?)",
+                )?
+                .execute(params![experiment, profile, plan, now_ms()])?;
+            let run = connection.last_insert_rowid();
+            if !same {
+                for (stage, key, recipe) in stages() {
+                    put_recipe(connection, (key, &recipe))?;
+                    let last = recipe_before(connection, experiment, &stage)?;
+                    if last != Some(key) {
+                        let values = [
+                            row::text(experiment),
+                            row::text(&stage),
+                            ValueRef::Integer(run),
+                            row::key(&key),
+                        ];
+                        row::HISTORY.put(connection, &values)?;
+                    }
+                }
+            }
+            Ok(run)
+        })
+    }
+
+    /// Ends a run with one word for how it went.
+    ///
+    /// # Errors
+    /// [`CacheError::Index`].
+    pub fn end_run(&self, run: i64, outcome: &str) -> Result<(), CacheError> {
+        self.write(|connection| {
+            connection
+                .prepare_cached("UPDATE runs SET ended_ms = ?, outcome = ? WHERE id = ?")?
+                .execute(params![now_ms(), outcome, run])?;
+            Ok(())
+        })
+    }
+
+    /// Records an attempt at a stage.
+    ///
+    /// # Errors
+    /// [`CacheError::Index`].
+    pub fn record(&self, execution: &Execution) -> Result<(), CacheError> {
+        self.write(|connection| {
+            let values = [
+                ValueRef::Integer(execution.run),
+                row::text(&execution.stage),
+                row::key(&execution.recipe),
+                row::key(&execution.trace),
+                row::number(execution.at_ms),
+                ValueRef::Real(execution.seconds),
+                row::text(&execution.outcome),
+                row::text(&execution.message),
+                row::text(&execution.log),
+            ];
+            row::EXECUTIONS.put(connection, &values)
+        })
+    }
+
+    /// Returns the last attempt at a recipe. An attempt whose record is damaged is passed over.
+    ///
+    /// # Errors
+    /// [`CacheError::Index`].
+    pub fn last_execution(&self, recipe: Key) -> Result<Option<Execution>, CacheError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT run, stage, recipe, trace, at_ms, seconds, outcome, message, log, checksum \
+                 FROM executions WHERE recipe = ? ORDER BY id DESC",
+            )?;
+            let mut rows = statement.query([recipe])?;
+            while let Some(row) = rows.next()? {
+                if row::EXECUTIONS.is_sound(row, 0)? {
+                    return Ok(Some(Execution {
+                        run: row.get(0)?,
+                        stage: row.get(1)?,
+                        recipe: row.get(2)?,
+                        trace: row.get(3)?,
+                        at_ms: row.get(4)?,
+                        seconds: row.get(5)?,
+                        outcome: row.get(6)?,
+                        message: row.get(7)?,
+                        log: row.get(8)?,
+                    }));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// Returns the recipes that a stage had in earlier runs of an experiment, newest first. What
+    /// is damaged is left out.
+    ///
+    /// # Errors
+    /// [`CacheError::Index`], or [`CacheError::Row`] if an entry is unreadable.
+    pub fn history(&self, experiment: &str, stage: &str) -> Result<Vec<Seen>, CacheError> {
+        let changes: Vec<(i64, Key, String)> = self.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT h.experiment, h.stage, h.run, h.recipe, h.checksum, r.key, r.document, r.checksum \
+                 FROM history h JOIN recipes r ON r.key = h.recipe \
+                 WHERE h.experiment = ? AND h.stage = ? ORDER BY h.run DESC",
+            )?;
+            let mut rows = statement.query([experiment, stage])?;
+            let mut changes = Vec::new();
+            while let Some(row) = rows.next()?
+                && changes.len() < MOST_CHANGES
+            {
+                if row::HISTORY.is_sound(row, 0)? && row::RECIPES.is_sound(row, 5)? {
+                    changes.push((row.get(2)?, row.get(3)?, row.get(6)?));
+                }
+            }
+            Ok(changes)
+        })?;
+        changes
+            .into_iter()
+            .map(|(run, key, text)| Ok(Seen { run, key, recipe: parse(key, &text)? }))
+            .collect()
+    }
+}
+
+/// Returns what a stage was in the last run that knew it.
+fn recipe_before(connection: &Connection, experiment: &str, stage: &str) -> rusqlite::Result<Option<Key>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT experiment, stage, run, recipe, checksum FROM history \
+         WHERE experiment = ? AND stage = ? ORDER BY run DESC LIMIT 1",
+    )?;
+    let mut rows = statement.query([experiment, stage])?;
+    match rows.next()? {
+        Some(row) if row::HISTORY.is_sound(row, 0)? => Ok(Some(row.get(3)?)),
+        _ => Ok(None),
+    }
+}
