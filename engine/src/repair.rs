@@ -1,6 +1,6 @@
 //! What becomes of damage: what is not what its name says is forgotten, and made again.
 
-use cache::{Access, CacheError, Digest, Trace};
+use cache::{CacheError, Digest, Trace};
 
 use crate::job::Reason;
 use crate::run::{Event, RunError, StageResult};
@@ -48,14 +48,15 @@ impl Schedule<'_> {
 
     /// Forgets work whose bytes are damaged, and discards the bytes.
     fn lose(&self, trace: &Trace, error: &CacheError) -> Result<(), RunError> {
-        if self.cache.access() == Access::ReadOnly {
-            return Ok(());
+        Ok(self.cache.invalidate(error.blob(), &[trace.key])?)
+    }
+
+    /// Says which records of the index were found damaged since this was last asked; their work is
+    /// taken for work that was not done.
+    pub(crate) fn warn_of_damaged_records(&self, tell: &mut dyn FnMut(Event)) {
+        for message in self.cache.index().take_damaged() {
+            tell(Event::Warning { message: format!("{message}; it is made again where it is needed") });
         }
-        if let CacheError::Damaged { expected, .. } = error {
-            self.cache.blobs().discard(*expected)?;
-        }
-        self.cache.index().forget(trace.key)?;
-        Ok(())
     }
 
     /// Has a damaged input made again, and the node wait for it.
@@ -85,12 +86,7 @@ impl Schedule<'_> {
             None => !matches!(self.cache.index().artifact(artifact), Ok(Some(_))),
         };
         if !makers.is_empty() && is_damaged {
-            if let Some(blob) = blob {
-                self.cache.blobs().discard(blob)?;
-            }
-            for maker in self.cache.index().makers(artifact)? {
-                self.cache.index().forget(maker)?;
-            }
+            self.cache.invalidate(blob, &self.cache.index().makers(artifact)?)?;
             for input in makers {
                 let label = self.plan.nodes()[input].label();
                 tell(Event::Warning { message: format!("{message}; `{label}` is made again") });

@@ -158,6 +158,7 @@ impl<'a> Schedule<'a> {
 
     pub fn run(mut self, tell: &mut dyn FnMut(Event)) -> Result<RunReport, RunError> {
         self.check_table_bytes(tell)?;
+        self.warn_of_damaged_records(tell);
         let hits = self.statuses.iter().filter(|status| matches!(status, Status::Done(_))).count();
         if self.cache.access() == Access::ReadWrite {
             let experiment = std::path::absolute(self.plan.experiment().file()).unwrap_or_default();
@@ -314,7 +315,10 @@ impl<'a> Schedule<'a> {
             }
             let patience = if is_waiting { LOCK_POLL } else { IDLE_POLL };
             match receiver.recv_timeout(patience) {
-                Ok(message) => self.hear(message, tell)?,
+                Ok(message) => {
+                    self.hear(message, tell)?;
+                    self.warn_of_damaged_records(tell);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the schedule holds a sender itself"),
             }
