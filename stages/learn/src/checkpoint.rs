@@ -119,6 +119,7 @@ struct FileDigest {
 const FORMAT: u32 = 2;
 
 const BEGUN: &str = "begun";
+const GONE: &str = "gone";
 const PREFIX: &str = "step-";
 const STATE: &str = "state.json";
 const TENSORS: &str = "tensors.safetensors";
@@ -149,8 +150,9 @@ fn write_whole(folder: &Path, recipe: &Recipe, checkpoint: &Checkpoint) -> Resul
     // Those of later steps were left aside, or this step would not be made once more.
     let before = known.range(..checkpoint.step).next_back().copied();
     let others = known.iter().filter(|step| Some(**step) != before).map(|step| folder.join(name_of(*step)));
-    for left_over in others.chain([begun.clone(), whole.clone()]) {
-        remove(&left_over).map_err(failed(&left_over))?;
+    remove(&begun).map_err(failed(&begun))?;
+    for left_over in others.chain([whole.clone()]) {
+        discard(&left_over).map_err(failed(&left_over))?;
     }
     fs::create_dir_all(&begun).map_err(failed(&begun))?;
     let state = State {
@@ -209,6 +211,16 @@ fn sync(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes a checkpoint, if it is there. It loses its name first: a kill leaves no half of one.
+fn discard(path: &Path) -> io::Result<()> {
+    let gone = path.with_file_name(GONE);
+    remove(&gone)?;
+    match fs::rename(path, &gone) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        renamed => renamed.and_then(|()| remove(&gone)),
+    }
+}
+
 /// Removes whatever has a name, if anything has it.
 fn remove(path: &Path) -> io::Result<()> {
     let removed = match fs::symlink_metadata(path) {
@@ -247,7 +259,7 @@ pub(crate) fn latest(
                 let why = match unfit {
                     Unfit::Damaged(why) => {
                         // Where it cannot be removed, it is left aside the next time too.
-                        let _ = remove(&path);
+                        let _ = discard(&path);
                         why
                     }
                     Unfit::Unreadable(why) => why,
