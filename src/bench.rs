@@ -9,6 +9,7 @@ use stages::{ModelBench, ModelMeasured, Precision, QloraBench, QloraMeasured};
 
 use crate::exit::Stop;
 use crate::house::bytes;
+use crate::terminal;
 
 /// Measure how fast models are on this machine, and how much memory they take.
 #[derive(Debug, clap::Args)]
@@ -202,9 +203,10 @@ fn measure_model(folder: &Path, device: String, arguments: &ModelArguments) -> R
         precision: arguments.subject.precision,
     };
     let found = stages::bench_model(folder, &bench).map_err(Stop::Usage)?;
-    let mut out = io::stdout().lock();
+    let mut out = terminal::stdout();
     if arguments.subject.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&found).expect("plain data"))?;
+        let text = serde_json::to_string_pretty(&found).expect("plain data");
+        writeln!(out, "{}", terminal::json(&text))?;
         return Ok(());
     }
     let ModelMeasured { load_seconds, load_peak_bytes, peak_bytes, .. } = found;
@@ -246,9 +248,10 @@ fn measure_qlora(folder: &Path, device: String, arguments: &QloraArguments) -> R
         precision: arguments.subject.precision,
     };
     let found: QloraMeasured = stages::bench_qlora(folder, &bench).map_err(Stop::Usage)?;
-    let mut out = io::stdout().lock();
+    let mut out = terminal::stdout();
     if arguments.subject.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&found).expect("plain data"))?;
+        let text = serde_json::to_string_pretty(&found).expect("plain data");
+        writeln!(out, "{}", terminal::json(&text))?;
         return Ok(());
     }
     writeln!(out, "model     {} parameters, of which {} learn", found.parameters, found.learning)?;

@@ -1,12 +1,13 @@
 //! `pipeline cache ls | verify | rebuild`: what is kept, and whether it is sound.
 
-use std::io::{self, BufWriter, Write as _};
+use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use cache::{Cache, CacheError, Damage, DamagedBlob, Key};
 
 use crate::exit::Stop;
 use crate::house::{CacheArguments, bytes, look_at, seconds};
+use crate::terminal;
 
 /// List or verify what is kept, or make its index again.
 #[derive(Debug, clap::Args)]
@@ -49,7 +50,7 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
 
 fn rebuild(folder: &Path) -> Result<(), Stop> {
     let rebuilt = Cache::rebuild_index(folder)?;
-    let mut out = io::stdout().lock();
+    let mut out = terminal::stdout();
     for problem in &rebuilt.unreadable {
         writeln!(out, "unreadable  {problem}")?;
     }
@@ -65,7 +66,7 @@ fn rebuild(folder: &Path) -> Result<(), Stop> {
 }
 
 fn list(cache: &Cache) -> Result<(), Stop> {
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = BufWriter::new(terminal::stdout());
     let (listed, unreadable) = cache.index().list()?;
     let width = listed.iter().map(|entry| entry.manifest.stage.chars().count()).max().unwrap_or(0).min(60);
     for entry in &listed {
@@ -75,7 +76,7 @@ fn list(cache: &Cache) -> Result<(), Stop> {
             "{}  {:<10} {:<width$}  {:>12}  {:>10}",
             entry.trace.short(),
             entry.manifest.kind,
-            entry.manifest.stage,
+            terminal::one_line(&entry.manifest.stage),
             bytes(size),
             seconds(entry.manifest.seconds)
         )?;
@@ -97,13 +98,13 @@ fn list(cache: &Cache) -> Result<(), Stop> {
         return Ok(());
     }
     drop(out);
-    writeln!(io::stderr(), "help: run `pipeline cache verify --repair`")?;
+    writeln!(terminal::stderr(), "help: run `pipeline cache verify --repair`")?;
     Err(Stop::Damaged)
 }
 
 fn verify(cache: &Cache, repair: bool) -> Result<(), Stop> {
     let verification = cache.verify(&mut |_, _| {})?;
-    let mut out = io::stdout().lock();
+    let mut out = terminal::stdout();
     for line in &verification.index {
         writeln!(out, "index    {line}")?;
     }
@@ -131,7 +132,7 @@ fn verify(cache: &Cache, repair: bool) -> Result<(), Stop> {
         writeln!(out, "discarded what is damaged; the next run makes it again")?;
     }
     if !verification.index.is_empty() {
-        writeln!(io::stderr(), "help: run `pipeline cache rebuild`, which makes the index again")?;
+        writeln!(terminal::stderr(), "help: run `pipeline cache rebuild`, which makes the index again")?;
     }
     match verification.is_sound() || (repair && verification.index.is_empty()) {
         true => Ok(()),

@@ -1,10 +1,11 @@
 //! `pipeline completions SHELL`: a script that completes commands in a shell.
 
-use std::io;
+use std::io::Write as _;
 
 use clap::CommandFactory as _;
 
 use crate::exit::Stop;
+use crate::terminal;
 
 /// Write a script that completes commands in a shell.
 #[derive(Debug, clap::Args)]
@@ -17,5 +18,5 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<(), Stop> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut crate::Arguments::command(), "pipeline", &mut script);
-    Ok(io::Write::write_all(&mut io::stdout().lock(), &script)?)
+    Ok(terminal::stdout().write_all(&script)?)
 }

@@ -1,6 +1,6 @@
 //! `pipeline doctor`: what this machine has, and what the program makes of it.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use engine::Sandbox;
@@ -9,6 +9,7 @@ use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::exit::Stop;
 use crate::house::{CacheArguments, bytes};
+use crate::terminal;
 
 /// Say what this machine has, and what the program makes of it.
 #[derive(Debug, clap::Args)]
@@ -34,7 +35,7 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
     if let Some(model) = &arguments.model {
         return tell_needs(model, &arguments);
     }
-    let mut out = io::stdout().lock();
+    let mut out = terminal::stdout();
     writeln!(out, "program   pipeline {}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "cores     {}", cores())?;
     writeln!(out, "memory    {}", bytes(memory_bytes()))?;
@@ -48,7 +49,13 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
         writeln!(out, "gpu       cuda:{number}, {}, {}", gpu.name, bytes(gpu.memory_bytes))?;
     }
     match Sandbox::available() {
-        Sandbox::Enforced => writeln!(out, "sandbox   programs may write only below their own folder")?,
+        Sandbox::Enforced => {
+            let signals = match Sandbox::confines_signals() {
+                true => "; signals reach only what they start",
+                false => "; this system cannot confine their signals",
+            };
+            writeln!(out, "sandbox   programs may write only below their own folder{signals}")?;
+        }
         Sandbox::Unavailable => {
             writeln!(
                 out,
@@ -57,7 +64,11 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
         }
     }
     let folder = arguments.cache.folder(None);
-    let state = if folder.join("index.sqlite").exists() { "" } else { " (not there yet)" };
+    let state = match folder.join("index.sqlite").try_exists() {
+        Ok(true) => String::new(),
+        Ok(false) => " (not there yet)".to_owned(),
+        Err(error) => format!(" (cannot be looked into: {error})"),
+    };
     writeln!(out, "cache     {}{state}", folder.display())?;
     match std::env::var_os("PIPELINE_DATA") {
         Some(data) => writeln!(out, "data      {}", data.display())?,
@@ -73,7 +84,7 @@ fn tell_needs(model: &str, arguments: &Arguments) -> Result<(), Stop> {
     let ModelNeeds { model_type, parameters, tokens, work } = needs.map_err(Stop::Usage)?;
     let own = device_memory_bytes(device);
     let there_is = if device == "cpu" { Some(memory_bytes()) } else { own };
-    let mut out = io::stdout().lock();
+    let mut out = terminal::stdout();
     writeln!(out, "model     {model_type}, {parameters} parameters")?;
     let has = there_is.map_or_else(|| "memory that is not known".to_owned(), bytes);
     writeln!(out, "device    {device}, {has}; {} threads, texts of {tokens} tokens", cores())?;

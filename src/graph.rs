@@ -1,11 +1,12 @@
 //! `pipeline graph FILE`: the stages as a drawing.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use engine::{DrawnState, State, drawing, forecast};
 
 use crate::exit::Stop;
 use crate::house::{ExperimentArguments, House, Use};
+use crate::terminal;
 
 /// Draw the stages, coloured by what would happen to them.
 #[derive(Debug, clap::Args)]
@@ -54,5 +55,5 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
         Format::Mermaid => engine::mermaid(&drawing),
         Format::Svg => engine::svg(&drawing),
     };
-    Ok(io::stdout().lock().write_all(text.as_bytes())?)
+    Ok(terminal::stdout().write_all(text.as_bytes())?)
 }

@@ -1,13 +1,16 @@
 //! What every command begins with: the experiment, its plan and keys, and the cache.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use cache::{Cache, CacheError, Sources};
-use engine::{Device, Experiment, FileDigests, Foresight, Keys, Machine, Plan, Request};
+use engine::{Device, Experiment, FileProblem, Foresight, Keys, Machine, Plan, Request, SourceFiles};
 
 use crate::exit::Stop;
+
+/// A text that a person writes is not larger than this.
+const TEXT_BYTES: u64 = 64 << 20;
 
 /// Which experiment, and how it is changed.
 #[derive(Debug, Clone, clap::Args)]
@@ -87,8 +90,8 @@ impl House {
             Use::Keep => Some(Cache::open(&folder)?),
             Use::Look => look_at(&folder)?,
         };
-        let digests = digests(&plan, cache.as_ref().filter(|_| !arguments.rehash))?;
-        let keys = Keys::new(&plan, digests);
+        let files = source_files(&plan, cache.as_ref().filter(|_| !arguments.rehash))?;
+        let keys = Keys::new(&plan, files);
         Ok(Self { plan, keys, cache })
     }
 
@@ -131,43 +134,54 @@ fn plan(arguments: &ExperimentArguments) -> Result<Plan, Stop> {
         set: arguments.set.clone(),
         data: arguments.data.clone().or_else(|| environment_path("PIPELINE_DATA")),
     };
-    let experiment = Experiment::load(&request, stages::KINDS, &|path| fs::read_to_string(path));
+    let experiment = Experiment::load(&request, stages::KINDS, &read_text);
     Ok(Plan::new(experiment)?)
 }
 
-fn digests(plan: &Plan, memory: Option<&Cache>) -> Result<FileDigests, Stop> {
+/// Reads an experiment, a file that it includes, or another text that a person wrote. A device or
+/// a pipe would have a command wait for ever, or fill the memory.
+///
+/// # Errors
+/// What the system says, and [`io::ErrorKind::InvalidInput`] for what is no file or too large.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    let content = cache::read_regular(path, TEXT_BYTES).map_err(|error| match error {
+        CacheError::Io { source, .. } => source,
+        other => io::Error::new(io::ErrorKind::InvalidInput, other.to_string()),
+    })?;
+    String::from_utf8(content).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
+}
+
+fn source_files(plan: &Plan, memory: Option<&Cache>) -> Result<SourceFiles, Stop> {
     let sources = memory.map_or_else(Sources::rehashed, |cache| Sources::remembered(cache.index()));
     let here = std::env::current_dir().unwrap_or_default();
-    let mut digests = BTreeMap::new();
+    let mut files = BTreeMap::new();
     let mut problems = Vec::new();
     for path in plan.files() {
-        if digests.contains_key(path) {
+        if files.contains_key(path) {
             continue;
         }
-        match sources.digest(&here.join(path)) {
-            Ok(digest) => {
-                digests.insert(path.to_owned(), digest);
+        match sources.state(&here.join(path)) {
+            Ok(state) => {
+                files.insert(path.to_owned(), state);
             }
             Err(
                 error @ (CacheError::Io { .. } | CacheError::Unstable { .. } | CacheError::Unkeepable { .. }),
             ) => {
-                problems.push((
-                    path.to_owned(),
-                    match error {
-                        // As the experiment leads to it: an absolute path would say less.
-                        CacheError::Io { source, .. } => {
-                            format!("failed to read {}: {source}", path.display())
-                        }
-                        error => error.to_string(),
-                    },
-                ));
+                let help = matches!(error, CacheError::Unstable { .. })
+                    .then_some("somebody writes to it: run again when nobody does, or take it from a copy");
+                let message = match error {
+                    // As the experiment leads to it: an absolute path would say less.
+                    CacheError::Io { source, .. } => format!("failed to read {}: {source}", path.display()),
+                    error => error.to_string(),
+                };
+                problems.push(FileProblem { path: path.to_owned(), message, help });
             }
             Err(error) => return Err(error.into()),
         }
     }
     match plan.report_files(&problems) {
         Some(report) => Err(report.into()),
-        None => Ok(FileDigests(digests)),
+        None => Ok(SourceFiles(files)),
     }
 }
 
@@ -184,7 +198,7 @@ pub fn machine(device: String, cores: Option<u32>, memory_bytes: Option<u64>) ->
 
 /// Returns what the stages of a plan need of memory.
 pub fn foresight(plan: &Plan, machine: &Machine) -> Foresight {
-    Foresight::new(plan, machine, &|path| fs::read_to_string(path).ok())
+    Foresight::new(plan, machine, &|path| read_text(path).ok())
 }
 
 /// Writes a number of bytes for people.

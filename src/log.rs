@@ -1,11 +1,12 @@
 //! `pipeline log FILE STAGE`: what a stage wrote to its log.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use engine::forecast;
 
 use crate::exit::Stop;
 use crate::house::{ExperimentArguments, House, Use};
+use crate::terminal;
 
 /// Print the log of a stage: of the run that made its result, or else of the last attempt.
 #[derive(Debug, clap::Args)]
@@ -38,11 +39,10 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
         return Err(Stop::Usage(format!("`{label}` has not been run, so it has no log")));
     };
     let path = cache.folder().join(log);
-    let mut out = io::stdout().lock();
     if arguments.path {
-        return Ok(writeln!(out, "{}", path.display())?);
+        return Ok(writeln!(terminal::stdout(), "{}", path.display())?);
     }
     let text = std::fs::read(&path)
-        .map_err(|error| Stop::Usage(format!("failed to read the log {}: {error}", path.display())))?;
-    Ok(out.write_all(&text)?)
+        .map_err(|error| Stop::Io(format!("failed to read the log {}: {error}", path.display())))?;
+    Ok(terminal::data().write_all(&text)?)
 }

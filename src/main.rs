@@ -7,7 +7,6 @@ mod completions;
 mod doctor;
 mod exit;
 mod graph;
-mod guard;
 mod house;
 mod import_mergekit;
 mod log;
@@ -19,9 +18,11 @@ mod series;
 mod show;
 mod status;
 mod table;
+mod terminal;
 mod why;
 mod worker;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -53,13 +54,11 @@ enum Command {
     Completions(completions::Arguments),
     #[command(hide = true)]
     Worker(worker::Arguments),
-    #[command(hide = true)]
-    Guard(guard::Arguments),
 }
 
 fn main() -> ExitCode {
     allocator::settle();
-    let result = match Arguments::parse().command {
+    let result = match arguments().command {
         Command::Run(arguments) => run::run(arguments),
         Command::Plan(arguments) => plan::run(arguments),
         Command::Why(arguments) => why::run(arguments),
@@ -75,9 +74,21 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(arguments),
         Command::Completions(arguments) => completions::run(arguments),
         Command::Worker(arguments) => worker::run(arguments),
-        Command::Guard(arguments) => guard::run(arguments),
     };
     exit::code(result)
+}
+
+/// Reads the command line. What is wrong with it may be a name that somebody else gave to a file.
+fn arguments() -> Arguments {
+    Arguments::try_parse().unwrap_or_else(|error| {
+        let said = error.render().to_string();
+        let shown = terminal::printable(&said);
+        if shown != said {
+            let _ = terminal::stderr().write_all(shown.as_bytes());
+            std::process::exit(exit::WRONG.into());
+        }
+        error.exit()
+    })
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! `pipeline plan FILE`: hit, run or maybe, per stage.
 
-use std::io::{self, BufWriter, Write as _};
+use std::io::{BufWriter, Write as _};
 
 use engine::{Fit, Foresight, Machine, Memory, State, forecast, resolved};
 
 use crate::exit::Stop;
 use crate::house::{ExperimentArguments, House, Use, bytes, foresight, machine, seconds};
+use crate::terminal;
 
 /// Say per stage what would happen: hit, run, maybe.
 #[derive(Debug, clap::Args)]
@@ -32,7 +33,7 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
     let states = forecast(&house.plan, &house.keys, house.cache.as_ref())?;
     let machine = machine(arguments.device, None, None);
     let foresight = foresight(&house.plan, &machine);
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = BufWriter::new(terminal::stdout());
     if arguments.json {
         let stages: Vec<_> = house
             .plan
@@ -48,7 +49,8 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
                 })
             })
             .collect();
-        writeln!(out, "{}", serde_json::to_string_pretty(&stages).expect("plain data"))?;
+        let text = serde_json::to_string_pretty(&stages).expect("plain data");
+        writeln!(out, "{}", terminal::json(&text))?;
         return Ok(out.flush()?);
     }
     let width = house.plan.nodes().iter().map(|node| node.label().chars().count()).max().unwrap_or(0).min(60);

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use engine::{Event, Plan, Progress, RunReport, StageResult};
+use engine::{Comparison, Event, Plan, Progress, RunReport, StageResult};
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use serde_json::json;
 
 use crate::house::seconds;
+use crate::terminal;
 
 /// How many lines of a failed stage's log are shown.
 const LOG_LINES: usize = 8;
@@ -29,7 +30,7 @@ pub enum Mode {
 impl Mode {
     /// Chooses by what standard error is.
     pub fn choose(json: bool) -> Self {
-        match (json, io::stderr().is_terminal()) {
+        match (json, terminal::is_watched()) {
             (true, _) => Self::Json,
             (false, true) => Self::Live,
             (false, false) => Self::Plain,
@@ -46,6 +47,8 @@ pub struct Listener<'a> {
     all: Option<ProgressBar>,
     running: BTreeMap<usize, ProgressBar>,
     began: Instant,
+    /// The first failure to write an event.
+    unwritten: io::Result<()>,
 }
 
 impl<'a> Listener<'a> {
@@ -59,6 +62,7 @@ impl<'a> Listener<'a> {
             all: None,
             running: BTreeMap::new(),
             began: Instant::now(),
+            unwritten: Ok(()),
         }
     }
 
@@ -75,11 +79,21 @@ impl<'a> Listener<'a> {
     }
 
     fn line(&self, text: &str) {
+        // What was told in several lines is set below its first word, where no line of ours begins.
+        let text = terminal::printable(text).trim_end().replace('\n', "\n         ");
         if self.mode == Mode::Live && !self.running.is_empty() {
             let _ = self.bars.println(text);
         } else {
             // A reader that went away does not stop the run.
-            let _ = writeln!(io::stderr(), "{text}");
+            let _ = writeln!(terminal::stderr(), "{text}");
+        }
+    }
+
+    /// Writes an event. The run goes on if nobody can be told, and then ends with that.
+    fn write_json(&mut self, value: &serde_json::Value) {
+        let written = writeln!(terminal::stdout(), "{}", terminal::json(&value.to_string()));
+        if self.unwritten.is_ok() {
+            self.unwritten = written;
         }
     }
 
@@ -96,7 +110,7 @@ impl<'a> Listener<'a> {
             Event::Started { node } => {
                 let label = self.label(*node);
                 if self.mode == Mode::Live {
-                    let bar = self.bars.add(ProgressBar::new_spinner().with_message(label.to_owned()));
+                    let bar = self.bars.add(ProgressBar::new_spinner().with_message(shown(label)));
                     bar.set_style(style("{spinner} {msg}  {elapsed}"));
                     bar.enable_steady_tick(Duration::from_millis(120));
                     self.running.insert(*node, bar);
@@ -127,27 +141,25 @@ impl<'a> Listener<'a> {
             return;
         };
         let detail =
-            if progress.detail.is_empty() { String::new() } else { format!("  {}", progress.detail) };
+            if progress.detail.is_empty() { String::new() } else { format!("  {}", shown(&progress.detail)) };
+        let (label, unit) = (shown(self.label(node)), shown(&progress.unit));
         if progress.all > 0 {
             if bar.length() != Some(progress.all) {
                 bar.set_length(progress.all);
                 let numbers = if progress.unit == "bytes" {
                     "{bytes} of {total_bytes}  {bytes_per_sec}".to_owned()
                 } else {
-                    format!("{{pos}} of {{len}} {}  {{rate}}", progress.unit)
+                    format!("{{pos}} of {{len}} {unit}  {{rate}}")
                 };
                 bar.set_style(style(&format!(
                     "{{spinner}} {{bar:24}} {{prefix}}  {numbers}  {{eta}} left{{msg}}"
                 )));
-                bar.set_prefix(self.label(node).to_owned());
+                bar.set_prefix(label);
             }
             bar.set_message(detail);
         } else {
-            bar.set_style(style(&format!(
-                "{{spinner}} {{msg}}  {{pos}} {}  {{rate}}  {{elapsed}}",
-                progress.unit
-            )));
-            bar.set_message(format!("{}{detail}", self.label(node)));
+            bar.set_style(style(&format!("{{spinner}} {{msg}}  {{pos}} {unit}  {{rate}}  {{elapsed}}")));
+            bar.set_message(format!("{label}{detail}"));
         }
         bar.set_position(progress.done);
     }
@@ -155,10 +167,17 @@ impl<'a> Listener<'a> {
     fn tell_result(&self, node: usize, result: &StageResult) {
         let label = self.label(node);
         match result {
-            StageResult::Ran { seconds: took, notes } => {
-                self.line(&format!("ran      {label}  ({})", seconds(*took)));
+            StageResult::Ran { seconds: took, notes, comparison } => {
+                let same = if *comparison == Comparison::Same { ", the same bytes as before" } else { "" };
+                self.line(&format!("ran      {label}  ({}{same})", seconds(*took)));
                 for note in notes {
                     self.line(&format!("         note: {note}"));
+                }
+                if let Comparison::Different(outputs) = comparison {
+                    self.line(&format!("warning  `{label}` made other bytes than before under the same key"));
+                    for output in outputs {
+                        self.line(&format!("         {output}"));
+                    }
                 }
             }
             StageResult::CutOff => self.line(&format!("same     {label}  (its inputs came out as before)")),
@@ -192,7 +211,7 @@ impl<'a> Listener<'a> {
         self.line(&format!("         whole log: pipeline log {file} '{}'", self.label(node)));
     }
 
-    fn tell_json(&self, event: &Event) {
+    fn tell_json(&mut self, event: &Event) {
         let value = match event {
             Event::Begun { nodes, hits } => json!({ "event": "begun", "stages": nodes, "hits": hits }),
             Event::Started { node } => json!({ "event": "started", "stage": self.label(*node) }),
@@ -213,7 +232,7 @@ impl<'a> Listener<'a> {
             }
             Event::Warning { message } => json!({ "event": "warning", "message": message }),
         };
-        let _ = writeln!(io::stdout(), "{value}");
+        self.write_json(&value);
     }
 
     /// Takes the bars off the screen.
@@ -226,8 +245,8 @@ impl<'a> Listener<'a> {
         }
     }
 
-    /// Sums the run up.
-    pub fn finish(&mut self, report: &RunReport) {
+    /// Sums the run up, and says whether all events could be written.
+    pub fn finish(&mut self, report: &RunReport) -> io::Result<()> {
         self.close();
         let count = |is: fn(&StageResult) -> bool| report.results.iter().filter(|result| is(result)).count();
         let ran = report.ran();
@@ -242,8 +261,8 @@ impl<'a> Listener<'a> {
                 "not_needed": unneeded, "interrupted": report.was_interrupted,
                 "seconds": self.began.elapsed().as_secs_f64(),
             });
-            let _ = writeln!(io::stdout(), "{value}");
-            return;
+            self.write_json(&value);
+            return std::mem::replace(&mut self.unwritten, Ok(()));
         }
         let mut parts = vec![format!("{ran} ran"), format!("{hits} reused")];
         for (number, word) in [(failed, "failed"), (skipped, "skipped"), (unneeded, "not needed")] {
@@ -260,6 +279,7 @@ impl<'a> Listener<'a> {
             parts.join(", "),
             seconds(self.began.elapsed().as_secs_f64())
         ));
+        Ok(())
     }
 }
 
@@ -268,7 +288,18 @@ fn describe(result: &StageResult) -> (&'static str, serde_json::Map<String, serd
         StageResult::Hit => ("hit", json!({})),
         StageResult::CutOff => ("same", json!({})),
         StageResult::Shared => ("shared", json!({})),
-        StageResult::Ran { seconds, notes } => ("ran", json!({ "seconds": seconds, "notes": notes })),
+        StageResult::Ran { seconds, notes, comparison } => {
+            let mut more = json!({ "seconds": seconds, "notes": notes });
+            let compared = match comparison {
+                Comparison::None => None,
+                Comparison::Same => Some(json!({ "same": true })),
+                Comparison::Different(outputs) => Some(json!({ "same": false, "outputs": outputs })),
+            };
+            if let (Some(fields), Some(compared)) = (more.as_object_mut(), compared) {
+                fields.insert("compared".to_owned(), compared);
+            }
+            ("ran", more)
+        }
         StageResult::Failed { reason, message, help, log } => {
             ("failed", json!({ "reason": reason.word(), "message": message, "help": help, "log": log }))
         }
@@ -279,6 +310,11 @@ fn describe(result: &StageResult) -> (&'static str, serde_json::Map<String, serd
         serde_json::Value::Object(fields) => (how, fields),
         _ => unreachable!("written as objects"),
     }
+}
+
+/// Returns a text as a bar shows it.
+fn shown(text: &str) -> String {
+    terminal::one_line(text).into_owned()
 }
 
 fn style(template: &str) -> ProgressStyle {

@@ -1,14 +1,16 @@
 //! `pipeline run FILE`: plan, run, print the table.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use engine::{Cancel, RunOptions, RunReport, StageResult, run as run_plan};
 
-use crate::exit::Stop;
+use crate::exit::{INTERRUPTED, Stop};
 use crate::house::{ExperimentArguments, House, Use, foresight, machine};
 use crate::progress::{Listener, Mode};
 use crate::table::{Format, print_table};
+use crate::terminal;
+use crate::worker;
 
 /// Plan an experiment, run what is missing, print the table.
 #[derive(Debug, clap::Args)]
@@ -50,27 +52,28 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
     let house = House::open(&arguments.experiment, Use::Keep)?;
     let cache = house.cache(&arguments.experiment)?;
     let options = options(&arguments, &house, device)?;
-    let cancel = Cancel::guarded(vec![std::env::current_exe()?.into_os_string(), "guard".into()]);
+    let cancel = Cancel::for_a_process_of_its_own();
     listen_for_signals(&cancel)?;
     let mut listener = Listener::new(&house.plan, cache.folder(), Mode::choose(arguments.json));
     let report = run_plan(&house.plan, &house.keys, cache, &options, &cancel, &mut |event| {
         listener.hear(&event);
     });
     let report = report.inspect_err(|_| listener.close())?;
-    listener.finish(&report);
+    let mut printed = listener.finish(&report).map_err(Stop::from);
     let mut has_gaps = false;
-    let mut printed = Ok(());
     let wanted = arguments.until.is_empty() && arguments.only.is_empty();
     if wanted && !report.was_interrupted {
         let reasons = |node: usize| reason(&house, &report, node);
         if let Some(table) = engine::fill(&house.plan, cache, &report.traces, &reasons) {
             has_gaps = crate::table::has_gaps(&table);
-            printed = if arguments.json {
+            let table_printed = if arguments.json {
                 let table = compact(&engine::json(&table));
-                writeln!(io::stdout(), "{{\"event\":\"table\",\"table\":{table}}}").map_err(Stop::from)
+                let table = terminal::json(&table);
+                writeln!(terminal::stdout(), "{{\"event\":\"table\",\"table\":{table}}}").map_err(Stop::from)
             } else {
                 print_table(&table, arguments.format)
             };
+            printed = printed.and(table_printed);
         }
     }
     match () {
@@ -110,7 +113,6 @@ fn options(arguments: &Arguments, house: &House, device: String) -> Result<RunOp
     };
     let (until, only) = (select(&arguments.until)?, select(&arguments.only)?);
     let force: BTreeSet<usize> = select(&arguments.force)?.into_iter().collect();
-    let program = std::env::current_exe()?;
     if arguments.jobs == Some(0) {
         return Err(Stop::Usage("`--jobs` is at least 1".to_owned()));
     }
@@ -123,7 +125,8 @@ fn options(arguments: &Arguments, house: &House, device: String) -> Result<RunOp
         only_targets: !only.is_empty(),
         targets: if only.is_empty() { until } else { only },
         force,
-        worker: vec![program.into_os_string(), "worker".into()],
+        // The program that runs now, also where another was put in its place meanwhile.
+        worker: vec![worker::THIS_PROGRAM.into(), "worker".into()],
         program: env!("CARGO_PKG_VERSION").to_owned(),
     })
 }
@@ -136,9 +139,9 @@ fn listen_for_signals(cancel: &Cancel) -> Result<(), Stop> {
         if cancel.is_now() {
             // Programs have been killed; a stage on a thread of ours cannot be, but is safe to leave.
             std::thread::sleep(std::time::Duration::from_secs(2));
-            std::process::exit(130);
+            std::process::exit(INTERRUPTED.into());
         }
-        let _ = writeln!(io::stderr(), "\nstopping when what runs has ended; once more stops now");
+        let _ = writeln!(terminal::stderr(), "\nstopping when what runs has ended; once more stops now");
     })
-    .map_err(|error| Stop::Usage(format!("failed to listen for Ctrl-C: {error}")))
+    .map_err(|error| Stop::Io(format!("failed to listen for Ctrl-C: {error}")))
 }

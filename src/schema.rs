@@ -1,8 +1,9 @@
 //! `pipeline schema`: a JSON Schema, so that editors complete and check experiment files.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use crate::exit::Stop;
+use crate::terminal;
 
 /// Write a JSON Schema of experiment files.
 #[derive(Debug, clap::Args)]
@@ -12,5 +13,5 @@ pub struct Arguments {}
 pub fn run(_: Arguments) -> Result<(), Stop> {
     let schema = engine::schema(stages::KINDS);
     let text = serde_json::to_string_pretty(&schema).expect("a schema is plain data");
-    Ok(writeln!(io::stdout().lock(), "{text}")?)
+    Ok(writeln!(terminal::stdout(), "{}", terminal::json(&text))?)
 }

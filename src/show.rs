@@ -1,6 +1,8 @@
 //! `pipeline show FILE STAGE`: a look into what a stage made.
 
-use std::io::{self, BufRead as _, BufReader, Write};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write};
+use std::path::Path;
 
 use cache::{Artifact, Cache, Manifest};
 use engine::forecast;
@@ -8,6 +10,7 @@ use engine::forecast;
 use crate::exit::Stop;
 use crate::house::{ExperimentArguments, House, Use, bytes, seconds};
 use crate::series::Series;
+use crate::terminal;
 
 /// Look into what a stage made: how it was made, its files, its numbers, its first rows.
 #[derive(Debug, clap::Args)]
@@ -52,15 +55,15 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
             )));
         }
     }
-    let mut out = io::stdout().lock();
     if let Some(path) = &arguments.inside {
         for output in outputs {
             if let Some(content) = cache.read(output.artifact, path)? {
-                return Ok(out.write_all(&content)?);
+                return Ok(terminal::raw().write_all(&content)?);
             }
         }
         return Err(Stop::Usage(format!("`{label}` made no file `{path}`")));
     }
+    let mut out = terminal::stdout();
     if arguments.output.is_none() {
         show_making(&mut out, label, &manifest, trace.key)?;
     }
@@ -106,43 +109,42 @@ fn show_making(out: &mut impl Write, label: &str, manifest: &Manifest, key: cach
         writeln!(out, "  input       {}{label} = blake3:{}", input.port, input.from)?;
     }
     for note in &manifest.notes {
-        writeln!(out, "  note        {note}")?;
+        writeln!(out, "  note        {}", terminal::one_line(note))?;
     }
     Ok(())
 }
 
 fn show_artifact(out: &mut impl Write, cache: &Cache, artifact: &Artifact, rows: usize) -> Result<(), Stop> {
     for entry in artifact.entries() {
-        writeln!(out, "  {}  {}", entry.path, bytes(entry.bytes))?;
+        writeln!(out, "  {}  {}", terminal::one_line(&entry.path), bytes(entry.bytes))?;
     }
     for entry in artifact.entries() {
         let blob = cache.blobs().checked(entry.digest)?;
         let is_small = entry.bytes < 100_000;
         if entry.path.ends_with(".jsonl") {
-            writeln!(out, "  first rows of {}:", entry.path)?;
-            for line in BufReader::new(std::fs::File::open(&blob)?).lines().take(rows) {
-                let line = line?;
+            writeln!(out, "  first rows of {}:", terminal::one_line(&entry.path))?;
+            for line in lines_of(&blob)?.take(rows) {
                 let short: String = line.chars().take(300).collect();
                 let more = if short.len() < line.len() { "…" } else { "" };
                 writeln!(out, "    {short}{more}")?;
             }
-            let lines = BufReader::new(std::fs::File::open(&blob)?).lines().map_while(Result::ok);
-            if let Some(series) = Series::read(lines) {
+            if let Some(series) = Series::read(lines_of(&blob)?) {
                 writeln!(out, "  step by step:")?;
                 for line in series.lines() {
                     writeln!(out, "    {line}")?;
                 }
             }
         } else if entry.path == "metrics.json" && is_small {
-            let text = std::fs::read(&blob)?;
+            let text = std::fs::read(&blob).map_err(unread(&blob))?;
             if let Ok(serde_json::Value::Object(metrics)) = serde_json::from_slice(&text) {
                 for (name, value) in metrics {
                     writeln!(out, "    {name} = {value}")?;
                 }
             }
         } else if entry.path.ends_with(".json") && is_small {
-            writeln!(out, "  {}:", entry.path)?;
-            for line in String::from_utf8_lossy(&std::fs::read(&blob)?).lines().take(40) {
+            writeln!(out, "  {}:", terminal::one_line(&entry.path))?;
+            let text = std::fs::read(&blob).map_err(unread(&blob))?;
+            for line in String::from_utf8_lossy(&text).lines().take(40) {
                 writeln!(out, "    {line}")?;
             }
         }
@@ -151,6 +153,17 @@ fn show_artifact(out: &mut impl Write, cache: &Cache, artifact: &Artifact, rows:
         show_model(out, cache, artifact)?;
     }
     Ok(())
+}
+
+fn unread(path: &Path) -> impl FnOnce(std::io::Error) -> Stop {
+    move |error| Stop::Io(format!("failed to read {}: {error}", path.display()))
+}
+
+/// Returns the lines of a file.
+fn lines_of(path: &Path) -> Result<impl Iterator<Item = String> + use<>, Stop> {
+    let file = File::open(path).map_err(unread(path))?;
+    let lines = BufReader::new(file).split(b'\n').map_while(Result::ok);
+    Ok(lines.map(|line| String::from_utf8_lossy(&line).into_owned()))
 }
 
 /// Lays a model's files out as a folder of links, and lists its tensors.

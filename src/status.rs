@@ -1,11 +1,12 @@
 //! `pipeline status FILE`: per stage, done, running, missing or failed, and its log.
 
-use std::io::{self, BufWriter, Write as _};
+use std::io::{BufWriter, Write as _};
 
 use engine::{State, forecast};
 
 use crate::exit::Stop;
 use crate::house::{ExperimentArguments, House, Use};
+use crate::terminal;
 
 /// Say per stage whether it is done, running, missing or failed, and where its log is.
 #[derive(Debug, clap::Args)]
@@ -18,7 +19,7 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<(), Stop> {
     let house = House::open(&arguments.experiment, Use::Look)?;
     let states = forecast(&house.plan, &house.keys, house.cache.as_ref())?;
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = BufWriter::new(terminal::stdout());
     let width = house.plan.nodes().iter().map(|node| node.label().chars().count()).max().unwrap_or(0).min(60);
     for (at, (node, state)) in house.plan.nodes().iter().zip(&states).enumerate() {
         let mut word = if state.state == State::Hit { "done" } else { "missing" };
@@ -32,7 +33,7 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
                 && last.outcome != "done"
             {
                 word = "failed";
-                more = format!("  {}: {}", last.outcome, last.message);
+                more = format!("  {}: {}", last.outcome, terminal::one_line(&last.message));
             }
             let log = match &state.trace {
                 Some(trace) => cache.index().manifest(trace.key)?.map(|manifest| manifest.log),

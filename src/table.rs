@@ -1,11 +1,12 @@
 //! `pipeline table FILE`: the table, from what is there.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use engine::{CellValue, RowOrigin, Table, forecast};
 
 use crate::exit::Stop;
 use crate::house::{ExperimentArguments, House, Use};
+use crate::terminal;
 
 /// Print the table from what is there, running nothing.
 #[derive(Debug, clap::Args)]
@@ -59,9 +60,9 @@ pub fn print_table(table: &Table, format: Format) -> Result<(), Stop> {
         Format::Text => engine::text(table, width),
         Format::Markdown => engine::markdown(table),
         Format::Csv => engine::csv(table),
-        Format::Json => engine::json(table),
+        Format::Json => terminal::json(&engine::json(table)).into_owned(),
     };
-    let mut out = io::stdout().lock();
+    let mut out = terminal::stdout();
     out.write_all(text.as_bytes())?;
     if !text.ends_with('\n') {
         out.write_all(b"\n")?;

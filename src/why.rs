@@ -1,11 +1,12 @@
 //! `pipeline why FILE STAGE`: what differs from the nearest earlier run, then the chain.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use engine::{State, explain};
 
 use crate::exit::Stop;
 use crate::house::{ExperimentArguments, House, Use};
+use crate::terminal;
 
 /// Say why a stage is a hit or must run: what changed since the nearest earlier run.
 #[derive(Debug, clap::Args)]
@@ -19,7 +20,7 @@ pub struct Arguments {
 /// Runs the command.
 pub fn run(arguments: Arguments) -> Result<(), Stop> {
     let house = House::open(&arguments.experiment, Use::Look)?;
-    let mut out = io::stdout().lock();
+    let mut out = terminal::stdout();
     for node in house.select(&arguments.stage)? {
         let label = house.plan.nodes()[node].label();
         let explanation = explain(&house.plan, &house.keys, house.cache.as_ref(), node)?;

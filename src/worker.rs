@@ -17,15 +17,17 @@ pub struct Arguments {
 /// into pages that were given back, fetched again and cleared.
 const KEEP_MEMORY: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "-1");
 
+/// The file of the program that runs, whatever lies at its path by now: a program that was built
+/// anew while it ran must not do the rest of its work.
+pub const THIS_PROGRAM: &str = "/proc/self/exe";
+
 /// Runs the command.
 pub fn run(arguments: Arguments) -> Result<(), Stop> {
     let (name, value) = KEEP_MEMORY;
-    if std::env::var_os(name).is_none()
-        && let Ok(program) = std::env::current_exe()
-    {
+    if std::env::var_os(name).is_none() {
         // The allocator reads it once, as the process begins. Where the process cannot begin
         // again, it works as it is.
-        let _ = Command::new(program).arg("worker").arg(&arguments.job).env(name, value).exec();
+        let _ = Command::new(THIS_PROGRAM).arg("worker").arg(&arguments.job).env(name, value).exec();
     }
     engine::work(&arguments.job, stages::KINDS).map_err(|failure| Stop::Usage(failure.message().to_owned()))
 }

@@ -30,6 +30,9 @@ use crate::digest::Digest;
 /// The newtype name by which a serialised path tells this module that it is one.
 pub const PATH_TOKEN: &str = "$pipeline::path";
 
+/// The same for a path whose last name and executable bit are seen by whoever reads the file.
+pub const NAMED_PATH_TOKEN: &str = "$pipeline::named-path";
+
 /// A value that could not be encoded.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum EncodeError {
@@ -48,8 +51,17 @@ impl ser::Error for EncodeError {
 }
 
 /// Gives the value that stands for a path: from its place (field names and list positions from
-/// the root) and its text.
-pub type DigestOf<'a, E> = &'a mut dyn FnMut(&[String], &str) -> Result<Value, E>;
+/// the root), its text, and what of the file is seen.
+pub type DigestOf<'a, E> = &'a mut dyn FnMut(&[String], &str, Visible) -> Result<Value, E>;
+
+/// What of a file that a path names is seen by whoever reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visible {
+    /// The content alone.
+    Content,
+    /// The content, the last name of the path, and whether the file is executable.
+    NameAndContent,
+}
 
 /// A value with exactly one encoding.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,6 +86,8 @@ pub enum Value {
     Digest(Digest),
     /// A path as written, which must become a [`Value::Digest`] before it is encoded.
     Path(String),
+    /// The same for a file that is seen with its name and executable bit.
+    NamedPath(String),
 }
 
 impl Value {
@@ -135,7 +149,7 @@ impl Value {
                 sink(&[0x09]);
                 sink(digest.as_bytes());
             }
-            Self::Path(path) => return Err(EncodeError::Path(path.clone())),
+            Self::Path(path) | Self::NamedPath(path) => return Err(EncodeError::Path(path.clone())),
         }
         Ok(())
     }
@@ -150,7 +164,8 @@ impl Value {
 
     fn resolve_below<E>(&mut self, place: &mut Vec<String>, digest_of: DigestOf<'_, E>) -> Result<(), E> {
         match self {
-            Self::Path(path) => *self = digest_of(place, path)?,
+            Self::Path(path) => *self = digest_of(place, path, Visible::Content)?,
+            Self::NamedPath(path) => *self = digest_of(place, path, Visible::NameAndContent)?,
             Self::List(items) => {
                 for (position, item) in items.iter_mut().enumerate() {
                     place.push(position.to_string());
@@ -188,7 +203,7 @@ impl Serialize for Value {
                 _ => serializer.serialize_i128(*value),
             },
             Self::Float(value) => serializer.serialize_f64(*value),
-            Self::Text(text) | Self::Path(text) => serializer.serialize_str(text),
+            Self::Text(text) | Self::Path(text) | Self::NamedPath(text) => serializer.serialize_str(text),
             Self::Bytes(bytes) => serializer.serialize_bytes(bytes),
             Self::List(items) => serializer.collect_seq(items),
             Self::Map(entries) => serializer.collect_map(entries),
@@ -301,6 +316,7 @@ impl ser::Serializer for ToValue {
     ) -> Result<Value, EncodeError> {
         match (name, value.serialize(self)?) {
             (PATH_TOKEN, Value::Text(path)) => Ok(Value::Path(path)),
+            (NAMED_PATH_TOKEN, Value::Text(path)) => Ok(Value::NamedPath(path)),
             (_, value) => Ok(value),
         }
     }
@@ -459,7 +475,7 @@ mod tests {
         let mut path = Value::of(&Marked("x")).unwrap();
         assert_eq!(path.encode(&mut |_| ()), Err(EncodeError::Path("x".to_owned())));
         let digest = Digest::of(b"x");
-        path.resolve_paths::<()>(&mut |_, _| Ok(Value::Digest(digest))).unwrap();
+        path.resolve_paths::<()>(&mut |_, _, _| Ok(Value::Digest(digest))).unwrap();
         assert_eq!(path, Value::Digest(digest));
     }
 

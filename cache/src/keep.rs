@@ -125,51 +125,60 @@ impl Blobs {
         print: Fingerprint,
     ) -> Result<(), CacheError> {
         let Place { folder, name, path } = place;
-        // What is there already stays, unless it is damaged: then this is how it is mended.
-        match self.checked(digest) {
-            Ok(_) => {
-                return rustix::fs::unlinkat(folder, name, AtFlags::empty())
-                    .map_err(|error| CacheError::io("remove", path)(error.into()));
-            }
-            // A file takes the place of a file, but not of a folder.
-            Err(CacheError::NotABlob { .. }) => self.discard(digest)?,
-            Err(_) => {}
-        }
-        opened.sync_all().map_err(CacheError::io("sync", path))?;
-        opened.set_permissions(Permissions::from_mode(0o444)).map_err(CacheError::io("protect", path))?;
+        let remove = || {
+            rustix::fs::unlinkat(folder, name, AtFlags::empty())
+                .map_err(|error| CacheError::io("remove", path)(error.into()))
+        };
         let target = self.path(digest);
         let shard_path = target.parent().expect("a blob lies in a shard folder");
-        self.make_shard(shard_path)?;
-        let shard = open_folder(CWD, shard_path.as_os_str()).map_err(CacheError::io("open", shard_path))?;
         let target_name = target.file_name().expect("a blob has a name");
-        rustix::fs::renameat(folder, name, &shard, target_name)
-            .map_err(|error| CacheError::io("keep", path)(error.into()))?;
-        rustix::fs::fsync(&shard).map_err(|error| CacheError::io("sync", shard_path)(error.into()))?;
-        // The move and the protection change the ctime. What must be as it was is the content,
-        // and what was moved must be what was hashed, under no other name that one could write by.
-        let now = opened.metadata().map_err(CacheError::io("look at", &target))?;
-        let print_now = Fingerprint::of(&now);
-        let is_ours = fs::symlink_metadata(&target)
-            .is_ok_and(|metadata| Fingerprint::of(&metadata).place == print.place);
-        let is_as_hashed = print_now.bytes == print.bytes && print_now.mtime_ns == print.mtime_ns;
-        let unstable = || CacheError::Unstable { path: path.to_owned() };
-        if !is_ours {
-            // Another who keeps the same bytes was as quick, or another file was moved in.
-            return match self.read_again(digest) {
-                Ok(_) => Ok(()),
-                Err(CacheError::Damaged { .. } | CacheError::NotABlob { .. }) => {
-                    self.discard(digest)?;
-                    Err(unstable())
-                }
-                Err(other) => Err(other),
+        let mut shard = None;
+        for _ in 0..MOST_TRIES {
+            // What is there already stays, unless it is damaged: then this is how it is mended.
+            match self.checked(digest) {
+                Ok(_) => return remove(),
+                Err(CacheError::Missing { .. }) => {}
+                // Somebody is just about to take it away.
+                Err(CacheError::Unstable { .. }) => continue,
+                // What cannot be read, as on a bad sector or closed to us, is of no use either.
+                Err(_) => self.discard(digest)?,
+            }
+            if shard.is_none() {
+                opened.sync_all().map_err(CacheError::io("sync", path))?;
+                opened
+                    .set_permissions(Permissions::from_mode(0o444))
+                    .map_err(CacheError::io("protect", path))?;
+                self.make_shard(shard_path)?;
+                let folder = open_folder(CWD, shard_path.as_os_str());
+                shard = Some(folder.map_err(CacheError::io("open", shard_path))?);
+            }
+            let shard = shard.as_ref().expect("opened above");
+            // Never over another: who keeps the same bytes may be reading what is there.
+            match move_new(folder, name, shard, target_name) {
+                Ok(()) => {}
+                Err(Errno::EXIST) => continue,
+                Err(error) => return Err(CacheError::io("keep", path)(error.into())),
+            }
+            rustix::fs::fsync(shard).map_err(|error| CacheError::io("sync", shard_path)(error.into()))?;
+            // The move and the protection change the ctime. What must be as it was is the content,
+            // and what was moved must be what was hashed, under no other name that one could write by.
+            let now = opened.metadata().map_err(CacheError::io("look at", &target))?;
+            let print_now = Fingerprint::of(&now);
+            let is_as_hashed = print_now.bytes == print.bytes && print_now.mtime_ns == print.mtime_ns;
+            let is_ours = match fs::symlink_metadata(&target) {
+                Ok(metadata) => Fingerprint::of(&metadata).place == print.place,
+                // Whoever found it damaged before it was mended has taken it away again.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => now.nlink() == 0,
+                Err(error) => return Err(CacheError::io("look at", &target)(error)),
             };
+            if !is_ours || !is_as_hashed || now.nlink() > 1 {
+                self.discard(digest)?;
+                return Err(CacheError::Unstable { path: path.to_owned() });
+            }
+            self.believe(digest, print_now);
+            return Ok(());
         }
-        if !is_as_hashed || now.nlink() > 1 {
-            self.discard(digest)?;
-            return Err(unstable());
-        }
-        self.believe(digest, print_now);
-        Ok(())
+        Err(CacheError::Unstable { path: target })
     }
 
     /// Keeps every file below a scratch folder, which is left empty of files.
@@ -265,6 +274,21 @@ pub(crate) fn open_folder(above: impl AsFd, name: &OsStr) -> io::Result<OwnedFd>
     Ok(rustix::fs::openat(above, name, flags, Mode::empty())?)
 }
 
+/// How often a blob is put in its place while others take away or put there the same one.
+const MOST_TRIES: usize = 100;
+
+/// Moves a file to a name that nothing has.
+fn move_new(from: &OwnedFd, name: &OsStr, to: &OwnedFd, new_name: &OsStr) -> Result<(), Errno> {
+    #[cfg(target_os = "linux")]
+    match rustix::fs::renameat_with(from, name, to, new_name, rustix::fs::RenameFlags::NOREPLACE) {
+        // Some file systems, such as NFS, cannot do that in one step.
+        Err(Errno::INVAL | Errno::NOSYS) => {}
+        other => return other,
+    }
+    rustix::fs::linkat(from, name, to, new_name, AtFlags::empty())?;
+    rustix::fs::unlinkat(from, name, AtFlags::empty())
+}
+
 /// As [`open_folder`], and says so if it is a link.
 fn enter_folder(above: &OwnedFd, name: &OsStr, path: &Path) -> Result<OwnedFd, CacheError> {
     open_folder(above, name).map_err(|error| match Errno::from_io_error(&error) {
@@ -318,6 +342,32 @@ mod tests {
     use super::*;
     use crate::Sources;
     use crate::blobs::tests::store;
+
+    #[test]
+    fn many_keep_the_same_bytes_at_once_and_some_take_them_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = store(folder.path());
+        let digest = Digest::of(b"the same");
+        for round in 0..100 {
+            let keep = |number: usize| {
+                let file = folder.path().join(format!("f{number}"));
+                fs::write(&file, "the same").unwrap();
+                blobs.move_in(&file)
+            };
+            let kept: Vec<_> = std::thread::scope(|scope| {
+                let keep = &keep;
+                let threads: Vec<_> = (0..6).map(|number| scope.spawn(move || keep(number))).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            for result in kept {
+                assert_eq!(result.unwrap(), (digest, 8));
+            }
+            assert_eq!(fs::read(blobs.checked(digest).unwrap()).unwrap(), b"the same");
+            if round % 2 == 0 {
+                blobs.discard(digest).unwrap();
+            }
+        }
+    }
 
     #[test]
     fn a_source_is_taken_in_as_it_was_or_not_at_all() {

@@ -43,7 +43,7 @@ pub use artifact::{Artifact, Entry, EntryPathError};
 pub use blobs::Blobs;
 pub use cache::{Access, Cache, FORMAT};
 pub use digest::{Digest, Key, ParseDigestError};
-pub use encode::{DigestOf, EncodeError, PATH_TOKEN, Value};
+pub use encode::{DigestOf, EncodeError, NAMED_PATH_TOKEN, PATH_TOKEN, Value, Visible};
 pub use error::CacheError;
 pub use files::{Fingerprint, Links, open_regular, read_regular};
 pub use index::{Execution, Flaw, Index, Listed, Seen, Totals, Trace};

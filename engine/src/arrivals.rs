@@ -6,6 +6,7 @@ use crate::axes::{Assignment, AxisId};
 use crate::diagnostic::{Finding, nearest_or_all};
 use crate::draft::{Combination, Draft, texts};
 use crate::experiment::{StageSpec, unknown_stage};
+use crate::name::Name;
 use crate::node::{Content, Node as Toml, Table as TomlTable};
 use crate::plan::{Edge, Node};
 use crate::reference::{Choice, Reference};
@@ -56,6 +57,12 @@ impl Draft<'_> {
                 continue;
             };
             used.insert(name.clone());
+            // Ports that a kind declares are named well; others are named by whoever writes them.
+            let port = Name::new(name).map_err(|invalid| {
+                Finding::new(entry.key.clone(), format!("stage `{}`: {invalid}", spec.name))
+                    .label("names a port")
+                    .help("a port is a folder `inputs/PORT` of the stage")
+            })?;
             let is_list = matches!(entry.node.content, Content::List(_));
             if is_list && !arity.takes_several() {
                 let message = format!("port `{name}` of stage `{}` takes one input, not a list", spec.name);
@@ -88,7 +95,7 @@ impl Draft<'_> {
                     return Err(Finding::new(item.span.clone(), message));
                 }
                 let list_label = is_list.then(|| position.to_string());
-                joined = join(joined, &arrivals, name, list_label.as_deref());
+                joined = join(joined, &arrivals, &port, list_label.as_deref());
             }
             if let Some(label) = joined.iter().find_map(|(_, edges)| repeated_label(edges, name)) {
                 let message = format!("port `{name}` of stage `{}` gathers two `{label}`", spec.name);
@@ -193,7 +200,7 @@ impl Draft<'_> {
 fn join(
     there: Vec<(Assignment, Vec<Edge>)>,
     arrivals: &[Arrival],
-    port: &str,
+    port: &Name,
     list_label: Option<&str>,
 ) -> Vec<(Assignment, Vec<Edge>)> {
     // Sought by the axes that all have, or joining long axes would take their product.
@@ -230,7 +237,7 @@ fn join(
             let mut edges = edges.clone();
             for (label, from, output) in &arrival.edges {
                 let label = label.clone().or_else(|| list_label.map(str::to_owned));
-                edges.push(Edge { port: port.to_owned(), label, from: *from, output: output.clone() });
+                edges.push(Edge { port: port.clone(), label, from: *from, output: output.clone() });
             }
             joined.push((all, edges));
         }
@@ -243,7 +250,7 @@ fn repeated_label<'e>(edges: &'e [Edge], port: &str) -> Option<&'e str> {
     let mut seen = BTreeSet::new();
     edges
         .iter()
-        .filter(|edge| edge.port == port)
+        .filter(|edge| edge.port.as_str() == port)
         .filter_map(|edge| edge.label.as_deref())
-        .find(|label| !seen.insert(label.replace('/', "_")))
+        .find(|label| !seen.insert(*label))
 }

@@ -1,9 +1,11 @@
 //! Axes: named variants of a stage, each an overlay on its table.
 
+use std::collections::BTreeSet;
+
 use crate::diagnostic::Finding;
 use crate::document::Overlay;
+use crate::name::is_name;
 use crate::node::{Content, Entry, Node, Table};
-use crate::reference::is_name;
 use crate::source_map::Span;
 
 /// One way to be of a stage.
@@ -141,6 +143,7 @@ fn read_scalar_axis(
     };
     let key = table.get("field").map_or_else(|| entry.key.clone(), |entry| entry.node.span.clone());
     let mut variants: Vec<Variant> = Vec::new();
+    let mut names: BTreeSet<String> = BTreeSet::new();
     for value in values {
         let text = value.scalar_text();
         match text {
@@ -150,7 +153,7 @@ fn read_scalar_axis(
                         .help("use named variants: `name.field = value`"),
                 );
             }
-            Some(text) if !variants.iter().any(|variant| variant.name == text) => {
+            Some(text) if names.insert(text.clone()) => {
                 variants.push(Variant { name: text, overlay: nested(field, &key, value.clone()) });
             }
             Some(text) => {

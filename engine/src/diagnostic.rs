@@ -77,6 +77,25 @@ impl Problem {
         (self.line, self.column)
     }
 
+    /// Returns the same problem with all its texts rewritten, as for a terminal. What is rewritten
+    /// may become longer or shorter; the place it points to moves along.
+    #[must_use]
+    pub fn rewritten(&self, rewrite: &dyn Fn(&str) -> String) -> Self {
+        let text = self.source.inner();
+        let (before, rest) = text.split_at(self.label.offset());
+        let (within, behind) = rest.split_at(self.label.len());
+        let (before, within) = (rewrite(before), rewrite(within));
+        let span = SourceSpan::new(before.len().into(), within.len());
+        let text: Arc<str> = [before, within, rewrite(behind)].concat().into();
+        Self {
+            message: rewrite(&self.message),
+            help: self.help.as_deref().map(rewrite),
+            label: LabeledSpan::new_with_span(self.label.label().map(rewrite), span),
+            source: NamedSource::new(rewrite(self.source.name()), text).with_language("TOML"),
+            ..self.clone()
+        }
+    }
+
     /// Returns what is wrong, without its place.
     pub fn message(&self) -> &str {
         &self.message

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use cache::Value;
+use cache::{Value, Visible};
 use indexmap::IndexMap;
 
 use crate::axes::{Assignment, AxisId};
@@ -288,7 +288,7 @@ impl<'a> Draft<'a> {
             Toml { span: spec.span.clone(), content: Content::Table(combination.table.as_ref().clone()) };
         parsed
             .value
-            .resolve_paths(&mut |place, written| {
+            .resolve_paths(&mut |place, written, visible| {
                 let span = table.at(place).map_or_else(|| spec.span.clone(), |node| node.span.clone());
                 let path =
                     files::absolute(written, self.sources.folder(&span), self.data).map_err(|help| {
@@ -298,7 +298,10 @@ impl<'a> Draft<'a> {
                     Finding::new(span.clone(), format!("the path `{}` is not UTF-8", path.display()))
                 })?;
                 files.push(FileUse { path, span, about: spec.about.clone() });
-                Ok(Value::Path(text))
+                Ok(match visible {
+                    Visible::Content => Value::Path(text),
+                    Visible::NameAndContent => Value::NamedPath(text),
+                })
             })
             .map_err(|finding: Finding| vec![finding])?;
         Ok((parsed, files))

@@ -11,12 +11,15 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::job::{Job, Outcome, Reason};
-use crate::process::{self, Cancel, Ended};
+use crate::process::{Cancel, Ended, Watch};
 use crate::run::Progress;
 use crate::stage::{Context, Failure, Kind, Place};
 
 /// How often a worker tells of its progress at most.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// What to do if memory ran out.
+const MORE_ROOM: &str = "raise the stage's `resources.memory`, so that less runs beside it";
 
 /// Where a job's description and its outcome lie, beside its scratch folder.
 struct Papers {
@@ -87,7 +90,7 @@ fn reason_of(ended: &Ended) -> Reason {
     }
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()
@@ -119,7 +122,8 @@ fn in_worker(
             listen(progress);
         }
     };
-    let ended = match process::watch(&mut command, log, Some(&mut lines), job.timeout(), cancel) {
+    let watch = Watch { log, lines: Some(&mut lines), timeout: job.timeout(), confined_to: None };
+    let ended = match watch.run(&mut command, cancel) {
         Ok(ended) => ended,
         Err(error) => return broken(format!("failed to {}: {}", error.message, error.source)),
     };
@@ -129,8 +133,14 @@ fn in_worker(
         (_, ended) => Outcome::Failed {
             reason: reason_of(ended),
             message: format!("the worker process {ended}"),
-            help: matches!(ended, Ended::Signal(9))
-                .then(|| "raise the stage's `resources.memory`, so that less runs beside it".to_owned()),
+            help: match ended {
+                Ended::Signal(9) => Some(MORE_ROOM.to_owned()),
+                // How a program ends that is refused memory; Rust's says so in its last line.
+                Ended::Signal(6) => Some(format!(
+                    "if the end of its log says that a memory allocation failed, memory ran out: {MORE_ROOM}"
+                )),
+                _ => None,
+            },
         },
     }
 }
@@ -146,11 +156,14 @@ pub fn work(job_file: &Path, kinds: &[Kind]) -> Result<(), Failure> {
     let Some(kind) = kinds.iter().find(|kind| kind.name() == job.kind) else {
         return Err(Failure::new(format!("this program has no stage kind `{}`", job.kind)));
     };
-    std::thread::spawn(|| {
+    let leave_with_the_run = || {
         let mut nothing = [0; 64];
         while matches!(io::stdin().read(&mut nothing), Ok(1..)) {}
         std::process::exit(130);
-    });
+    };
+    std::thread::Builder::new()
+        .spawn(leave_with_the_run)
+        .map_err(|error| Failure::caused("make a thread", error))?;
     let errors = io::stderr().as_fd().try_clone_to_owned();
     let log = errors.map(File::from).map_err(|error| Failure::caused("open the log", error))?;
     let mut last: Option<Instant> = None;

@@ -92,7 +92,7 @@ pub fn explain(
                 .recipe
                 .inputs
                 .iter()
-                .find(|input| input.port == edge.port && input.label == edge.label);
+                .find(|input| edge.port == input.port && input.label == edge.label);
             if was.is_some_and(|was| was.from != keys.recipe(edge.from)) {
                 open.push(edge.from);
             }

@@ -2,30 +2,84 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use cache::Digest;
+use cache::{SourceState, Value, Visible};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A file or folder that a parameter names.
+/// A file or folder that a parameter names, of which only the content is seen.
 ///
 /// In the experiment it is a path, relative to the file that names it, and may begin with
-/// `${data}`. In a key it is the digest of its content. While running it is absolute.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-pub struct InputFile(String);
+/// `${data}`. In a key it is the digest of its content. While running it is a copy in the cache,
+/// made when it was keyed, or else the file itself, compared with its key before and after.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InputFile {
+    path: String,
+    /// Where it came from, if it is a copy.
+    origin: Option<String>,
+}
 
 impl InputFile {
-    /// Returns the path as it stands: as written before planning, absolute while running.
+    /// Returns the path to read: as written before planning, as laid out while running.
     pub fn path(&self) -> &Path {
-        Path::new(&self.0)
+        Path::new(&self.path)
+    }
+
+    /// Returns the path as the experiment leads to it, for messages.
+    pub fn origin(&self) -> &Path {
+        Path::new(self.origin.as_deref().unwrap_or(&self.path))
     }
 }
 
 impl Serialize for InputFile {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_newtype_struct(cache::PATH_TOKEN, &self.0)
+        serializer.serialize_newtype_struct(cache::PATH_TOKEN, &self.path)
     }
+}
+
+impl<'de> Deserialize<'de> for InputFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PathOrLaidOut)
+    }
+}
+
+/// A path as an experiment writes it, or a path and where it came from as a job has them.
+struct PathOrLaidOut;
+
+impl<'de> Visitor<'de> for PathOrLaidOut {
+    type Value = InputFile;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a path")
+    }
+
+    fn visit_str<E: de::Error>(self, path: &str) -> Result<InputFile, E> {
+        Ok(InputFile { path: path.to_owned(), origin: None })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<InputFile, A::Error> {
+        let LaidOut { path, origin } = LaidOut::deserialize(MapAccessDeserializer::new(map))
+            .map_err(|_| de::Error::invalid_type(de::Unexpected::Map, &"a path"))?;
+        Ok(InputFile { path, origin: Some(origin) })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LaidOut {
+    #[serde(rename = "$path")]
+    path: String,
+    #[serde(rename = "$origin")]
+    origin: String,
+}
+
+/// Writes what [`InputFile`] reads while running.
+pub(crate) fn laid_out(path: &str, origin: &str) -> Value {
+    Value::map([("$path", Value::Text(path.to_owned())), ("$origin", Value::Text(origin.to_owned()))])
 }
 
 impl JsonSchema for InputFile {
@@ -41,9 +95,66 @@ impl JsonSchema for InputFile {
     }
 }
 
-/// The digests of all files that a plan names, by absolute path.
+/// A file or folder that is seen with its name and its executable bit, which are part of the key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(transparent)]
+pub struct NamedFile(InputFile);
+
+impl NamedFile {
+    /// Returns the path to read, whose last name is the file's own.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Returns the path as the experiment leads to it, for messages.
+    pub fn origin(&self) -> &Path {
+        self.0.origin()
+    }
+}
+
+impl Serialize for NamedFile {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_newtype_struct(cache::NAMED_PATH_TOKEN, &self.0.path)
+    }
+}
+
+impl JsonSchema for NamedFile {
+    fn schema_name() -> Cow<'static, str> {
+        "NamedFile".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "A path, relative to this file; may begin with ${data}. Keyed by content, name and executable bit."
+        })
+    }
+}
+
+/// What all files that a plan names were when they were keyed, by path.
 #[derive(Debug, Clone, Default)]
-pub struct FileDigests(pub BTreeMap<PathBuf, Digest>);
+pub struct SourceFiles(pub BTreeMap<PathBuf, SourceState>);
+
+impl SourceFiles {
+    /// Returns what stands in a key for a file.
+    pub(crate) fn value(&self, path: &str, visible: Visible) -> Option<Value> {
+        let state = self.0.get(Path::new(path))?;
+        let content = Value::Digest(state.digest);
+        Some(match visible {
+            Visible::Content => content,
+            Visible::NameAndContent => {
+                let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned();
+                // A folder's listing has the bits of its files.
+                let executable = !state.is_folder && state.files.iter().any(|file| file.executable);
+                Value::map([
+                    ("name", Value::Text(name)),
+                    ("content", content),
+                    ("executable", Value::Bool(executable)),
+                ])
+            }
+        })
+    }
+}
 
 /// Makes a written path absolute, or says which variable is not set.
 pub(crate) fn absolute(written: &str, folder: &Path, data: Option<&Path>) -> Result<PathBuf, String> {

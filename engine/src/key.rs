@@ -7,11 +7,9 @@
 //! artifact digests in place of upstream keys and outputs. A **skeleton** has only `[port, label]`:
 //! works that differ in nothing but their inputs share it.
 
-use std::path::Path;
-
 use cache::{Digest, EncodeError, FORMAT, Input, Key, Recipe, Value};
 
-use crate::files::FileDigests;
+use crate::files::SourceFiles;
 use crate::plan::{Node, Plan};
 
 const RECIPE_DOMAIN: &str = "pipeline recipe 2";
@@ -24,7 +22,7 @@ const PLAN_DOMAIN: &str = "pipeline plan 2";
 pub struct Keys {
     recipes: Vec<Key>,
     skeletons: Vec<Key>,
-    files: FileDigests,
+    files: SourceFiles,
 }
 
 impl Keys {
@@ -32,7 +30,7 @@ impl Keys {
     ///
     /// # Panics
     /// If a file of the plan has no digest: they are to be read before.
-    pub fn new(plan: &Plan, files: FileDigests) -> Self {
+    pub fn new(plan: &Plan, files: SourceFiles) -> Self {
         let mut keys = Self { recipes: Vec::with_capacity(plan.nodes().len()), skeletons: Vec::new(), files };
         for node in plan.nodes() {
             let mut own = keys.own(node);
@@ -47,6 +45,11 @@ impl Keys {
             keys.recipes.push(hash_with(RECIPE_DOMAIN, &mut own, inputs));
         }
         keys
+    }
+
+    /// Returns what the files that the plan names were when it was keyed.
+    pub(crate) fn files(&self) -> &SourceFiles {
+        &self.files
     }
 
     /// Returns the recipe key of a node.
@@ -96,7 +99,7 @@ impl Keys {
                 .inputs
                 .iter()
                 .map(|edge| Input {
-                    port: edge.port.clone(),
+                    port: edge.port.to_string(),
                     label: edge.label.clone(),
                     from: self.recipes[edge.from],
                     output: Some(edge.output.clone()),
@@ -110,10 +113,8 @@ impl Keys {
         if let Value::Map(fields) = &mut params {
             fields.retain(|name, _| !node.kind.unkeyed().contains(&name.as_str()));
         }
-        let replaced = params.resolve_paths::<EncodeError>(&mut |_, path| {
-            let digest =
-                self.files.0.get(Path::new(path)).ok_or_else(|| EncodeError::Path(path.to_owned()))?;
-            Ok(Value::Digest(*digest))
+        let replaced = params.resolve_paths::<EncodeError>(&mut |_, path, visible| {
+            self.files.value(path, visible).ok_or_else(|| EncodeError::Path(path.to_owned()))
         });
         replaced.expect("every file of the plan has a digest");
         params

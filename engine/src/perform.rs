@@ -1,16 +1,21 @@
 //! One stage, from inputs laid out to outputs committed.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-use cache::{Artifact, Cache, CacheError, Digest, Execution, Input, Key, KeyLock, Manifest, Output, Recipe};
+use cache::{
+    Artifact, Cache, CacheError, Digest, Execution, Input, Key, KeyLock, Links, Manifest, Output, Recipe,
+    Value, open_regular,
+};
 
 use crate::execute::attempt;
+use crate::fixed::{FixError, FixedFiles};
 use crate::job::{Job, JobInput, Outcome, Reason};
+use crate::name::{Name, input_folder, output_folder};
 use crate::process::Cancel;
-use crate::run::{Progress, RunOptions, StageResult};
+use crate::run::{Comparison, Progress, RunOptions, StageResult};
 use crate::sandbox::Sandbox;
 use crate::settings::Settings;
 use crate::stage::{Kind, OutputPort};
@@ -20,10 +25,12 @@ use crate::table::{METRICS_FILE, read_metric};
 pub(crate) struct Task {
     pub label: String,
     pub kind: Kind,
-    /// Parameters with absolute paths, as a job takes them.
-    pub params: serde_json::Value,
+    /// Parameters with the paths of files as they were keyed.
+    pub params: Value,
+    pub files: FixedFiles,
     pub seed: Option<u64>,
-    pub inputs: Vec<Input<Digest>>,
+    /// By port, with the label where a port gathers several.
+    pub inputs: Vec<(Name, Option<String>, Digest)>,
     pub outputs: Vec<OutputPort>,
     pub settings: Settings,
     pub cores: u32,
@@ -39,7 +46,8 @@ pub(crate) enum Performed {
     /// An input's bytes are not what they should be, so it must be made again.
     DamagedInput {
         artifact: Digest,
-        blob: Digest,
+        /// The blob at fault; none if it is the list of the artifact's files.
+        blob: Option<Digest>,
         message: String,
     },
 }
@@ -49,6 +57,13 @@ const FULL_BELOW_BYTES: u64 = 1 << 16;
 
 /// What to do about a full disk.
 const FREE_SPACE: &str = "the disk is full: free space, or use another `--cache`";
+
+/// What to do about a file that changed after it was keyed.
+pub(crate) const CHANGED_HELP: &str =
+    "nothing was recorded for it, since its key names the file as it was; run again when it is at rest";
+
+/// The largest `metrics.json` that is read.
+const MOST_METRICS_BYTES: u64 = 64 << 20;
 
 /// A failure with its advice.
 struct Trouble {
@@ -77,6 +92,17 @@ impl Trouble {
             let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
             let help = is_full.then(|| FREE_SPACE.to_owned());
             Self { reason: Reason::Failed, message: format!("{what}: {error}"), help }
+        }
+    }
+
+    fn fixing(error: FixError) -> Self {
+        match error {
+            FixError::Cache(error) => Self::cache("lay out a file", &error),
+            error @ FixError::Changed(_) => Self {
+                reason: Reason::Failed,
+                message: error.to_string(),
+                help: Some(CHANGED_HELP.to_owned()),
+            },
         }
     }
 
@@ -130,15 +156,15 @@ pub(crate) fn perform(
     let mut tries_left = task.settings.retries;
     loop {
         let committed = match work.once(progress.clone()) {
-            Ok(Ok(notes)) => work.commit(&notes).map(|()| notes),
+            Ok(Ok(notes)) => work.commit(&notes).map(|comparison| (notes, comparison)),
             Ok(Err(trouble)) => Err(trouble),
             Err(damaged) => return damaged,
         };
         match committed {
-            Ok(notes) => {
+            Ok((notes, comparison)) => {
                 work.record("done", "");
                 let _ = fs::remove_dir_all(&work.folder);
-                return Performed::Done(StageResult::Ran { seconds: work.seconds(), notes });
+                return Performed::Done(StageResult::Ran { seconds: work.seconds(), notes, comparison });
             }
             Err(Trouble { reason, message, help }) => {
                 // Cleared first, for on a full disk there is room for the record only afterwards.
@@ -162,6 +188,7 @@ pub(crate) fn perform(
 fn clear(folder: &Path) {
     // What cannot be removed now is swept by the next run.
     let _ = fs::remove_dir_all(folder.join("run"));
+    let _ = fs::remove_dir_all(folder.join("files"));
     let _ = fs::remove_file(folder.join("job.json"));
     let _ = fs::remove_file(folder.join("outcome.json"));
     let _ = fs::remove_dir(folder.join("keep"));
@@ -176,6 +203,10 @@ impl Work<'_> {
     ) -> Result<Result<Vec<String>, Trouble>, Performed> {
         let Self { task, shop, folder, log, .. } = self;
         clear(folder);
+        if task.files.are_in_place() {
+            // What an earlier attempt kept may be of bytes that the file had meanwhile.
+            let _ = fs::remove_dir_all(folder.join("keep"));
+        }
         let scratch = folder.join("run");
         for made in [scratch.join("outputs"), scratch.join("tmp")] {
             if let Err(error) = shop.cache.make_folder(&made) {
@@ -186,12 +217,21 @@ impl Work<'_> {
             Ok(inputs) => inputs,
             Err(trouble) => return Ok(Err(trouble)),
         };
+        let copies = Sandbox::available() == Sandbox::Unavailable;
+        let params = match task
+            .files
+            .compare_in_place(shop.cache)
+            .and_then(|()| task.files.lay_out(&task.params, shop.cache, &folder.join("files"), copies))
+        {
+            Ok(params) => params,
+            Err(error) => return Ok(Err(Trouble::fixing(error))),
+        };
         let job = Job {
             kind: task.kind.name().to_owned(),
-            params: task.params.clone(),
+            params,
             seed: task.seed,
             inputs,
-            outputs: task.outputs.iter().map(|output| output.name.clone()).collect(),
+            outputs: task.outputs.iter().map(|output| output.name.to_string()).collect(),
             scratch,
             keep: folder.join("keep"),
             cores: task.cores,
@@ -203,27 +243,30 @@ impl Work<'_> {
             Err(trouble) => return Ok(Err(trouble)),
         };
         Ok(match attempt(&job, &task.kind, &shop.options.worker, log, Box::new(progress), shop.cancel) {
-            Outcome::Done { notes } => check_outputs(task, &job.scratch).map(|()| notes),
+            Outcome::Done { notes } => check_outputs(task, &job.scratch)
+                .and_then(|()| task.files.compare_in_place(shop.cache).map_err(Trouble::fixing))
+                .map(|()| notes),
             Outcome::Failed { reason, message, help } => {
                 Err(Trouble { reason, message, help }.on_a_full_disk(&job.scratch))
             }
         })
     }
 
-    /// Keeps what it made and records it.
-    fn commit(&self, notes: &[String]) -> Result<(), Trouble> {
+    /// Keeps what it made and records it. Returns how that compares with what the same work made
+    /// before, if it was done before.
+    fn commit(&self, notes: &[String]) -> Result<Comparison, Trouble> {
         let Self { task, shop, folder, log, .. } = self;
         let cache = shop.cache;
         let mut artifacts: Vec<Artifact> = Vec::new();
         let mut outputs = Vec::new();
         for output in &task.outputs {
-            let made = folder.join("run/outputs").join(&output.name);
+            let made = folder.join("run").join(output_folder(&output.name));
             let artifact = cache
                 .blobs()
                 .keep_folder(&made)
                 .map_err(|error| Trouble::cache(&format!("keep output `{}`", output.name), &error))?;
             outputs.push(Output {
-                name: output.name.clone(),
+                name: output.name.to_string(),
                 artifact_type: output.artifact_type.name().to_owned(),
                 artifact: artifact.digest(),
                 bytes: artifact.bytes(),
@@ -238,7 +281,7 @@ impl Work<'_> {
             parts: recipe.parts.clone(),
             params: recipe.params.clone(),
             seed: recipe.seed,
-            inputs: task.inputs.clone(),
+            inputs: task.inputs.iter().map(input_of).collect(),
             outputs,
             notes: notes.to_vec(),
             stage: task.label.clone(),
@@ -249,9 +292,36 @@ impl Work<'_> {
             seconds: self.seconds(),
             log: log.display().to_string(),
         };
+        let comparison = self.compare(&manifest.outputs, &artifacts);
         cache
             .commit(task.trace, task.skeleton, &manifest, &artifacts, (task.recipe.0, recipe))
-            .map_err(|error| Trouble::cache("record its result", &error))
+            .map_err(|error| Trouble::cache("record its result", &error))?;
+        Ok(comparison)
+    }
+
+    /// Compares what was made with what the same work made before.
+    fn compare(&self, outputs: &[Output], artifacts: &[Artifact]) -> Comparison {
+        let index = self.shop.cache.index();
+        // What cannot be looked up is not there to be compared with.
+        let Ok(Some(before)) = index.trace(self.task.trace) else {
+            return Comparison::None;
+        };
+        let mut differences = Vec::new();
+        for (output, artifact) in outputs.iter().zip(artifacts) {
+            let Some(old) = before.output(&output.name).filter(|old| *old != output.artifact) else {
+                continue;
+            };
+            let files = match index.artifact(old) {
+                Ok(Some(old)) => differing_files(&old, artifact),
+                _ => Vec::new(),
+            };
+            let files = if files.is_empty() { String::new() } else { format!(": {}", files.join(", ")) };
+            differences.push(format!("output `{}`{files}", output.name));
+        }
+        match differences.is_empty() {
+            true => Comparison::Same,
+            false => Comparison::Different(differences),
+        }
     }
 
     /// Records an attempt.
@@ -283,41 +353,51 @@ fn open_log(cache: &Cache, log: &Path) -> Result<File, Trouble> {
     File::options().create(true).append(true).open(&path).map_err(Trouble::io("write log", &path))
 }
 
+/// Names the files in which two artifacts differ.
+fn differing_files(old: &Artifact, new: &Artifact) -> Vec<String> {
+    let mut files = Vec::new();
+    for entry in new.entries() {
+        match old.entry(&entry.path) {
+            Some(before) if before.digest == entry.digest && before.executable == entry.executable => {}
+            Some(_) => files.push(format!("`{}` differs", entry.path)),
+            None => files.push(format!("`{}` is new", entry.path)),
+        }
+    }
+    let gone = old.entries().iter().filter(|entry| new.entry(&entry.path).is_none());
+    files.extend(gone.map(|entry| format!("`{}` is gone", entry.path)));
+    files
+}
+
+fn input_of((port, label, artifact): &(Name, Option<String>, Digest)) -> Input<Digest> {
+    Input { port: port.to_string(), label: label.clone(), from: *artifact, output: None }
+}
+
 /// Lays the inputs out as `inputs/PORT` or `inputs/PORT/LABEL`.
 fn lay_out(task: &Task, cache: &Cache, scratch: &Path) -> Result<Result<Vec<JobInput>, Trouble>, Performed> {
     let copies = Sandbox::available() == Sandbox::Unavailable;
     let mut inputs = Vec::new();
-    for input in &task.inputs {
-        let mut folder = PathBuf::from("inputs").join(&input.port);
-        if let Some(label) = &input.label {
-            folder.push(label.replace('/', "_"));
-        }
-        let artifact = match cache.index().artifact(input.from) {
+    for (port, label, digest) in &task.inputs {
+        let folder = input_folder(port, label.as_deref());
+        let damaged = |blob, message| Performed::DamagedInput { artifact: *digest, blob, message };
+        let artifact = match cache.index().artifact(*digest) {
             Ok(Some(artifact)) => artifact,
             Ok(None) => {
-                // Its listing is lost, as its bytes might be: it is made again.
-                let message = format!("the cache does not know the files of input `{}`", input.port);
-                return Err(Performed::DamagedInput { artifact: input.from, blob: input.from, message });
+                let message = format!("the cache has lost the list of files of input `{port}`");
+                return Err(damaged(None, message));
             }
+            Err(error) if error.is_damage() => return Err(damaged(None, error.to_string())),
             Err(error) => return Ok(Err(Trouble::cache("look up an input", &error))),
         };
         match cache.blobs().lay_out(&artifact, &scratch.join(&folder), copies) {
             Ok(()) => {}
-            Err(error) if error.is_damage() => {
-                let blob = error.blob().unwrap_or(input.from);
-                return Err(Performed::DamagedInput {
-                    artifact: input.from,
-                    blob,
-                    message: error.to_string(),
-                });
-            }
+            Err(error) if error.is_damage() => return Err(damaged(error.blob(), error.to_string())),
             Err(error) => return Ok(Err(Trouble::cache("lay out an input", &error))),
         }
         inputs.push(JobInput {
-            port: input.port.clone(),
-            label: input.label.clone(),
+            port: port.to_string(),
+            label: label.clone(),
             folder,
-            digest: input.from.to_string(),
+            digest: digest.to_string(),
         });
     }
     Ok(Ok(inputs))
@@ -335,7 +415,7 @@ fn check_outputs(task: &Task, scratch: &Path) -> Result<(), Trouble> {
     }
     for entry in fs::read_dir(&outputs).map_err(Trouble::io("list", &outputs))?.flatten() {
         let name = entry.file_name();
-        let is_declared = task.outputs.iter().any(|output| name.to_str() == Some(output.name.as_str()));
+        let is_declared = task.outputs.iter().any(|output| name.to_str() == Some(&*output.name));
         if !is_declared {
             let mut trouble = Trouble::failed(format!(
                 "it wrote `outputs/{}`, which is not one of its outputs",
@@ -346,7 +426,7 @@ fn check_outputs(task: &Task, scratch: &Path) -> Result<(), Trouble> {
         }
     }
     for output in &task.outputs {
-        let folder = outputs.join(&output.name);
+        let folder = scratch.join(output_folder(&output.name));
         if !has_files(&folder) {
             let mut trouble =
                 Trouble::failed(format!("it ended well but wrote nothing to `outputs/{}`", output.name));
@@ -357,9 +437,9 @@ fn check_outputs(task: &Task, scratch: &Path) -> Result<(), Trouble> {
             continue;
         }
         let file = folder.join(METRICS_FILE);
-        let text = fs::read(&file).map_err(|error| {
+        let text = read_metrics(&file).map_err(|problem| {
             Trouble::failed(format!(
-                "it promised numbers for a table, but `outputs/{}/{METRICS_FILE}`: {error}",
+                "it promised numbers for a table, but `outputs/{}/{METRICS_FILE}`: {problem}",
                 output.name
             ))
         })?;
@@ -374,6 +454,23 @@ fn check_outputs(task: &Task, scratch: &Path) -> Result<(), Trouble> {
         }
     }
     Ok(())
+}
+
+/// Reads what a program left as its numbers, which may be anything: a pipe that nobody writes to, a
+/// link to a device, more than there is memory for.
+fn read_metrics(path: &Path) -> Result<Vec<u8>, String> {
+    let file = open_regular(path, Links::Refuse).map_err(|error| match error {
+        CacheError::Io { source, .. } => source.to_string(),
+        CacheError::Unkeepable { what, .. } => format!("it is {what}, not a file"),
+        other => other.to_string(),
+    })?;
+    let mut text = Vec::new();
+    let read = file.take(MOST_METRICS_BYTES + 1).read_to_end(&mut text);
+    read.map_err(|error| error.to_string())?;
+    match text.len() as u64 > MOST_METRICS_BYTES {
+        true => Err(format!("it is larger than {} MiB", MOST_METRICS_BYTES >> 20)),
+        false => Ok(text),
+    }
 }
 
 /// Returns whether anything but folders lies below a folder.

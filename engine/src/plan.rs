@@ -13,6 +13,7 @@ use crate::axes::Assignment;
 use crate::diagnostic::{Finding, Report, nearest_or_all};
 use crate::draft::{Draft, texts};
 use crate::experiment::{Experiment, StageSpec};
+use crate::name::Name;
 use crate::reference::{Choice, Reference};
 use crate::source_map::Span;
 use crate::stage::{Kind, OutputPort, Resources};
@@ -38,7 +39,7 @@ pub struct Node {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edge {
     /// The port.
-    pub port: String,
+    pub port: Name,
     /// The label, where a port gathers several.
     pub label: Option<String>,
     /// The node that makes it.
@@ -53,6 +54,17 @@ pub(crate) struct FileUse {
     pub path: PathBuf,
     pub span: Span,
     pub about: Option<String>,
+}
+
+/// A file that a parameter names and that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileProblem {
+    /// Which, as [`Plan::files`] has it.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub message: String,
+    /// What to do, where it is not the path that is wrong.
+    pub help: Option<&'static str>,
 }
 
 /// An experiment that can run: no stage can fail any more for want of a parameter.
@@ -173,11 +185,11 @@ impl Plan {
     }
 
     /// Makes a report about files that could not be read.
-    pub fn report_files(&self, problems: &[(PathBuf, String)]) -> Option<Report> {
+    pub fn report_files(&self, problems: &[FileProblem]) -> Option<Report> {
         let mut findings = Vec::new();
-        for (path, message) in problems {
+        for FileProblem { path, message, help } in problems {
             for file in self.files.iter().filter(|file| file.path == *path) {
-                let help = file.about.clone().unwrap_or_else(|| {
+                let help = help.map(str::to_owned).or_else(|| file.about.clone()).unwrap_or_else(|| {
                     "check the path, which starts from the folder of the file that names it".to_owned()
                 });
                 findings

@@ -1,22 +1,24 @@
-//! Programs: started in a group of their own, listened to, confined, and ended.
+//! Programs: started below a supervisor, listened to, confined, and ended.
 
-use std::collections::BTreeSet;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::guard::Guard;
-use crate::sandbox::confine_this_thread;
+use crate::sandbox::ruleset;
+use crate::signal::described;
+use crate::supervisor::{Control, end_orphans, inherit_orphans, supervise};
 
 /// How much of a log's beginning is kept.
 const LOG_HEAD_BYTES: usize = 8 << 20;
@@ -33,8 +35,18 @@ pub struct Cancel(Arc<CancelState>);
 #[derive(Debug, Default)]
 struct CancelState {
     level: AtomicU8,
-    groups: Mutex<BTreeSet<i32>>,
-    guard: Mutex<Guard>,
+    programs: Mutex<Programs>,
+}
+
+/// The programs that run now.
+#[derive(Debug, Default)]
+struct Programs {
+    /// By the process number of the supervisor.
+    controls: BTreeMap<i32, Control>,
+    /// Supervisors that have not been waited for.
+    supervisors: BTreeSet<i32>,
+    /// Whether what killed supervisors leave becomes ours.
+    inherits: bool,
 }
 
 impl Cancel {
@@ -43,19 +55,19 @@ impl Cancel {
         Self::default()
     }
 
-    /// Makes one with a guard, started by a command line that calls [`crate::guard`], which ends
-    /// what runs when this process is killed.
-    pub fn guarded(command: Vec<OsString>) -> Self {
-        Self(Arc::new(CancelState { guard: Mutex::new(Guard::new(command)), ..CancelState::default() }))
+    /// Makes one for a process whose only children are the programs of its stages: what such a
+    /// program has started is then ended even if its supervisor is killed.
+    pub fn for_a_process_of_its_own() -> Self {
+        let cancel = Self::default();
+        cancel.programs().inherits = inherit_orphans();
+        cancel
     }
 
     /// Asks once: begin nothing new. Asks twice: stop now, and kill what runs.
     pub fn ask(&self) {
         let before = self.0.level.fetch_add(1, Ordering::SeqCst);
         if before >= 1 {
-            for group in self.0.groups.lock().expect("no panic while held").iter() {
-                kill_group(*group);
-            }
+            self.programs().controls.clear();
         }
     }
 
@@ -69,28 +81,37 @@ impl Cancel {
         self.0.level.load(Ordering::SeqCst) >= 2
     }
 
-    fn guard(&self) -> MutexGuard<'_, Guard> {
-        self.0.guard.lock().expect("no panic while held")
+    fn programs(&self) -> MutexGuard<'_, Programs> {
+        self.0.programs.lock().expect("no panic while held")
     }
 
-    fn watch(&self, group: i32) {
-        self.0.groups.lock().expect("no panic while held").insert(group);
-        // It may have been asked for between the start of the program and now.
-        if self.is_now() {
-            kill_group(group);
+    /// Starts a program below a supervisor.
+    fn start(&self, command: &mut Command, control: Control) -> io::Result<Child> {
+        // Held meanwhile, so that no child is taken for an orphan before it is known.
+        let mut programs = self.programs();
+        let child = command.spawn()?;
+        let supervisor = child.id() as i32;
+        programs.supervisors.insert(supervisor);
+        // It may have been asked for meanwhile; then the control is dropped at once.
+        if !self.is_now() {
+            programs.controls.insert(supervisor, control);
         }
+        Ok(child)
     }
 
-    fn unwatch(&self, group: i32) {
-        self.guard().ended(group);
-        self.0.groups.lock().expect("no panic while held").remove(&group);
+    /// Kills a program and all that it started.
+    fn kill(&self, supervisor: i32) {
+        self.programs().controls.remove(&supervisor);
     }
-}
 
-pub(crate) fn kill_group(group: i32) {
-    if let Some(pid) = Pid::from_raw(group) {
-        // It may be gone already, which is what was wanted.
-        let _ = kill_process_group(pid, Signal::KILL);
+    /// Forgets a program that has ended, and ends what a killed supervisor left.
+    fn ended(&self, supervisor: i32, was_killed: bool) {
+        let mut programs = self.programs();
+        programs.controls.remove(&supervisor);
+        programs.supervisors.remove(&supervisor);
+        if was_killed && programs.inherits {
+            end_orphans(&|child| programs.supervisors.contains(&child));
+        }
     }
 }
 
@@ -114,11 +135,7 @@ impl fmt::Display for Ended {
         match self {
             Self::Well => f.write_str("exited with code 0"),
             Self::Exit(code) => write!(f, "exited with code {code}"),
-            Self::Signal(9) => f.write_str("was killed by signal 9 (SIGKILL), as when memory runs out"),
-            Self::Signal(signal) => match Signal::from_named_raw(*signal) {
-                Some(named) => write!(f, "was killed by signal {signal} ({named:?})"),
-                None => write!(f, "was killed by signal {signal}"),
-            },
+            Self::Signal(number) => write!(f, "was killed by {}", described(*number)),
             Self::TimedOut(limit) => write!(f, "ran longer than its timeout of {} s", limit.as_secs_f64()),
             Self::Interrupted => f.write_str("was interrupted"),
         }
@@ -139,6 +156,8 @@ pub struct Program {
     pub arguments: Vec<OsString>,
     /// Variables added to the environment.
     pub environment: Vec<(String, OsString)>,
+    /// Variables taken out of the environment.
+    pub without: Vec<&'static str>,
 }
 
 impl Program {
@@ -156,105 +175,130 @@ impl Program {
         };
         let mut command = Command::new(program);
         command.args(arguments).current_dir(folder).stdin(Stdio::null());
+        for name in &self.without {
+            command.env_remove(name);
+        }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        // The confinement cannot be taken back, so a thread is spent on it.
-        std::thread::scope(|scope| {
-            let confined = scope.spawn(|| {
-                confine_this_thread(&[folder, keep]);
-                watch(&mut command, log, None, timeout, cancel)
-            });
-            confined.join().expect("the watching thread does not panic")
-        })
+        let watch = Watch { log, lines: None, timeout, confined_to: Some(&[folder, keep]) };
+        watch.run(&mut command, cancel)
     }
 }
 
-/// Starts a program in a group of its own and waits for its end. Its output goes to the log,
-/// or its standard output line by line to `lines`.
-pub(crate) fn watch(
-    command: &mut Command,
-    log: File,
-    lines: Option<&mut (dyn FnMut(&str) + Send)>,
-    timeout: Option<Duration>,
-    cancel: &Cancel,
-) -> Result<Ended, ProcessError> {
-    let failed = |what: &'static str| {
-        let program = command.get_program().to_string_lossy().into_owned();
-        move |source| ProcessError { message: format!("{what} `{program}`"), source }
-    };
-    let (start, listen) = (failed("start"), failed("listen to"));
-    let (output, their_output) = io::pipe().map_err(listen)?;
-    let lines_pipe = match lines {
-        Some(lines) => {
-            command.stdout(Stdio::piped());
-            Some(lines)
-        }
-        None => {
-            command.stdout(their_output.try_clone().map_err(failed("listen to"))?);
-            None
-        }
-    };
-    command.stderr(their_output).process_group(0);
-    die_with_parent(command);
-    cancel.guard().hear_of(command);
-    let mut child = command.spawn().map_err(|error| {
-        cancel.guard().not_begun();
-        start(error)
-    })?;
-    // Our copy of the writing end would keep the pipe open for ever.
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    Ok(attend(&mut child, output, log, lines_pipe, timeout, cancel))
+/// How a program is watched.
+pub(crate) struct Watch<'a> {
+    /// Where its output goes.
+    pub log: File,
+    /// Who takes its standard output line by line, instead of the log.
+    pub lines: Option<&'a mut (dyn FnMut(&str) + Send)>,
+    /// After what time it is killed.
+    pub timeout: Option<Duration>,
+    /// The folders that it may write to; `None` for all.
+    pub confined_to: Option<&'a [&'a Path]>,
 }
 
-fn attend(
-    child: &mut Child,
-    output: io::PipeReader,
-    log: File,
-    lines: Option<&mut (dyn FnMut(&str) + Send)>,
-    timeout: Option<Duration>,
-    cancel: &Cancel,
-) -> Ended {
-    let group = child.id() as i32;
-    let stdout = child.stdout.take();
+impl Watch<'_> {
+    /// Starts a program and waits until it and all that it started have ended.
+    ///
+    /// # Errors
+    /// What could not be had to start it: the program, a pipe, a thread.
+    pub fn run(self, command: &mut Command, cancel: &Cancel) -> Result<Ended, ProcessError> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let failed = |what: &str| {
+            let message = format!("{what} `{program}`");
+            move |source| ProcessError { message, source }
+        };
+        let Self { log, lines, timeout, confined_to } = self;
+        let (output, their_output) = io::pipe().map_err(failed("listen to"))?;
+        let mut stdout = None;
+        match &lines {
+            Some(_) => {
+                let (ours, theirs) = io::pipe().map_err(failed("listen to"))?;
+                stdout = Some(ours);
+                command.stdout(theirs);
+            }
+            None => {
+                command.stdout(their_output.try_clone().map_err(failed("listen to"))?);
+            }
+        }
+        command.stderr(their_output);
+        let control = supervise(command, confined_to.and_then(ruleset)).map_err(failed("supervise"))?;
+        // Whoever listens is there before the program is: a thread that cannot be made must not
+        // leave a program running that nobody listens to.
+        let (pumping, pumped) = mpsc::channel::<()>();
+        let pump = move || {
+            copy_to_log(output, log);
+            drop(pumping);
+        };
+        let end = thread::scope(|scope| {
+            thread::Builder::new().spawn(pump).map_err(failed("make a thread to listen to"))?;
+            if let (Some(stdout), Some(lines)) = (stdout, lines) {
+                let read = move || {
+                    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                        lines(&line);
+                    }
+                };
+                let made = thread::Builder::new().spawn_scoped(scope, read);
+                if let Err(error) = made {
+                    // Our copies of the writing ends would keep the other listener waiting.
+                    command.stdout(Stdio::null()).stderr(Stdio::null());
+                    return Err(failed("make a thread to listen to")(error));
+                }
+            }
+            let started = cancel.start(command, control);
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            let mut child = started.map_err(failed("start"))?;
+            Ok(wait(&mut child, timeout, cancel))
+        })?;
+        // What could not be killed may hold the log open for as long as it likes.
+        let _ = pumped.recv_timeout(LOG_PATIENCE);
+        Ok(end)
+    }
+}
+
+/// Waits for a supervised program.
+fn wait(child: &mut Child, timeout: Option<Duration>, cancel: &Cancel) -> Ended {
+    let supervisor = child.id() as i32;
     // Held open until the end: a worker takes its closing for our death, and waiting closes it.
     let _stdin = child.stdin.take();
-    let timed_out = AtomicBool::new(false);
-    cancel.watch(group);
-    let (pumping, pumped) = mpsc::channel::<()>();
-    std::thread::spawn(move || {
-        pump(output, log);
-        drop(pumping);
-    });
-    let status = std::thread::scope(|scope| {
-        if let (Some(stdout), Some(lines)) = (stdout, lines) {
-            scope.spawn(move || {
-                for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                    lines(&line);
-                }
-            });
-        }
-        let (ended, wait_for_end) = mpsc::channel::<()>();
-        if let Some(limit) = timeout {
-            let timed_out = &timed_out;
-            scope.spawn(move || {
-                if wait_for_end.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
-                    timed_out.store(true, Ordering::SeqCst);
-                    kill_group(group);
-                }
-            });
-        }
-        let status = child.wait();
-        drop(ended);
-        // What it left running holds the log open, and has no business going on.
-        kill_group(group);
-        cancel.unwatch(group);
-        status
-    });
-    // What left the group may hold the log open for as long as it likes.
-    let _ = pumped.recv_timeout(LOG_PATIENCE);
+    let mut has_timed_out = false;
+    if let Some(limit) = timeout
+        && !ends_within(child, limit)
+    {
+        has_timed_out = true;
+        cancel.kill(supervisor);
+    }
+    let status = child.wait();
+    let was_killed = status.as_ref().map_or(true, |status| status.signal().is_some());
+    cancel.ended(supervisor, was_killed);
     match status {
-        _ if timed_out.load(Ordering::SeqCst) => Ended::TimedOut(timeout.unwrap_or_default()),
+        _ if has_timed_out => Ended::TimedOut(timeout.unwrap_or_default()),
         Ok(status) => ended(status, cancel),
         Err(_) => Ended::Signal(9),
+    }
+}
+
+/// Returns whether a child ends within a time.
+fn ends_within(child: &mut Child, limit: Duration) -> bool {
+    let deadline = Instant::now().checked_add(limit);
+    let handle = Pid::from_raw(child.id() as i32).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    loop {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return true;
+        }
+        // A deadline beyond all time is none.
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left == Some(Duration::ZERO) {
+            return false;
+        }
+        let patience = left.unwrap_or(Duration::from_secs(3600)).min(Duration::from_secs(3600));
+        match &handle {
+            Some(handle) => {
+                let time =
+                    Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: patience.subsec_nanos().into() };
+                let _ = poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&time));
+            }
+            None => thread::sleep(patience.min(Duration::from_millis(10))),
+        }
     }
 }
 
@@ -268,7 +312,7 @@ fn ended(status: ExitStatus, cancel: &Cancel) -> Ended {
 }
 
 /// Copies output to the log: all of its beginning, and the end of what floods it.
-fn pump(mut output: impl Read, mut log: File) {
+fn copy_to_log(mut output: impl Read, mut log: File) {
     let mut buffer = vec![0; 16 << 10];
     let mut room = LOG_HEAD_BYTES;
     let mut tail: VecDeque<u8> = VecDeque::new();
@@ -290,25 +334,6 @@ fn pump(mut output: impl Read, mut log: File) {
     let _ = log.write_all(first).and_then(|()| log.write_all(second));
 }
 
-/// Has the program killed when the thread that started it dies, so that a killed run leaves
-/// nothing running.
-#[cfg(target_os = "linux")]
-#[allow(unsafe_code)]
-fn die_with_parent(command: &mut Command) {
-    let arrange = || {
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        Ok(())
-    };
-    // SAFETY: between fork and exec only one system call is made, which is async-signal-safe
-    // and touches no memory that another thread may hold.
-    unsafe {
-        command.pre_exec(arrange);
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn die_with_parent(_: &mut Command) {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -316,8 +341,11 @@ mod tests {
     fn shell(script: &str, timeout: Option<f64>, cancel: &Cancel) -> (Ended, String) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let program =
-            Program { arguments: vec!["sh".into(), "-c".into(), script.into()], environment: vec![] };
+        let program = Program {
+            arguments: vec!["sh".into(), "-c".into(), script.into()],
+            environment: vec![],
+            without: vec![],
+        };
         let log = File::create(&path).unwrap();
         let timeout = timeout.map(Duration::from_secs_f64);
         let ended = program.run(folder.path(), folder.path(), log, timeout, cancel).unwrap();
@@ -365,7 +393,8 @@ mod tests {
     fn a_program_that_is_not_there_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let log = File::create(folder.path().join("log")).unwrap();
-        let program = Program { arguments: vec!["no-such-program-here".into()], environment: vec![] };
+        let program =
+            Program { arguments: vec!["no-such-program-here".into()], environment: vec![], without: vec![] };
         let error = program.run(folder.path(), folder.path(), log, None, &Cancel::new()).unwrap_err();
         assert!(error.message.contains("no-such-program-here"));
     }

@@ -1,6 +1,7 @@
 //! How one stage names another: `stage[axis=variant,axis=*].output`.
 
 use crate::diagnostic::Finding;
+use crate::name::is_name;
 use crate::source_map::Span;
 
 /// What a selector asks of one axis.
@@ -66,11 +67,6 @@ impl Reference {
         Self::parse(text)
             .map_err(|help| Finding::new(span, format!("`{text}` does not name a stage")).help(help))
     }
-}
-
-/// Returns whether a text can name a stage, an axis, a port or an output.
-pub(crate) fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-')
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub fn resolved(plan: &Plan, node: usize) -> Vec<ResolvedValue> {
         let (value, origin) = match root.at(place) {
             Some(written) => {
                 // As written: a path keeps its variable, which says more than where it led.
-                let value = if let Value::Path(_) = value {
+                let value = if let Value::Path(_) | Value::NamedPath(_) = value {
                     quoted(written.as_text().unwrap_or(""))
                 } else {
                     toml(value)
@@ -49,7 +49,7 @@ pub fn resolved(plan: &Plan, node: usize) -> Vec<ResolvedValue> {
     }
     for edge in &node.inputs {
         let from = &plan.nodes()[edge.from];
-        let place = ["inputs".to_owned(), edge.port.clone()];
+        let place = ["inputs".to_owned(), edge.port.to_string()];
         let origin =
             root.at(&place).map_or_else(String::new, |node| plan.experiment.sources.line(&node.span));
         let label = edge.label.as_ref().map_or_else(String::new, |label| format!(".{label}"));
@@ -82,7 +82,7 @@ fn toml(value: &Value) -> String {
         Value::Bool(truth) => truth.to_string(),
         Value::Integer(integer) => integer.to_string(),
         Value::Float(float) => format!("{float:?}"),
-        Value::Text(text) | Value::Path(text) => quoted(text),
+        Value::Text(text) | Value::Path(text) | Value::NamedPath(text) => quoted(text),
         Value::Bytes(bytes) => format!("{} bytes", bytes.len()),
         Value::Digest(digest) => quoted(&format!("blake3:{digest}")),
         Value::List(items) => format!("[{}]", items.iter().map(toml).collect::<Vec<_>>().join(", ")),

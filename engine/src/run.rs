@@ -62,6 +62,8 @@ pub enum StageResult {
         seconds: f64,
         /// What it had to say about its data.
         notes: Vec<String>,
+        /// Whether it made what the same work had made before.
+        comparison: Comparison,
     },
     /// It failed.
     Failed {
@@ -81,6 +83,17 @@ pub enum StageResult {
     },
     /// Nothing that had to be made needs it.
     NotNeeded,
+}
+
+/// How what a stage made compares with what the same work made before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Comparison {
+    /// There was nothing to compare with.
+    None,
+    /// The same bytes.
+    Same,
+    /// Other bytes: the outputs, and the files in them, that differ.
+    Different(Vec<String>),
 }
 
 /// Something worth telling while a plan runs.
@@ -168,6 +181,12 @@ pub enum RunError {
         stage: String,
         /// The cache's folder.
         cache: std::path::PathBuf,
+    },
+    /// A file changed between the planning and the beginning of the run.
+    #[error("{} changed after it was read for the plan, and nothing was run", path.display())]
+    SourceChanged {
+        /// The file.
+        path: std::path::PathBuf,
     },
 }
 

@@ -1,5 +1,6 @@
 //! Confines foreign programs to their scratch folder, where the system can.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// Whether a program's writes were confined.
@@ -15,71 +16,78 @@ impl Sandbox {
     /// Returns what this system can do.
     pub fn available() -> Self {
         use std::sync::OnceLock;
-        static FOUND: OnceLock<Sandbox> = OnceLock::new();
-        // Tried on a thread of its own, for the confinement cannot be taken back.
-        *FOUND.get_or_init(|| {
-            std::thread::spawn(|| confine_this_thread(&[])).join().unwrap_or(Self::Unavailable)
+        static AVAILABLE: OnceLock<Sandbox> = OnceLock::new();
+        *AVAILABLE.get_or_init(|| match ruleset(&[]) {
+            Some(_) => Self::Enforced,
+            None => Self::Unavailable,
         })
+    }
+
+    /// Returns whether the system can also keep a program's signals to its own descendants.
+    #[cfg(target_os = "linux")]
+    pub fn confines_signals() -> bool {
+        use landlock::{ABI, Access as _, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, Scope};
+
+        let rules = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+        rules.scope(Scope::from_all(ABI::V6)).and_then(Ruleset::create).is_ok()
+    }
+
+    /// Returns whether the system can also keep a program's signals to its own descendants.
+    #[cfg(not(target_os = "linux"))]
+    pub fn confines_signals() -> bool {
+        false
     }
 }
 
-/// Lets this thread, and what it starts, write only below `folders` and to devices.
-/// The confinement lasts as long as the thread.
+/// Device files that a program may write to: the ones that hold nothing, and those of GPUs and of
+/// the networks between them. Terminals are not among them, or a program could type into them.
+const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+const GPU_FOLDERS: [&str; 3] = ["dri", "infiniband", "nvidia-caps"];
+
+/// Returns the Landlock ruleset of a program that may write only below `folders` and to a few
+/// devices, and send signals only to its own descendants; `None` where the system has no Landlock.
 #[cfg(target_os = "linux")]
-pub(crate) fn confine_this_thread(folders: &[&Path]) -> Sandbox {
+pub(crate) fn ruleset(folders: &[&Path]) -> Option<OwnedFd> {
     use landlock::{
-        ABI, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
-        RulesetStatus,
+        ABI, Access as _, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr as _,
+        RulesetCreatedAttr as _, RulesetError, Scope,
     };
 
-    fn restrict(folders: &[&Path]) -> Result<RulesetStatus, RulesetError> {
+    fn build(folders: &[&Path]) -> Result<Option<OwnedFd>, RulesetError> {
         let all = AccessFs::from_write(ABI::V5);
-        let mut rules = Ruleset::default().handle_access(all)?.create()?;
-        let device_files = AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev;
-        let devices: [(&Path, BitFlags<AccessFs>); 2] =
-            [(Path::new("/dev"), device_files), (Path::new("/dev/shm"), all)];
-        let own = folders.iter().map(|folder| (*folder, all));
-        for (path, access) in own.chain(devices) {
-            // A folder that is not there needs no permission.
+        let scopes = Scope::from_all(ABI::V6);
+        let mut rules = Ruleset::default().handle_access(all)?.scope(scopes)?.create()?;
+        // A node made for a disk is a way to the whole disk.
+        let below = all & !(AccessFs::MakeBlock | AccessFs::MakeChar);
+        let write = AccessFs::WriteFile | AccessFs::Truncate;
+        let gpu = write | AccessFs::IoctlDev;
+        let mut allowed: Vec<(std::path::PathBuf, BitFlags<AccessFs>)> =
+            folders.iter().map(|folder| (folder.to_path_buf(), below)).collect();
+        let device = |name: &str| Path::new("/dev").join(name);
+        allowed.push((device("shm"), below));
+        allowed.extend(DEVICES.map(|name| (device(name), write)));
+        allowed.extend(GPU_FOLDERS.map(|name| (device(name), gpu)));
+        for entry in std::fs::read_dir("/dev").into_iter().flatten().flatten() {
+            let is_gpu =
+                entry.file_name().to_str().is_some_and(|name| name.starts_with("nvidia") || name == "kfd");
+            if is_gpu && entry.file_type().is_ok_and(|kind| !kind.is_dir()) {
+                allowed.push((entry.path(), gpu));
+            }
+        }
+        for (path, access) in allowed {
+            // What is not there needs no permission.
             if let Ok(opened) = PathFd::new(path) {
                 rules = rules.add_rule(PathBeneath::new(opened, access))?;
             }
         }
-        Ok(rules.restrict_self()?.ruleset)
+        Ok(rules.into())
     }
 
-    match restrict(folders) {
-        Ok(RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced) => Sandbox::Enforced,
-        Ok(RulesetStatus::NotEnforced) | Err(_) => Sandbox::Unavailable,
-    }
+    build(folders).ok().flatten()
 }
 
-/// Lets this thread, and what it starts, write only below `folders` and to devices.
+/// Returns the ruleset of a program; there is none here.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn confine_this_thread(_: &[&Path]) -> Sandbox {
-    Sandbox::Unavailable
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_confined_thread_writes_inside_and_not_outside() {
-        let folder = tempfile::tempdir().unwrap();
-        let inside = folder.path().join("inside");
-        std::fs::create_dir(&inside).unwrap();
-        let outside = folder.path().join("outside.txt");
-        std::thread::scope(|scope| {
-            scope.spawn(|| match confine_this_thread(&[&inside]) {
-                Sandbox::Enforced => {
-                    std::fs::write(inside.join("a"), "x").unwrap();
-                    assert!(std::fs::write(&outside, "x").is_err());
-                    std::fs::write("/dev/null", "x").unwrap();
-                }
-                Sandbox::Unavailable => eprintln!("SKIPPED: this system cannot confine programs"),
-            });
-        });
-        std::fs::write(&outside, "x").unwrap();
-    }
+pub(crate) fn ruleset(_: &[&Path]) -> Option<OwnedFd> {
+    None
 }

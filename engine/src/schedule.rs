@@ -2,28 +2,29 @@
 //! machine's cores and memory, each piece of work once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use cache::{Access, Cache, Digest, Input, Key, Trace};
+use cache::{Access, Cache, Digest, Key, KeyLock, Trace};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
+use crate::execute::panic_message;
+use crate::fixed::{FixError, FixedFiles};
 use crate::foresight::Fit;
+use crate::job::Reason;
 use crate::key::Keys;
 use crate::perform::{Performed, Task, Workshop, perform};
 use crate::plan::Plan;
 use crate::process::Cancel;
 use crate::run::{Event, Progress, RunError, RunOptions, RunReport, StageResult};
-use crate::table::METRICS_FILE;
 
 /// How often a key that another run holds is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(25);
 /// How often the wish to stop is looked at while nothing happens.
 const IDLE_POLL: Duration = Duration::from_millis(200);
-/// How often each of a stage's inputs may turn out damaged before the stage fails.
-const MOST_REPAIRS: usize = 3;
 
 #[derive(Debug, Clone, PartialEq)]
-enum Status {
+pub(crate) enum Status {
     /// Not there, and nobody has asked for it yet.
     Absent,
     /// Waits for this many inputs.
@@ -52,23 +53,25 @@ enum Message {
 }
 
 pub(crate) struct Schedule<'a> {
-    plan: &'a Plan,
+    pub(super) plan: &'a Plan,
     keys: &'a Keys,
-    cache: &'a Cache,
-    options: &'a RunOptions,
+    pub(super) cache: &'a Cache,
+    pub(super) options: &'a RunOptions,
     cancel: &'a Cancel,
     /// The first node with the same recipe: equal work is done once.
-    leaders: Vec<usize>,
-    consumers: Vec<Vec<usize>>,
-    statuses: Vec<Status>,
-    results: Vec<Option<StageResult>>,
-    ready: BTreeSet<usize>,
-    locked: BTreeSet<usize>,
+    pub(super) leaders: Vec<usize>,
+    pub(super) consumers: Vec<Vec<usize>>,
+    pub(super) statuses: Vec<Status>,
+    pub(super) results: Vec<Option<StageResult>>,
+    pub(super) ready: BTreeSet<usize>,
+    pub(super) locked: BTreeSet<usize>,
     running: BTreeMap<usize, Taken>,
-    repairs: BTreeMap<usize, usize>,
+    pub(super) repairs: BTreeMap<usize, usize>,
     /// Nodes whose finished work must not be looked up: forced ones.
     forced: BTreeSet<usize>,
-    is_stopping: bool,
+    /// Nodes that the table reads.
+    pub(super) in_table: BTreeSet<usize>,
+    pub(super) is_stopping: bool,
     run: i64,
 }
 
@@ -93,9 +96,15 @@ impl<'a> Schedule<'a> {
                 consumers[from].push(position);
             }
         }
+        let table = plan.table.iter().flat_map(|table| table.nodes());
+        let in_table: BTreeSet<usize> = table.map(|node| leaders[node]).collect();
         let forced: BTreeSet<usize> = options.force.iter().map(|node| leaders[*node]).collect();
         let found = cache.index().recipes(keys.recipes())?;
-        let statuses = found.into_iter().map(|trace| trace.map_or(Status::Absent, Status::Done)).collect();
+        let whole = |(node, trace): (usize, Option<Trace>)| match trace {
+            Some(trace) if is_whole(plan, node, &trace) => Status::Done(trace),
+            _ => Status::Absent,
+        };
+        let statuses = found.into_iter().enumerate().map(whole).collect();
         let mut schedule = Self {
             plan,
             keys,
@@ -111,6 +120,7 @@ impl<'a> Schedule<'a> {
             running: BTreeMap::new(),
             repairs: BTreeMap::new(),
             forced,
+            in_table,
             is_stopping: false,
             run: 0,
         };
@@ -142,7 +152,7 @@ impl<'a> Schedule<'a> {
     }
 
     /// Returns the leaders among the inputs of a node, each once.
-    fn inputs_of(&self, node: usize) -> Vec<usize> {
+    pub(super) fn inputs_of(&self, node: usize) -> Vec<usize> {
         inputs_of(&self.leaders, self.plan.nodes()[node].inputs().iter().map(|edge| edge.from))
     }
 
@@ -175,7 +185,9 @@ impl<'a> Schedule<'a> {
             self.cache.sweep_leftovers()?;
         }
         let (sender, receiver) = unbounded();
-        let finished = std::thread::scope(|scope| self.work(scope, &sender, &receiver, tell));
+        let finished = self
+            .take_sources_in()
+            .and_then(|()| std::thread::scope(|scope| self.work(scope, &sender, &receiver, tell)));
         let was_interrupted = self.cancel.is_asked();
         let report = self.report(&before, was_interrupted);
         if self.cache.access() == Access::ReadWrite {
@@ -191,42 +203,47 @@ impl<'a> Schedule<'a> {
         finished.map(|()| report)
     }
 
-    /// A table must not be printed from damaged bytes: what it reads is checked beforehand.
-    fn check_table_bytes(&mut self, tell: &mut dyn FnMut(Event)) -> Result<(), RunError> {
-        let Some(table) = &self.plan.table else {
+    /// Takes into the cache the files of all stages that are to be made, so that an edit while the run
+    /// goes on changes nothing of it.
+    fn take_sources_in(&self) -> Result<(), RunError> {
+        if self.cache.access() == Access::ReadOnly {
             return Ok(());
-        };
-        let nodes: BTreeSet<usize> = table.nodes().map(|node| self.leaders[node]).collect();
-        for node in nodes {
-            let Status::Done(trace) = self.statuses[node].clone() else {
+        }
+        let mut seen = BTreeSet::new();
+        for (node, status) in self.statuses.iter().enumerate() {
+            if !matches!(status, Status::Blocked(_) | Status::Ready) {
                 continue;
-            };
-            for (_, artifact) in &trace.outputs {
-                match self.cache.read(*artifact, METRICS_FILE) {
-                    Ok(_) => {}
-                    Err(error) if error.is_damage() => {
-                        let label = self.plan.nodes()[node].label();
-                        tell(Event::Warning { message: format!("{error}; `{label}` is made again") });
-                        self.lose(&trace, &error)?;
-                        self.statuses[node] = Status::Absent;
-                    }
-                    Err(error) => return Err(error.into()),
-                }
+            }
+            let files = FixedFiles::of(&self.plan.nodes()[node].params, self.keys.files()).not_in(&mut seen);
+            match files.compare_in_place(self.cache).and_then(|()| files.take_in(self.cache)) {
+                Ok(()) => {}
+                Err(FixError::Changed(path)) => return Err(RunError::SourceChanged { path }),
+                // The stage tries again when its turn comes, and says so in words of its own.
+                Err(FixError::Cache(error)) if error.is_full_disk() => {}
+                Err(FixError::Cache(error)) => return Err(error.into()),
             }
         }
         Ok(())
     }
 
-    /// Forgets work whose bytes are damaged, and discards the bytes.
-    fn lose(&self, trace: &Trace, error: &cache::CacheError) -> Result<(), RunError> {
-        if self.cache.access() == Access::ReadOnly {
-            return Ok(());
+    /// Looks finished work up by its trace key. What is damaged is no finished work.
+    fn look_up(
+        &self,
+        node: usize,
+        trace: Key,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<Option<Trace>, RunError> {
+        if self.forced.contains(&node) {
+            return Ok(None);
         }
-        if let cache::CacheError::Damaged { expected, .. } = error {
-            self.cache.blobs().discard(*expected)?;
+        let Some(found) = self.cache.index().trace(trace)? else {
+            return Ok(None);
+        };
+        if !is_whole(self.plan, node, &found) {
+            return Ok(None);
         }
-        self.cache.index().forget(trace.key)?;
-        Ok(())
+        let is_in_table = self.in_table.contains(&node);
+        Ok((!is_in_table || self.are_numbers_intact(node, &found, tell)?).then_some(found))
     }
 
     /// What must be there at the end: what was asked for, or else the table and all ends.
@@ -244,7 +261,7 @@ impl<'a> Schedule<'a> {
     }
 
     /// Asks for a node and, as far as they are not there, for all its inputs.
-    fn demand(&mut self, target: usize, tell: &mut dyn FnMut(Event)) {
+    pub(super) fn demand(&mut self, target: usize, tell: &mut dyn FnMut(Event)) {
         let mut open = vec![target];
         while let Some(node) = open.pop() {
             if self.statuses[node] != Status::Absent {
@@ -339,9 +356,7 @@ impl<'a> Schedule<'a> {
             let artifacts = self.artifacts_of(node);
             let trace = self.keys.trace(self.plan, node, &artifacts);
             let label = self.plan.nodes()[node].label().to_owned();
-            if !self.forced.contains(&node)
-                && let Some(found) = self.cache.index().trace(trace)?
-            {
+            if let Some(found) = self.look_up(node, trace, tell)? {
                 if self.cache.access() == Access::ReadWrite {
                     let document = self.keys.document(self.plan, node);
                     self.cache.index().alias((self.keys.recipe(node), &document), trace)?;
@@ -368,9 +383,7 @@ impl<'a> Schedule<'a> {
                 continue;
             };
             // Between the look-up and the lock another run may have finished the same work.
-            if !self.forced.contains(&node)
-                && let Some(found) = self.cache.index().trace(trace)?
-            {
+            if let Some(found) = self.look_up(node, trace, tell)? {
                 let document = self.keys.document(self.plan, node);
                 self.cache.index().alias((self.keys.recipe(node), &document), trace)?;
                 self.finish(node, found, StageResult::Shared, tell);
@@ -380,7 +393,7 @@ impl<'a> Schedule<'a> {
             if let Fit::CannotFit(problem) = self.options.foresight.fit(node, &self.options.machine) {
                 let help = "ask less of it, or run it where there is more; if that is wrong, \
                             `resources.memory` of the stage says what it takes";
-                let (reason, log) = (crate::job::Reason::Failed, String::new());
+                let (reason, log) = (Reason::Failed, String::new());
                 let message = format!("it was not begun: it {problem}");
                 let result = StageResult::Failed { reason, message, help: Some(help.to_owned()), log };
                 self.is_stopping |= !self.options.keep_going;
@@ -394,21 +407,48 @@ impl<'a> Schedule<'a> {
             self.running.insert(node, needs);
             tell(Event::Started { node });
             let task = self.task(node, trace, &artifacts);
-            let shop = Workshop { cache: self.cache, options: self.options, cancel: self.cancel };
-            let sender = sender.clone();
-            scope.spawn(move || {
-                let (telling, retrying) = (sender.clone(), sender.clone());
-                let progress = move |progress| {
-                    let _ = telling.send(Message::Progress(node, progress));
-                };
-                let retry = |message| {
-                    let _ = retrying.send(Message::Retrying(node, message));
-                };
-                let performed = perform(&task, shop, lock, progress, &retry);
-                let _ = sender.send(Message::Finished(node, performed));
-            });
+            self.spawn(scope, node, task, lock, sender);
         }
         Ok(())
+    }
+
+    /// Makes a node on a thread of its own. Whatever happens there, the schedule hears of its end.
+    fn spawn<'scope>(
+        &self,
+        scope: &'scope std::thread::Scope<'scope, '_>,
+        node: usize,
+        task: Task,
+        lock: KeyLock,
+        sender: &Sender<Message>,
+    ) where
+        'a: 'scope,
+    {
+        let shop = Workshop { cache: self.cache, options: self.options, cancel: self.cancel };
+        let failed = |message: String, help: &str| {
+            let (reason, help, log) = (Reason::Failed, Some(help.to_owned()), String::new());
+            Performed::Done(StageResult::Failed { reason, message, help, log })
+        };
+        let on_thread = sender.clone();
+        let work = move || {
+            let (telling, retrying) = (on_thread.clone(), on_thread.clone());
+            let progress = move |progress| {
+                let _ = telling.send(Message::Progress(node, progress));
+            };
+            let retry = |message| {
+                let _ = retrying.send(Message::Retrying(node, message));
+            };
+            let performed = catch_unwind(AssertUnwindSafe(|| perform(&task, shop, lock, progress, &retry)));
+            let performed = performed.unwrap_or_else(|panic| {
+                let message = format!("the program has a bug: {}", panic_message(&*panic));
+                failed(message, "please report it; the next run tries again")
+            });
+            let _ = on_thread.send(Message::Finished(node, performed));
+        };
+        if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, work) {
+            let message = format!("no thread could be made for it: {error}");
+            let help = "allow more processes (`ulimit -u`, or the limit of the container), or use `--jobs 1`";
+            let _ = sender.send(Message::Finished(node, failed(message, help)));
+        }
     }
 
     fn next_ready(&self, after: Option<usize>) -> Option<usize> {
@@ -449,6 +489,7 @@ impl<'a> Schedule<'a> {
         let inputs = self.plan.nodes()[node].inputs().iter();
         inputs
             .map(|edge| match &self.statuses[self.leaders[edge.from]] {
+                // `is_whole` says so of everything that is done.
                 Status::Done(trace) => trace.output(&edge.output).expect("finished work has all its outputs"),
                 other => unreachable!("an input of a ready node is {other:?}"),
             })
@@ -457,16 +498,13 @@ impl<'a> Schedule<'a> {
 
     fn task(&self, node: usize, trace: Key, artifacts: &[Digest]) -> Task {
         let found = &self.plan.nodes()[node];
-        let inputs = found.inputs().iter().zip(artifacts).map(|(edge, artifact)| Input {
-            port: edge.port.clone(),
-            label: edge.label.clone(),
-            from: *artifact,
-            output: None,
-        });
+        let inputs = found.inputs().iter().zip(artifacts);
+        let inputs = inputs.map(|(edge, artifact)| (edge.port.clone(), edge.label.clone(), *artifact));
         Task {
             label: found.label().to_owned(),
             kind: *found.kind,
-            params: serde_json::to_value(&found.params).expect("parameters are plain data"),
+            params: found.params.clone(),
+            files: FixedFiles::of(&found.params, self.keys.files()),
             seed: found.seed,
             inputs: inputs.collect(),
             outputs: found.outputs.clone(),
@@ -502,56 +540,6 @@ impl<'a> Schedule<'a> {
         Ok(())
     }
 
-    /// Has a damaged input made again, and the node wait for it.
-    fn repair(
-        &mut self,
-        node: usize,
-        artifact: Digest,
-        blob: Digest,
-        message: String,
-        tell: &mut dyn FnMut(Event),
-    ) -> Result<(), RunError> {
-        let repairs = self.repairs.entry(node).or_default();
-        *repairs += 1;
-        if *repairs > MOST_REPAIRS * self.plan.nodes()[node].inputs().len() {
-            let help = Some("run `pipeline cache verify`, and check the disk".to_owned());
-            let result =
-                StageResult::Failed { reason: crate::job::Reason::Failed, message, help, log: String::new() };
-            self.is_stopping |= !self.options.keep_going;
-            self.lose_node(node, result, tell);
-            return Ok(());
-        }
-        let is_it = |input: &usize| matches!(&self.statuses[*input], Status::Done(trace) if trace.outputs.iter().any(|(_, made)| *made == artifact));
-        let makers: Vec<usize> = self.inputs_of(node).into_iter().filter(is_it).collect();
-        let mut waiting = vec![node];
-        // Another consumer may have noticed before; then the bytes are there again, or on their way.
-        if !makers.is_empty() && self.cache.blobs().checked(blob).is_err_and(|error| error.is_damage()) {
-            self.cache.blobs().discard(blob)?;
-            for maker in self.cache.index().makers(artifact)? {
-                self.cache.index().forget(maker)?;
-            }
-            for input in makers {
-                let label = self.plan.nodes()[input].label();
-                tell(Event::Warning { message: format!("{message}; `{label}` is made again") });
-                self.statuses[input] = Status::Absent;
-                self.results[input] = None;
-                waiting.extend(self.consumers[input].iter().filter(|consumer| {
-                    matches!(self.statuses[**consumer], Status::Blocked(_) | Status::Ready | Status::Locked)
-                }));
-            }
-        }
-        // All of them wait anew, or they would begin without the input that was lost.
-        for node in &waiting {
-            self.statuses[*node] = Status::Absent;
-            self.ready.remove(node);
-            self.locked.remove(node);
-        }
-        for node in waiting {
-            self.demand(node, tell);
-        }
-        Ok(())
-    }
-
     fn finish(&mut self, node: usize, trace: Trace, result: StageResult, tell: &mut dyn FnMut(Event)) {
         self.statuses[node] = Status::Done(trace);
         self.results[node] = Some(result.clone());
@@ -569,7 +557,7 @@ impl<'a> Schedule<'a> {
     }
 
     /// Gives a node up, and with it everything that waits for it.
-    fn lose_node(&mut self, node: usize, result: StageResult, tell: &mut dyn FnMut(Event)) {
+    pub(super) fn lose_node(&mut self, node: usize, result: StageResult, tell: &mut dyn FnMut(Event)) {
         let culprit = self.plan.nodes()[node].label().to_owned();
         self.statuses[node] = Status::Lost;
         self.ready.remove(&node);
@@ -621,6 +609,11 @@ impl Taken {
             device_memory_bytes: self.device_memory_bytes.saturating_add(other.device_memory_bytes),
         }
     }
+}
+
+/// Returns whether finished work has every output that the plan takes from it.
+fn is_whole(plan: &Plan, node: usize, trace: &Trace) -> bool {
+    plan.nodes()[node].outputs.iter().all(|output| trace.output(&output.name).is_some())
 }
 
 /// Returns the leaders among some inputs, each once.

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::diagnostic::Finding;
 use crate::foresight::{Foreseen, Outlook};
 use crate::job::{Job, JobInput};
+use crate::name::{InvalidName, Name};
 use crate::node::{self, Node};
 use crate::process::{Cancel, Ended, ProcessError, Program};
 use crate::run::Progress;
@@ -162,7 +163,7 @@ pub(crate) struct InputPort {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputPort {
     /// Its name.
-    pub name: String,
+    pub name: Name,
     /// The type of what it makes.
     pub artifact_type: ArtifactType,
     /// The numbers that a table can take from its `metrics.json`.
@@ -175,6 +176,8 @@ pub struct Ports {
     pub(crate) inputs: Vec<InputPort>,
     pub(crate) rest: Option<Accepts>,
     pub(crate) outputs: Vec<OutputPort>,
+    /// The first output whose name cannot be one.
+    pub(crate) invalid: Option<InvalidName>,
 }
 
 impl Ports {
@@ -221,7 +224,12 @@ impl Ports {
 
     /// Adds an output with numbers for tables in its `metrics.json`.
     pub fn scored_output(mut self, name: &str, artifact_type: ArtifactType, columns: Vec<String>) -> Self {
-        self.outputs.push(OutputPort { name: name.to_owned(), artifact_type, columns });
+        match Name::new(name) {
+            Ok(name) => self.outputs.push(OutputPort { name, artifact_type, columns }),
+            Err(invalid) => {
+                self.invalid.get_or_insert(invalid);
+            }
+        }
         self
     }
 
@@ -451,7 +459,11 @@ fn parse<S: Stage>(node: &Node) -> Result<Parsed, Finding> {
         S::KIND,
         S::UNKEYED
     );
-    Ok(Parsed { value, ports: S::ports(&params), parts: S::parts(&params), resources: S::resources(&params) })
+    let ports = S::ports(&params);
+    if let Some(invalid) = &ports.invalid {
+        return Err(Finding::new(node.span.clone(), invalid.to_string()));
+    }
+    Ok(Parsed { value, ports, parts: S::parts(&params), resources: S::resources(&params) })
 }
 
 fn foresee<S: Stage>(params: &Value, outlook: &Outlook<'_>) -> Foreseen {

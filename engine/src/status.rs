@@ -150,7 +150,7 @@ pub fn drawing(plan: &Plan, states: &dyn Fn(usize) -> draw::State) -> draw::Draw
         for edge in node.inputs() {
             let (from, to) = (place[plan.nodes()[edge.from].stage], place[node.stage]);
             if known.insert((from, to, &edge.port)) {
-                edges.push(draw::Edge { from, to, port: edge.port.clone() });
+                edges.push(draw::Edge { from, to, port: edge.port.to_string() });
             }
         }
     }

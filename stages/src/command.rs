@@ -2,10 +2,17 @@
 //!
 //! The program starts in a scratch folder that holds
 //! - `inputs/PORT/…`: the files of each input, read-only;
-//! - `files/NAME`: the scripts and data that `files` names, keyed by content;
+//! - `files/NAME`: the scripts and data that `files` names, keyed by content, name and executable bit;
 //! - `params.json`: the parameters, also as environment variables `PARAM_<name>`;
 //! - `outputs/NAME/`: a folder for each output, to be filled;
 //! - `tmp/`: room for anything else, also as `TMPDIR`.
+//!
+//! A line is run by `bash -euo pipefail -c`: it ends at the first part that fails, and a pipe fails
+//! if any part of it does. Where there is no bash, `sh -e` runs it, and a note says so. A list is
+//! a program and its arguments, without a shell.
+//!
+//! The environment is the caller's, but for the locale (`C.UTF-8`), the time zone (UTC) and Python's
+//! hash seed (0), which decide how programs sort and iterate.
 //!
 //! Where the system can, it may write nowhere else. Its output goes to the log. The program
 //! itself is not part of the key: name scripts in `files`, and put a version of foreign tools
@@ -16,8 +23,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
-use engine::{Accepts, ArtifactType, Context, Failure, InputFile, Ports, Program, Stage};
+use engine::{Accepts, ArtifactType, Context, Failure, NamedFile, Ports, Program, Stage};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{SeqAccess, Visitor, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -29,13 +38,13 @@ use crate::rows::write_json;
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
-    /// A line for `sh`, or a program and its arguments.
+    /// A line for `bash -euo pipefail`, or a program and its arguments.
     run: Run,
     /// What comes out, by name.
     outputs: BTreeMap<String, Output>,
-    /// Scripts and data to put beside the program, keyed by content.
+    /// Scripts and data to put beside the program, keyed by content, name and executable bit.
     #[serde(default)]
-    files: Vec<InputFile>,
+    files: Vec<NamedFile>,
     /// Values for the program.
     #[serde(default)]
     parameters: BTreeMap<String, serde_json::Value>,
@@ -145,7 +154,9 @@ pub struct Command;
 
 impl Stage for Command {
     const KIND: &'static str = "command";
-    const VERSION: u32 = 1;
+    /// 2: a line ends at the first part that fails; names and executable bits of `files` are keyed;
+    /// labels of inputs keep all their characters; locale, time zone and hash seed are fixed.
+    const VERSION: u32 = 2;
     type Params = Params;
 
     fn ports(params: &Params) -> Ports {
@@ -166,6 +177,9 @@ impl Stage for Command {
                 ));
             }
         }
+        if let Some(file) = params.files.iter().find(|file| file.path().file_name().is_none()) {
+            return Err(format!("`files` names `{}`, which has no last name", file.path().display()));
+        }
         let mut names: Vec<_> = params.files.iter().map(|file| file.path().file_name()).collect();
         names.sort_unstable();
         match names.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -185,30 +199,71 @@ impl Stage for Command {
             let folder = scratch.join("files");
             fs::create_dir(&folder).map_err(Failure::writing(&folder))?;
             for file in &params.files {
-                let from = file.path();
-                let name = from
-                    .file_name()
-                    .ok_or_else(|| Failure::new(format!("{} has no name", from.display())))?;
-                // A copy, so that the program cannot change the original.
-                fs::copy(from, folder.join(name)).map_err(Failure::reading(from))?;
+                // The name is that of the path in the experiment, which is keyed.
+                let name = file.origin().file_name();
+                let name =
+                    name.ok_or_else(|| Failure::new(format!("{} has no name", file.origin().display())))?;
+                copy(file.path(), &folder.join(name)).map_err(Failure::reading(file.origin()))?;
             }
         }
         if !params.parameters.is_empty() {
             write_json(&scratch.join("params.json"), &params.parameters)?;
         }
         let arguments: Vec<OsString> = match &params.run {
-            Run::Shell(line) => ["sh", "-c", line].map(OsString::from).into(),
+            Run::Shell(line) if has_bash() => {
+                ["bash", "-euo", "pipefail", "-c", line].map(OsString::from).into()
+            }
+            Run::Shell(line) => {
+                context.note("run by `sh -e`, for there is no bash: a part of a pipe may fail unseen");
+                ["sh", "-e", "-c", line].map(OsString::from).into()
+            }
             Run::Program(arguments) => arguments.iter().map(OsString::from).collect(),
         };
         let mut environment: Vec<(String, OsString)> =
             vec![("TMPDIR".to_owned(), scratch.join("tmp").into())];
+        environment.extend(FIXED.map(|(name, value)| (name.to_owned(), value.into())));
         for (name, value) in &params.parameters {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             environment.push((format!("PARAM_{name}"), text.into()));
         }
-        context.run_program(&Program { arguments, environment }).map_err(|failure| {
-            let message = format!("the program {}", failure.message());
-            failure.say(message).help("its output is in the log; it may write only below its own folder")
-        })
+        context.run_program(&Program { arguments, environment, without: LEFT_OUT.to_vec() }).map_err(
+            |failure| {
+                let message = format!("the program {}", failure.message());
+                failure.say(message).help("its output is in the log; it may write only below its own folder")
+            },
+        )
     }
+}
+
+/// Variables by which a caller's habits would reach results: how texts are sorted and compared, what
+/// time it is, and in what order Python goes through a set.
+const FIXED: [(&str, &str); 3] = [("LC_ALL", "C.UTF-8"), ("TZ", "UTC"), ("PYTHONHASHSEED", "0")];
+
+/// Variables by which a caller changes what a shell does with a line.
+const LEFT_OUT: [&str; 6] = ["BASH_ENV", "ENV", "SHELLOPTS", "BASHOPTS", "CDPATH", "GLOBIGNORE"];
+
+/// Returns whether there is a bash to run a line.
+fn has_bash() -> bool {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders).any(|folder| {
+        let is_executable =
+            |metadata: fs::Metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0;
+        fs::metadata(folder.join("bash")).is_ok_and(is_executable)
+    })
+}
+
+/// Copies a file or a folder, so that the program cannot change the original. Of the permissions
+/// only the executable bit is taken over, which is keyed.
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    if from.is_dir() {
+        fs::create_dir(to)?;
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            copy(&entry.path(), &to.join(entry.file_name()))?;
+        }
+        return Ok(());
+    }
+    fs::copy(from, to)?;
+    let is_executable = fs::metadata(from)?.permissions().mode() & 0o100 != 0;
+    fs::set_permissions(to, fs::Permissions::from_mode(if is_executable { 0o755 } else { 0o644 }))
 }

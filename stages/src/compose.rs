@@ -51,11 +51,12 @@ impl Stage for Compose {
 
     fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
         let path = params.templates.path();
-        let text = fs::read_to_string(path).map_err(Failure::reading(path))?;
+        let origin = params.templates.origin();
+        let text = fs::read_to_string(path).map_err(Failure::reading(origin))?;
         let templates = Templates::parse(&text).map_err(|error| {
             let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
             let at = line.map_or_else(String::new, |line| format!(":{line}"));
-            Failure::caused(format!("read templates {}{at}", path.display()), error)
+            Failure::caused(format!("read templates {}{at}", origin.display()), error)
         })?;
         let seed = context.seed()?;
         let mut writer = RowWriter::create(&context.output("rows")?)?;

@@ -11,7 +11,8 @@ use engine::{
     ArtifactType, Context, Failure, Foreseen, InputFile, Outlook, Part, Place, Ports, Resources, Stage,
 };
 use learn::{
-    Continuing, GenerateError, Generated, Generation, Kept, Model, Precision, Sizes, Strategy, generate,
+    Continuing, GenerateError, Generated, Generation, Kept, Model, Precision, Sizes, Strategy,
+    TokenizerError, generate,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -169,8 +170,11 @@ impl Stage for Generate {
                 continue;
             };
             let tokens = model.tokenizer().encode_prompt(prompt).map_err(|error| {
-                Failure::caused(format!("read row `{}`", question.id), error)
-                    .help("the model's tokenizer was trained on other texts")
+                let help = match &error {
+                    TokenizerError::Unknown { .. } => "the model's tokenizer was trained on other texts",
+                    _ => "look at the row, at the prompt and at the model's `tokenizer.json`",
+                };
+                Failure::caused(format!("read row `{}`", question.id), error).help(help)
             })?;
             let place = if model.limit().room(tokens.len()) > 0 {
                 prompts.push(tokens);
@@ -211,6 +215,13 @@ impl Stage for Generate {
             // All texts to ask about are empty.
             Err(GenerateError::NoPrompts) => Vec::new(),
             Err(error @ GenerateError::Cancelled) => return Err(Failure::new(error.to_string())),
+            Err(error @ GenerateError::NotFinite { number, .. }) => {
+                let question = asked.iter().find(|(_, place)| *place == Some(number - 1));
+                let row = question.map_or("", |(question, _)| question.id.as_str());
+                return Err(Failure::caused(format!("run the model on row `{row}`"), error).help(
+                    "look at the training or the merge that made the model: its numbers are too large",
+                ));
+            }
             outputs => outputs.map_err(|error| Failure::caused("run the model", error))?,
         };
         let unended = outputs.iter().filter(|outputs| !outputs[0].ended).count();

@@ -5,7 +5,6 @@
 //! pooling them is the work of `evaluate`, and costs nothing.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::sync::Mutex;
 
 use corpus::{Direction, Prediction, facts};
@@ -19,8 +18,9 @@ use serde::{Deserialize, Serialize};
 use crate::artifacts::{JUDGEMENTS, PREDICTIONS, ROWS, WEIGHTS};
 use crate::devices::parse_device;
 use crate::judgements::{Judged, Judgement, Level};
+use crate::kept::KeptRows;
 use crate::memory::{memory, sizes};
-use crate::rows::{KeptRows, ROWS_FILE, read_records, read_rows};
+use crate::rows::{ROWS_FILE, read_records, read_rows};
 
 /// How many rows are judged before they are kept.
 const BATCH: usize = 64;
@@ -140,10 +140,8 @@ impl Stage for Judge {
         };
         let listed = Listed::read(params, context)?;
         let all = pairs(params, context)?.count();
-        let mut kept = KeptRows::open::<Judgement>(&context.keep()?)?;
-        if kept.count() > 0 {
-            context.log(format!("{} rows were judged before", kept.count()));
-        }
+        let mut kept = KeptRows::open::<Self, Judgement>(&context.keep()?)?;
+        kept.tell("judged", context);
         let mut pairs = pairs(params, context)?.skip(kept.count()).peekable();
         while pairs.peek().is_some() {
             let batch = pairs.by_ref().take(BATCH).collect::<Result<Vec<_>, _>>()?;
@@ -177,9 +175,7 @@ impl Stage for Judge {
             return Err(Failure::new(format!("there are no {what} to judge")));
         }
         tell(&kept, params, all, context)?;
-        let target = context.output("judgements")?.join(ROWS_FILE);
-        fs::copy(kept.path(), &target).map_err(Failure::writing(&target))?;
-        Ok(())
+        kept.copy_to(&context.output("judgements")?.join(ROWS_FILE))
     }
 }
 

@@ -18,6 +18,7 @@ mod examples;
 mod generate;
 mod judge;
 mod judgements;
+mod kept;
 mod memory;
 mod merge;
 mod mergekit;

@@ -97,6 +97,9 @@ pub fn model_needs(
     let config = match folder.is_dir() {
         true => {
             let file = folder.join("config.json");
+            if file.exists() && !file.is_file() {
+                return Err(format!("{} is no file", file.display()));
+            }
             let text = std::fs::read_to_string(&file)
                 .map_err(|error| format!("failed to read {}: {error}", file.display()))?;
             serde_json::from_str(&text)

@@ -42,10 +42,9 @@ impl Prompts {
 /// # Errors
 /// [`Failure`], naming the file.
 pub fn read_prompt(file: &InputFile, direction: Direction) -> Result<Prompt, Failure> {
-    let path = file.path();
-    let text = fs::read_to_string(path).map_err(Failure::reading(path))?;
+    let text = fs::read_to_string(file.path()).map_err(Failure::reading(file.origin()))?;
     Prompt::parse(&text, direction)
-        .map_err(|error| Failure::caused(format!("read the prompt {}", path.display()), error))
+        .map_err(|error| Failure::caused(format!("read the prompt {}", file.origin().display()), error))
 }
 
 /// Reads a prompt about a text.
@@ -53,8 +52,7 @@ pub fn read_prompt(file: &InputFile, direction: Direction) -> Result<Prompt, Fai
 /// # Errors
 /// [`Failure`], naming the file.
 pub fn read_text_prompt(file: &InputFile) -> Result<TextPrompt, Failure> {
-    let path = file.path();
-    let text = fs::read_to_string(path).map_err(Failure::reading(path))?;
+    let text = fs::read_to_string(file.path()).map_err(Failure::reading(file.origin()))?;
     TextPrompt::parse(&text)
-        .map_err(|error| Failure::caused(format!("read the prompt {}", path.display()), error))
+        .map_err(|error| Failure::caused(format!("read the prompt {}", file.origin().display()), error))
 }

@@ -110,6 +110,12 @@ impl Stage for Reference {
         let parts = [(false, &examples.train, &found.train), (true, &examples.validation, &found.validation)];
         for (validation, examples, found) in parts {
             for (example, [chosen, rejected]) in examples.iter().zip(found) {
+                if !(chosen.is_finite() && rejected.is_finite()) {
+                    let message = format!("what the model makes of row `{}` is no finite number", example.id);
+                    return Err(Failure::new(message).help(
+                        "look at the training or the merge that made the model: its numbers are too large",
+                    ));
+                }
                 writer.write(&Line {
                     id: example.id.clone(),
                     validation,

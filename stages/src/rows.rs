@@ -1,7 +1,7 @@
 //! Rows on their way in and out of a stage.
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use corpus::sample::Identities;
@@ -90,92 +90,6 @@ impl RowWriter {
     pub fn finish(mut self) -> Result<(), Failure> {
         self.file.flush().map_err(Failure::writing(&self.path))
     }
-}
-
-/// The rows that a stage has made so far, in a file that outlives a kill.
-pub struct KeptRows {
-    path: PathBuf,
-    /// It is not made before there is something to keep.
-    file: Option<File>,
-    count: usize,
-}
-
-impl KeptRows {
-    /// Opens the file in the folder that outlives a kill, and cuts off what was not written to its
-    /// end.
-    ///
-    /// # Errors
-    /// [`Failure`] if it cannot be read or written.
-    pub fn open<R: Record>(folder: &Path) -> Result<Self, Failure> {
-        let path = folder.join(ROWS_FILE);
-        if !path.exists() {
-            return Ok(Self { path, file: None, count: 0 });
-        }
-        let file = open_to_append(&path)?;
-        let (mut count, mut bytes, mut line) = (0, 0, Vec::new());
-        let mut reader = BufReader::new(&file);
-        while reader.read_until(b'\n', &mut line).map_err(Failure::reading(&path))? > 0 {
-            if line.last() != Some(&b'\n') || serde_json::from_slice::<R>(&line).is_err() {
-                break;
-            }
-            (count, bytes) = (count + 1, bytes + line.len() as u64);
-            line.clear();
-        }
-        file.set_len(bytes).map_err(Failure::writing(&path))?;
-        Ok(Self { path, file: Some(file), count })
-    }
-
-    /// Returns how many there are.
-    pub fn count(&self) -> usize {
-        self.count
-    }
-
-    /// Returns the file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Reads them, from the first.
-    ///
-    /// # Errors
-    /// As [`read_records`].
-    pub fn read<R: Record>(&self) -> Result<impl Iterator<Item = Result<R, Failure>> + use<R>, Failure> {
-        let folder = self.path.parent().expect("a file lies in a folder");
-        let rows = self.file.as_ref().map(|_| read_records(folder)).transpose()?;
-        Ok(rows.into_iter().flatten().take(self.count))
-    }
-
-    /// Adds some.
-    ///
-    /// # Errors
-    /// As [`RowWriter::write`].
-    pub fn add<R: Record>(&mut self, rows: &[R]) -> Result<(), Failure> {
-        let mut lines = Vec::new();
-        for row in rows {
-            serde_json::to_writer(&mut lines, row).map_err(|error| Failure::caused("write JSON", error))?;
-            lines.push(b'\n');
-        }
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => none.insert(open_to_append(&self.path)?),
-        };
-        file.write_all(&lines).map_err(Failure::writing(&self.path))?;
-        self.count += rows.len();
-        Ok(())
-    }
-
-    /// Forgets them all.
-    ///
-    /// # Errors
-    /// As [`RowWriter::write`].
-    pub fn forget(&mut self) -> Result<(), Failure> {
-        self.count = 0;
-        self.file.as_ref().map_or(Ok(()), |file| file.set_len(0)).map_err(Failure::writing(&self.path))
-    }
-}
-
-fn open_to_append(path: &Path) -> Result<File, Failure> {
-    OpenOptions::new().create(true).read(true).append(true).open(path).map_err(Failure::writing(path))
 }
 
 /// Writes one JSON document, laid out for people.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use corpus::formats::{self, OnBadRow, ReadOptions, Report};
 use engine::{Context, Failure, Foreseen, InputFile, Outlook, Place, Ports, Stage};
@@ -137,16 +137,16 @@ impl Stage for Source {
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
-        let path = params.path.path();
+        let (path, origin) = (params.path.path(), params.path.origin());
         let format = match params.format {
-            Format::Model => return bring_model(path, context),
-            Format::Adapter => return bring_adapter(path, context),
+            Format::Model => return bring_model(&params.path, context),
+            Format::Adapter => return bring_adapter(&params.path, context),
             Format::Csv => formats::Format::Csv,
             Format::Tsv => formats::Format::Tsv,
             Format::Jsonl => formats::Format::Jsonl,
         };
         if path.is_dir() {
-            let failure = Failure::new(format!("{} is a folder, not a file of rows", path.display()));
+            let failure = Failure::new(format!("{} is a folder, not a file of rows", origin.display()));
             return Err(failure.help("name one file, or write `format = \"model\"` for a model folder"));
         }
         let options = ReadOptions {
@@ -155,9 +155,9 @@ impl Stage for Source {
             collapse_backslashes: params.collapse_backslashes.clone(),
             on_bad_row: params.on_bad_row,
         };
-        let read = || format!("read {}", path.display());
-        let file = File::open(path).map_err(Failure::reading(path))?;
-        let bytes = file.metadata().map_err(Failure::reading(path))?.len();
+        let read = || format!("read {}", origin.display());
+        let file = File::open(path).map_err(Failure::reading(origin))?;
+        let bytes = file.metadata().map_err(Failure::reading(origin))?.len();
         let (counted, position) = Counted::new(file);
         let mut rows =
             formats::read(counted, format, &options).map_err(|error| Failure::caused(read(), error))?;
@@ -178,7 +178,7 @@ impl Stage for Source {
                 "{} of {} rows of {} cannot be read ({})",
                 report.rows_skipped(),
                 report.rows + report.rows_skipped(),
-                path.display(),
+                origin.display(),
                 reasons(&report)
             );
             return Err(Failure::new(message)
@@ -209,29 +209,31 @@ fn reasons(report: &Report) -> String {
     each.collect::<Vec<_>>().join("; ")
 }
 
-fn bring_model(path: &Path, context: &mut Context) -> Result<(), Failure> {
-    let model = ModelFolder::open(path)
-        .map_err(|error| Failure::caused(format!("read the model folder {}", path.display()), error))?;
+fn bring_model(folder: &InputFile, context: &mut Context) -> Result<(), Failure> {
+    let doing = || format!("read the model folder {}", folder.origin().display());
+    let model = ModelFolder::open(folder.path()).map_err(|error| Failure::caused(doing(), error))?;
     context.log(model_summary(&model));
-    bring_folder(path, "model", context)
+    bring_folder(folder, "model", context)
 }
 
-fn bring_adapter(path: &Path, context: &mut Context) -> Result<(), Failure> {
-    let adapter = Adapter::open(path)
-        .map_err(|error| Failure::caused(format!("read the adapter {}", path.display()), error))?;
+fn bring_adapter(folder: &InputFile, context: &mut Context) -> Result<(), Failure> {
+    let doing = || format!("read the adapter {}", folder.origin().display());
+    let adapter = Adapter::open(folder.path()).map_err(|error| Failure::caused(doing(), error))?;
     context.log(format_args!("an adapter that changes {} tensors", adapter.targets().len()));
-    bring_folder(path, "adapter", context)
+    bring_folder(folder, "adapter", context)
 }
 
-fn bring_folder(path: &Path, output: &str, context: &mut Context) -> Result<(), Failure> {
+fn bring_folder(folder: &InputFile, output: &str, context: &mut Context) -> Result<(), Failure> {
     let output = context.output(output)?;
-    let files: Vec<_> = fs::read_dir(path).map_err(Failure::reading(path))?.flatten().collect();
+    let files = fs::read_dir(folder.path()).map_err(Failure::reading(folder.origin()))?;
+    let files: Vec<_> = files.flatten().collect();
     for (done, entry) in files.iter().enumerate() {
         context.progress(done as u64, files.len() as u64, "files");
         let from = entry.path();
         // Folders and hidden files beside a model, such as `.git`, are no part of it.
         if from.is_file() && !entry.file_name().to_string_lossy().starts_with('.') {
-            fs::copy(&from, output.join(entry.file_name())).map_err(Failure::reading(&from))?;
+            let origin = folder.origin().join(entry.file_name());
+            fs::copy(&from, output.join(entry.file_name())).map_err(Failure::reading(&origin))?;
         }
     }
     Ok(())

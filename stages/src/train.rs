@@ -121,8 +121,9 @@ impl Params {
 impl Stage for Train {
     const KIND: &'static str = "train";
     // 2: curves for TensorBoard. 3: a softmax of our own, with other last bits. 4: the products of
-    // adapters likewise. 5: what each step took.
-    const VERSION: u32 = 5;
+    // adapters likewise. 5: what each step took. 6: the gradients of what T5's layers share are added
+    // from the last layer to the first.
+    const VERSION: u32 = 6;
     const SEEDED: bool = true;
     const PLACE: Place = Place::Worker;
     const FORESEES: bool = true;
@@ -390,9 +391,13 @@ impl Pace {
 }
 
 fn tell(news: News<'_>, pace: &mut Pace, context: &mut Context) {
-    match (news.point, news.steps) {
-        (Point::Step(step), steps) => {
-            let throughput = news.throughput.expect("a step takes something");
+    let (point, throughput, steps) = match news {
+        News::Point { point, throughput, steps } => (point, throughput, steps),
+        News::LeftAside(unfit) => return context.note(unfit.to_string()),
+    };
+    match point {
+        Point::Step(step) => {
+            let throughput = throughput.expect("a step takes something");
             pace.add(throughput);
             if step.step % 10 == 0 || step.step == steps {
                 context.log(format_args!(
@@ -406,7 +411,7 @@ fn tell(news: News<'_>, pace: &mut Pace, context: &mut Context) {
             }
             context.progress_with(step.step as u64, steps as u64, "steps", format!("loss {:.3}", step.loss));
         }
-        (Point::Validation(look), _) => {
+        Point::Validation(look) => {
             let best = if look.best { ", the best so far" } else { "" };
             context.log(format_args!(
                 "after step {}: validation loss {:.4}{best}",

@@ -436,7 +436,8 @@ fn a_full_disk_is_named_by_stages_of_every_kind() {
     let rows: String = (0..20_000).map(|row| format!("{row}\t{}\n", "x".repeat(100))).collect();
     lab.write("rows.tsv", format!("id\ttext\n{rows}"));
     fs::create_dir(lab.cache()).unwrap();
-    for (size, stage) in [("1m", "rows"), ("4m", "half")] {
+    // The source itself is taken in, too.
+    for (size, stage) in [("1m", "rows"), ("7m", "half")] {
         let script = format!(
             "mount -t tmpfs -o size={size} tmpfs $CACHE && {{ $PIPELINE run x.toml; code=$?; \
              mount -o remount,size=40m $CACHE && $PIPELINE run x.toml || exit 91; exit $code; }}"

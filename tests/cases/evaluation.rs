@@ -506,30 +506,42 @@ fn files_that_are_missing_or_no_text_are_named() {
 
 #[test]
 fn a_killed_scoring_goes_on_and_ends_with_the_same_bytes() {
-    // Rows of the first batch take no time, and those of the second a while: CharacTER of long lines.
-    let made = || {
-        let lab = molecules("metrics = [\"character\", \"uniqueness\", \"maccs_fts\", \"bleu\"]");
-        let quick = (0..2_048)
-            .map(|row| format!("r{row}\tCC{}O\tx\tC{}O\n", "C".repeat(row % 7), "N".repeat(row % 5)));
-        let slow = (0..40).map(|row| {
-            let line =
-                |first: &str, second: &str| format!("{}{}", first.repeat(30 + row % 5), second.repeat(40));
-            format!("s{row}\t{}\tx\t{}\n", line("CCO", "N"), line("N", "OCC"))
-        });
-        let rows: String = quick.chain(slow).collect();
-        lab.write("outputs.tsv", format!("id\tmolecule\tcaption\tguess\n{rows}"));
-        lab
-    };
-    let files =
-        |lab: &Lab| ["metrics.json", "rows.jsonl", "distributions.json"].map(|file| lab.made("scores", file));
-    let whole = made();
+    let (whole, killed) = (slow_scoring(), slow_scoring());
     whole.run(["run", "x.toml"]).expect(0);
-    let killed = made();
-    let mut child = killed.spawn(["run", "x.toml"]);
+    // What was being written when it ended is cut off.
+    let path = kill_when_kept(&killed).with_file_name("rows.jsonl");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, [&bytes, &b"{\"id\":\"r20"[..]].concat()).unwrap();
+    assert_eq!(killed.run(["run", "x.toml"]).expect(0).ran(), ["scores"]);
+    killed.run(["log", "x.toml", "scores"]).expect(0).shows(&[" rows were scored before"]);
+    assert_eq!(scored_files(&whole), scored_files(&killed));
+}
+
+/// Rows of the first batch take no time, and those of the second a while: CharacTER of long lines.
+fn slow_scoring() -> Lab {
+    let lab = molecules("metrics = [\"character\", \"uniqueness\", \"maccs_fts\", \"bleu\"]");
+    let quick =
+        (0..2_048).map(|row| format!("r{row}\tCC{}O\tx\tC{}O\n", "C".repeat(row % 7), "N".repeat(row % 5)));
+    let slow = (0..40).map(|row| {
+        let line = |first: &str, second: &str| format!("{}{}", first.repeat(30 + row % 5), second.repeat(40));
+        format!("s{row}\t{}\tx\t{}\n", line("CCO", "N"), line("N", "OCC"))
+    });
+    let rows: String = quick.chain(slow).collect();
+    lab.write("outputs.tsv", format!("id\tmolecule\tcaption\tguess\n{rows}"));
+    lab
+}
+
+fn scored_files(lab: &Lab) -> [String; 3] {
+    ["metrics.json", "rows.jsonl", "distributions.json"].map(|file| lab.made("scores", file))
+}
+
+/// Kills a scoring when it has kept a batch; returns the file with the batches' digests.
+fn kill_when_kept(lab: &Lab) -> std::path::PathBuf {
+    let mut child = lab.spawn(["run", "x.toml"]);
     let kept = || {
-        let works = std::fs::read_dir(killed.cache().join("work")).into_iter().flatten().flatten();
+        let works = std::fs::read_dir(lab.cache().join("work")).into_iter().flatten().flatten();
         works
-            .map(|work| work.path().join("keep/rows.jsonl"))
+            .map(|work| work.path().join("keep/rows.digests"))
             .find(|path| path.metadata().is_ok_and(|kept| kept.len() > 0))
     };
     wait_until("a batch is kept", || kept().is_some());
@@ -537,11 +549,25 @@ fn a_killed_scoring_goes_on_and_ends_with_the_same_bytes() {
         crate::lab::signal(process, rustix::process::Signal::KILL);
     }
     assert!(!child.wait().unwrap().success());
-    // What was being written when it ended is cut off.
-    let path = kept().expect("it outlives the kill");
-    let bytes = std::fs::read(&path).unwrap();
-    std::fs::write(&path, &bytes[..bytes.len() - 5]).unwrap();
-    assert_eq!(killed.run(["run", "x.toml"]).expect(0).ran(), ["scores"]);
-    killed.run(["log", "x.toml", "scores"]).expect(0).shows(&[" rows were scored before"]);
-    assert_eq!(files(&whole), files(&killed));
+    kept().expect("it outlives the kill")
+}
+
+/// A digit that is as good JSON as the one before would be another score under the same key.
+#[test]
+fn kept_scores_that_were_changed_are_made_anew() {
+    let (whole, killed) = (slow_scoring(), slow_scoring());
+    whole.run(["run", "x.toml"]).expect(0);
+    let digests = kill_when_kept(&killed);
+    let path = digests.with_file_name("rows.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let place = text.find("\"scores\":[").expect("scores") + "\"scores\":[".len();
+    let digit = text[place..].find(|letter: char| letter.is_ascii_digit()).expect("a digit") + place;
+    let mut bytes = text.into_bytes();
+    bytes[digit] = if bytes[digit] == b'7' { b'3' } else { b'7' };
+    std::fs::write(&path, bytes).unwrap();
+    let told = killed.run(["run", "x.toml"]).expect(0);
+    assert_eq!(told.ran(), ["scores"]);
+    let log = killed.run(["log", "x.toml", "scores"]).expect(0);
+    log.shows(&["2048 rows that a killed attempt had kept are left aside and made anew"]);
+    assert_eq!(scored_files(&whole), scored_files(&killed));
 }

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::lab::{Lab, Told, below, processes_naming, signal, wait_until};
 
 /// Returns a house with one command, `[stages.s]`, and more of its table.
-fn one(run: &str, more: &str) -> Lab {
+pub fn one(run: &str, more: &str) -> Lab {
     let run = serde_json::Value::from(run);
     Lab::with(&format!("[stages.s]\nkind = \"command\"\nrun = {run}\noutputs.out = {{}}\n{more}\n"))
 }
@@ -83,7 +83,8 @@ fn an_input_cannot_be_damaged_by_its_reader() {
         return;
     }
     let lab = one(
-        "echo overwritten > inputs/a/a.txt; chmod 666 inputs/a/a.txt; echo more >> inputs/a/a.txt; cp inputs/a/a.txt outputs/out/",
+        "echo overwritten > inputs/a/a.txt || true; chmod 666 inputs/a/a.txt || true; \
+         echo more >> inputs/a/a.txt || true; cp inputs/a/a.txt outputs/out/",
         "inputs = { a = \"a\" }\n[stages.a]\nkind = \"command\"\nrun = \"echo original > outputs/out/a.txt\"\noutputs.out = {}",
     );
     lab.run(["run", "x.toml"]).expect(0);
@@ -92,7 +93,7 @@ fn an_input_cannot_be_damaged_by_its_reader() {
 }
 
 /// Returns, and says loudly, whether programs cannot be confined here.
-fn lab_has_no_sandbox(test: &str) -> bool {
+pub fn lab_has_no_sandbox(test: &str) -> bool {
     let has = Lab::new().run(["doctor"]).expect(0).stdout.contains("may write only below their own folder");
     if !has {
         eprintln!("SKIPPED: {test}: this system cannot confine programs");
@@ -161,15 +162,11 @@ fn what_a_program_leaves_behind_in_the_background_is_ended() {
 
 #[test]
 fn a_daemon_that_keeps_the_log_open_does_not_hold_the_run_up() {
-    // It leaves the group of processes, and so is out of reach.
     let lab = one("setsid sleep 20 & echo started; echo x > outputs/out/x", "");
     let began = Instant::now();
     lab.run(["run", "x.toml"]).expect(0);
     assert!(began.elapsed() < Duration::from_secs(15), "took {:?}", began.elapsed());
     assert_eq!(lab.run(["log", "x.toml", "s"]).expect(0).stdout, "started\n");
-    for pid in processes_naming(&lab.cache().display().to_string()) {
-        signal(pid, Signal::KILL);
-    }
 }
 
 #[test]

@@ -305,34 +305,57 @@ max_new_tokens = 24
 
 #[test]
 fn a_killed_judge_goes_on_and_ends_with_the_same_bytes() {
-    let made = || {
-        let lab = lab(&format!("{INPUTS}\nlevels = [\"full\", \"sentence\", \"atomic\"]"), "");
-        let row = |row: usize| {
-            let reference = format!("The molecule is a drug of number {row} and a nutrient. It is sweet.");
-            let prediction = format!("The molecule is a salt. It impacts {row} pains and is a drug.");
-            json!({ "id": format!("r{row}"), "direction": "mol2cap", "input": "C", "reference": reference,
-                "prediction": prediction })
-        };
-        let rows: String = (0..320).map(|at| format!("{}\n", row(at))).collect();
-        lab.write("captions.jsonl", rows);
-        lab
-    };
-    let whole = made();
+    let (whole, killed) = (long_judging(), long_judging());
     whole.run(["run", "x.toml"]).expect(0);
-    let killed = made();
-    let mut child = killed.spawn(["run", "x.toml"]);
-    let is_kept = || {
-        let works = std::fs::read_dir(killed.cache().join("work")).into_iter().flatten().flatten();
-        works
-            .map(|work| work.path().join("keep/rows.jsonl"))
-            .any(|path| path.metadata().is_ok_and(|kept| kept.len() > 0))
+    let _ = kill_when_kept(&killed);
+    assert_eq!(killed.run(["run", "x.toml"]).expect(0).ran(), ["judged"]);
+    killed.run(["log", "x.toml", "judged"]).expect(0).shows(&["rows were judged before"]);
+    assert_eq!(judged(&whole), judged(&killed));
+}
+
+/// A probability that was changed is as good JSON as the one before.
+#[test]
+fn kept_judgements_that_were_changed_are_made_anew() {
+    let (whole, killed) = (long_judging(), long_judging());
+    whole.run(["run", "x.toml"]).expect(0);
+    let path = kill_when_kept(&killed).with_file_name("rows.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let place = text.find("0.").expect("a probability") + 2;
+    let mut bytes = text.into_bytes();
+    bytes[place] = if bytes[place] == b'7' { b'3' } else { b'7' };
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(killed.run(["run", "x.toml"]).expect(0).ran(), ["judged"]);
+    let log = killed.run(["log", "x.toml", "judged"]).expect(0);
+    let _ = log.shows(&["rows that a killed attempt had kept are left aside and made anew"]);
+    assert_eq!(judged(&whole), judged(&killed));
+}
+
+fn long_judging() -> Lab {
+    let lab = lab(&format!("{INPUTS}\nlevels = [\"full\", \"sentence\", \"atomic\"]"), "");
+    let row = |row: usize| {
+        let reference = format!("The molecule is a drug of number {row} and a nutrient. It is sweet.");
+        let prediction = format!("The molecule is a salt. It impacts {row} pains and is a drug.");
+        json!({ "id": format!("r{row}"), "direction": "mol2cap", "input": "C", "reference": reference,
+            "prediction": prediction })
     };
-    wait_until("a batch is kept", is_kept);
+    let rows: String = (0..320).map(|at| format!("{}\n", row(at))).collect();
+    lab.write("captions.jsonl", rows);
+    lab
+}
+
+/// Kills a judge when it has kept a batch; returns the file with the batches' digests.
+fn kill_when_kept(lab: &Lab) -> std::path::PathBuf {
+    let mut child = lab.spawn(["run", "x.toml"]);
+    let kept = || {
+        let works = std::fs::read_dir(lab.cache().join("work")).into_iter().flatten().flatten();
+        works
+            .map(|work| work.path().join("keep/rows.digests"))
+            .find(|path| path.metadata().is_ok_and(|kept| kept.len() > 0))
+    };
+    wait_until("a batch is kept", || kept().is_some());
     for process in below(child.id()) {
         signal(process, rustix::process::Signal::KILL);
     }
     assert!(!child.wait().unwrap().success());
-    assert_eq!(killed.run(["run", "x.toml"]).expect(0).ran(), ["judged"]);
-    killed.run(["log", "x.toml", "judged"]).expect(0).shows(&["rows were judged before"]);
-    assert_eq!(judged(&whole), judged(&killed));
+    kept().expect("it outlives the kill")
 }

@@ -5,8 +5,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use cache::{Digest, Key};
-use engine::{Experiment, FileDigests, Keys, Plan, Report, Request};
+use cache::{Digest, Key, SourceState};
+use engine::{Experiment, Keys, Plan, Report, Request, SourceFiles};
 use miette::{Diagnostic as _, SourceSpan};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -155,9 +155,11 @@ impl Graph {
 fn planned(text: &str, request: &Request, contents: &[u8]) -> (Plan, Keys) {
     let plan = plan(text, request).unwrap_or_else(|report| panic!("{report}\n{text}"));
     let folder = request.file.parent().expect("a folder");
-    let digests = FILES.iter().zip(contents);
-    let digests = digests.map(|(file, content)| (folder.join(file), Digest::of(&[*content]))).collect();
-    let keys = Keys::new(&plan, FileDigests(digests));
+    let state =
+        |content: &u8| SourceState { digest: Digest::of(&[*content]), is_folder: false, files: vec![] };
+    let states = FILES.iter().zip(contents);
+    let states = states.map(|(file, content)| (folder.join(file), state(content))).collect();
+    let keys = Keys::new(&plan, SourceFiles(states));
     (plan, keys)
 }
 

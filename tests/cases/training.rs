@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::lab::{Lab, ROWS, below, project, wait_until};
 
@@ -173,31 +173,7 @@ fn killed_and_whole(device: &str, training: impl Fn() -> Lab) {
     let whole = training();
     whole.run(["run", "x.toml"]).expect(0);
     let killed = training();
-    let mut child = killed.spawn(["run", "x.toml", "--device", device]);
-    let has_checkpoint = || {
-        let mut open = vec![killed.cache().join("work")];
-        while let Some(folder) = open.pop() {
-            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                if name
-                    .strip_prefix("step-")
-                    .and_then(|step| step.parse().ok())
-                    .is_some_and(|step: u32| step > 100)
-                {
-                    return true;
-                }
-                if entry.path().is_dir() {
-                    open.push(entry.path());
-                }
-            }
-        }
-        false
-    };
-    wait_until("there is a checkpoint", has_checkpoint);
-    for process in below(child.id()) {
-        crate::lab::signal(process, rustix::process::Signal::KILL);
-    }
-    assert!(!child.wait().unwrap().success());
+    let _ = kill_when_there_is_a_checkpoint(&killed, device);
     assert_eq!(killed.run(["run", "x.toml", "--device", device]).expect(0).ran(), ["model"]);
     killed.run(["log", "x.toml", "model"]).expect(0).shows(&["a killed training went on after step "]);
     assert_eq!(blobs(&whole.cache()), blobs(&killed.cache()));
@@ -206,6 +182,65 @@ fn killed_and_whole(device: &str, training: impl Fn() -> Lab) {
         throughput(&killed).iter().map(|step| step["step"].as_u64().unwrap() as usize).collect();
     assert_eq!(steps, (1..=steps.len()).collect::<Vec<_>>());
     assert_eq!(steps.len(), throughput(&whole).len());
+}
+
+/// Kills a run when its training is beyond step 100, and returns the folders of its checkpoints,
+/// the oldest first.
+fn kill_when_there_is_a_checkpoint(lab: &Lab, device: &str) -> Vec<PathBuf> {
+    let mut child = lab.spawn(["run", "x.toml", "--device", device]);
+    let checkpoints = || {
+        let mut checkpoints: Vec<(u32, PathBuf)> = Vec::new();
+        for work in fs::read_dir(lab.cache().join("work")).into_iter().flatten().flatten() {
+            for entry in fs::read_dir(work.path().join("keep")).into_iter().flatten().flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let step = name.strip_prefix("step-").and_then(|step| step.parse().ok());
+                checkpoints.extend(step.map(|step| (step, entry.path())));
+            }
+        }
+        checkpoints.sort();
+        checkpoints
+    };
+    let has_checkpoint = || checkpoints().last().is_some_and(|(step, _)| *step > 100);
+    wait_until("there is a checkpoint", has_checkpoint);
+    for process in below(child.id()) {
+        crate::lab::signal(process, rustix::process::Signal::KILL);
+    }
+    assert!(!child.wait().unwrap().success());
+    checkpoints().into_iter().map(|(_, folder)| folder).collect()
+}
+
+/// A flipped bit in the tensors is no error to whoever reads them: it would be another model under
+/// the same key. The checkpoint before is gone on from; with none that is whole, training begins
+/// anew.
+#[test]
+fn a_killed_training_with_damaged_checkpoints_ends_with_the_same_bytes() {
+    let training = || training("learning_rate = 0.01\nlength.steps = 1500\nvalidations_per_epoch = 1");
+    let whole = training();
+    whole.run(["run", "x.toml"]).expect(0);
+    let damage = |checkpoint: &Path| {
+        let path = checkpoint.join("tensors.safetensors");
+        let mut content = fs::read(&path).expect("a checkpoint has tensors");
+        let place = content.len() / 2;
+        content[place] ^= 64;
+        fs::write(&path, content).unwrap();
+    };
+    for are_all_damaged in [false, true] {
+        let killed = training();
+        let checkpoints = kill_when_there_is_a_checkpoint(&killed, "cpu");
+        let damaged = if are_all_damaged { &checkpoints[..] } else { &checkpoints[checkpoints.len() - 1..] };
+        damaged.iter().for_each(|checkpoint| damage(checkpoint));
+        assert_eq!(killed.run(["run", "x.toml"]).expect(0).ran(), ["model"]);
+        assert_eq!(blobs(&whole.cache()), blobs(&killed.cache()));
+        let log = killed.run(["log", "x.toml", "model"]).expect(0);
+        let name = damaged.last().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+        let told =
+            format!("the checkpoint `{name}` of a killed training is left aside: tensors.safetensors: ");
+        assert_eq!(
+            log.stdout.contains("a killed training went on after step "),
+            checkpoints.len() > damaged.len()
+        );
+        let _ = log.shows(&[&told]);
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@ mod beam;
 mod greedy;
 mod sampling;
 
+use std::sync::Mutex;
+
 use choice::choices;
 
 use crate::batches::TokenLimit;
@@ -99,6 +101,16 @@ pub enum GenerateError {
         /// What the model takes.
         limit: TokenLimit,
     },
+    /// What the model makes of a prompt is no number.
+    #[error(
+        "the model's logits after {tokens} tokens of output to prompt {number} are not all finite numbers"
+    )]
+    NotFinite {
+        /// The prompt, from 1.
+        number: usize,
+        /// How many tokens the output had.
+        tokens: usize,
+    },
     /// Whoever asked does not want it any more.
     #[error("the run was told to stop")]
     Cancelled,
@@ -124,6 +136,16 @@ struct Task<'a> {
     ends: &'a [u32],
     /// The place of each row among all prompts.
     places: &'a [usize],
+}
+
+impl Task<'_> {
+    /// Checks what the model makes of a row: the likeliest of things that are no numbers is no token.
+    fn check(&self, row: usize, logits: &[f32], tokens: usize) -> Result<(), GenerateError> {
+        match logits.iter().all(|logit| logit.is_finite()) {
+            true => Ok(()),
+            false => Err(GenerateError::NotFinite { number: self.places[row] + 1, tokens }),
+        }
+    }
 }
 
 /// Writes outputs to prompts, the best first where there are several to one.
@@ -155,15 +177,23 @@ pub fn generate(
     let done = std::sync::atomic::AtomicUsize::new(0);
     let pool = threads_for(model.device(), threads);
     let sizes: Vec<usize> = prompts.iter().map(Vec::len).collect();
+    let failed = Mutex::new(None);
     let compute = |places: &[usize]| {
         let batch: Vec<&[u32]> = places.iter().map(|place| prompts[*place].as_slice()).collect();
-        let found = continue_batch(model, &batch, places, generation);
+        let found = match continue_batch(model, &batch, places, generation) {
+            Ok(found) => found,
+            Err(error) => {
+                *failed.lock().expect("nothing panics while it holds an error") = Some(error);
+                return None;
+            }
+        };
         let before = done.fetch_add(batch.len(), std::sync::atomic::Ordering::Relaxed);
         hear(before + batch.len()).then_some(found)
     };
     let batch_size = generation.batch_size.max(1);
     let found = largest_first(&sizes, &pool, |order| order.chunks(batch_size).collect(), compute);
-    found.ok_or(GenerateError::Cancelled)
+    let failed = failed.into_inner().expect("nothing panics while it holds an error");
+    found.ok_or(failed.unwrap_or(GenerateError::Cancelled))
 }
 
 fn continue_batch(
@@ -171,14 +201,14 @@ fn continue_batch(
     prompts: &[&[u32]],
     places: &[usize],
     generation: &Generation,
-) -> Vec<Vec<Generated>> {
+) -> Result<Vec<Vec<Generated>>, GenerateError> {
     let room = |prompt: &&[u32]| model.limit().room(prompt.len()).min(generation.max_new_tokens);
     let most: Vec<usize> = prompts.iter().map(room).collect();
     let (begun, logits) = model.network().begin(prompts, model.device());
     run(&generation.strategy, Task { begun, logits, most, ends: model.end_tokens(), places })
 }
 
-fn run(strategy: &Strategy, task: Task<'_>) -> Vec<Vec<Generated>> {
+fn run(strategy: &Strategy, task: Task<'_>) -> Result<Vec<Vec<Generated>>, GenerateError> {
     match strategy {
         Strategy::Greedy(_) => greedy::run(task),
         Strategy::Beam(beam) => beam.run(task),
@@ -188,7 +218,10 @@ fn run(strategy: &Strategy, task: Task<'_>) -> Vec<Vec<Generated>> {
 
 /// Continues each row by one token at a time, which `choose` picks from its logits; it is told the
 /// row and how many tokens it has.
-fn one_by_one(mut task: Task<'_>, mut choose: impl FnMut(usize, &[f32]) -> u32) -> Vec<Vec<Generated>> {
+fn one_by_one(
+    mut task: Task<'_>,
+    mut choose: impl FnMut(usize, &[f32]) -> u32,
+) -> Result<Vec<Vec<Generated>>, GenerateError> {
     let rows = task.most.len();
     let mut outputs = vec![Generated { tokens: Vec::new(), ended: false, score: None }; rows];
     // The rows that are still in the batch, and those of them that are going on.
@@ -203,6 +236,7 @@ fn one_by_one(mut task: Task<'_>, mut choose: impl FnMut(usize, &[f32]) -> u32) 
                 next.push(0);
                 continue;
             }
+            task.check(*row, logits, outputs[*row].tokens.len())?;
             let token = choose(*row, logits);
             next.push(token);
             let output = &mut outputs[*row];
@@ -214,7 +248,7 @@ fn one_by_one(mut task: Task<'_>, mut choose: impl FnMut(usize, &[f32]) -> u32) 
         }
         let kept: Vec<usize> = (0..live.len()).filter(|place| !is_done[live[*place]]).collect();
         if kept.is_empty() {
-            return outputs.into_iter().map(|output| vec![output]).collect();
+            return Ok(outputs.into_iter().map(|output| vec![output]).collect());
         }
         // Rows that are done cost as much as the others until they are taken out, and taking
         // them out costs a copy of the cache.
@@ -241,7 +275,7 @@ pub(crate) fn continue_with(
         prompts.iter().map(|prompt| network.limit().room(prompt.len()).min(max_new_tokens)).collect();
     let places: Vec<usize> = (0..prompts.len()).collect();
     let (begun, logits) = network.begin(prompts, &device);
-    run(strategy, Task { begun, logits, most, ends, places: &places })
+    run(strategy, Task { begun, logits, most, ends, places: &places }).unwrap()
 }
 
 #[cfg(test)]
@@ -323,6 +357,24 @@ mod tests {
                     let most = model.limit().room(prompt.len()).min(6);
                     assert!(found.iter().all(|one| one.tokens.len() <= most), "{strategy}");
                 }
+            }
+        }
+    }
+
+    /// Numbers that are finite, and too large to compute with.
+    #[test]
+    fn logits_that_are_no_numbers_are_an_error() {
+        use crate::parameters::Parameters as _;
+        for mut model in both() {
+            model.network_mut().visit(&mut |_, mut slot| {
+                let large = slot.flat().mul_scalar(1e30);
+                slot.set_flat(large);
+            });
+            for strategy in [r#"{"greedy": {}}"#, r#"{"beam": {"num_beams": 3}}"#, r#"{"sample": {}}"#] {
+                let found =
+                    generate(&model, &[vec![5, 6], vec![7, 8, 9]], &generation(strategy), 1, &|_| true);
+                let error = found.unwrap_err();
+                assert!(matches!(error, GenerateError::NotFinite { tokens: 0, .. }), "{strategy}: {error}");
             }
         }
     }

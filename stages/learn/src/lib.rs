@@ -41,7 +41,7 @@ mod trainer;
 
 pub use adapters::{AdapterMethod, CheckAdapter, Lora, Qlora};
 pub use batches::{Example, Fit, Sequence, TokenLimit};
-pub use checkpoint::CheckpointError;
+pub use checkpoint::{CheckpointError, LeftAside};
 pub use classifier::{Classifier, ClassifierError};
 pub use curves::{Point, Rewards, StepPoint, Throughput, ValidationPoint};
 pub use device::{DeviceError, DeviceName, available, check};

@@ -99,6 +99,14 @@ pub enum ModelError {
         /// The projection, and what does not fit.
         detail: String,
     },
+    /// A file beside the weights says what cannot be.
+    #[error("{}: {detail}", .path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// It could not be written.
     #[error("cannot write the model")]
     Write(#[from] weights::ModelError),
@@ -161,7 +169,7 @@ impl Model {
             return Err(OpenError::Vocabulary { folder: folder.to_owned(), tokens, embedded }.into());
         }
         let config = read.config().clone();
-        let ends = ends(folder, &config)
+        let ends = ends(folder, &config)?
             .or_else(|| network.usual_ends())
             .ok_or_else(|| ModelError::NoEnd { folder: folder.to_owned() })?;
         Ok(Self { network, config, tokenizer, ends, device, lora: None, beside: folder.to_owned() })
@@ -473,17 +481,38 @@ fn last_part(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path)
 }
 
+const GENERATION_CONFIG: &str = "generation_config.json";
+
 /// Returns the tokens that end an output: `generation_config.json` before `config.json`.
-fn ends(folder: &Path, config: &Map<String, Value>) -> Option<Vec<u32>> {
-    let generation = fs::read(folder.join("generation_config.json")).ok();
-    let generation: Option<Value> = generation.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let written = generation.as_ref().and_then(|generation| generation.get("eos_token_id"));
-    let written = written.filter(|ids| !ids.is_null()).or_else(|| config.get("eos_token_id"))?;
+fn ends(folder: &Path, config: &Map<String, Value>) -> Result<Option<Vec<u32>>, ModelError> {
+    const FIELD: &str = "eos_token_id";
+    let unusable = |file: &str, detail: String| ModelError::Unusable { path: folder.join(file), detail };
+    let path = folder.join(GENERATION_CONFIG);
+    let generation = match fs::metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(unusable(GENERATION_CONFIG, error.to_string())),
+        Ok(metadata) if !metadata.is_file() => {
+            return Err(unusable(GENERATION_CONFIG, "it is no file".to_owned()));
+        }
+        Ok(_) => {
+            let text = fs::read(&path).map_err(|error| unusable(GENERATION_CONFIG, error.to_string()))?;
+            let read: Map<String, Value> = serde_json::from_slice(&text)
+                .map_err(|error| unusable(GENERATION_CONFIG, format!("it is no JSON object: {error}")))?;
+            Some(read)
+        }
+    };
+    let written = |file: &'static str, config: &Map<String, Value>| {
+        config.get(FIELD).filter(|ids| !ids.is_null()).cloned().map(|ids| (file, ids))
+    };
+    let first = generation.and_then(|generation| written(GENERATION_CONFIG, &generation));
+    let Some((file, ids)) = first.or_else(|| written("config.json", config)) else { return Ok(None) };
     let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-    match written {
-        Value::Array(ids) => ids.iter().map(id).collect::<Option<Vec<_>>>().filter(|ids| !ids.is_empty()),
+    let read = match &ids {
+        Value::Array(ids) => ids.iter().map(id).collect::<Option<Vec<_>>>(),
         one => id(one).map(|id| vec![id]),
-    }
+    };
+    let read = read.ok_or_else(|| unusable(file, format!("`{FIELD}` is {ids}, and no number of a token")))?;
+    Ok(Some(read).filter(|ids| !ids.is_empty()))
 }
 
 #[cfg(test)]
@@ -512,6 +541,74 @@ mod tests {
             }
             text.replace(&folder.path().display().to_string(), "F")
         })
+    }
+
+    /// The tokens that end an output, or why there are none.
+    fn ends_of(folder: &TempDir) -> Result<Vec<u32>, String> {
+        opened(folder).map(|model| model.end_tokens().to_vec())
+    }
+
+    #[test]
+    fn a_generation_config_that_is_none_is_an_error() {
+        let folder = sharded(Dtype::F32);
+        let path = folder.path().join("generation_config.json");
+        let usual = ends_of(&folder).unwrap();
+        fs::write(&path, r#"{"eos_token_id": [3, 5]}"#).unwrap();
+        assert_eq!(ends_of(&folder), Ok(vec![3, 5]));
+        fs::write(&path, r#"{"eos_token_id": null}"#).unwrap();
+        assert_eq!(ends_of(&folder), Ok(usual));
+        for text in ["{\"eos_token_id\": 3", "", "[3]", "\u{feff}{}"] {
+            fs::write(&path, text).unwrap();
+            let error = ends_of(&folder).unwrap_err();
+            assert!(error.starts_with("F/generation_config.json: it is no JSON object: "), "{error}");
+        }
+        for ids in ["-1", "\"</s>\"", "[3, null]", "4294967296", "2.5"] {
+            fs::write(&path, format!("{{\"eos_token_id\": {ids}}}")).unwrap();
+            let error = ends_of(&folder).unwrap_err();
+            assert!(error.starts_with("F/generation_config.json: `eos_token_id` is "), "{error}");
+        }
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert_eq!(ends_of(&folder).unwrap_err(), "F/generation_config.json: it is no file");
+    }
+
+    /// What is computed with such numbers is a model's output like any other.
+    #[test]
+    fn weights_that_are_no_numbers_are_named() {
+        let folder = sharded(Dtype::F32);
+        let path = shard(&folder);
+        let whole = fs::read(&path).unwrap();
+        for (number, told) in [(f32::NAN, "1 NaN and 0 infinite"), (f32::INFINITY, "0 NaN and 1 infinite")] {
+            let mut damaged = whole.clone();
+            let end = damaged.len();
+            damaged[end - 4..].copy_from_slice(&number.to_le_bytes());
+            fs::write(&path, damaged).unwrap();
+            let error = refused(&folder);
+            assert!(
+                error.contains(&format!("holds {told} numbers")) && error.contains("tensor `model."),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn frequencies_that_are_no_numbers_are_named() {
+        let folder = sharded(Dtype::F32);
+        let path = folder.path().join("config.json");
+        let config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        for (field, number) in
+            [("rope_theta", json!(0)), ("rope_theta", json!(-1.0)), ("rms_norm_eps", json!(0))]
+        {
+            let mut config = config.clone();
+            config["rope_parameters"] = Value::Null;
+            config[field] = number;
+            fs::write(&path, config.to_string()).unwrap();
+            let error = refused(&folder);
+            assert!(
+                error.contains(&format!("`{field}`")) && error.contains("not a number above 0"),
+                "{error}"
+            );
+        }
     }
 
     fn refused(folder: &TempDir) -> String {

@@ -8,6 +8,7 @@
 
 mod generation;
 mod internlm2;
+mod recomputed;
 mod t5;
 
 use std::path::PathBuf;
@@ -310,13 +311,12 @@ fn recomputed_activations_change_no_bit() {
     let pairs = pairs(&tensors);
     let sequences: Vec<Sequence> =
         pairs.into_iter().flat_map(|(chosen, rejected)| [chosen, rejected]).collect();
-    compare_recomputed("objectives/policy", &sequences, None);
+    compare_recomputed("objectives/policy", network("objectives/policy"), &sequences, None);
 }
 
 /// Compares the gradients of a network that keeps everything with those of one that computes its
 /// layers anew.
-fn compare_recomputed(name: &str, sequences: &[Sequence], dropout: Option<Dropout>) {
-    let mut model = network(name);
+fn compare_recomputed(name: &str, mut model: Network, sequences: &[Sequence], dropout: Option<Dropout>) {
     let sequences: Vec<&Sequence> = sequences.iter().collect();
     let mut gradients = |activations: Activations| -> Vec<(String, Vec<f32>)> {
         let packed = Packed::new(&sequences);

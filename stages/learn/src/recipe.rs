@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::batches::{Example, TokenLimit};
-use crate::checkpoint::CheckpointError;
+use crate::checkpoint::{CheckpointError, LeftAside};
 use crate::curves::{Point, Throughput};
 use crate::device::{DeviceError, DeviceName};
 use crate::objectives::Objective;
@@ -120,7 +120,7 @@ pub enum TrainError {
     /// A device cannot be used.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// A checkpoint could not be written or read.
+    /// A checkpoint could not be written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// Whoever asked for the training does not want it any more.
@@ -147,13 +147,18 @@ pub struct Trained {
 
 /// What a training tells while it goes on.
 #[derive(Debug, Clone, Copy)]
-pub struct News<'a> {
-    /// The point that the curves have now.
-    pub point: &'a Point,
-    /// What a step took of the machine.
-    pub throughput: Option<&'a Throughput>,
-    /// How many steps there are.
-    pub steps: usize,
+pub enum News<'a> {
+    /// The curves have one point more.
+    Point {
+        /// The point.
+        point: &'a Point,
+        /// What a step took of the machine.
+        throughput: Option<&'a Throughput>,
+        /// How many steps there are.
+        steps: usize,
+    },
+    /// A checkpoint of a killed training is no use, and is not gone on from.
+    LeftAside(&'a LeftAside),
 }
 
 /// Who watches a training, and where it keeps what a kill must not cost.
@@ -166,6 +171,6 @@ pub struct Watch<'a> {
     pub recomputes: bool,
     /// A folder for checkpoints, or none are made.
     pub checkpoints: Option<&'a Path>,
-    /// Hears of every point; says whether to go on.
+    /// Hears of every point and of what is left aside; says whether to go on.
     pub hear: &'a mut dyn FnMut(News<'_>) -> bool,
 }

@@ -5,12 +5,16 @@
 //! characters of SMILES, and the published models were trained with that.
 
 mod bpe;
+mod growth;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use choice::choices;
 use serde_json::json;
-use tokenizers::Tokenizer as Inner;
+use tokenizers::{Encoding, ModelWrapper, Tokenizer as Inner};
+
+use growth::Growth;
 
 /// The file that a tokenizer is in.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
@@ -57,6 +61,25 @@ pub enum TokenizerError {
         /// What the library said.
         detail: String,
     },
+    /// It is a tokenizer, and none that gives the same tokens each time.
+    #[error("cannot use the tokenizer {}: {detail}", .path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        detail: String,
+    },
+    /// A text is longer than any model takes, or would become so.
+    #[error(
+        "a text of {bytes} bytes is too long: the tokenizer may make {grown} bytes of it, and {} MiB are the most",
+        MOST_BYTES >> 20
+    )]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+        /// What normalizers can make of it.
+        grown: u64,
+    },
     /// It could not be written.
     #[error("cannot write {}", .path.display())]
     Unwritable {
@@ -86,11 +109,22 @@ pub enum TokenizerError {
     },
 }
 
+/// The largest file that is read as a tokenizer; those of the largest vocabularies have 40 MB.
+const MOST_FILE_BYTES: u64 = 1 << 29;
+
+/// The longest text, in bytes as normalizers leave it: the library takes a hundred times as much
+/// memory, and no model takes so many tokens.
+const MOST_BYTES: u64 = 1 << 24;
+
 /// Turns texts into token ids and back.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     inner: Inner,
     unknown: Option<u32>,
+    /// How much longer normalizers can make a text.
+    normalizing: Growth,
+    /// The same of decoders.
+    decoding: Growth,
 }
 
 impl Tokenizer {
@@ -107,11 +141,42 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::Unreadable`].
     pub fn open_file(path: &Path) -> Result<Self, TokenizerError> {
-        let inner = Inner::from_file(path).map_err(|error| TokenizerError::Unreadable {
-            path: path.to_owned(),
-            detail: error.to_string(),
-        })?;
-        Ok(Self::of(inner))
+        let unreadable = |detail: String| TokenizerError::Unreadable { path: path.to_owned(), detail };
+        let metadata = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
+        // A pipe may never end.
+        if !metadata.is_file() {
+            return Err(unreadable("it is no file".to_owned()));
+        }
+        if metadata.len() > MOST_FILE_BYTES {
+            let most = MOST_FILE_BYTES >> 20;
+            return Err(unreadable(format!("it has {} bytes, and {most} MiB are the most", metadata.len())));
+        }
+        let inner = guarded(|| Inner::from_file(path)).map_err(unreadable)?;
+        let tokenizer = Self::of(inner);
+        let unusable = |detail: String| TokenizerError::Unusable { path: path.to_owned(), detail };
+        tokenizer.check().map_err(unusable)?;
+        Ok(tokenizer)
+    }
+
+    /// Checks that nothing but the text decides what the tokens are.
+    fn check(&self) -> Result<(), String> {
+        if let ModelWrapper::BPE(bpe) = self.inner.get_model()
+            && let Some(dropout) = bpe.dropout.filter(|dropout| *dropout != 0.0)
+        {
+            return Err(format!(
+                "`model.dropout` is {dropout}, so that one text has other tokens each time: set it to `null`"
+            ));
+        }
+        // Which of two tokens a number stands for would follow from the order of a hash map.
+        let mut tokens: Vec<(u32, String)> =
+            self.inner.get_vocab(false).into_iter().map(|(token, id)| (id, token)).collect();
+        tokens.sort_unstable();
+        match tokens.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            Some([(id, first), (_, second)]) => {
+                Err(format!("`{first}` and `{second}` both have the number {id}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn of(mut inner: Inner) -> Self {
@@ -122,7 +187,10 @@ impl Tokenizer {
         let falls_back = model.get("byte_fallback").and_then(serde_json::Value::as_bool) == Some(true);
         let unknown = model.get("unk_token").and_then(serde_json::Value::as_str);
         let unknown = unknown.filter(|_| !falls_back).and_then(|token| inner.token_to_id(token));
-        Self { inner, unknown }
+        let json = |part: Result<serde_json::Value, _>| part.unwrap_or_default();
+        let normalizing = Growth::of(&json(serde_json::to_value(inner.get_normalizer())));
+        let decoding = Growth::of(&json(serde_json::to_value(inner.get_decoder())));
+        Self { inner, unknown, normalizing, decoding }
     }
 
     /// Writes the tokenizer, and what transformers wants beside it.
@@ -180,18 +248,17 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::Failed`].
     pub fn tokens(&self, text: &str) -> Result<Vec<String>, TokenizerError> {
-        let encoding = self
-            .inner
-            .encode(text, false)
-            .map_err(|error| TokenizerError::Failed { text: text.to_owned(), detail: error.to_string() })?;
-        Ok(encoding.get_tokens().to_vec())
+        Ok(self.encoding(text, false)?.get_tokens().to_vec())
+    }
+
+    fn encoding(&self, text: &str, special: bool) -> Result<Encoding, TokenizerError> {
+        self.normalizing.check(text.len())?;
+        guarded(|| self.inner.encode(text, special))
+            .map_err(|detail| TokenizerError::Failed { text: shortened(text), detail })
     }
 
     fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, TokenizerError> {
-        let encoding = self
-            .inner
-            .encode(text, special)
-            .map_err(|error| TokenizerError::Failed { text: text.to_owned(), detail: error.to_string() })?;
+        let encoding = self.encoding(text, special)?;
         if let Some(unknown) = self.unknown.filter(|unknown| encoding.get_ids().contains(unknown)) {
             let places = encoding.get_ids().iter().zip(encoding.get_offsets());
             let pieces = places.filter(|(id, _)| **id == unknown);
@@ -199,7 +266,10 @@ impl Tokenizer {
             pieces.sort_unstable();
             pieces.dedup();
             let characters = pieces.iter().map(|piece| format!("`{piece}`")).collect::<Vec<_>>().join(", ");
-            return Err(TokenizerError::Unknown { characters, text: text.to_owned() });
+            return Err(TokenizerError::Unknown {
+                characters: shortened(&characters),
+                text: shortened(text),
+            });
         }
         Ok(encoding.get_ids().to_vec())
     }
@@ -209,9 +279,33 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::Failed`] if a token is none of the tokenizer's.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
-        self.inner
-            .decode(ids, true)
-            .map_err(|error| TokenizerError::Failed { text: format!("{ids:?}"), detail: error.to_string() })
+        let longest = |id: &u32| self.inner.id_to_token(*id).map_or(0, |token| token.len());
+        self.decoding.check(ids.iter().map(longest).sum())?;
+        guarded(|| self.inner.decode(ids, true))
+            .map_err(|detail| TokenizerError::Failed { text: shortened(&format!("{ids:?}")), detail })
+    }
+}
+
+/// Returns as much of a text as a message has room for.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 2000;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Calls the library, which panics at some files and at some texts for them.
+fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    // What it was called with is not used again after a failure, but for vocabularies, which do not
+    // change, and caches, whose locks are taken anew.
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(panic) => {
+            let said = panic.downcast_ref::<String>().map(String::as_str);
+            let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("nothing");
+            Err(format!("`tokenizers` panicked: {}", said.chars().take(200).collect::<String>()))
+        }
     }
 }
 
@@ -411,6 +505,99 @@ mod tests {
         assert_eq!(tokenizer.decode(&[2, 4, 5, 6, 3, 0]).unwrap(), "molecule acid");
         let error = tokenizer.encode_target("acid salt").unwrap_err().to_string();
         assert_eq!(error, "the tokenizer lacks the characters `salt` of \"acid salt\"");
+    }
+
+    /// Opens a tokenizer as a folder has it.
+    fn open(json: &serde_json::Value) -> Result<Tokenizer, String> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(TOKENIZER_FILE), json.to_string()).unwrap();
+        Tokenizer::open(folder.path())
+            .map_err(|error| error.to_string().replace(&folder.path().display().to_string(), "F"))
+    }
+
+    fn written(tokenizer: &Tokenizer) -> serde_json::Value {
+        serde_json::to_value(&tokenizer.inner).unwrap()
+    }
+
+    #[test]
+    fn a_tokenizer_that_draws_is_refused() {
+        let mut json = written(&llama());
+        for (dropout, is_refused) in
+            [(json!(0.5), true), (json!(1.0), true), (json!(0.0), false), (json!(null), false)]
+        {
+            json["model"]["dropout"] = dropout.clone();
+            match open(&json) {
+                Ok(tokenizer) => {
+                    assert!(!is_refused);
+                    assert_eq!(tokenizer.encode_target("CO a").unwrap(), [263, 261, 259, 262]);
+                }
+                Err(error) => {
+                    assert!(is_refused, "{dropout}");
+                    assert!(
+                        error.starts_with("cannot use the tokenizer F/tokenizer.json: `model.dropout` is "),
+                        "{error}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn two_tokens_of_one_number_are_refused() {
+        let mut json = written(&llama());
+        json["model"]["vocab"]["CO"] = 261.into();
+        assert_eq!(
+            open(&json).unwrap_err(),
+            "cannot use the tokenizer F/tokenizer.json: `CO` and `O` both have the number 261"
+        );
+    }
+
+    #[test]
+    fn what_panics_in_the_library_is_an_error() {
+        for charsmap in ["", "AAAA", "/////w==", "BAAAAP////8="] {
+            let mut json = written(&llama());
+            json["normalizer"] = json!({ "type": "Precompiled", "precompiled_charsmap": charsmap });
+            let failed = match open(&json) {
+                Ok(tokenizer) => {
+                    tokenizer.encode_target("CO a").map(|_| ()).map_err(|error| error.to_string())
+                }
+                Err(error) => Err(error),
+            };
+            let error = failed.unwrap_err();
+            assert!(
+                error.starts_with("cannot read the tokenizer F/") || error.starts_with("cannot tokenize"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn texts_that_grow_beyond_memory_are_refused() {
+        let (tokenizer, most) = (t5(), MOST_BYTES as usize);
+        assert!(tokenizer.encode_target(&"C".repeat(1000)).is_ok());
+        let error = tokenizer.encode_target(&"C ".repeat(most / 2 + 1)).unwrap_err().to_string();
+        assert!(error.starts_with("a text of 16777218 bytes is too long"), "{error}");
+        let mut json = written(&llama());
+        json["normalizer"] = json!({ "type": "Prepend", "prepend": "C".repeat(50_000_000) });
+        let error = open(&json).unwrap().encode_target("CO").unwrap_err().to_string();
+        assert!(error.starts_with("a text of 2 bytes is too long"), "{error}");
+        // Each doubles what the one before made.
+        let double = json!({ "type": "Replace", "pattern": { "String": "C" }, "content": "CC" });
+        json["normalizer"] = json!({ "type": "Sequence", "normalizers": vec![double.clone(); 60] });
+        let error = open(&json).unwrap().encode_target("CO").unwrap_err().to_string();
+        assert!(error.starts_with("a text of 2 bytes is too long"), "{error}");
+        json["normalizer"] = json!(null);
+        json["decoder"] = json!({ "type": "Sequence", "decoders": vec![double; 60] });
+        let tokenizer = open(&json).unwrap();
+        let error = tokenizer.decode(&tokenizer.encode_target("CO").unwrap()).unwrap_err().to_string();
+        assert!(error.contains("bytes is too long"), "{error}");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_is_no_file_is_no_tokenizer() {
+        let error = Tokenizer::open_file(Path::new("/dev/null")).unwrap_err().to_string();
+        assert_eq!(error, "cannot read the tokenizer /dev/null: it is no file");
     }
 
     #[test]

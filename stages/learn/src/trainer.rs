@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::adapters::Dropout;
 use crate::batches::{Example, Packed, Sequence, order, shard_size, shards};
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Checkpoint, LeftAside};
 use crate::curves::{Point, StepPoint, Throughput, ValidationPoint, rewards};
 use crate::learner::{Learner, Summing, copies};
 use crate::measure::{pool_bytes, process_memory};
@@ -64,10 +64,14 @@ pub fn train(
         training.activations = Activations::Recomputed;
     }
     training.compare_with(against)?;
-    if let Some(folder) = watch.checkpoints
-        && let Some(found) = checkpoint::latest(folder, recipe, &training.first().device)?
-    {
-        training.resume(found);
+    if let Some(folder) = watch.checkpoints {
+        let (learns, device) = (training.learns(), training.first().device.clone());
+        let mut left_aside = |unfit: LeftAside| {
+            (watch.hear)(News::LeftAside(&unfit));
+        };
+        if let Some(checkpoint) = checkpoint::latest(folder, recipe, &learns, &device, &mut left_aside)? {
+            training.resume(checkpoint);
+        }
     }
     let resumed_at = (training.step > 0).then_some(training.step);
     // Written so that the first step is preceded by a look, which says what training begins with.
@@ -76,7 +80,7 @@ pub fn train(
         if steps.validates(step) && training.looked != Some(step) {
             training.look(&steps);
             if let Some(point @ Point::Validation(_)) = training.points.last()
-                && !(watch.hear)(News { point, throughput: None, steps: steps.all })
+                && !(watch.hear)(News::Point { point, throughput: None, steps: steps.all })
             {
                 return Err(TrainError::Cancelled);
             }
@@ -90,7 +94,7 @@ pub fn train(
         training.advance(&steps.rows(training.step), &steps)?;
         let point = training.points.last().expect("a step adds a point");
         let throughput = training.throughput.last();
-        if !(watch.hear)(News { point, throughput, steps: steps.all }) {
+        if !(watch.hear)(News::Point { point, throughput, steps: steps.all }) {
             return Err(TrainError::Cancelled);
         }
     }
@@ -445,6 +449,17 @@ impl<'a> Training<'a> {
         (best.step, Some(best.loss))
     }
 
+    /// Returns the names of the parameters that learn, and how many numbers each has.
+    fn learns(&mut self) -> Vec<(String, usize)> {
+        let mut learns = Vec::new();
+        self.learners[0].network.visit(&mut |name, slot| {
+            if slot.learns() {
+                learns.push((name, slot.shape().iter().product()));
+            }
+        });
+        learns
+    }
+
     /// Returns what a killed training needs to go on.
     fn checkpoint(&mut self) -> Checkpoint {
         let mut found = Checkpoint {
@@ -482,7 +497,7 @@ impl<'a> Training<'a> {
         first.network.visit(&mut |name, mut slot| {
             best.push(take(format!("best.{name}")));
             if slot.learns() {
-                let whole = "a checkpoint holds all that learns";
+                let whole = "a checkpoint is read only if it holds all that learns";
                 slot.set_flat(take(format!("weights.{name}")).expect(whole));
                 moments[place] = Some(Moments {
                     mean: take(format!("mean.{name}")).expect(whole),

@@ -84,20 +84,25 @@ impl<'a> Scorer<'a> {
         let splitter = match &params.tokens {
             Tokens::Words => Splitter::Words,
             Tokens::Wordpiece(file) => {
-                let path = file.path();
-                let vocabulary = fs::read_to_string(path).map_err(Failure::reading(path))?;
+                let (path, origin) = (file.path(), file.origin());
+                // A pipe or a device may never end.
+                if !fs::metadata(path).map_err(Failure::reading(origin))?.is_file() {
+                    return Err(Failure::new(format!("{} is no file", origin.display())));
+                }
+                let vocabulary = fs::read_to_string(path).map_err(Failure::reading(origin))?;
                 let pieces = WordPiece::parse(&vocabulary)
-                    .map_err(|error| Failure::caused(format!("read {}", path.display()), error))?;
+                    .map_err(|error| Failure::caused(format!("read {}", origin.display()), error))?;
                 Splitter::WordPiece(pieces)
             }
             Tokens::Tokenizer(file) => {
-                let tokenizer =
-                    Tokenizer::open_file(file.path()).map_err(|error| Failure::new(error.to_string()))?;
+                let doing = || format!("read the tokenizer {}", file.origin().display());
+                let tokenizer = Tokenizer::open_file(file.path());
+                let tokenizer = tokenizer.map_err(|error| Failure::caused(doing(), error))?;
                 Splitter::Tokenizer(Box::new(tokenizer))
             }
         };
         let open = |file: &InputFile| {
-            let doing = || format!("read WordNet from {}", file.path().display());
+            let doing = || format!("read WordNet from {}", file.origin().display());
             WordNet::open(file.path()).map_err(|error| Failure::caused(doing(), error))
         };
         let wordnet = params.wordnet.as_ref().map(open).transpose()?;

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use engine::{Context, Failure};
 use serde_json::{Map, Value, json};
 
-use super::Params;
 use super::column::Column;
 use super::draws;
 use super::fcd::Fcd;
@@ -13,7 +12,9 @@ use super::metric::{Metric, Subject};
 use super::pairs::{Pair, Pairs};
 use super::scorer::{Score, Scored, Scorer, side_by_side, truth};
 use super::tally::Tally;
-use crate::rows::{KeptRows, RowWriter, write_json};
+use super::{Evaluate, Params};
+use crate::kept::KeptRows;
+use crate::rows::{RowWriter, write_json};
 
 /// How many rows are read before they are scored, side by side, and kept.
 const BATCH: usize = 2048;
@@ -47,11 +48,9 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
     let mut pairs = Pairs::open(params, context)?.read()?.peekable();
     let mut totals = Totals::new(params);
     let mut fcd = Fcd::open(params)?;
-    let mut kept = KeptRows::open::<Scored>(&context.keep()?)?;
+    let mut kept = KeptRows::open::<Evaluate, Scored>(&context.keep()?)?;
     let mut before = kept.read::<Scored>()?;
-    if kept.count() > 0 {
-        context.log(format!("{} rows were scored before", kept.count()));
-    }
+    kept.tell("scored", context);
     let mut is_kept = true;
     while pairs.peek().is_some() {
         if context.is_cancelled() {

@@ -7,6 +7,12 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
+    /// Something has the name of a file, and is a folder, a pipe or a device.
+    #[error("`{file}` is no file")]
+    NotAFile {
+        /// Its name.
+        file: String,
+    },
     /// A file that every model has is not there.
     #[error("there is no `{file}`{hint}")]
     MissingFile {

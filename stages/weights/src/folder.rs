@@ -250,7 +250,12 @@ fn tensors_of(path: &Path, file: &str) -> Result<(Arc<MappedFile>, Vec<Tensor>),
     let file_bytes = source.metadata().map_err(io)?.len();
     let read = header::read(file, file_bytes, BufReader::new(&source)).map_err(io)?;
     let tensors = read.map_err(|fault| ModelError::Header { file: file.to_owned(), fault })?;
-    Ok((Arc::new(MappedFile::of(&source).map_err(io)?), tensors))
+    let map = MappedFile::of(&source).map_err(io)?;
+    if map.length() != file_bytes {
+        let changed = std::io::Error::other("its length changed while it was opened");
+        return Err(io(changed));
+    }
+    Ok((Arc::new(map), tensors))
 }
 
 fn exists(path: &Path, file: &str) -> Result<bool, ModelError> {
@@ -259,10 +264,16 @@ fn exists(path: &Path, file: &str) -> Result<bool, ModelError> {
 }
 
 fn open(path: &Path, file: &str, hint: &'static str) -> Result<File, ModelError> {
-    File::open(path.join(file)).map_err(|source| match source.kind() {
+    let path = path.join(file);
+    let failed = |source: std::io::Error| match source.kind() {
         ErrorKind::NotFound => ModelError::MissingFile { file: file.to_owned(), hint },
         _ => ModelError::Io { file: file.to_owned(), source },
-    })
+    };
+    // A pipe may never end, and opening one may wait for ever.
+    if !std::fs::metadata(&path).map_err(failed)?.is_file() {
+        return Err(ModelError::NotAFile { file: file.to_owned() });
+    }
+    File::open(&path).map_err(failed)
 }
 
 pub(crate) fn object(path: &Path, file: &str, hint: &'static str) -> Result<Map<String, Value>, ModelError> {
@@ -366,6 +377,14 @@ mod tests {
             assert!(message.contains("not the name of a file here"), "{name}: {message}");
         }
         assert!(with("7", &[]).contains("has no `weight_map`"));
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_opened() {
+        let folder = folder(&[(WEIGHTS, shard(&["a"]))]);
+        std::fs::create_dir(folder.path().join(CONFIG)).unwrap();
+        let error = ModelFolder::open(folder.path()).unwrap_err().to_string();
+        assert_eq!(error, "`config.json` is no file");
     }
 
     #[test]

@@ -73,6 +73,19 @@ impl Adapter {
                 return Err(unsupported(format!("`{option}` is not supported")));
             }
         }
+        // PEFT writes a rank always; one that is left out is the tensors'.
+        if let Some(rank) = config.get("r") {
+            rank_of("r", rank)?;
+        }
+        for (pattern, rank) in table(&config, "rank_pattern")? {
+            rank_of(&format!("rank_pattern.{pattern}"), rank)?;
+        }
+        for (pattern, alpha) in table(&config, "alpha_pattern")? {
+            alpha_of(&format!("alpha_pattern.{pattern}"), alpha)?;
+        }
+        if let Some(alpha) = config.get("lora_alpha") {
+            alpha_of("lora_alpha", alpha)?;
+        }
         let tensors = ModelFolder::of_one_file(path, WEIGHTS)?;
         let adapter = Self { tensors, config };
         for tensor in adapter.tensors.tensors() {
@@ -132,6 +145,13 @@ impl Adapter {
                 scale: self.scale(path, rank)?,
             })
         };
+        let product = |path: &str| {
+            let product = product(path)?;
+            match product.a.iter().chain(&product.b).all(|number| number.is_finite()) {
+                true => Ok(product),
+                false => Err(ModelError::Adapter { what: format!("`{path}` holds NaN or infinity") }),
+            }
+        };
         paths.into_iter().map(product).collect()
     }
 
@@ -175,17 +195,42 @@ impl Adapter {
         name.strip_suffix(".lora_A.weight").or_else(|| name.strip_suffix(".lora_B.weight"))
     }
 
+    /// Returns what a product is multiplied with, if its rank is the one that the configuration says.
     fn scale(&self, path: &str, rank: u64) -> Result<f64, ModelError> {
-        let patterns = self.config.get("alpha_pattern").and_then(Value::as_object);
-        let pattern = patterns.into_iter().flatten().find(|(pattern, _)| {
-            path.strip_suffix(pattern.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        });
-        let alpha = pattern.map(|(_, alpha)| alpha).or_else(|| self.config.get("lora_alpha"));
+        self.check_rank(path, rank)?;
+        let alpha = match matching(table(&self.config, "alpha_pattern")?, path) {
+            Some(alpha) => Some(alpha),
+            None => self.config.get("lora_alpha"),
+        };
         let alpha = alpha.and_then(Value::as_f64);
         let alpha =
             alpha.ok_or_else(|| ModelError::Adapter { what: "there is no `lora_alpha`".to_owned() })?;
         let by_root = self.config.get("use_rslora").is_some_and(|value| *value == Value::Bool(true));
         Ok(alpha / if by_root { (rank as f64).sqrt() } else { rank as f64 })
+    }
+
+    /// A tensor of another rank than the configuration says is of another adapter, or cut.
+    fn check_rank(&self, path: &str, rank: u64) -> Result<(), ModelError> {
+        let patterns = table(&self.config, "rank_pattern")?;
+        let known: Vec<u64> = match matching(patterns.clone(), path) {
+            Some(only) => vec![rank_of("rank_pattern", only)?],
+            None => {
+                // PEFT takes patterns for regular expressions, which are not looked for here.
+                let is_plain = |pattern: &str| {
+                    pattern.chars().all(|letter| letter.is_ascii_alphanumeric() || "._-".contains(letter))
+                };
+                let others = patterns.filter(|(pattern, _)| !is_plain(pattern)).map(|(_, rank)| rank);
+                let all = self.config.get("r").into_iter().chain(others);
+                all.map(|rank| rank_of("r", rank)).collect::<Result<_, _>>()?
+            }
+        };
+        if known.is_empty() || known.contains(&rank) || !self.config.contains_key("r") {
+            return Ok(());
+        }
+        let known = known.iter().map(u64::to_string).collect::<Vec<_>>().join(" or ");
+        let what =
+            format!("`{CONFIG}` says that `r` of `{path}` is {known}, and its tensors have rank {rank}");
+        Err(ModelError::Adapter { what })
     }
 
     fn expect_shape(&self, name: &str, found: &[u64], expected: &[u64]) -> Result<(), ModelError> {
@@ -195,6 +240,41 @@ impl Adapter {
         let what = format!("tensor `{name}` has the shape {found:?}, and {expected:?} is needed");
         Err(ModelError::Adapter { what })
     }
+}
+
+/// Returns the entries of a table of the configuration that may be absent.
+fn table<'a>(
+    config: &'a Map<String, Value>,
+    field: &str,
+) -> Result<impl Iterator<Item = (&'a String, &'a Value)> + Clone + use<'a>, ModelError> {
+    match config.get(field) {
+        None | Some(Value::Null) => Ok(None.into_iter().flatten()),
+        Some(Value::Object(table)) => Ok(Some(table).into_iter().flatten()),
+        Some(other) => {
+            Err(ModelError::Adapter { what: format!("`{field}` of `{CONFIG}` is {other}, and no table") })
+        }
+    }
+}
+
+/// Returns the entry whose name is the end of a path.
+fn matching<'a>(mut entries: impl Iterator<Item = (&'a String, &'a Value)>, path: &str) -> Option<&'a Value> {
+    let is_end =
+        |pattern: &str| path.strip_suffix(pattern).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    entries.find(|(pattern, _)| is_end(pattern)).map(|(_, value)| value)
+}
+
+fn rank_of(field: &str, value: &Value) -> Result<u64, ModelError> {
+    // Beyond this no matrix has a rank.
+    const LARGEST: u64 = 1 << 31;
+    let rank = value.as_u64().filter(|rank| (1..=LARGEST).contains(rank));
+    rank.ok_or_else(|| ModelError::Adapter {
+        what: format!("`{field}` of `{CONFIG}` is {value}, and no whole number above 0"),
+    })
+}
+
+fn alpha_of(field: &str, value: &Value) -> Result<f64, ModelError> {
+    let what = || format!("`{field}` of `{CONFIG}` is {value}, and no number");
+    value.as_f64().ok_or_else(|| ModelError::Adapter { what: what() })
 }
 
 impl Added {

@@ -14,11 +14,17 @@ impl MappedFile {
     pub fn of(file: &File) -> io::Result<Self> {
         // SAFETY: The bytes are only ever read as plain numbers, of which every pattern is one,
         // so a program that changes the file meanwhile changes values and breaks no invariant.
-        // One that shortens it ends this process by a signal; the files of models are written
-        // under another name and renamed, and those of the cache are read-only.
+        // One that shortens it ends this process by a signal, where tensors are looked at: a stage
+        // looks at those of the cache, which are read-only. Of a folder that a user names, a `source`
+        // reads the headers, and not by the map; a bench reads all of it.
         #[allow(unsafe_code)]
         let map = unsafe { Mmap::map(file)? };
         Ok(Self(map))
+    }
+
+    /// Returns how many bytes there are.
+    pub fn length(&self) -> u64 {
+        self.0.len() as u64
     }
 
     /// Returns some of the bytes.

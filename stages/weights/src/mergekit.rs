@@ -7,6 +7,7 @@ use crate::merges::Method;
 use crate::setting::Setting;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use yaml_rust2::parser::{Event, Parser};
 use yaml_rust2::{Yaml, YamlLoader};
 
 /// A recipe of mergekit, in our words.
@@ -478,17 +479,57 @@ fn translated(value: &Value) -> Result<Value, String> {
     }
 }
 
-/// The longest recipe that is read: one may name a part of itself often.
+/// The longest recipe that is read, and how much it may be with a part wherever its name stands: a
+/// few lines that name each other are more than any memory.
 const LONGEST_BYTES: usize = 1 << 18;
+
+/// How deep a recipe may be nested.
+const DEEPEST: usize = 64;
 
 fn document(text: &str) -> Result<Value, String> {
     if text.len() > LONGEST_BYTES {
         return Err(format!("a recipe has at most {LONGEST_BYTES} bytes, and this one {}", text.len()));
     }
+    check_size(text)?;
     let documents = YamlLoader::load_from_str(text).map_err(|error| format!("this is not YAML: {error}"))?;
     match documents.as_slice() {
         [document] => json_of(document),
         _ => Err(format!("a recipe is one document, and there are {}", documents.len())),
+    }
+}
+
+/// Checks how large and how deep a recipe is with every alias in full, of which none is written out.
+fn check_size(text: &str) -> Result<(), String> {
+    let mut parser = Parser::new_from_str(text);
+    let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
+    // Of the parts that have begun, the names, as numbers, and the sizes so far; the whole is first.
+    let mut begun: Vec<(usize, usize)> = vec![(0, 0)];
+    loop {
+        let (event, _) = parser.next_token().map_err(|error| format!("this is not YAML: {error}"))?;
+        let mut ended = match event {
+            Event::StreamEnd => return Ok(()),
+            Event::SequenceStart(name, _) | Event::MappingStart(name, _) => {
+                begun.push((name, 1));
+                if begun.len() > DEEPEST {
+                    return Err(format!("a recipe is nested at most {DEEPEST} deep"));
+                }
+                continue;
+            }
+            Event::SequenceEnd | Event::MappingEnd => begun.pop().expect("what ends has begun"),
+            Event::Scalar(text, _, name, _) => (name, 1 + text.len()),
+            // One that is part of itself is an error of the loader.
+            Event::Alias(name) => (0, sizes.get(&name).copied().unwrap_or(1)),
+            _ => continue,
+        };
+        let (name, size) = &mut ended;
+        let whole = &mut begun.last_mut().expect("the whole never ends").1;
+        *whole = whole.saturating_add(*size);
+        if *whole > LONGEST_BYTES {
+            return Err(format!("a recipe with every alias in full has at most {LONGEST_BYTES} bytes"));
+        }
+        if *name > 0 {
+            sizes.insert(*name, *size);
+        }
     }
 }
 
@@ -697,6 +738,28 @@ parameters: {weight: 5}
                 ],
             })
         );
+    }
+
+    #[test]
+    fn a_recipe_that_is_small_and_unfolds_to_anything_is_refused() {
+        let mut bomb = "a: &a [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n".to_owned();
+        for (name, before) in ('b'..='z').zip('a'..) {
+            bomb.push_str(&format!("{name}: &{name} [{}]\n", vec![format!("*{before}"); 9].join(", ")));
+        }
+        let refused = |text: &str| import(text).unwrap_err();
+        assert_eq!(refused(&bomb), "a recipe with every alias in full has at most 262144 bytes");
+        let text = format!("a: &a \"{}\"\nb: [{}]\n", "x".repeat(1 << 16), ["*a"; 9].join(", "));
+        assert!(refused(&text).contains("with every alias in full"));
+        for deep in ["[".repeat(100_000), "- ".repeat(100_000), "{a: ".repeat(60_000)] {
+            let error = refused(&deep);
+            // The parser has a limit of its own for brackets.
+            assert!(error.contains("nested at most 64 deep") || error.contains("recursion limit"), "{error}");
+        }
+        // Aliases as people use them.
+        let recipe = "merge_method: linear\nmodels:\n  - {model: a, parameters: &p {weight: 0.5}}\n  \
+                      - {model: b, parameters: *p}\n";
+        assert_eq!(settings(import(recipe).unwrap().ratio.as_ref()), json!({ "a": 0.5, "b": 0.5 }));
+        assert!(import("a: &a [*a]").is_err());
     }
 
     #[test]

@@ -677,6 +677,47 @@ fn an_adapter_may_replace_a_tensor_and_must_fit_its_base() {
 }
 
 #[test]
+fn the_rank_of_an_adapter_is_that_of_its_tensors() {
+    let opened = |change: Value| {
+        let folder = TempDir::new().expect("a folder");
+        let golden = golden("../lora");
+        let text = fs::read(golden.join("adapter_config.json")).expect("there is a configuration");
+        let mut config: serde_json::Map<String, Value> = serde_json::from_slice(&text).expect("JSON");
+        config.extend(change.as_object().expect("a table").clone());
+        fs::write(folder.path().join("adapter_config.json"), Value::Object(config).to_string())
+            .expect("written");
+        fs::copy(golden.join("adapter_model.safetensors"), folder.path().join("adapter_model.safetensors"))
+            .expect("copied");
+        Adapter::open(folder.path()).and_then(|adapter| adapter.products()).map_err(|error| error.to_string())
+    };
+    assert!(opened(json!({})).is_ok());
+    for (field, value) in [
+        ("r", json!(-1)),
+        ("r", json!(0)),
+        ("r", json!(9_223_372_036_854_775_808_u64)),
+        ("r", json!("x")),
+        ("r", json!(8.5)),
+        ("rank_pattern", json!(7)),
+        ("rank_pattern", json!({ "q_proj": -2 })),
+        ("alpha_pattern", json!({ "q_proj": "x" })),
+        ("lora_alpha", json!("x")),
+    ] {
+        let error = opened(json!({ field: value })).expect_err("it is refused");
+        assert!(error.contains(field) && error.contains("`adapter_config.json` is"), "{error}");
+    }
+    let error = opened(json!({ "r": 4 })).expect_err("it is refused");
+    assert!(error.contains("`adapter_config.json` says that `r` of `model.layers."), "{error}");
+    assert!(error.contains("is 4, and its tensors have rank 8"), "{error}");
+    // Patterns say otherwise, as names or as regular expressions.
+    let all = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+    let by_name: serde_json::Map<String, Value> =
+        all.iter().map(|name| ((*name).to_owned(), json!(8))).collect();
+    assert!(opened(json!({ "r": 4, "rank_pattern": by_name })).is_ok());
+    assert!(opened(json!({ "r": 4, "rank_pattern": { ".*_proj": 8 } })).is_ok());
+    assert!(opened(json!({ "r": 4, "rank_pattern": { ".*_proj": 16 } })).is_err());
+}
+
+#[test]
 fn a_head_that_is_tied_may_be_left_to_the_embedding() {
     let (_folders, models) = inputs(Dtype::F32);
     let names = |with_head: bool| {

@@ -28,6 +28,17 @@ pub enum TemplateError {
         /// The bytes of the number.
         span: Range<usize>,
     },
+    /// A sentence may have more properties than any has.
+    #[error(
+        "`longest-sentence` is {count}: a sentence holds at most {} properties",
+        super::templates::MOST_PROPERTIES
+    )]
+    TooManyProperties {
+        /// The bytes of the number.
+        span: Range<usize>,
+        /// The number.
+        count: usize,
+    },
     /// A name is given to two classes.
     #[error("`{name}` is in the class `{first}` and in the class `{second}`")]
     TwoClasses {
@@ -101,6 +112,7 @@ impl TemplateError {
             TemplateError::Syntax { span, .. } => span.clone(),
             TemplateError::Format { span, .. }
             | TemplateError::NoProperties { span }
+            | TemplateError::TooManyProperties { span, .. }
             | TemplateError::TwoClasses { span, .. }
             | TemplateError::UnknownClass { span, .. }
             | TemplateError::UnknownList { span, .. }

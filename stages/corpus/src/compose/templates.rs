@@ -6,6 +6,9 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use toml::Spanned;
 
+/// The most properties of a sentence: each number up to it is tried with each class.
+pub(super) const MOST_PROPERTIES: usize = 1000;
+
 /// Holds templates that have a sentence for every list of properties.
 #[derive(Debug)]
 pub struct Templates {
@@ -64,6 +67,10 @@ impl Templates {
         }
         if *file.longest_sentence.get_ref() == 0 {
             return Err(TemplateError::NoProperties { span: file.longest_sentence.span() });
+        }
+        if *file.longest_sentence.get_ref() > MOST_PROPERTIES {
+            let (span, count) = (file.longest_sentence.span(), file.longest_sentence.into_inner());
+            return Err(TemplateError::TooManyProperties { span, count });
         }
         let classes: Vec<String> = file.class.iter().map(|class| class.name.clone()).collect();
         let rest = classes.iter().position(|name| name == file.rest.get_ref());
@@ -200,6 +207,9 @@ name = "role"
         assert_eq!(at, "\"remedy\"");
         assert_eq!(error("format = 1", "format = 2").1, "2");
         assert_eq!(error("longest-sentence = 2", "longest-sentence = 0").1, "0");
+        let (message, at) = error("longest-sentence = 2", "longest-sentence = 1000000000000");
+        assert_eq!(at, "1000000000000");
+        assert_eq!(message, "`longest-sentence` is 1000000000000: a sentence holds at most 1000 properties");
         assert_eq!(error("suffixes", "sufixes").1, "sufixes");
     }
 

@@ -7,6 +7,7 @@ use super::read::Found;
 use super::report::{Bad, Reason};
 use crate::row::ID;
 use serde_json::{Map, Value};
+use std::collections::HashMap;
 
 /// One row as its format parts it.
 #[derive(Default)]
@@ -72,8 +73,12 @@ fn everything(columns: &[String]) -> Result<Taken, ReadError> {
     if let Some(position) = columns.iter().position(String::is_empty) {
         return Err(ReadError::UnnamedColumn { position: position + 1 });
     }
-    for name in columns {
-        only(columns, name)?;
+    let mut first_places = HashMap::with_capacity(columns.len());
+    for (position, column) in columns.iter().enumerate() {
+        if let Some(first) = first_places.insert(column.as_str(), position) {
+            let (column, second) = (column.clone(), position + 1);
+            return Err(ReadError::RepeatedColumn { column, first: first + 1, second });
+        }
     }
     let id = columns.iter().position(|name| name == ID);
     let others = columns.iter().enumerate().filter(|(position, _)| Some(*position) != id);
@@ -107,5 +112,24 @@ fn only(columns: &[String], name: &str) -> Result<Option<usize>, ReadError> {
             Err(ReadError::RepeatedColumn { column: name.to_owned(), first: first + 1, second: second + 1 })
         }
         (first, _) => Ok(first),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::formats::{Format, ReadOptions, read};
+
+    /// A header is compared with itself in one pass: a quadratic one takes hours for so many names.
+    #[test]
+    fn a_million_columns_are_read() {
+        let count = 1_000_000;
+        let names: Vec<String> = (0..count).map(|number| format!("c{number}")).collect();
+        let text = format!("{}\n{}\n", names.join(","), "1,".repeat(count - 1) + "2");
+        let mut rows = read(text.as_bytes(), Format::Csv, &ReadOptions::default()).unwrap();
+        let row = rows.next().unwrap().unwrap();
+        assert_eq!((row.text("c0"), row.text("c999999")), (Some("1"), Some("2")));
+        let twice = format!("{},c3\n1\n", names.join(","));
+        let error = read(twice.as_bytes(), Format::Csv, &ReadOptions::default()).err().unwrap().to_string();
+        assert!(error.contains("`c3`"), "{error}");
     }
 }

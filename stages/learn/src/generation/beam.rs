@@ -17,7 +17,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{CheckStrategy, Generated, Task};
+use super::{CheckStrategy, GenerateError, Generated, Task};
 
 /// The version of what it computes.
 pub const VERSION: u32 = 1;
@@ -151,7 +151,7 @@ struct Search {
 }
 
 impl Beam {
-    pub(super) fn run(&self, mut task: Task<'_>) -> Vec<Vec<Generated>> {
+    pub(super) fn run(&self, mut task: Task<'_>) -> Result<Vec<Vec<Generated>>, GenerateError> {
         let beams = self.num_beams as usize;
         let begin = |most: &usize| {
             // All begin alike; that only the first one's continuations are looked at keeps the
@@ -178,6 +178,7 @@ impl Beam {
                 if search.is_over {
                     continue;
                 }
+                task.check(*number, logits, search.running[0].tokens.len())?;
                 let logps: Vec<Vec<f32>> = logits.chunks_exact(vocabulary).map(log_softmax).collect();
                 for (beam, token) in self.step(search, &logps, task.ends) {
                     kept.push(place * rows_each + beam.min(rows_each - 1));
@@ -195,7 +196,7 @@ impl Beam {
             task.logits = task.begun.advance(&next);
             rows_each = beams;
         }
-        searches.into_iter().map(|search| self.outputs_of(search, task.ends)).collect()
+        Ok(searches.into_iter().map(|search| self.outputs_of(search, task.ends)).collect())
     }
 
     /// Makes one step, and returns the beams that are continued, each with its token; none if the

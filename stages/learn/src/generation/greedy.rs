@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CheckStrategy, Generated, Task, one_by_one};
+use super::{CheckStrategy, GenerateError, Generated, Task, one_by_one};
 
 /// The version of what it computes.
 pub const VERSION: u32 = 1;
@@ -15,7 +15,7 @@ pub struct Greedy {}
 
 impl CheckStrategy for Greedy {}
 
-pub(super) fn run(task: Task<'_>) -> Vec<Vec<Generated>> {
+pub(super) fn run(task: Task<'_>) -> Result<Vec<Vec<Generated>>, GenerateError> {
     one_by_one(task, |_, logits| first_largest(logits))
 }
 

@@ -11,7 +11,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CheckStrategy, Generated, Task, one_by_one};
+use super::{CheckStrategy, GenerateError, Generated, Task, one_by_one};
 use crate::random::{Purpose, Random};
 
 /// The version of what it computes.
@@ -56,7 +56,7 @@ impl CheckStrategy for Sample {
 }
 
 impl Sample {
-    pub(super) fn run(&self, task: Task<'_>) -> Vec<Vec<Generated>> {
+    pub(super) fn run(&self, task: Task<'_>) -> Result<Vec<Vec<Generated>>, GenerateError> {
         let stream = |place: &usize| Random::new(self.seed, Purpose::Sampling, *place as u64);
         // A row draws once for each of its tokens, so that its stream knows the token's place.
         let mut streams: Vec<Random> = task.places.iter().map(stream).collect();

@@ -123,8 +123,12 @@ impl ChemNet {
     /// # Errors
     /// [`ChemNetError`], naming the file and the tensor.
     pub fn open(path: &Path) -> Result<Self, ChemNetError> {
-        let bytes = std::fs::read(path)
-            .map_err(|source| ChemNetError::Unreadable { path: path.to_owned(), source })?;
+        let unreadable = |source| ChemNetError::Unreadable { path: path.to_owned(), source };
+        // A pipe or a device may never end.
+        if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+            return Err(unreadable(std::io::Error::other("it is no file")));
+        }
+        let bytes = std::fs::read(path).map_err(unreadable)?;
         let tensors = SafeTensors::deserialize(&bytes)
             .map_err(|error| ChemNetError::NotTensors { path: path.to_owned(), detail: error.to_string() })?;
         let mut file = File { path, tensors, seen: Vec::new() };

@@ -77,6 +77,25 @@ impl<'a> Reader<'a> {
         Ok(self.read(field, "a number", Value::as_f64)?.unwrap_or(default))
     }
 
+    /// Reads a number above 0.
+    pub fn positive(&self, field: &str) -> Result<f64, UnusableConfig> {
+        self.check_positive(field, self.number(field)?)
+    }
+
+    /// Reads a number above 0, or takes the default.
+    pub fn positive_or(&self, field: &str, default: f64) -> Result<f64, UnusableConfig> {
+        self.check_positive(field, self.number_or(field, default)?)
+    }
+
+    /// Models compute with single floats, in which what is too small is 0 and what is too large no
+    /// number.
+    fn check_positive(&self, field: &str, number: f64) -> Result<f64, UnusableConfig> {
+        match (number as f32).is_finite() && number as f32 > 0.0 {
+            true => Ok(number),
+            false => Err(self.unusable(field, format!("{number} is not a number above 0"))),
+        }
+    }
+
     /// Reads true or false, or takes the default.
     pub fn truth_or(&self, field: &str, default: bool) -> Result<bool, UnusableConfig> {
         Ok(self.read(field, "true or false", Value::as_bool)?.unwrap_or(default))

@@ -54,6 +54,18 @@ pub enum TensorError {
         /// The one that it should repeat.
         other: &'static str,
     },
+    /// A tensor holds what is no number, or none that can be computed with.
+    #[error("{}: tensor `{tensor}` holds {nan} NaN and {infinite} infinite numbers", .file.display())]
+    NotFinite {
+        /// The file that the tensor is in.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// How many NaN.
+        nan: usize,
+        /// How many infinities.
+        infinite: usize,
+    },
     /// A tensor cannot be read as single floats.
     #[error("{}", .file.display())]
     Unreadable {
@@ -108,7 +120,18 @@ impl<'a> Tensors<'a> {
             return Err(TensorError::Shape { file, tensor: name.to_owned(), found, expected });
         }
         self.seen.insert(name.to_owned());
-        self.folder.read_f32(name).map_err(|source| self.unreadable(name, source))
+        let numbers = self.folder.read_f32(name).map_err(|source| self.unreadable(name, source))?;
+        if !numbers.iter().all(|number| number.is_finite()) {
+            let nan = numbers.iter().filter(|number| number.is_nan()).count();
+            let infinite = numbers.iter().filter(|number| number.is_infinite()).count();
+            return Err(TensorError::NotFinite {
+                file: self.file(name),
+                tensor: name.to_owned(),
+                nan,
+                infinite,
+            });
+        }
+        Ok(numbers)
     }
 
     /// Says whether the folder has both tensors, with the same numbers.

@@ -97,8 +97,8 @@ fn recomputed_layers_change_no_bit() {
     let dropout = Dropout { probability: 0.1, seed: 7, occasion: 1 << 40 };
     for name in ["t5_v10", "t5_v11"] {
         let sequences = sequences(&Tensors::open(&format!("{name}/expected.safetensors")));
-        super::compare_recomputed(name, &sequences, None);
-        super::compare_recomputed(name, &sequences, Some(dropout));
+        super::compare_recomputed(name, network(name), &sequences, None);
+        super::compare_recomputed(name, network(name), &sequences, Some(dropout));
     }
 }
 

@@ -6,8 +6,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::Path;
+
+use liblzma::read::XzDecoder;
+use liblzma::stream::{CONCATENATED, Stream};
+use tar::EntryType;
 
 /// Parts of speech, as the files are called.
 const PARTS: [&str; 4] = ["noun", "verb", "adj", "adv"];
@@ -39,6 +43,15 @@ pub enum WordNetError {
     /// A file is not there.
     #[error("`{0}` is not there: WordNet is index, data and exception files of four parts of speech")]
     MissingFile(String),
+    /// It has the name of a file, and is a link, a device or a file with holes.
+    #[error("`{0}` is no plain file: unpack WordNet, and give the folder with its files")]
+    NotAFile(String),
+    /// It is far larger than WordNet.
+    #[error("it holds more than {} MiB, and WordNet some 50: this is another archive", MOST_BYTES >> 20)]
+    TooLarge,
+    /// There is not one word in it.
+    #[error("there is not one word in its index: the files are empty")]
+    Empty,
     /// A line is not as it must be.
     #[error("line {line} of `{file}` is not as WordNet writes it")]
     Line {
@@ -48,6 +61,12 @@ pub enum WordNetError {
         line: usize,
     },
 }
+
+/// The most bytes of all files together, unpacked: ten times what WordNet 3.1 has.
+const MOST_BYTES: u64 = 1 << 29;
+
+/// The most memory that unpacking takes: as `xz -9` needs, and more.
+const MOST_XZ_BYTES: u64 = 1 << 28;
 
 /// The synonyms of WordNet.
 pub struct WordNet {
@@ -71,37 +90,48 @@ impl WordNet {
     /// Reads a folder with the files, or an archive of it: `.tar`, or `.tar.xz`.
     pub fn open(path: &Path) -> Result<Self, WordNetError> {
         if !path.is_dir() {
-            return Self::from_archive(File::open(path)?);
+            return Self::from_archive(open_file(path)?);
         }
-        let read = |name: &str| -> Result<String, WordNetError> {
-            match std::fs::read(path.join(name)) {
-                Ok(bytes) => Ok(latin(bytes)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    Err(WordNetError::MissingFile(name.to_owned()))
+        let mut room = MOST_BYTES;
+        Self::of_files(|name| {
+            let file = match open_file(&path.join(name)) {
+                Err(WordNetError::Read(error)) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(WordNetError::MissingFile(name.to_owned()));
                 }
-                Err(error) => Err(error.into()),
-            }
-        };
-        Self::of_files(read)
+                file => file?,
+            };
+            content(file, &mut room).map(latin)
+        })
     }
 
     /// Reads an archive with the files in any folder: tar, compressed with xz or not.
-    pub fn from_archive(mut archive: impl Read) -> Result<Self, WordNetError> {
-        let mut bytes = Vec::new();
-        archive.read_to_end(&mut bytes)?;
-        if bytes.starts_with(b"\xfd7zXZ\0") {
-            let mut unpacked = Vec::new();
-            liblzma::read::XzDecoder::new_multi_decoder(&bytes[..]).read_to_end(&mut unpacked)?;
-            bytes = unpacked;
+    pub fn from_archive(archive: impl Read) -> Result<Self, WordNetError> {
+        let mut archive = BufReader::new(archive);
+        match archive.fill_buf()?.starts_with(b"\xfd7zXZ\0") {
+            false => Self::from_tar(archive),
+            true => {
+                let stream =
+                    Stream::new_stream_decoder(MOST_XZ_BYTES, CONCATENATED).map_err(io::Error::from)?;
+                Self::from_tar(XzDecoder::new_stream(archive, stream))
+            }
         }
+    }
+
+    fn from_tar(tar: impl Read) -> Result<Self, WordNetError> {
         let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-        for entry in tar::Archive::new(&bytes[..]).entries()? {
-            let mut entry = entry?;
+        // Of what is passed over too: a small file unpacks to any size.
+        let tar = Bounded { inner: tar, room: MOST_BYTES };
+        let mut room = MOST_BYTES;
+        for entry in tar::Archive::new(tar).entries().map_err(bounded)? {
+            let entry = entry.map_err(bounded)?;
             let name = entry.path()?.file_name().map(|name| name.to_string_lossy().into_owned());
             if let Some(name) = name.filter(|name| names().any(|wanted| wanted == *name)) {
-                let mut content = Vec::new();
-                entry.read_to_end(&mut content)?;
-                files.insert(name, content);
+                // A link or a device has no bytes, and would be an empty file of WordNet; one with
+                // holes says that it has any number.
+                if !matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Continuous) {
+                    return Err(WordNetError::NotAFile(name));
+                }
+                files.insert(name, content(entry, &mut room)?);
             }
         }
         Self::of_files(|name| {
@@ -123,7 +153,10 @@ impl WordNet {
                 }
             }
         }
-        Ok(Self { parts })
+        match parts.iter().all(|part| part.index.is_empty()) {
+            true => Err(WordNetError::Empty),
+            false => Ok(Self { parts }),
+        }
     }
 
     /// Tells every word, but for those written with `_`, that shares a meaning with this one.
@@ -203,6 +236,48 @@ impl Part {
     }
 }
 
+/// Opens a file, and neither a pipe, which may never end, nor a device.
+fn open_file(path: &Path) -> Result<File, WordNetError> {
+    if !std::fs::metadata(path)?.is_file() {
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        return Err(WordNetError::NotAFile(name));
+    }
+    Ok(File::open(path)?)
+}
+
+/// Reads a file, if there is room for it.
+fn content(file: impl Read, room: &mut u64) -> Result<Vec<u8>, WordNetError> {
+    let mut content = Vec::new();
+    file.take(*room + 1).read_to_end(&mut content).map_err(bounded)?;
+    *room = room.checked_sub(content.len() as u64).ok_or(WordNetError::TooLarge)?;
+    Ok(content)
+}
+
+/// A reader that fails where too much comes.
+struct Bounded<R> {
+    inner: R,
+    room: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        match self.room.checked_sub(read as u64) {
+            Some(room) => self.room = room,
+            None => return Err(io::ErrorKind::FileTooLarge.into()),
+        }
+        Ok(read)
+    }
+}
+
+/// Tells what is too large from what cannot be read.
+fn bounded(error: io::Error) -> WordNetError {
+    match error.kind() {
+        io::ErrorKind::FileTooLarge => WordNetError::TooLarge,
+        _ => error.into(),
+    }
+}
+
 /// Returns the names of all files.
 fn names() -> impl Iterator<Item = String> {
     let each = |name: &str| [format!("index.{name}"), format!("data.{name}"), format!("{name}.exc")];
@@ -266,5 +341,110 @@ mod tests {
             WordNet::of_files(|name| Ok(if name == "index.verb" { "run v 2 0" } else { "" }.to_owned()));
         assert_eq!(broken.err().unwrap().to_string(), "line 1 of `index.verb` is not as WordNet writes it");
         assert!(WordNet::from_archive(&b""[..]).is_err());
+        let empty = WordNet::of_files(|_| Ok(String::new())).err().unwrap().to_string();
+        assert_eq!(empty, "there is not one word in its index: the files are empty");
+    }
+
+    /// An archive with all files, each as it is written by a function.
+    fn archive(write: impl Fn(&mut tar::Header, &str) -> Vec<u8>) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for name in names() {
+            let mut header = tar::Header::new_gnu();
+            header.set_path(format!("WordNet-3.0/dict/{name}")).unwrap();
+            header.set_mode(0o644);
+            let content = write(&mut header, &name);
+            header.set_size(content.len() as u64);
+            header.set_cksum();
+            builder.append(&header, &content[..]).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    fn word(name: &str) -> Vec<u8> {
+        match name {
+            "index.noun" => b"cat n 1 0 1 0 00000009\n".to_vec(),
+            "data.noun" => b"00000009 05 n 02 cat 0 feline 0 000\n".to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn xz(bytes: &[u8]) -> Vec<u8> {
+        let mut packed = Vec::new();
+        liblzma::read::XzEncoder::new(bytes, 1).read_to_end(&mut packed).unwrap();
+        packed
+    }
+
+    #[test]
+    fn an_archive_is_read_packed_or_not() {
+        let tar = archive(|_, name| word(name));
+        for archive in [xz(&tar), tar] {
+            assert_eq!(synonyms(&WordNet::from_archive(&archive[..]).unwrap(), "cats"), ["cat", "feline"]);
+        }
+    }
+
+    #[test]
+    fn links_devices_and_holes_are_no_files_of_wordnet() {
+        let kinds = [EntryType::Symlink, EntryType::Link, EntryType::Char, EntryType::Fifo];
+        for kind in kinds {
+            let tar = archive(|header, name| {
+                if name.ends_with("noun") {
+                    header.set_entry_type(kind);
+                    return Vec::new();
+                }
+                word(name)
+            });
+            let error = WordNet::from_archive(&tar[..]).err().unwrap().to_string();
+            assert!(error.starts_with("`index.noun` is no plain file"), "{kind:?}: {error}");
+        }
+        // A file that says that it has 40 GB, all of it a hole.
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_path("data.noun").unwrap();
+        header.set_entry_type(EntryType::GNUSparse);
+        let gnu = header.as_gnu_mut().unwrap();
+        gnu.realsize = *b"500000000000";
+        (gnu.sparse[0].offset, gnu.sparse[0].numbytes) = (gnu.realsize, *b"000000000000");
+        header.set_size(0);
+        header.set_cksum();
+        builder.append(&header, &b""[..]).unwrap();
+        let error = WordNet::from_archive(&builder.into_inner().unwrap()[..]).err().unwrap().to_string();
+        assert!(error.starts_with("`data.noun` is no plain file"), "{error}");
+    }
+
+    #[test]
+    fn what_unpacks_to_any_size_is_refused() {
+        /// Zeros as an archive that has them in files that are passed over.
+        struct Endless(Vec<u8>);
+        impl Read for Endless {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                if self.0.is_empty() {
+                    buffer.fill(0);
+                    return Ok(buffer.len());
+                }
+                let count = buffer.len().min(self.0.len());
+                buffer[..count].copy_from_slice(&self.0[..count]);
+                self.0.drain(..count);
+                Ok(count)
+            }
+        }
+        let mut header = tar::Header::new_gnu();
+        for name in ["other", "data.noun"] {
+            header.set_path(name).unwrap();
+            header.set_size(1 << 40);
+            header.set_cksum();
+            let endless = Endless(header.as_bytes().to_vec());
+            let error = WordNet::from_archive(endless).err().unwrap().to_string();
+            assert!(error.starts_with("it holds more than 512 MiB"), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_pipe_is_no_wordnet() {
+        let pipe = std::path::Path::new("/dev/null");
+        assert_eq!(
+            WordNet::open(pipe).err().unwrap().to_string(),
+            "`null` is no plain file: unpack WordNet, and give the folder with its files"
+        );
     }
 }

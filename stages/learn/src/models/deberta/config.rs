@@ -202,7 +202,7 @@ impl Config {
             head_size,
             max_positions,
             types: types.max(0) as usize,
-            epsilon: reader.number_or("layer_norm_eps", 1e-7)?,
+            epsilon: reader.positive_or("layer_norm_eps", 1e-7)?,
             has_absolute_positions: reader.truth_or("position_biased_input", true)?,
             relative,
             has_encoder_norm: norms.split('|').any(|one| one.trim() == "layer_norm"),

@@ -235,7 +235,7 @@ impl Config {
             key_value_heads,
             head_size,
             max_positions: read.size_or("max_position_embeddings", 2048)?,
-            epsilon: read.number_or("rms_norm_eps", 1e-6)?,
+            epsilon: read.positive_or("rms_norm_eps", 1e-6)?,
             tied: read.truth_or("tie_word_embeddings", false)?,
             attention_bias: read.truth_or("attention_bias", false)?,
             mlp_bias: read.truth_or("mlp_bias", false)?,
@@ -285,22 +285,22 @@ impl RopeConfig {
             None => read.table("rope_scaling")?,
         };
         let Some(parameters) = parameters else {
-            return Ok(Self { theta: read.number_or("rope_theta", 10_000.0)?, scaling: RopeScaling::None });
+            return Ok(Self { theta: read.positive_or("rope_theta", 10_000.0)?, scaling: RopeScaling::None });
         };
-        let theta = parameters.number_or("rope_theta", read.number_or("rope_theta", 10_000.0)?)?;
+        let theta = parameters.positive_or("rope_theta", read.number_or("rope_theta", 10_000.0)?)?;
         let older = parameters.text_or("type", "default")?;
         let scaling = match parameters.text_or("rope_type", older)? {
             "default" => RopeScaling::None,
             "dynamic" => {
-                parameters.number("factor")?;
+                parameters.positive("factor")?;
                 RopeScaling::None
             }
-            "linear" => RopeScaling::Linear { factor: parameters.number("factor")? },
+            "linear" => RopeScaling::Linear { factor: parameters.positive("factor")? },
             "llama3" => RopeScaling::Llama3 {
-                factor: parameters.number("factor")?,
-                low_freq_factor: parameters.number("low_freq_factor")?,
-                high_freq_factor: parameters.number("high_freq_factor")?,
-                original: parameters.number("original_max_position_embeddings")?,
+                factor: parameters.positive("factor")?,
+                low_freq_factor: parameters.positive("low_freq_factor")?,
+                high_freq_factor: parameters.positive("high_freq_factor")?,
+                original: parameters.positive("original_max_position_embeddings")?,
             },
             other => {
                 let message =

@@ -89,8 +89,8 @@ impl Pieces for Reading<'_> {
                 vec![x, bias]
             }
             None => {
-                let (x, bias) = (next(), next());
-                vec![model.encoder_layer(number - 1, x, &bias, prompts, &drops), bias]
+                let (x, bias) = (next(), model.of_heads(next()));
+                vec![model.encoder_layer(number - 1, x, &bias, prompts, &drops), flat(bias)]
             }
             Some(0) => {
                 let states = model.finish(&model.encoder, next(), &drops);
@@ -98,8 +98,9 @@ impl Pieces for Reading<'_> {
                 vec![x, bias, states]
             }
             Some(layer) if layer <= decoder => {
-                let (x, bias, states) = (next(), next(), next());
-                vec![model.decoder_layer(layer - 1, x, &bias, (&states, prompts), &drops), bias, states]
+                let (x, bias, states) = (next(), model.of_heads(next()), next());
+                let x = model.decoder_layer(layer - 1, x, &bias, (&states, prompts), &drops);
+                vec![x, flat(bias), states]
             }
             Some(_) => {
                 let states = model.finish(&model.decoder, next(), &drops);
@@ -127,6 +128,7 @@ impl T5ForConditionalGeneration {
     pub(super) fn encode(&self, rows: &[&[u32]], device: &Device) -> Encoded {
         let (prompts, drops) = (Prompts::new(rows, device), Drops::none());
         let (mut x, bias) = self.begin_encoder(&prompts, &drops);
+        let bias = self.of_heads(bias);
         for number in 0..self.encoder.blocks.len() {
             x = self.encoder_layer(number, x, &bias, &prompts, &drops);
         }
@@ -155,13 +157,12 @@ impl T5ForConditionalGeneration {
         &self,
         number: usize,
         x: Tensor<2>,
-        bias: &Tensor<2>,
+        bias: &Tensor<4>,
         prompts: &Prompts,
         drops: &Drops<'_>,
     ) -> Tensor<2> {
         let block = &self.encoder.blocks[number];
-        let bias = self.of_heads(bias);
-        let x = self.attend_to_itself(&block.to_itself, x, prompts.rows(), bias, drops);
+        let x = self.attend_to_itself(&block.to_itself, x, prompts.rows(), bias.clone(), drops);
         block.wide(x, &self.config, drops)
     }
 
@@ -187,12 +188,12 @@ impl T5ForConditionalGeneration {
         &self,
         number: usize,
         x: Tensor<2>,
-        bias: &Tensor<2>,
+        bias: &Tensor<4>,
         (states, prompts): (&Tensor<2>, &Prompts),
         drops: &Drops<'_>,
     ) -> Tensor<2> {
         let (block, rows) = (&self.decoder.blocks[number], prompts.rows());
-        let x = self.attend_to_itself(&block.to_itself, x, rows, self.of_heads(bias), drops);
+        let x = self.attend_to_itself(&block.to_itself, x, rows, bias.clone(), drops);
         let attention = block.to_encoder();
         let (k, v) = self.keys_and_values(attention, states.clone(), rows);
         let x = self.attend_to_encoder(attention, x, rows, (k, v, self.hiding(prompts)), drops);
@@ -201,9 +202,14 @@ impl T5ForConditionalGeneration {
 
     /// Turns `[rows or 1 * heads * queries, keys]` into `[rows or 1, heads, queries, keys]`, of which
     /// there are as many queries as keys.
-    fn of_heads(&self, bias: &Tensor<2>) -> Tensor<4> {
+    ///
+    /// A layer leaves what it made of the bias that it took, and not that bias: on a tape, its
+    /// gradient is then that of the layer plus that of all later ones, added from the last layer to
+    /// the first, as it is where each layer has a tape of its own. If all layers took the same one, a
+    /// tape would add in an order of its own, with other last bits.
+    fn of_heads(&self, bias: Tensor<2>) -> Tensor<4> {
         let ([all, width], heads) = (bias.dims(), self.config.heads);
-        bias.clone().reshape([all / (heads * width).max(1), heads, width, width])
+        bias.reshape([all / (heads * width).max(1), heads, width, width])
     }
 
     /// Returns the encoder's states and the decoder's logits, for rows of one width.
@@ -214,6 +220,7 @@ impl T5ForConditionalGeneration {
         let over = (&encoded.states, &encoded.prompts);
         let ids = token_ids(&outputs.concat(), &device);
         let (x, bias) = self.begin_decoder(ids, outputs.len(), &drops);
+        let bias = self.of_heads(bias);
         let layers = 0..self.decoder.blocks.len();
         let x = layers.fold(x, |x, number| self.decoder_layer(number, x, &bias, over, &drops));
         let states = self.scale(self.finish(&self.decoder, x, &drops));

@@ -254,7 +254,7 @@ impl Config {
             buckets,
             max_distance,
             dropout,
-            epsilon: read.number_or("layer_norm_epsilon", 1e-6)?,
+            epsilon: read.positive_or("layer_norm_epsilon", 1e-6)?,
             gated,
             activation,
             tied,

@@ -1,0 +1,206 @@
+//! The files that a stage reads, fixed as they were when the stage was keyed.
+//!
+//! A stage may begin hours after its key was made, and people edit files meanwhile. So when a run
+//! begins, the files of all stages that it will make are taken into the cache as blobs, and stages
+//! read those: an edit reaches the next run, and never a result of this one. What is too large to
+//! be copied (models) is read where it lies, and compared with what it was when it was keyed
+//! before the stage begins and again before its result is recorded.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use cache::{Artifact, Cache, CacheError, Entry, SourceFile, SourceState, Sources, Value};
+
+use crate::files::{SourceFiles, laid_out};
+
+/// A file or folder up to this size is taken into the cache. Copying so much takes a tenth of a
+/// second, and it is kept only once, however many stages read it.
+const TAKEN_UP_TO_BYTES: u64 = 64 << 20;
+
+/// The files that one stage reads, by the path that its parameters have.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FixedFiles(BTreeMap<String, SourceState>);
+
+/// Why a stage cannot have its files as they were.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FixError {
+    /// A file is not what it was when it was keyed.
+    #[error("{} changed while the run went on", .0.display())]
+    Changed(PathBuf),
+    /// The cache could not take it in or lay it out.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+}
+
+impl FixedFiles {
+    /// Collects the files that parameters name.
+    pub fn of(params: &Value, files: &SourceFiles) -> Self {
+        let mut fixed = BTreeMap::new();
+        collect(params, &mut |path| {
+            if let Some(state) = files.0.get(Path::new(path)) {
+                fixed.insert(path.to_owned(), state.clone());
+            }
+        });
+        Self(fixed)
+    }
+
+    /// Leaves out what is in `seen` already, and adds the rest to it.
+    pub fn not_in(mut self, seen: &mut BTreeSet<String>) -> Self {
+        self.0.retain(|path, _| seen.insert(path.clone()));
+        self
+    }
+
+    /// Returns whether some are read where they lie.
+    pub fn are_in_place(&self) -> bool {
+        self.0.values().any(|state| !is_taken(state))
+    }
+
+    /// Takes into the cache what is small enough.
+    ///
+    /// # Errors
+    /// [`FixError`].
+    pub fn take_in(&self, cache: &Cache) -> Result<(), FixError> {
+        for (path, state) in self.0.iter().filter(|(_, state)| is_taken(state)) {
+            for file in &state.files {
+                take(cache, path, file)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails if something that is read where it lies is not what it was when it was keyed.
+    ///
+    /// # Errors
+    /// [`FixError`].
+    pub fn compare_in_place(&self, cache: &Cache) -> Result<(), FixError> {
+        for (path, state) in self.0.iter().filter(|(_, state)| !is_taken(state)) {
+            let changed = || FixError::Changed(PathBuf::from(path));
+            let absolute = std::path::absolute(path).map_err(|_| changed())?;
+            let now = match Sources::remembered(cache.index()).state(&absolute) {
+                Ok(now) => now,
+                Err(CacheError::Io { .. } | CacheError::Unstable { .. } | CacheError::Unkeepable { .. }) => {
+                    return Err(changed());
+                }
+                Err(other) => return Err(other.into()),
+            };
+            let same = |(now, then): (&SourceFile, &SourceFile)| now.fingerprint == then.fingerprint;
+            if now.digest != state.digest || !now.files.iter().zip(&state.files).all(same) {
+                return Err(changed());
+            }
+        }
+        Ok(())
+    }
+
+    /// Lays the files out below `folder`, each in a folder of its own so that it keeps its name, and
+    /// returns the parameters as a job has them. What is read where it lies stays there.
+    ///
+    /// # Errors
+    /// [`FixError`].
+    pub fn lay_out(
+        &self,
+        params: &Value,
+        cache: &Cache,
+        folder: &Path,
+        copies: bool,
+    ) -> Result<serde_json::Value, FixError> {
+        let mut places: BTreeMap<&str, String> = BTreeMap::new();
+        for (number, (path, state)) in self.0.iter().enumerate() {
+            let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or("file");
+            let own = folder.join(number.to_string());
+            let place = match is_taken(state) {
+                true => own.join(name),
+                false => std::path::absolute(path).map_err(|_| FixError::Changed(PathBuf::from(path)))?,
+            };
+            places.insert(path, place.to_string_lossy().into_owned());
+            if !is_taken(state) {
+                continue;
+            }
+            let (below, artifact) = listing(state, &own, name);
+            match cache.blobs().lay_out(&artifact, &below, copies) {
+                // The copy in the cache was damaged meanwhile; the original may still be as it was.
+                Err(CacheError::Damaged { expected, .. }) => {
+                    cache.blobs().discard(expected)?;
+                    self.take_again(cache, path, state, &below, &artifact, copies)?;
+                }
+                Err(CacheError::Missing { .. }) => {
+                    self.take_again(cache, path, state, &below, &artifact, copies)?;
+                }
+                other => other?,
+            }
+        }
+        let mut params = params.clone();
+        let replaced = params.resolve_paths::<FixError>(&mut |_, path, _| {
+            let place = places.get(path).ok_or_else(|| FixError::Changed(PathBuf::from(path)))?;
+            Ok(laid_out(place, path))
+        });
+        replaced?;
+        Ok(serde_json::to_value(&params).expect("parameters are plain data"))
+    }
+
+    fn take_again(
+        &self,
+        cache: &Cache,
+        path: &str,
+        state: &SourceState,
+        below: &Path,
+        artifact: &Artifact,
+        copies: bool,
+    ) -> Result<(), FixError> {
+        for file in &state.files {
+            take(cache, path, file)?;
+        }
+        // What the first attempt laid out is in the way.
+        match std::fs::remove_dir_all(below) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(CacheError::Io { action: "remove", path: below.to_owned(), source }.into());
+            }
+            _ => {}
+        }
+        Ok(cache.blobs().lay_out(artifact, below, copies)?)
+    }
+}
+
+fn take(cache: &Cache, path: &str, file: &SourceFile) -> Result<(), FixError> {
+    cache.blobs().take_source(file).map_err(|error| match error {
+        CacheError::Unstable { .. } | CacheError::Unkeepable { .. } => FixError::Changed(PathBuf::from(path)),
+        CacheError::Io { source, path: at, .. }
+            if at == file.path && source.kind() == std::io::ErrorKind::NotFound =>
+        {
+            FixError::Changed(PathBuf::from(path))
+        }
+        other => other.into(),
+    })
+}
+
+/// Returns whether something is small enough to be taken into the cache.
+fn is_taken(state: &SourceState) -> bool {
+    let bytes = state.files.iter().fold(0u64, |sum, file| sum.saturating_add(file.bytes));
+    bytes <= TAKEN_UP_TO_BYTES
+}
+
+/// Returns where a source's files go, and as what.
+fn listing(state: &SourceState, own: &Path, name: &str) -> (PathBuf, Artifact) {
+    let entry = |file: &SourceFile, path: &str| Entry {
+        path: path.to_owned(),
+        digest: file.digest,
+        bytes: file.bytes,
+        executable: file.executable,
+    };
+    match state.is_folder {
+        true => {
+            let entries = state.files.iter().map(|file| entry(file, &file.inside));
+            (own.join(name), Artifact::new(entries.collect()))
+        }
+        false => (own.to_owned(), Artifact::new(state.files.iter().map(|file| entry(file, name)).collect())),
+    }
+}
+
+/// Hands every path in some parameters to `visit`.
+fn collect(value: &Value, visit: &mut dyn FnMut(&str)) {
+    match value {
+        Value::Path(path) | Value::NamedPath(path) => visit(path),
+        Value::List(items) => items.iter().for_each(|item| collect(item, visit)),
+        Value::Map(entries) => entries.values().for_each(|item| collect(item, visit)),
+        _ => {}
+    }
+}

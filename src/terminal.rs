@@ -1,0 +1,222 @@
+//! What is printed, and how: nothing that a terminal would act on comes from a stranger.
+//!
+//! Names, messages, logs and rows are written by whoever wrote the experiment, the data or the
+//! model. Every command prints through [`stdout`] and [`stderr`], which make control characters
+//! visible the way the Rust compiler does in its reports: those of ASCII by their picture (`␛`), the
+//! others, and what turns the direction of writing around, by `�`. One character becomes one
+//! character, so that columns stay aligned. Newlines and tabs are printed as they are.
+
+use std::borrow::Cow;
+use std::io::{self, IsTerminal as _, StderrLock, StdoutLock, Write};
+
+/// Returns a text with everything visible that a terminal would act on, but newlines and tabs.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    visible(text, |c, next| matches!(c, '\n' | '\t') || (c == '\r' && next == Some('\n')))
+}
+
+/// Returns a text as [`printable`] does, on one line: a newline in a name or a message would let
+/// it pass for a line of ours.
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    visible(text, |_, _| false)
+}
+
+/// Returns a JSON document that has in escapes what a terminal would act on; its values are the
+/// same. Below U+0020 JSON has nothing but escapes anyway.
+pub fn json(document: &str) -> Cow<'_, str> {
+    let acts = |c: char| c > '\u{1f}' && picture(c).is_some();
+    if !document.contains(acts) {
+        return Cow::Borrowed(document);
+    }
+    let mut out = String::with_capacity(document.len() + 16);
+    for c in document.chars() {
+        match acts(c) {
+            // All of them lie in the basic plane, and can stand in strings alone.
+            true => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Returns standard output for everything but raw data.
+pub fn stdout() -> Printable<StdoutLock<'static>> {
+    Printable::new(io::stdout().lock())
+}
+
+/// Returns standard error.
+pub fn stderr() -> Printable<StderrLock<'static>> {
+    Printable::new(io::stderr().lock())
+}
+
+/// Returns standard output for data that programs read: into a pipe or a file every byte goes as
+/// it is, and on a terminal it is made visible.
+pub fn data() -> Box<dyn Write> {
+    if io::stdout().is_terminal() { Box::new(stdout()) } else { Box::new(raw()) }
+}
+
+/// Returns standard output as it is, for a file that was asked for.
+pub fn raw() -> StdoutLock<'static> {
+    io::stdout().lock()
+}
+
+/// Writes to standard error what has colours of ours in it, and is printable otherwise.
+pub fn say_coloured(text: &str) {
+    // Where even the complaint cannot be written, the exit code has to do.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Returns whether somebody looks at standard error.
+pub fn is_watched() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Returns whether reports have colours.
+pub fn has_colours() -> bool {
+    is_watched() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// Writes out what is still held back, so that a failure to write is noticed.
+pub fn flush() -> io::Result<()> {
+    io::stdout().flush()
+}
+
+/// Replaces what a terminal would act on, unless a character, before the one after it, stays.
+fn visible(text: &str, stays: impl Fn(char, Option<char>) -> bool) -> Cow<'_, str> {
+    let mut out = String::new();
+    // Everything before it is in `out`, or `out` is empty and all of it is as it was.
+    let mut copied = 0;
+    let mut characters = text.char_indices().peekable();
+    while let Some((at, c)) = characters.next() {
+        let next = characters.peek().map(|(_, next)| *next);
+        if let Some(picture) = picture(c).filter(|_| !stays(c, next)) {
+            out.push_str(&text[copied..at]);
+            out.push(picture);
+            copied = at + c.len_utf8();
+        }
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    out.push_str(&text[copied..]);
+    Cow::Owned(out)
+}
+
+/// Returns what stands for a character that a terminal would act on.
+fn picture(c: char) -> Option<char> {
+    match c {
+        '\0'..='\u{1f}' => char::from_u32(0x2400 + u32::from(c)),
+        '\u{7f}' => Some('␡'),
+        // C1: among them one that is an escape sequence's beginning in one character. Then what
+        // overrides and isolates the direction of writing.
+        '\u{80}'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            Some(char::REPLACEMENT_CHARACTER)
+        }
+        _ => None,
+    }
+}
+
+/// A writer that makes what passes through it printable. Bytes that are no UTF-8 become `�`.
+pub struct Printable<W: Write> {
+    out: W,
+    /// The beginning of a character, or of a line's end, of which the rest has not come.
+    begun: Vec<u8>,
+}
+
+impl<W: Write> Printable<W> {
+    /// Puts it before a writer.
+    pub fn new(out: W) -> Self {
+        Self { out, begun: Vec::new() }
+    }
+
+    fn write_begun(&mut self) -> io::Result<()> {
+        let begun = std::mem::take(&mut self.begun);
+        self.out.write_all(printable(&String::from_utf8_lossy(&begun)).as_bytes())
+    }
+}
+
+impl<W: Write> Write for Printable<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut all = std::mem::take(&mut self.begun);
+        let all: Cow<'_, [u8]> = if all.is_empty() {
+            Cow::Borrowed(bytes)
+        } else {
+            all.extend_from_slice(bytes);
+            Cow::Owned(all)
+        };
+        let (whole, begun) = all.split_at(whole_characters(&all));
+        self.begun = begun.to_vec();
+        self.out.write_all(printable(&String::from_utf8_lossy(whole)).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.write_begun()?;
+        self.out.flush()
+    }
+}
+
+impl<W: Write> Drop for Printable<W> {
+    fn drop(&mut self) {
+        // Who wants to know of a failure flushes.
+        let _ = self.write_begun();
+    }
+}
+
+/// Returns how many bytes can be judged already: all but a character begun, or a carriage return
+/// that a newline may follow.
+fn whole_characters(bytes: &[u8]) -> usize {
+    if bytes.last() == Some(&b'\r') {
+        return bytes.len() - 1;
+    }
+    let tail = bytes.len().saturating_sub(3);
+    let begins = |at: &usize| bytes[*at] >= 0xc0;
+    match (tail..bytes.len()).rev().find(begins) {
+        Some(at) if std::str::from_utf8(&bytes[at..]).is_err_and(|error| error.error_len().is_none()) => at,
+        _ => bytes.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_acts_on_becomes_visible() {
+        assert_eq!(printable("\u{1b}]0;title\u{7}"), "␛]0;title␇");
+        assert_eq!(printable("a\u{9b}31mb\u{7f}\u{202e}c\u{2066}"), "a�31mb␡�c�");
+        assert_eq!(printable("a\rb\r\nc\td\n"), "a␍b\r\nc\td\n");
+        assert_eq!(one_line("a\r\nb\tc"), "a␍␊b␉c");
+        // Nothing is done to what is no command to a terminal.
+        for text in ["", "plain", "ü, 分子, \u{200f}عربي", "█▄▂▁ ± ↑"] {
+            assert!(matches!(printable(text), Cow::Borrowed(same) if same == text));
+        }
+    }
+
+    #[test]
+    fn json_keeps_its_values() {
+        let value = serde_json::json!({ "a": "\u{1b}\u{7f}\u{9b}\u{202e}\u{2069}é\n" });
+        let written = value.to_string();
+        let escaped = json(&written);
+        assert!(!escaped.contains(|c| picture(c).is_some()), "{escaped}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&escaped).unwrap(), value);
+        assert!(matches!(json("{\"a\":\"é\"}\n"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn a_writer_sees_characters_in_whatever_pieces_they_come() {
+        let text = "a\u{1b}[31mé\u{9b}\r\n分\u{202e}\r!".as_bytes();
+        // A bare C1 byte, and characters that are cut off.
+        let broken = [text, b"\x9b1m\xe2\x80", b"\xffz\xf0\x9f"].concat();
+        let expected = "a␛[31mé�\r\n分�␍!�1m��z�";
+        for size in 1..broken.len() {
+            let mut out = Vec::new();
+            let mut writer = Printable::new(&mut out);
+            for piece in broken.chunks(size) {
+                writer.write_all(piece).unwrap();
+            }
+            writer.flush().unwrap();
+            drop(writer);
+            assert_eq!(String::from_utf8(out).unwrap(), expected, "in pieces of {size}");
+        }
+    }
+}
