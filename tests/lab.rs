@@ -203,6 +203,30 @@ impl Lab {
         Told::of(self.command(arguments).output().expect("the binary starts"))
     }
 
+    /// Runs the binary with a standard input that never ends. None if it does not end within a time;
+    /// then it is killed, with what it started.
+    pub fn run_within<S: AsRef<OsStr>>(
+        &self,
+        limit: Duration,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Option<Told> {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary starts");
+        let stdin = child.stdin.take();
+        let pid = child.id();
+        let (ended, end) = std::sync::mpsc::channel();
+        std::thread::spawn(move || ended.send(child.wait_with_output()));
+        let output = end.recv_timeout(limit).ok();
+        if output.is_none() {
+            for pid in below(pid).into_iter().chain([pid]) {
+                signal(pid, rustix::process::Signal::KILL);
+            }
+        }
+        drop(stdin);
+        output.map(|output| Told::of(output.expect("the binary ends")))
+    }
+
     pub fn spawn<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Child {
         let mut command = self.command(arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts")

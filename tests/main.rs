@@ -1,7 +1,7 @@
 //! Stories: the real binary, on small experiments in temporary houses.
 
 mod cases {
-    mod cache;
+    pub mod cache;
     mod commands;
     mod data;
     mod evaluation;
@@ -25,5 +25,19 @@ mod cases {
     mod terminal;
     mod training;
     mod valid;
+}
+/// Faults on purpose. A long run of them is `PIPELINE_FAULTS=MINUTES cargo test-faults`.
+mod faults {
+    mod damage;
+    mod edits;
+    mod escapes;
+    mod full_disk;
+    mod graph;
+    mod hostile_files;
+    mod kept;
+    mod kills;
+    mod part;
+    mod system_calls;
+    mod together;
 }
 mod lab;

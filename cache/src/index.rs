@@ -176,7 +176,7 @@ impl Index {
         open::may_write(path)
     }
 
-    /// Returns what was found damaged since this was last asked, a line for each. None of it
+    /// Returns what was found damaged since this was last asked, each in words. None of it
     /// was used; where the cache can be written to it is gone, and its work will be made again.
     pub fn take_damaged(&self) -> Vec<String> {
         std::mem::take(&mut self.damaged.lock().expect("no panic while held"))

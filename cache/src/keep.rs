@@ -125,10 +125,7 @@ impl Blobs {
         print: Fingerprint,
     ) -> Result<(), CacheError> {
         let Place { folder, name, path } = place;
-        let remove = || {
-            rustix::fs::unlinkat(folder, name, AtFlags::empty())
-                .map_err(|error| CacheError::io("remove", path)(error.into()))
-        };
+        let unstable = || CacheError::Unstable { path: path.to_owned() };
         let target = self.path(digest);
         let shard_path = target.parent().expect("a blob lies in a shard folder");
         let target_name = target.file_name().expect("a blob has a name");
@@ -136,7 +133,13 @@ impl Blobs {
         for _ in 0..MOST_TRIES {
             // What is there already stays, unless it is damaged: then this is how it is mended.
             match self.checked(digest) {
-                Ok(_) => return remove(),
+                Ok(_) => {
+                    return match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+                        // It was moved, and another has put the same in its place.
+                        Ok(()) | Err(Errno::NOENT) => Ok(()),
+                        Err(error) => Err(CacheError::io("remove", path)(error.into())),
+                    };
+                }
                 Err(CacheError::Missing { .. }) => {}
                 // Somebody is just about to take it away.
                 Err(CacheError::Unstable { .. }) => continue,
@@ -157,6 +160,7 @@ impl Blobs {
             match move_new(folder, name, shard, target_name) {
                 Ok(()) => {}
                 Err(Errno::EXIST) => continue,
+                Err(Errno::NOENT) => return Err(unstable()),
                 Err(error) => return Err(CacheError::io("keep", path)(error.into())),
             }
             rustix::fs::fsync(shard).map_err(|error| CacheError::io("sync", shard_path)(error.into()))?;
@@ -165,15 +169,16 @@ impl Blobs {
             let now = opened.metadata().map_err(CacheError::io("look at", &target))?;
             let print_now = Fingerprint::of(&now);
             let is_as_hashed = print_now.bytes == print.bytes && print_now.mtime_ns == print.mtime_ns;
-            let is_ours = match fs::symlink_metadata(&target) {
-                Ok(metadata) => Fingerprint::of(&metadata).place == print.place,
-                // Whoever found it damaged before it was mended has taken it away again.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => now.nlink() == 0,
-                Err(error) => return Err(CacheError::io("look at", &target)(error)),
-            };
-            if !is_ours || !is_as_hashed || now.nlink() > 1 {
+            if !is_as_hashed || now.nlink() > 1 {
                 self.discard(digest)?;
-                return Err(CacheError::Unstable { path: path.to_owned() });
+                return Err(unstable());
+            }
+            let is_ours = fs::symlink_metadata(&target)
+                .is_ok_and(|metadata| Fingerprint::of(&metadata).place == print.place);
+            if !is_ours {
+                // Another file was moved than was hashed; or whoever found the blob damaged before it
+                // was mended has taken this one away.
+                continue;
             }
             self.believe(digest, print_now);
             return Ok(());

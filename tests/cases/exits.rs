@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::lab::{Lab, Told};
 
@@ -74,19 +74,9 @@ fn signals_are_told_by_their_usual_names() {
 
 /// Runs a command that must end of itself, and soon.
 #[track_caller]
-fn ends(lab: &Lab, arguments: &[&str], stdin: Stdio) -> Told {
-    let mut command = lab.command(arguments);
-    let child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = child.expect("the binary starts");
-    let began = Instant::now();
-    while child.try_wait().expect("it is ours").is_none() {
-        if began.elapsed() > Duration::from_secs(20) {
-            child.kill().expect("it is ours");
-            panic!("{arguments:?} does not end: {:?}", lab.told(child));
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    lab.told(child)
+fn ends(lab: &Lab, arguments: &[&str]) -> Told {
+    let told = lab.run_within(Duration::from_secs(20), arguments);
+    told.unwrap_or_else(|| panic!("{arguments:?} does not end"))
 }
 
 #[test]
@@ -105,12 +95,11 @@ fn what_is_no_file_is_no_experiment() {
         lab.write("published.toml", format!("{NUMBERS}published = \"{name}\"\n"));
         for file in [name, "includes.toml", "published.toml"] {
             for command in ["plan", "run", "status"] {
-                let _ =
-                    ends(&lab, &[command, file], Stdio::piped()).expect(2).says(&["failed to read", words]);
+                let _ = ends(&lab, &[command, file]).expect(2).says(&["failed to read", words]);
             }
         }
     }
-    let _ = ends(&lab, &["import-mergekit", "pipe"], Stdio::piped()).expect(2).says(&[not_a_file]);
+    let _ = ends(&lab, &["import-mergekit", "pipe"]).expect(2).says(&[not_a_file]);
 }
 
 #[test]
@@ -132,4 +121,47 @@ fn a_source_that_changes_while_it_is_read_is_told_so() {
     });
     let told = told.expect(2).says(&["changed while it was being read", "run again when nobody does"]);
     assert!(!told.stderr.contains("check the path"), "{}", told.stderr);
+}
+/// A folder that may not be entered is not one that is empty.
+#[test]
+fn a_cache_that_may_not_be_entered_is_an_error_in_every_command() {
+    use std::os::unix::fs::PermissionsExt;
+    let lab = Lab::with(NUMBERS);
+    let table = lab.run(["run", "x.toml"]).expect(0).stdout;
+    let set_mode = |path: &str, mode| {
+        std::fs::set_permissions(lab.path(path), PermissionsExt::from_mode(mode)).expect("it is ours");
+    };
+    set_mode(".pipeline", 0o000);
+    // For root no folder is closed, so root looks as somebody else, with a copy that he may run.
+    set_mode("", 0o755);
+    std::fs::copy(env!("CARGO_BIN_EXE_pipeline"), lab.path("program")).expect("there is room");
+    let is_root = rustix::process::geteuid().is_root();
+    let look = |arguments: &[&str]| {
+        let plain = lab.command(arguments);
+        let mut command = Command::new(lab.path("program"));
+        command.args(plain.get_args()).current_dir(lab.path("")).stdin(Stdio::null());
+        command.env("PIPELINE_CACHE", lab.cache()).env("NO_COLOR", "1").env_remove("PIPELINE_DATA");
+        if is_root {
+            std::os::unix::process::CommandExt::uid(&mut command, 65_534);
+        }
+        Told::of(command.output().expect("the copy starts"))
+    };
+    for arguments in [
+        &["status", "x.toml"][..],
+        &["plan", "x.toml"],
+        &["why", "x.toml", "s"],
+        &["table", "x.toml"],
+        &["graph", "x.toml"],
+        &["show", "x.toml", "s"],
+        &["log", "x.toml", "s"],
+        &["cache", "ls"],
+        &["cache", "verify"],
+        &["run", "x.toml"],
+    ] {
+        let told = look(arguments);
+        assert_eq!(told.code, 4, "{arguments:?}: {told:?}");
+        let _ = told.says(&[".pipeline", "ermission denied"]);
+    }
+    set_mode(".pipeline", 0o755);
+    assert_eq!(look(&["table", "x.toml"]).expect(0).stdout, table);
 }

@@ -322,8 +322,8 @@ impl Index {
             Damaged::Trace(key) => format!("what the work {} made", key.short()),
             Damaged::Artifact(digest) => format!("which files the artifact {} has", digest.short()),
         };
-        let told = |damaged| format!("the cache index is damaged where it says {}", what(damaged));
-        self.damaged.lock().expect("no panic while held").extend(damaged.iter().map(told));
+        let complaint = |damaged| format!("the cache index is damaged where it says {}", what(damaged));
+        self.damaged.lock().expect("no panic while held").extend(damaged.iter().map(complaint));
         if self.access == Access::ReadOnly {
             return Ok(());
         }

@@ -1,0 +1,236 @@
+//! An experiment of many cheap stages, and what an undisturbed run makes of it.
+
+use std::fs;
+use std::process::{Child, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::lab::{Lab, Told, below, processes_naming, project, signal};
+
+/// Forty stages: a source, workers of four kinds, commands with children and grandchildren, fan-out,
+/// fan-in, and one that holds the bytes of all.
+const GRAPH: &str = r#"
+[experiment]
+seed = 3
+
+[stages.rows]
+kind = "source"
+path = "rows.tsv"
+split = { properties = "|" }
+
+[stages.captions]
+kind = "compose"
+inputs = { rows = "rows" }
+templates = "templates.toml"
+
+[stages.half]
+kind = "subset"
+inputs = { rows = "captions" }
+take.fraction = 0.5
+identity.molecule = "molecule"
+
+[stages.rest]
+kind = "subset"
+inputs = { rows = "captions", without = "half" }
+take.count = 5
+
+[stages.words]
+kind = "evaluate"
+inputs = { rows = "captions" }
+metrics = ["words"]
+
+[stages.words_half]
+kind = "evaluate"
+inputs = { rows = "half" }
+metrics = ["words"]
+
+[stages.leaf]
+kind = "command"
+run = '''
+seq 1 $PARAM_number | (sleep 0.01; sed 's/^/line /') > outputs/out/a
+(sleep 0.02; echo late $PARAM_number > outputs/out/b) &
+wait $!
+sort -r outputs/out/a > outputs/out/c
+'''
+outputs.out = {}
+
+[stages.leaf.axes.number]
+field = "parameters.number"
+values = [11, 12, 13, 14, 15, 16, 17, 18, 19, 20]
+
+[stages.pair]
+kind = "command"
+inputs = { x = "leaf" }
+run = "cat inputs/x/a inputs/x/c | tee tmp/both | sed 's/line/pair/' > outputs/out/a; sleep 0.005; cp tmp/both outputs/out/b"
+outputs.out = {}
+
+[stages.mix]
+kind = "command"
+inputs = { all = "pair[number=*]", rows = "half" }
+run = "cat inputs/all/*/a inputs/rows/rows.jsonl | sed \"s/^/$PARAM_side /\" > outputs/out/a"
+outputs.out = {}
+
+[stages.mix.axes.side]
+field = "parameters.side"
+values = ["north", "east", "south", "west"]
+
+[stages.tail]
+kind = "command"
+inputs = { x = "mix" }
+run = "tac inputs/x/a | head -n 200 > outputs/out/a.txt; cat outputs/out/a.txt > outputs/out/b.txt"
+outputs.out = {}
+
+[stages.scores]
+kind = "command"
+inputs = { x = "tail[side=*]", rest = "rest" }
+run = '''
+lines=$(cat inputs/x/*/a.txt | wc -l)
+rows=$(wc -l < inputs/rest/rows.jsonl)
+echo "{\"lines\": $lines, \"rows\": $rows}" > outputs/scores/metrics.json
+'''
+outputs.scores = { type = "scores", columns = ["lines", "rows"] }
+
+[stages.everything]
+kind = "command"
+inputs = { leaf = "leaf[number=*]", pair = "pair[number=*]", mix = "mix[side=*]", tail = "tail[side=*]", scores = "scores", words = "words", half = "words_half", rest = "rest" }
+run = '''
+find -L inputs -type f | LC_ALL=C sort > tmp/list
+while read -r file; do
+    echo "== $file"
+    cat "$file"
+done < tmp/list > outputs/out/everything
+'''
+outputs.out = {}
+
+[table]
+columns = ["words_mean", "words_std", "words_rows"]
+
+[[table.row]]
+label = "all"
+from = "words"
+
+[[table.row]]
+label = "half"
+from = "words_half"
+"#;
+
+/// Makes a house with it.
+pub fn graph() -> Lab {
+    let lab = Lab::in_memory();
+    write_graph(&lab);
+    lab
+}
+
+/// Writes it into a house.
+pub fn write_graph(lab: &Lab) {
+    lab.write("x.toml", GRAPH);
+    let mut rows = "molecule\tproperties\n".to_owned();
+    for length in 1..=40 {
+        rows.push_str(&format!("{}O\tsweet|property {length}\n", "C".repeat(length)));
+    }
+    lab.write("rows.tsv", rows);
+    let templates = project().join("experiments/templates/lpm24.toml");
+    lab.write("templates.toml", fs::read(templates).expect("the templates are there"));
+}
+
+/// What an undisturbed run makes: the table, and the digest of the stage that holds all bytes.
+pub struct Undisturbed {
+    pub outcome: String,
+    pub took: Duration,
+}
+
+impl Undisturbed {
+    /// Returns it; it is run once for all tests.
+    pub fn run() -> &'static Self {
+        static RUN: OnceLock<Undisturbed> = OnceLock::new();
+        RUN.get_or_init(|| {
+            let lab = graph();
+            let began = Instant::now();
+            lab.run(["run", "x.toml"]).expect(0);
+            Self { took: began.elapsed(), outcome: outcome(&lab).expect("it is all there") }
+        })
+    }
+}
+
+/// Returns the table, and the digest of the stage that holds the bytes of all others; or what the
+/// program says instead.
+pub fn outcome(lab: &Lab) -> Result<String, String> {
+    let table = lab.run(["table", "x.toml", "--format", "json"]);
+    let show = lab.run(["show", "x.toml", "everything", "--output", "out"]);
+    if (table.code, show.code) != (0, 0) {
+        return Err(format!("{table:?} {show:?}"));
+    }
+    Ok(format!("{}{}", table.stdout, show.stdout))
+}
+
+/// Starts a run whose words nobody reads.
+pub fn start(lab: &Lab) -> Child {
+    let mut command = lab.command(["run", "x.toml"]);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary starts")
+}
+
+/// Waits until no process names this house any more; what is left is killed and returned.
+pub fn left_running(lab: &Lab) -> Vec<String> {
+    let mark = lab.path("").display().to_string();
+    let began = Instant::now();
+    loop {
+        let left = processes_naming(&mark);
+        if left.is_empty() {
+            return Vec::new();
+        }
+        if began.elapsed() > Duration::from_secs(10) {
+            let name = |pid: &u32| {
+                let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                String::from_utf8_lossy(&line).replace('\0', " ")
+            };
+            let names = left.iter().map(name).collect();
+            for pid in left {
+                signal(pid, Signal::KILL);
+            }
+            return names;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Returns the workers below a run, or the programs and what they started.
+pub fn victims(run: u32, worker: bool) -> Vec<u32> {
+    let is_wanted = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let is_worker = line.contains("\0worker\0");
+        let is_ours = line.starts_with(env!("CARGO_BIN_EXE_pipeline"));
+        if worker { is_worker } else { !is_ours && !line.is_empty() }
+    };
+    below(run).into_iter().filter(is_wanted).collect()
+}
+
+/// Finishes what was disturbed and says what is not as it must be: the outcome is that of an
+/// undisturbed run, every byte is sound, and a further run has nothing to do.
+pub fn recovers(lab: &Lab, undisturbed: &Undisturbed) -> Result<(), String> {
+    let told = lab.run(["run", "x.toml"]);
+    if told.code != 0 {
+        return Err(format!("it does not finish: {told:?}"));
+    }
+    match outcome(lab) {
+        Ok(outcome) if outcome == undisturbed.outcome => {}
+        Ok(outcome) => return Err(format!("another outcome: {outcome}")),
+        Err(told) => return Err(told),
+    }
+    let verified = lab.run(["cache", "verify"]);
+    if verified.code != 0 {
+        return Err(format!("not sound: {verified:?}"));
+    }
+    let again = lab.run(["run", "x.toml"]);
+    match again.ran().is_empty() && again.code == 0 {
+        true => Ok(()),
+        false => Err(format!("the next run has work to do: {again:?}")),
+    }
+}
+
+/// Returns whether a command ended by a panic or by a signal.
+pub fn has_crashed(told: &Told) -> bool {
+    told.code == 101 || told.code < 0 || told.stderr.contains("has a bug") || told.stderr.contains("panicked")
+}
