@@ -141,10 +141,10 @@ impl Blobs {
                     };
                 }
                 Err(CacheError::Missing { .. }) => {}
-                Err(error) if error.is_damage() => self.discard(digest)?,
                 // Somebody is just about to take it away.
                 Err(CacheError::Unstable { .. }) => continue,
-                Err(other) => return Err(other),
+                // What cannot be read, as on a bad sector or closed to us, is of no use either.
+                Err(_) => self.discard(digest)?,
             }
             if shard.is_none() {
                 opened.sync_all().map_err(CacheError::io("sync", path))?;

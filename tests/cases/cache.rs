@@ -437,7 +437,7 @@ fn a_full_disk_is_named_by_stages_of_every_kind() {
     lab.write("rows.tsv", format!("id\ttext\n{rows}"));
     fs::create_dir(lab.cache()).unwrap();
     // The source itself is taken in, too.
-    for (size, stage) in [("1m", "rows"), ("7m", "half")] {
+    for (size, stage) in [("1m", "rows"), ("6m", "half")] {
         let script = format!(
             "mount -t tmpfs -o size={size} tmpfs $CACHE && {{ $PIPELINE run x.toml; code=$?; \
              mount -o remount,size=40m $CACHE && $PIPELINE run x.toml || exit 91; exit $code; }}"
