@@ -82,6 +82,7 @@ fn ends(lab: &Lab, arguments: &[&str]) -> Told {
 #[test]
 fn what_is_no_file_is_no_experiment() {
     let lab = Lab::new();
+    lab.write("folder/x.toml", "");
     assert!(Command::new("mkfifo").arg(lab.path("pipe")).status().is_ok_and(|made| made.success()));
     File::create(lab.path("huge.toml")).and_then(|file| file.set_len(1 << 40)).expect("a file with a hole");
     std::os::unix::fs::symlink("loop.toml", lab.path("loop.toml")).expect("a link");
@@ -91,7 +92,7 @@ fn what_is_no_file_is_no_experiment() {
         ("/dev/full", "is a device"),
         ("/dev/stdin", "is a named pipe"),
         ("pipe", "is a named pipe"),
-        (".", "is a folder"),
+        ("folder", "is a folder"),
         ("loop.toml", "symbolic links"),
         ("huge.toml", "is larger than 67108864 bytes"),
     ] {
