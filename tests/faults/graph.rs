@@ -1,6 +1,7 @@
 //! An experiment of many cheap stages, and what an undisturbed run makes of it.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::lab::{Lab, Told, below, processes_naming, project, signal};
 
-/// Forty stages: a source, workers of four kinds, commands with children and grandchildren, fan-out,
+/// Thirty-six stages: a source, workers of four kinds, commands with children and grandchildren, fan-out,
 /// fan-in, and one that holds the bytes of all.
 const GRAPH: &str = r#"
 [experiment]
@@ -116,6 +117,9 @@ label = "half"
 from = "words_half"
 "#;
 
+/// How many stages it has.
+pub const STAGES: usize = 36;
+
 /// Makes a house with it.
 pub fn graph() -> Lab {
     let lab = Lab::in_memory();
@@ -169,6 +173,22 @@ pub fn outcome(lab: &Lab) -> Result<String, String> {
 pub fn start(lab: &Lab) -> Child {
     let mut command = lab.command(["run", "x.toml"]);
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary starts")
+}
+
+/// Starts a run and waits until it has told of so many stages, or is done. A moment told in stages
+/// is the same on a busy machine and on an idle one.
+pub fn start_and_wait(lab: &Lab, stages: usize) -> Child {
+    let mut command = lab.command(["run", "x.toml"]);
+    let mut run = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let mut lines = BufReader::new(run.stderr.take().expect("it is piped")).lines();
+    for _ in 0..stages {
+        if lines.next().is_none() {
+            break;
+        }
+    }
+    // What is told from now on is read too, or the run would die of telling it.
+    std::thread::spawn(move || lines.for_each(drop));
+    run
 }
 
 /// Waits until no process names this house any more; what is left is killed and returned.

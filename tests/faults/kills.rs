@@ -1,22 +1,24 @@
 //! SIGKILL at random moments: of the run, of a worker, of a program and what it started.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 
-use super::graph::{Undisturbed, graph, left_running, recovers, start, victims};
+use super::graph::{STAGES, Undisturbed, graph, left_running, recovers, start, start_and_wait, victims};
 use super::part::{Part, skipped};
-use crate::lab::{Lab, signal};
+use crate::lab::{Lab, below, signal};
 
 /// How many kills one cache takes before it must complete.
 const KILLS_OF_A_CACHE: u32 = 3;
 
-/// Kills at random, in that part of a run; `choose` says whom.
-fn kill(mut part: Part, at_least: u32, within: f64, choose: impl Fn(&mut Part, u32) -> Option<u32>) {
+/// Kills at random, before so many stages are done; `choose` says whom.
+fn kill(mut part: Part, at_least: u32, stages: usize, choose: impl Fn(&mut Part, u32) -> Option<u32>) {
     let undisturbed = Undisturbed::run();
     let mut lab = graph();
     let mut kills = 0;
     while part.tries_again(at_least) {
-        let mut run = start(&lab);
-        std::thread::sleep(part.random.moment(undisturbed.took.mul_f64(within)));
+        let mut run = start_and_wait(&lab, part.random.below(stages));
+        std::thread::sleep(part.random.moment(Duration::from_millis(30)));
         loop {
             if let Some(victim) = choose(&mut part, run.id()) {
                 signal(victim, Signal::KILL);
@@ -52,13 +54,13 @@ fn kill(mut part: Part, at_least: u32, within: f64, choose: impl Fn(&mut Part, u
 #[test]
 fn of_runs() {
     let part = Part::begin("kills of the run at random", &["wrong", "left running", "missed"]);
-    kill(part, 3, 1.0, |_, run| Some(run));
+    kill(part, 3, STAGES, |_, run| Some(run));
 }
 
 #[test]
 fn of_workers() {
     let part = Part::begin("kills of a worker at random", &["wrong", "left running", "missed"]);
-    kill(part, 3, 0.4, |part, run| {
+    kill(part, 3, 4, |part, run| {
         let workers = victims(run, true);
         (!workers.is_empty()).then(|| *part.random.choose(&workers))
     });
@@ -67,39 +69,23 @@ fn of_workers() {
 #[test]
 fn of_programs_and_their_children() {
     let part = Part::begin("kills of a program or its child at random", &["wrong", "left running", "missed"]);
-    kill(part, 3, 0.9, |part, run| {
+    kill(part, 3, STAGES - 4, |part, run| {
         let programs = victims(run, false);
         (!programs.is_empty()).then(|| *part.random.choose(&programs))
     });
 }
 
-/// The guard ends what a killed run leaves; without it the run goes on all the same.
+/// A supervisor ends what its program leaves; where it is killed itself, the run does.
 #[test]
-fn of_the_guard() {
-    let mut part = Part::begin("kills of the guard", &["wrong", "left running", "missed"]);
-    let undisturbed = Undisturbed::run();
-    while part.tries_again(1) {
-        let lab = graph();
-        let mut run = start(&lab);
-        std::thread::sleep(part.random.moment(undisturbed.took / 2));
-        let is_guard = |pid: &u32| {
-            std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.ends_with(b"\0guard\0"))
+fn of_supervisors() {
+    let part = Part::begin("kills of a supervisor at random", &["wrong", "left running", "missed"]);
+    kill(part, 3, STAGES - 4, |part, run| {
+        let is_supervisor = |pid: &u32| {
+            std::fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"pipeline-stage\n")
         };
-        match crate::lab::below(run.id()).into_iter().find(is_guard) {
-            Some(guard) => signal(guard, Signal::KILL),
-            None => part.count("missed"),
-        }
-        let code = run.wait().expect("the run ends").code();
-        part.equals("wrong", &code, &Some(0), "the run without its guard");
-        let left = left_running(&lab);
-        if !left.is_empty() {
-            part.problem("left running", format!("{left:?}"));
-        }
-        if let Err(how) = recovers(&lab, undisturbed) {
-            part.problem("wrong", how);
-        }
-    }
-    part.finish();
+        let supervisors: Vec<u32> = below(run).into_iter().filter(is_supervisor).collect();
+        (!supervisors.is_empty()).then(|| *part.random.choose(&supervisors))
+    });
 }
 
 /// A program that leaves its session is a descendant still.
