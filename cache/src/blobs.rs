@@ -1,12 +1,13 @@
 //! Content-addressed files: written once, read-only, named by their digest.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use crate::digest::Digest;
+use crate::durable::Unsynced;
 use crate::error::CacheError;
 use crate::files::{Fingerprint, Links, digest_file, what_it_is};
 use crate::share::make_folder;
@@ -21,12 +22,23 @@ pub struct Blobs {
     temporary: PathBuf,
     /// Blobs whose bytes this process has checked, and what they looked like then.
     checked: Mutex<HashMap<Digest, Fingerprint>>,
+    unsynced: Unsynced,
 }
 
 impl Blobs {
     /// Uses `folder` for blobs and `temporary`, on the same file system, for half-written ones.
     pub(crate) fn new(folder: PathBuf, temporary: PathBuf) -> Self {
-        Self { folder, temporary, checked: Mutex::default() }
+        Self { folder, temporary, checked: Mutex::default(), unsynced: Unsynced::default() }
+    }
+
+    /// Returns the folder of all blobs.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Returns what may not be on the disk yet.
+    pub(crate) fn unsynced(&self) -> &Unsynced {
+        &self.unsynced
     }
 
     /// Returns the folder for half-written files.
@@ -109,7 +121,7 @@ impl Blobs {
     pub(crate) fn make_shard(&self, shard: &Path) -> Result<(), CacheError> {
         if !shard.exists() {
             make_folder(self.folder.parent().unwrap_or(&self.folder), shard)?;
-            sync_folder(&self.folder)?;
+            self.unsynced.add_shard();
         }
         Ok(())
     }
@@ -121,6 +133,7 @@ impl Blobs {
     pub fn discard(&self, digest: Digest) -> Result<(), CacheError> {
         let path = self.path(digest);
         self.checked.lock().expect("no panic while held").remove(&digest);
+        self.unsynced.remove(digest);
         let removed = match fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&path),
             _ => fs::remove_file(&path),
@@ -162,10 +175,6 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, CacheError> {
 
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
-fn sync_folder(folder: &Path) -> Result<(), CacheError> {
-    File::open(folder).and_then(|opened| opened.sync_all()).map_err(CacheError::io("sync", folder))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::artifact::Artifact;
 use crate::blobs::Blobs;
 use crate::digest::{Digest, Key};
+use crate::durable::sync;
 use crate::error::CacheError;
 use crate::index::{Finished, Index};
 use crate::lock::{KeyLock, UseLock};
@@ -170,7 +171,9 @@ impl Cache {
     }
 
     /// Records finished work, whose files are kept already: beside the blobs, so that the index
-    /// can be made again, and then in the index, in one transaction.
+    /// can be made again, and then, when all files are on the disk, in the index, in one
+    /// transaction. The record, like the last entries of the index, reaches the disk when the
+    /// system writes it out.
     ///
     /// # Errors
     /// [`CacheError::Io`] or [`CacheError::Index`].
@@ -184,6 +187,7 @@ impl Cache {
     ) -> Result<(), CacheError> {
         let work = Finished { trace, skeleton, manifest, artifacts, recipe };
         let record = Record::new(&work).keep(&self.records)?;
+        sync(&self.blobs)?;
         if let Some(replaced) = self.index.commit(&work, record)? {
             // It says how the same was made before. Where it stays, the newer one is believed.
             let _ = self.records.discard(replaced);

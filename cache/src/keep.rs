@@ -9,7 +9,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
@@ -59,16 +59,31 @@ impl Blobs {
         self.copy_opened(&opened, &file.path, Some(file.digest)).map(|_| ())
     }
 
-    /// Keeps bytes that are in memory.
+    /// Keeps bytes that are in memory, under their name at once: nobody asks for them before this
+    /// returns, and what a kill leaves half-written is found out by its digest. They are not synced.
     pub(crate) fn put(&self, bytes: &[u8]) -> Result<Digest, CacheError> {
         let digest = Digest::of(bytes);
-        if self.checked(digest).is_ok() {
-            return Ok(digest);
+        let target = self.path(digest);
+        match self.checked(digest) {
+            Ok(_) => return Ok(digest),
+            Err(CacheError::Missing { .. }) => {}
+            Err(error) if error.is_damage() => self.discard(digest)?,
+            Err(other) => return Err(other),
         }
-        let temporary = Temporary::create(self.temporary())?;
-        temporary.file().write_all(bytes).map_err(CacheError::io("write", temporary.path()))?;
-        let metadata = temporary.file().metadata().map_err(CacheError::io("look at", temporary.path()))?;
-        self.enter_temporary(&temporary, digest, Fingerprint::of(&metadata))?;
+        self.make_shard(target.parent().expect("a blob lies in a shard folder"))?;
+        let created = File::options().write(true).create_new(true).mode(0o444).open(&target);
+        let mut file = match created {
+            // Another who keeps the same is as quick.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(digest),
+            created => created.map_err(CacheError::io("create", &target))?,
+        };
+        if let Err(error) = file.write_all(bytes) {
+            // What is half-written is in the way of those who have more room.
+            let _ = fs::remove_file(&target);
+            return Err(CacheError::io("write", &target)(error));
+        }
+        let metadata = file.metadata().map_err(CacheError::io("look at", &target))?;
+        self.believe(digest, Fingerprint::of(&metadata));
         Ok(digest)
     }
 
@@ -134,6 +149,7 @@ impl Blobs {
             // What is there already stays, unless it is damaged: then this is how it is mended.
             match self.checked(digest) {
                 Ok(_) => {
+                    self.unsynced().add(digest);
                     return match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
                         // It was moved, and another has put the same in its place.
                         Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -147,7 +163,6 @@ impl Blobs {
                 Err(_) => self.discard(digest)?,
             }
             if shard.is_none() {
-                opened.sync_all().map_err(CacheError::io("sync", path))?;
                 opened
                     .set_permissions(Permissions::from_mode(0o444))
                     .map_err(CacheError::io("protect", path))?;
@@ -163,7 +178,6 @@ impl Blobs {
                 Err(Errno::NOENT) => return Err(unstable()),
                 Err(error) => return Err(CacheError::io("keep", path)(error.into())),
             }
-            rustix::fs::fsync(shard).map_err(|error| CacheError::io("sync", shard_path)(error.into()))?;
             // The move and the protection change the ctime. What must be as it was is the content,
             // and what was moved must be what was hashed, under no other name that one could write by.
             let now = opened.metadata().map_err(CacheError::io("look at", &target))?;
@@ -181,6 +195,7 @@ impl Blobs {
                 continue;
             }
             self.believe(digest, print_now);
+            self.unsynced().add(digest);
             return Ok(());
         }
         Err(CacheError::Unstable { path: target })

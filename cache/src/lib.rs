@@ -23,6 +23,7 @@ mod artifact;
 mod blobs;
 mod cache;
 mod digest;
+mod durable;
 mod encode;
 mod error;
 mod files;

@@ -37,6 +37,8 @@ pub(crate) struct Task {
     pub recipe: (Key, Recipe),
     pub trace: Key,
     pub skeleton: Key,
+    /// Whether it is made although it may be there.
+    pub is_forced: bool,
     pub run: i64,
 }
 
@@ -50,6 +52,14 @@ pub(crate) enum Performed {
         blob: Option<Digest>,
         message: String,
     },
+}
+
+/// How far a task is.
+pub(crate) enum Step {
+    /// Its outputs are made, and now kept and recorded, which is the disk's work.
+    Made,
+    /// It failed, and is tried again.
+    Again(String),
 }
 
 /// A disk with less room than this counts as full.
@@ -143,7 +153,7 @@ pub(crate) fn perform(
     shop: Workshop<'_>,
     _lock: KeyLock,
     progress: impl Fn(Progress) + Send + Clone + 'static,
-    retrying: &dyn Fn(String),
+    tell: &dyn Fn(Step),
 ) -> Performed {
     let work = Work {
         task,
@@ -156,7 +166,10 @@ pub(crate) fn perform(
     let mut tries_left = task.settings.retries;
     loop {
         let committed = match work.once(progress.clone()) {
-            Ok(Ok(notes)) => work.commit(&notes).map(|comparison| (notes, comparison)),
+            Ok(Ok(notes)) => {
+                tell(Step::Made);
+                work.commit(&notes).map(|comparison| (notes, comparison))
+            }
             Ok(Err(trouble)) => Err(trouble),
             Err(damaged) => return damaged,
         };
@@ -174,7 +187,7 @@ pub(crate) fn perform(
                 let may_retry = filter.is_empty() || filter.contains(&reason);
                 if tries_left > 0 && may_retry && reason != Reason::Interrupted && !shop.cancel.is_asked() {
                     tries_left -= 1;
-                    retrying(message);
+                    tell(Step::Again(message));
                     continue;
                 }
                 let log = work.log.display().to_string();
@@ -301,6 +314,9 @@ impl Work<'_> {
 
     /// Compares what was made with what the same work made before.
     fn compare(&self, outputs: &[Output], artifacts: &[Artifact]) -> Comparison {
+        if !self.task.is_forced {
+            return Comparison::None;
+        }
         let index = self.shop.cache.index();
         // What cannot be looked up is not there to be compared with.
         let Ok(Some(before)) = index.trace(self.task.trace) else {

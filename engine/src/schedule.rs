@@ -13,7 +13,7 @@ use crate::fixed::{FixError, FixedFiles};
 use crate::foresight::Fit;
 use crate::job::Reason;
 use crate::key::Keys;
-use crate::perform::{Performed, Task, Workshop, perform};
+use crate::perform::{Performed, Step, Task, Workshop, perform};
 use crate::plan::Plan;
 use crate::process::Cancel;
 use crate::run::{Event, Progress, RunError, RunOptions, RunReport, StageResult};
@@ -48,7 +48,7 @@ struct Taken {
 
 enum Message {
     Progress(usize, Progress),
-    Retrying(usize, String),
+    Step(usize, Step),
     Finished(usize, Performed),
 }
 
@@ -434,14 +434,14 @@ impl<'a> Schedule<'a> {
         };
         let on_thread = sender.clone();
         let work = move || {
-            let (telling, retrying) = (on_thread.clone(), on_thread.clone());
+            let (telling, stepping) = (on_thread.clone(), on_thread.clone());
             let progress = move |progress| {
                 let _ = telling.send(Message::Progress(node, progress));
             };
-            let retry = |message| {
-                let _ = retrying.send(Message::Retrying(node, message));
+            let step = |step| {
+                let _ = stepping.send(Message::Step(node, step));
             };
-            let performed = catch_unwind(AssertUnwindSafe(|| perform(&task, shop, lock, progress, &retry)));
+            let performed = catch_unwind(AssertUnwindSafe(|| perform(&task, shop, lock, progress, &step)));
             let performed = performed.unwrap_or_else(|panic| {
                 let message = format!("the program has a bug: {}", panic_message(&*panic));
                 failed(message, "please report it; the next run tries again")
@@ -517,6 +517,7 @@ impl<'a> Schedule<'a> {
             recipe: (self.keys.recipe(node), self.keys.document(self.plan, node)),
             trace,
             skeleton: self.keys.skeleton(node),
+            is_forced: self.forced.contains(&node),
             run: self.run,
         }
     }
@@ -524,7 +525,18 @@ impl<'a> Schedule<'a> {
     fn hear(&mut self, message: Message, tell: &mut dyn FnMut(Event)) -> Result<(), RunError> {
         match message {
             Message::Progress(node, progress) => tell(Event::Progress { node, progress }),
-            Message::Retrying(node, message) => tell(Event::Retrying { node, message }),
+            Message::Step(node, Step::Made) => {
+                // While the disk takes in what it made, its cores are free for another; but no more
+                // may wait for the disk than can run.
+                let waiting = self.running.values().filter(|taken| taken.cores == 0).count();
+                if waiting < self.options.machine.cores as usize {
+                    self.running.insert(node, Taken::default());
+                }
+            }
+            Message::Step(node, Step::Again(message)) => {
+                self.running.insert(node, self.needs(node));
+                tell(Event::Retrying { node, message });
+            }
             Message::Finished(node, Performed::Done(result)) => {
                 self.running.remove(&node);
                 if matches!(result, StageResult::Ran { .. }) {

@@ -47,9 +47,12 @@ pub(crate) fn end_orphans(known: &dyn Fn(i32) -> bool) {
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 mod platform {
+    use std::collections::BTreeMap;
+    use std::ffi::{CString, OsString};
     use std::fs;
     use std::io;
     use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+    use std::os::unix::ffi::OsStrExt as _;
     use std::os::unix::process::CommandExt as _;
     use std::process::Command;
     use std::time::Duration;
@@ -62,18 +65,70 @@ mod platform {
     /// this is seconds: more than any process needs to die that can.
     const MOST_ROUNDS: usize = 5000;
 
+    /// The stack of a process until it is the program, without its list of arguments.
+    const STACK_BYTES: usize = 64 << 10;
+
     /// Marks open files to be closed when the program begins, instead of closing them: Linux 5.11.
     const CLOSE_RANGE_CLOEXEC: libc::c_uint = 1 << 2;
 
     pub fn supervise(command: &mut Command, ruleset: Option<OwnedFd>) -> io::Result<Control> {
         let (control, pipe) = pipe_with(PipeFlags::CLOEXEC)?;
-        let begin = move || begin(control.as_raw_fd(), ruleset.as_ref().map(OwnedFd::as_raw_fd));
+        let mut image = Image::of(command)?;
+        let begin = move || begin(&mut image, control.as_raw_fd(), ruleset.as_ref().map(OwnedFd::as_raw_fd));
         // SAFETY: between fork and exec, and in the supervisor for all of its life, only system calls
         // are made; nothing is allocated and no lock is taken that another thread could have held.
         unsafe {
             command.pre_exec(begin);
         }
         Ok(Control { _pipe: pipe })
+    }
+
+    /// What a process needs to become a program: all that must be allocated is, before the fork.
+    struct Image {
+        /// The program and its arguments, and its environment, each with a null at the end.
+        arguments: Vec<*const libc::c_char>,
+        environment: Vec<*const libc::c_char>,
+        /// What these point to.
+        _texts: Vec<CString>,
+        /// The process stands on this until it is the program.
+        stack: Vec<u8>,
+    }
+
+    // SAFETY: the pointers are to the heap memory of texts that the image owns and never changes.
+    unsafe impl Send for Image {}
+    // SAFETY: as above.
+    unsafe impl Sync for Image {}
+
+    impl Image {
+        fn of(command: &Command) -> io::Result<Self> {
+            let arguments = std::iter::once(command.get_program()).chain(command.get_args());
+            let arguments = arguments.map(|text| CString::new(text.as_bytes()));
+            let mut variables: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+            for (name, value) in command.get_envs() {
+                match value {
+                    Some(value) => variables.insert(name.to_owned(), value.to_owned()),
+                    None => variables.remove(name),
+                };
+            }
+            let environment = variables
+                .iter()
+                .map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()));
+            let mut texts = arguments.collect::<Result<Vec<_>, _>>()?;
+            let count = texts.len();
+            texts.extend(environment.collect::<Result<Vec<_>, _>>()?);
+            let pointers = |texts: &[CString]| {
+                let pointers = texts.iter().map(|text| text.as_ptr());
+                pointers.chain(std::iter::once(std::ptr::null())).collect::<Vec<_>>()
+            };
+            // The search along PATH may copy the list of arguments to the stack.
+            let stack = vec![0; STACK_BYTES + 16 * count];
+            Ok(Self {
+                arguments: pointers(&texts[..count]),
+                environment: pointers(&texts[count..]),
+                _texts: texts,
+                stack,
+            })
+        }
     }
 
     pub fn inherit_orphans() -> bool {
@@ -109,48 +164,75 @@ mod platform {
         children
     }
 
-    /// Splits the process that was forked for a program in two. The supervisor never returns; the
-    /// program's process does, and goes on to become the program.
-    fn begin(control: RawFd, ruleset: Option<RawFd>) -> io::Result<()> {
-        // SAFETY: system calls alone, on values of this frame.
+    /// What the process of a program is told by its supervisor, whose memory it shares until it is
+    /// the program.
+    struct Beginning<'a> {
+        image: &'a Image,
+        ruleset: Option<RawFd>,
+        supervisor: libc::pid_t,
+        /// Why it could not become the program.
+        error: libc::c_int,
+    }
+
+    /// Turns the process that was forked for a program into its supervisor, and starts the program.
+    /// Returns only if that fails.
+    fn begin(image: &mut Image, control: RawFd, ruleset: Option<RawFd>) -> io::Result<()> {
+        // The stack grows downwards from an aligned end.
+        let end = image.stack.as_mut_ptr_range().end;
+        // SAFETY: system calls alone, on values of this frame. The new process runs on a stack of its
+        // own in the memory of this one, which waits until it has become the program or has ended.
         unsafe {
+            let stack = end.sub(end as usize % 16).cast();
             if libc::setsid() < 0 {
                 return Err(io::Error::last_os_error());
             }
             libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-            let supervisor = libc::getpid();
-            // A plain fork, but without the C library's own handlers: they may take locks.
-            let child = libc::syscall(libc::SYS_clone, libc::SIGCHLD as libc::c_ulong, 0, 0, 0, 0);
-            match child {
-                ..0 => Err(io::Error::last_os_error()),
-                0 => {
-                    // So that it can be killed with its group where children cannot be listed.
-                    libc::setpgid(0, 0);
-                    libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0);
-                    if libc::getppid() != supervisor {
-                        libc::_exit(1);
-                    }
-                    ruleset.map_or(Ok(()), confine)?;
-                    // What whoever started the run has open besides is no business of a stage.
-                    libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC);
-                    Ok(())
-                }
-                child => oversee(child as libc::pid_t, control),
+            let mut beginning = Beginning { image, ruleset, supervisor: libc::getpid(), error: 0 };
+            // No second copy of the run's memory, which would cost more than all else here.
+            let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+            let child = libc::clone(become_program, stack, flags, (&raw mut beginning).cast());
+            if child < 0 {
+                return Err(io::Error::last_os_error());
             }
+            let error = (&raw const beginning.error).read_volatile();
+            if error != 0 {
+                libc::waitpid(child, std::ptr::null_mut(), 0);
+                return Err(io::Error::from_raw_os_error(error));
+            }
+            oversee(child, control)
         }
     }
 
-    /// Confines this process by a ruleset, for good.
-    fn confine(ruleset: RawFd) -> io::Result<()> {
+    /// Becomes a program, in a process that was just made.
+    extern "C" fn become_program(beginning: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: the supervisor waits with what this points to. System calls alone, and the search
+        // of the program along PATH, which allocates nothing but on the stack.
+        unsafe {
+            let beginning = &mut *beginning.cast::<Beginning<'_>>();
+            // So that it can be killed with its group where children cannot be listed.
+            libc::setpgid(0, 0);
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0);
+            if libc::getppid() != beginning.supervisor {
+                libc::_exit(1);
+            }
+            if beginning.ruleset.is_none_or(confine) {
+                // What whoever started the run has open besides is no business of a stage.
+                libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC);
+                let Image { arguments, environment, .. } = beginning.image;
+                libc::execvpe(arguments[0], arguments.as_ptr(), environment.as_ptr());
+            }
+            beginning.error = *libc::__errno_location();
+            libc::_exit(127)
+        }
+    }
+
+    /// Confines this process by a ruleset, for good. Returns whether that was done.
+    fn confine(ruleset: RawFd) -> bool {
         // SAFETY: system calls alone.
         unsafe {
-            if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
-                || libc::syscall(libc::SYS_landlock_restrict_self, ruleset, 0) != 0
-            {
-                return Err(io::Error::last_os_error());
-            }
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+                && libc::syscall(libc::SYS_landlock_restrict_self, ruleset, 0) == 0
         }
-        Ok(())
     }
 
     /// Waits for the end of a program or of the run, kills what is left, and ends as the program.

@@ -11,8 +11,8 @@
 //! if any part of it does. Where there is no bash, `sh -e` runs it, and a note says so. A list is
 //! a program and its arguments, without a shell.
 //!
-//! The environment is the caller's, but for the locale (`C.UTF-8`), the time zone (UTC) and Python's
-//! hash seed (0), which decide how programs sort and iterate.
+//! The environment is the caller's, but for the locale (`C`, texts in UTF-8), the time zone (UTC) and
+//! Python's hash seed (0), which decide how programs sort and iterate.
 //!
 //! Where the system can, it may write nowhere else. Its output goes to the log. The program
 //! itself is not part of the key: name scripts in `files`, and put a version of foreign tools
@@ -25,6 +25,7 @@ use std::fmt;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use engine::{Accepts, ArtifactType, Context, Failure, NamedFile, Ports, Program, Stage};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -237,18 +238,36 @@ impl Stage for Command {
 
 /// Variables by which a caller's habits would reach results: how texts are sorted and compared, what
 /// time it is, and in what order Python goes through a set.
-const FIXED: [(&str, &str); 3] = [("LC_ALL", "C.UTF-8"), ("TZ", "UTC"), ("PYTHONHASHSEED", "0")];
+const FIXED: [(&str, &str); 4] =
+    [("LANG", "C"), ("LC_CTYPE", "C.UTF-8"), ("TZ", "UTC"), ("PYTHONHASHSEED", "0")];
 
-/// Variables by which a caller changes what a shell does with a line.
-const LEFT_OUT: [&str; 6] = ["BASH_ENV", "ENV", "SHELLOPTS", "BASHOPTS", "CDPATH", "GLOBIGNORE"];
+/// Variables by which a caller changes what a shell does with a line, or the locale in part.
+const LEFT_OUT: [&str; 13] = [
+    "BASH_ENV",
+    "ENV",
+    "SHELLOPTS",
+    "BASHOPTS",
+    "CDPATH",
+    "GLOBIGNORE",
+    "LC_ALL",
+    "LC_COLLATE",
+    "LC_MESSAGES",
+    "LC_MONETARY",
+    "LC_NUMERIC",
+    "LC_TIME",
+    "LANGUAGE",
+];
 
 /// Returns whether there is a bash to run a line.
 fn has_bash() -> bool {
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&folders).any(|folder| {
-        let is_executable =
-            |metadata: fs::Metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0;
-        fs::metadata(folder.join("bash")).is_ok_and(is_executable)
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&folders).any(|folder| {
+            let is_executable =
+                |metadata: fs::Metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0;
+            fs::metadata(folder.join("bash")).is_ok_and(is_executable)
+        })
     })
 }
 
