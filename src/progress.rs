@@ -120,6 +120,7 @@ impl<'a> Listener<'a> {
                 self.line(&format!("wait     {}  (another run makes it)", self.label(*node)))
             }
             Event::Progress { node, progress } => self.move_bar(*node, progress),
+            Event::Recording { .. } => {}
             Event::Retrying { node, message } => {
                 self.line(&format!("retry    {}  ({message})", self.label(*node)))
             }
@@ -219,6 +220,7 @@ impl<'a> Listener<'a> {
             Event::Progress { node, progress } => {
                 json!({ "event": "progress", "stage": self.label(*node), "progress": progress })
             }
+            Event::Recording { node } => json!({ "event": "recording", "stage": self.label(*node) }),
             Event::Retrying { node, message } => {
                 json!({ "event": "retrying", "stage": self.label(*node), "message": message })
             }

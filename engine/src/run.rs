@@ -123,6 +123,11 @@ pub enum Event {
         /// How far.
         progress: Progress,
     },
+    /// A node's outputs are made, and are now kept and recorded; others may run meanwhile.
+    Recording {
+        /// Which.
+        node: usize,
+    },
     /// A node failed and is tried again.
     Retrying {
         /// Which.

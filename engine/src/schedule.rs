@@ -531,6 +531,7 @@ impl<'a> Schedule<'a> {
                 let waiting = self.running.values().filter(|taken| taken.cores == 0).count();
                 if waiting < self.options.machine.cores as usize {
                     self.running.insert(node, Taken::default());
+                    tell(Event::Recording { node });
                 }
             }
             Message::Step(node, Step::Again(message)) => {

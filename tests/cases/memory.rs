@@ -1,5 +1,7 @@
 //! Memory: what stages and models need, told before they run, beside what they take.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::lab::{Lab, ROWS, Told, project};
@@ -164,15 +166,17 @@ fn stages_that_do_not_fit_together_run_one_after_the_other() {
         for given in gib.iter() {
             arguments.extend(["--memory", given]);
         }
-        let (mut now, mut most) = (0, 0);
+        let (mut now, mut most) = (BTreeSet::new(), 0);
         for event in lab.run(arguments).expect(0).events() {
             let is_training = ["model", "other"].iter().any(|stage| event["stage"] == *stage);
+            let stage = event["stage"].to_string();
             match event["event"].as_str() {
-                Some("started") if is_training => now += 1,
-                Some("finished") if is_training => now -= 1,
+                Some("started") if is_training => drop(now.insert(stage)),
+                // What the disk takes in takes no memory any more.
+                Some("recording" | "finished") => drop(now.remove(&stage)),
                 _ => {}
             }
-            most = most.max(now);
+            most = most.max(now.len());
         }
         most
     };
