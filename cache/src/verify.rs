@@ -94,8 +94,13 @@ impl Cache {
                 owners.entry(entry.digest).or_default().extend(keys);
             }
         }
-        // Recipes name a folder by the digest of its listing; its files are remembered one by one.
+        // Recipes name a folder by the digest of its listing.
         let mut sources = sources_of(&inspection.recipes);
+        for folder in sources.clone() {
+            if let Some(listing) = self.index().artifact(folder)? {
+                sources.extend(listing.entries().iter().map(|entry| entry.digest));
+            }
+        }
         sources.extend(inspection.sources);
         let all: BTreeSet<Digest> = self.blobs().all()?.into_iter().collect();
         for digest in &all {

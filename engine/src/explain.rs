@@ -83,8 +83,8 @@ pub fn explain(
             resolved(plan, node).into_iter().map(|value| (value.path, value.origin)).collect();
         let mut changes = Vec::new();
         for mut change in differences(&nearest.recipe, &current) {
-            change.place = places.get(change.what.strip_prefix("params.").unwrap_or(&change.what)).cloned();
             change.what = change.what.trim_start_matches("params.").to_owned();
+            change.place = place_of(&places, &change.what);
             changes.push(change);
         }
         for edge in plan.nodes()[node].inputs().iter().rev() {
@@ -112,6 +112,17 @@ pub fn explain(
         chain.push(Link { stage: label, changes, was_seen: true });
     }
     Ok(Explanation { state, key: keys.recipe(node), chain })
+}
+
+/// Returns where a value was written, or else what it is a part of.
+fn place_of(places: &BTreeMap<String, String>, what: &str) -> Option<String> {
+    let mut what = what.strip_suffix(" in order").unwrap_or(what);
+    loop {
+        if let Some(place) = places.get(what) {
+            return Some(place.clone());
+        }
+        what = what.rsplit_once('.')?.0;
+    }
 }
 
 fn port_of(port: &str, label: Option<&str>) -> String {
@@ -161,6 +172,18 @@ fn flatten(path: &str, value: &Value, leaves: &mut BTreeMap<String, String>) {
         Value::Object(fields) if !fields.is_empty() => {
             for (name, below) in fields {
                 flatten(&format!("{path}.{name}"), below, leaves);
+            }
+        }
+        // Files that are seen with their names.
+        Value::Array(items) if items.iter().any(|item| item.get("content").is_some()) => {
+            let name = |item: &Value| item["name"].as_str().unwrap_or_default().to_owned();
+            let names: Vec<String> = items.iter().map(name).collect();
+            leaves.insert(format!("{path} in order"), names.join(", "));
+            for item in items {
+                let content = item["content"].as_str().unwrap_or_default();
+                let executable = if item["executable"] == true { ", executable" } else { "" };
+                let short = format!("{}{executable}", &content[..content.len().min(17)]);
+                leaves.insert(format!("{path}.{}", name(item)), short);
             }
         }
         Value::String(text) if text.starts_with("blake3:") => {

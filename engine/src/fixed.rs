@@ -64,6 +64,10 @@ impl FixedFiles {
             for file in &state.files {
                 take(cache, path, file)?;
             }
+            if state.is_folder {
+                let (_, artifact) = listing(state, Path::new(""), "");
+                cache.index().keep_listing(&artifact)?;
+            }
         }
         Ok(())
     }

@@ -221,6 +221,14 @@ impl Work<'_> {
             let _ = fs::remove_dir_all(folder.join("keep"));
         }
         let scratch = folder.join("run");
+        if fs::symlink_metadata(&scratch).is_ok() {
+            let mut trouble = Trouble::failed(format!(
+                "what an earlier attempt left in {} cannot be removed",
+                scratch.display()
+            ));
+            trouble.help = Some("remove it, or have it removed by whoever owns it".to_owned());
+            return Ok(Err(trouble));
+        }
         for made in [scratch.join("outputs"), scratch.join("tmp")] {
             if let Err(error) = shop.cache.make_folder(&made) {
                 return Ok(Err(Trouble::cache("prepare its folder", &error)));

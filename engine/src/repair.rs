@@ -31,9 +31,19 @@ impl Schedule<'_> {
         trace: &Trace,
         tell: &mut dyn FnMut(Event),
     ) -> Result<bool, RunError> {
-        for (_, artifact) in &trace.outputs {
+        for (name, artifact) in &trace.outputs {
             match self.cache.read(*artifact, METRICS_FILE) {
-                Ok(_) => {}
+                Ok(Some(_)) => {}
+                // An output without numbers; or one whose list of files is lost.
+                Ok(None) if self.cache.index().artifact(*artifact)?.is_some() => {}
+                Ok(None) => {
+                    let label = self.plan.nodes()[node].label();
+                    let message =
+                        format!("the cache has lost the files of `{label}.{name}`; `{label}` is made again");
+                    tell(Event::Warning { message });
+                    self.cache.invalidate(None, &[trace.key])?;
+                    return Ok(false);
+                }
                 Err(error) if error.is_damage() => {
                     let label = self.plan.nodes()[node].label();
                     tell(Event::Warning { message: format!("{error}; `{label}` is made again") });

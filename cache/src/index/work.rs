@@ -182,6 +182,18 @@ impl Index {
         self.write(|connection| commit_in(connection, work, record))
     }
 
+    /// Records which files a source folder has whose copies were taken in: keys name it by the digest
+    /// of this listing.
+    ///
+    /// # Errors
+    /// [`CacheError::Index`].
+    pub fn keep_listing(&self, folder: &Artifact) -> Result<(), CacheError> {
+        if self.artifact(folder.digest())?.is_some() {
+            return Ok(());
+        }
+        self.write(|connection| put_listing(connection, folder))
+    }
+
     /// Records that a recipe gives work that is there already.
     ///
     /// # Errors
@@ -451,9 +463,7 @@ pub(super) fn commit_in(
     let Finished { trace, skeleton, manifest, artifacts, recipe } = work;
     let before = record_in(connection, *trace)?.filter(|before| *before != record);
     for artifact in *artifacts {
-        let entries = serde_json::to_string(artifact.entries()).expect("entries are plain data");
-        let (digest, bytes) = (artifact.digest(), row::number(artifact.bytes()));
-        row::ARTIFACTS.put(connection, &[row::digest(&digest), bytes, row::text(&entries)])?;
+        put_listing(connection, artifact)?;
     }
     let text = serde_json::to_string(manifest).expect("a manifest is plain data");
     let values = [row::key(trace), row::key(skeleton), row::digest(&record), row::text(&text)];
@@ -467,6 +477,12 @@ pub(super) fn commit_in(
     put_recipe(connection, *recipe)?;
     row::RESULTS.put(connection, &[row::key(&recipe.0), row::key(trace)])?;
     Ok(before)
+}
+
+fn put_listing(connection: &Connection, artifact: &Artifact) -> rusqlite::Result<()> {
+    let entries = serde_json::to_string(artifact.entries()).expect("entries are plain data");
+    let (digest, bytes) = (artifact.digest(), row::number(artifact.bytes()));
+    row::ARTIFACTS.put(connection, &[row::digest(&digest), bytes, row::text(&entries)])
 }
 
 pub(super) fn forget_in(connection: &Connection, trace: Key) -> rusqlite::Result<()> {
