@@ -340,3 +340,57 @@ fn what_the_caller_has_set_and_opened_reaches_no_stage() {
     assert_eq!(run(&settings, "b"), first);
     assert!(first.starts_with("A\na\nb\n00\n") && first.ends_with("closed\n"), "{first}");
 }
+
+#[test]
+fn ports_labels_order_names_and_bits_of_inputs_are_keyed() {
+    let upstream = |name: &str, line: &str| {
+        format!("[stages.{name}]\nkind = \"command\"\nrun = '{line}'\noutputs.out = {{}}\n")
+    };
+    let experiment = |inputs: &str, a: &str| {
+        format!(
+            "{}{}{}inputs = {{ {inputs} }}\n",
+            upstream("a", a),
+            upstream("b", "echo b > outputs/out/b"),
+            upstream("s", "cd inputs; find . -name \"*\" | sort > ../outputs/out/x"),
+        )
+    };
+    let make = "echo a > outputs/out/a";
+    let lab = Lab::with(&experiment("p = [\"a\", \"b\"]", make));
+    lab.run(["run", "x.toml"]).expect(0);
+    let first = lab.made("s", "x");
+    assert!(first.contains("./p/0/a\n") && first.contains("./p/1/b\n"), "{first}");
+    // What the program sees is another, and so is the key: no old result is served.
+    for (inputs, a, sees) in [
+        ("p = [\"b\", \"a\"]", make, "./p/0/b\n"),
+        ("q = [\"a\", \"b\"]", make, "./q/0/a\n"),
+        ("p = \"a\", r = \"b\"", make, "./r/b\n"),
+        ("p = [\"a\", \"b\"]", "echo a > outputs/out/other", "./p/0/other\n"),
+    ] {
+        lab.write("x.toml", experiment(inputs, a));
+        assert!(lab.run(["run", "x.toml"]).expect(0).ran().contains(&"s".to_owned()), "{inputs}");
+        assert!(lab.made("s", "x").contains(sees), "{inputs}: {}", lab.made("s", "x"));
+    }
+    lab.write("x.toml", experiment("p = \"a\"", "echo a > outputs/out/a; chmod +x outputs/out/a"));
+    lab.edit("x.toml", "find . -name \"*\" | sort >", "test -x p/a && echo executable >");
+    lab.run(["run", "x.toml"]).expect(0);
+    assert_eq!(lab.made("s", "x"), "executable\n");
+    lab.edit("x.toml", "; chmod +x outputs/out/a", "");
+    let _ = lab.run(["run", "x.toml"]).expect(3).says(&["FAILED   s"]);
+}
+
+#[test]
+fn damaged_numbers_that_are_found_by_early_cutoff_are_made_again() {
+    let lab = Lab::with(
+        "[stages.a]\nkind = \"command\"\nrun = \"echo same > outputs/out/x # one\"\noutputs.out = {}\n\
+         [stages.s]\nkind = \"command\"\ninputs = { a = \"a\" }\n\
+         run = '''echo '{\"n\": 12345}' > outputs/scores/metrics.json'''\n\
+         outputs.scores = { type = \"scores\", columns = [\"n\"] }\n[table]\ncolumns = [\"n\"]\n",
+    );
+    let table = lab.run(["run", "x.toml"]).expect(0).stdout;
+    lab.damage(b"{\"n\": 12345}\n");
+    // Another way to the same bytes: `s` misses by its recipe and is found by its inputs.
+    lab.edit("x.toml", "# one", "# two");
+    let told = lab.run(["run", "x.toml"]).expect(0).says(&["is damaged", "`s` is made again"]);
+    assert_eq!(told.ran(), ["a", "s"]);
+    assert_eq!(told.stdout, table);
+}
