@@ -251,9 +251,7 @@ impl Graph {
 
     fn shell(stage: usize, inputs: [&str; 2], output: &str) -> String {
         let [a, b] = inputs;
-        format!(
-            "(echo s{stage:05} 0; head -c 400 {a}; head -c 400 {b}; head -c 215 /dev/zero) > {output}"
-        )
+        format!("(echo s{stage:05} 0; head -c 400 {a}; head -c 400 {b}; head -c 215 /dev/zero) > {output}")
     }
 
     fn write_experiment(&self, out: &mut impl io::Write) -> io::Result<()> {

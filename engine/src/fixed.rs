@@ -12,10 +12,13 @@ use std::path::{Path, PathBuf};
 use cache::{Artifact, Cache, CacheError, Entry, SourceFile, SourceState, Sources, Value};
 
 use crate::files::{SourceFiles, laid_out};
+use crate::process::while_nothing_starts;
 
 /// A file or folder up to this size is taken into the cache. Copying so much takes a tenth of a
 /// second, and it is kept only once, however many stages read it.
 const TAKEN_UP_TO_BYTES: u64 = 64 << 20;
+/// And a folder of up to so many files: each is a file in the cache, and a link for each stage.
+const TAKEN_UP_TO_FILES: usize = 1000;
 
 /// The files that one stage reads, by the path that its parameters have.
 #[derive(Debug, Clone, Default)]
@@ -120,7 +123,7 @@ impl FixedFiles {
                 continue;
             }
             let (below, artifact) = listing(state, &own, name);
-            match cache.blobs().lay_out(&artifact, &below, copies) {
+            match lay_out_blobs(cache, &artifact, &below, copies) {
                 // The copy in the cache was damaged meanwhile; the original may still be as it was.
                 Err(CacheError::Damaged { expected, .. }) => {
                     cache.blobs().discard(expected)?;
@@ -160,7 +163,20 @@ impl FixedFiles {
             }
             _ => {}
         }
-        Ok(cache.blobs().lay_out(artifact, below, copies)?)
+        Ok(lay_out_blobs(cache, artifact, below, copies)?)
+    }
+}
+
+/// Lays an artifact's files out; executable ones are copies that can be executed at once.
+pub(crate) fn lay_out_blobs(
+    cache: &Cache,
+    artifact: &Artifact,
+    folder: &Path,
+    copies: bool,
+) -> Result<(), CacheError> {
+    match artifact.entries().iter().any(|entry| entry.executable) {
+        true => while_nothing_starts(|| cache.blobs().lay_out(artifact, folder, copies)),
+        false => cache.blobs().lay_out(artifact, folder, copies),
     }
 }
 
@@ -179,7 +195,7 @@ fn take(cache: &Cache, path: &str, file: &SourceFile) -> Result<(), FixError> {
 /// Returns whether something is small enough to be taken into the cache.
 fn is_taken(state: &SourceState) -> bool {
     let bytes = state.files.iter().fold(0u64, |sum, file| sum.saturating_add(file.bytes));
-    bytes <= TAKEN_UP_TO_BYTES
+    bytes <= TAKEN_UP_TO_BYTES && state.files.len() <= TAKEN_UP_TO_FILES
 }
 
 /// Returns where a source's files go, and as what.

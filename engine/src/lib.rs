@@ -90,7 +90,7 @@ pub use foresight::{Amount, Fit, Foreseen, Foresight, Machine, Memory, Need, Out
 pub use job::{Device, Job, JobInput, Outcome, Reason};
 pub use key::Keys;
 pub use plan::{Edge, FileProblem, Node, Plan};
-pub use process::{Cancel, Ended, Program};
+pub use process::{Cancel, Ended, Program, while_nothing_starts};
 pub use render::{csv, json, markdown, number, text};
 pub use resolved::{ResolvedValue, resolved};
 pub use run::{Comparison, Event, Progress, RunError, RunOptions, RunReport, StageResult, run};

@@ -11,7 +11,7 @@ use cache::{
 };
 
 use crate::execute::attempt;
-use crate::fixed::{FixError, FixedFiles};
+use crate::fixed::{FixError, FixedFiles, lay_out_blobs};
 use crate::job::{Job, JobInput, Outcome, Reason};
 use crate::name::{Name, input_folder, output_folder};
 use crate::process::Cancel;
@@ -412,7 +412,7 @@ fn lay_out(task: &Task, cache: &Cache, scratch: &Path) -> Result<Result<Vec<JobI
             Err(error) if error.is_damage() => return Err(damaged(None, error.to_string())),
             Err(error) => return Ok(Err(Trouble::cache("look up an input", &error))),
         };
-        match cache.blobs().lay_out(&artifact, &scratch.join(&folder), copies) {
+        match lay_out_blobs(cache, &artifact, &scratch.join(&folder), copies) {
             Ok(()) => {}
             Err(error) if error.is_damage() => return Err(damaged(error.blob(), error.to_string())),
             Err(error) => return Ok(Err(Trouble::cache("lay out an input", &error))),

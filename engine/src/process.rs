@@ -9,7 +9,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,18 @@ const LOG_TAIL_BYTES: usize = 1 << 20;
 
 /// How long after a program's end its log is read on.
 const LOG_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Held for writing while a process is started, and for reading while an executable file is written.
+static STARTS: RwLock<()> = RwLock::new(());
+
+/// Does work while no process is started. A process that is just being started has copies of all that
+/// is open, and a file that anybody has open for writing cannot be executed ("text file busy"): so
+/// executable files are written in here.
+pub fn while_nothing_starts<T>(work: impl FnOnce() -> T) -> T {
+    // Nothing is protected that a panic could have left half done.
+    let _held = STARTS.read().unwrap_or_else(PoisonError::into_inner);
+    work()
+}
 
 /// How the user asks a run to stop. Clones are one and the same.
 #[derive(Debug, Clone, Default)]
@@ -89,7 +101,11 @@ impl Cancel {
     fn start(&self, command: &mut Command, control: Control) -> io::Result<Child> {
         // Held meanwhile, so that no child is taken for an orphan before it is known.
         let mut programs = self.programs();
-        let child = command.spawn()?;
+        // When this returns, the copies are closed: the error pipe of the start is one of them.
+        let child = {
+            let _held = STARTS.write().unwrap_or_else(PoisonError::into_inner);
+            command.spawn()?
+        };
         let supervisor = child.id() as i32;
         programs.supervisors.insert(supervisor);
         // It may have been asked for meanwhile; then the control is dropped at once.

@@ -42,7 +42,7 @@ impl Sandbox {
 /// Device files that a program may write to: the ones that hold nothing, and those of GPUs and of
 /// the networks between them. Terminals are not among them, or a program could type into them.
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
-const GPU_FOLDERS: [&str; 3] = ["dri", "infiniband", "nvidia-caps"];
+const GPU_FOLDERS: [&str; 4] = ["accel", "dri", "infiniband", "nvidia-caps"];
 
 /// Returns the Landlock ruleset of a program that may write only below `folders` and to a few
 /// devices, and send signals only to its own descendants; `None` where the system has no Landlock.

@@ -27,7 +27,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use engine::{Accepts, ArtifactType, Context, Failure, NamedFile, Ports, Program, Stage};
+use engine::{
+    Accepts, ArtifactType, Context, Failure, NamedFile, Ports, Program, Stage, while_nothing_starts,
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{SeqAccess, Visitor, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -204,7 +206,8 @@ impl Stage for Command {
                 let name = file.origin().file_name();
                 let name =
                     name.ok_or_else(|| Failure::new(format!("{} has no name", file.origin().display())))?;
-                copy(file.path(), &folder.join(name)).map_err(Failure::reading(file.origin()))?;
+                while_nothing_starts(|| copy(file.path(), &folder.join(name)))
+                    .map_err(Failure::reading(file.origin()))?;
             }
         }
         if !params.parameters.is_empty() {

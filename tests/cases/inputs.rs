@@ -394,3 +394,27 @@ fn damaged_numbers_that_are_found_by_early_cutoff_are_made_again() {
     assert_eq!(told.ran(), ["a", "s"]);
     assert_eq!(told.stdout, table);
 }
+
+#[test]
+fn a_folder_of_many_files_is_read_where_it_lies_and_compared() {
+    let lab = Lab::new();
+    lab.write(
+        "x.toml",
+        format!(
+            "[stages.s]\nkind = \"command\"\nfiles = [\"many\"]\n\
+             run = \"{}; ls files/many | wc -l > outputs/out/x\"\noutputs.out = {{}}\n",
+            lab.gate("gate")
+        ),
+    );
+    for number in 0..1001 {
+        lab.write(&format!("many/{number}"), "x");
+    }
+    let child = lab.spawn(["run", "x.toml"]);
+    wait_until("the stage runs", || lab.run(["status", "x.toml"]).stdout.contains("running  s"));
+    // One file more: none of those that were there has changed.
+    lab.write("many/more", "x");
+    lab.write("gate", "");
+    let _ = lab.told(child).expect(3).says(&["FAILED   s of x.toml: many changed while the run went on"]);
+    assert_eq!(lab.run(["run", "x.toml"]).expect(0).ran(), ["s"]);
+    assert_eq!(lab.made("s", "x"), "1002\n");
+}

@@ -188,6 +188,28 @@ fn a_program_cannot_end_its_run_and_makes_no_device() {
     assert_eq!(lab.made("s", "x"), "own\n");
 }
 
+/// Copies the binary by a program of its own: what a test has open for writing, a process that another
+/// test starts has open too, and then it cannot be executed.
+fn copy_program(to: &std::path::Path) {
+    let status = Command::new("cp").arg(env!("CARGO_BIN_EXE_pipeline")).arg(to).status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn an_executable_file_can_be_executed_as_soon_as_it_is_there() {
+    // Many stages begin beside each other, each with a copy of a program that it runs at once.
+    let lab = Lab::with(
+        "[stages.s]\nkind = \"command\"\nfiles = [\"tool\"]\nrun = [\"files/tool\", \"-c\", \"echo x > outputs/out/x\"]\n\
+         outputs.out = {}\nparameters = { n = 0 }\n\
+         axes.n = { field = \"parameters.n\", values = [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20] }\n",
+    );
+    assert!(Command::new("cp").arg("-L").arg("/bin/sh").arg(lab.path("tool")).status().unwrap().success());
+    for _ in 0..3 {
+        let told = lab.run(["run", "x.toml", "--jobs", "8", "--force", "s"]).expect(0);
+        assert_eq!(told.ran().len(), 20);
+    }
+}
+
 #[test]
 fn a_program_replaced_while_it_runs_does_not_do_the_rest() {
     let lab = Lab::new();
@@ -203,7 +225,7 @@ fn a_program_replaced_while_it_runs_does_not_do_the_rest() {
         ),
     );
     let copy = lab.path("pipeline");
-    fs::copy(env!("CARGO_BIN_EXE_pipeline"), &copy).unwrap();
+    copy_program(&copy);
     let plain = lab.command(["run", "x.toml", "--jobs", "1"]);
     let mut command = Command::new(&copy);
     command.args(plain.get_args()).current_dir(lab.path("")).env("PIPELINE_CACHE", lab.cache());
@@ -227,7 +249,7 @@ fn threads_and_processes_that_cannot_be_made_are_an_error() {
     };
     open(&lab.path(""));
     let program = lab.path("pipeline");
-    fs::copy(env!("CARGO_BIN_EXE_pipeline"), &program).unwrap();
+    copy_program(&program);
     // Large outputs are hashed on several threads.
     lab.write(
         "x.toml",
