@@ -44,7 +44,7 @@ fn wait_until_running(lab: &Lab) {
 }
 
 /// Waits until the run has heard a first signal, by what it says.
-fn hear(stderr: &mut impl std::io::Read) -> String {
+pub fn hear(stderr: &mut impl std::io::Read) -> String {
     let mut said = Vec::new();
     let mut byte = [0];
     while !String::from_utf8_lossy(&said).contains("once more stops now") {
