@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write};
 use std::path::Path;
 
-use cache::{Artifact, Cache, Manifest};
+use cache::{Artifact, Cache, CacheError, Manifest};
 use engine::forecast;
 
 use crate::exit::Stop;
@@ -69,7 +69,8 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
     }
     for output in outputs {
         let Some(artifact) = cache.index().artifact(output.artifact)? else {
-            continue;
+            let detail = format!("the list of files of `{label}.{}` is lost", output.name);
+            return Err(Stop::Cache(CacheError::Row { key: trace.key, detail }));
         };
         writeln!(
             out,
