@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use crate::digest::Digest;
 use crate::durable::Unsynced;
 use crate::error::CacheError;
-use crate::files::{Fingerprint, Links, digest_file, what_it_is};
+use crate::files::{Fingerprint, Links, digest_file, is_gone, what_it_is};
 use crate::share::make_folder;
 
 /// A blob that is replaced more often than this while it is read is not replaced by its like.
@@ -171,10 +170,6 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, CacheError> {
         entries => entries.map_err(CacheError::io("list", folder))?,
     };
     entries.map(|entry| Ok(entry.map_err(CacheError::io("list", folder))?.path())).collect()
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 #[cfg(test)]

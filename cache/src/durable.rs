@@ -16,6 +16,7 @@ use std::sync::{Mutex, MutexGuard};
 use crate::blobs::Blobs;
 use crate::digest::Digest;
 use crate::error::CacheError;
+use crate::files::sync_folder;
 
 /// How many files are open at once while they are synced.
 const FILES_TOGETHER: usize = 256;
@@ -103,8 +104,7 @@ fn sync_all(blobs: &Blobs, digests: &BTreeSet<Digest>, has_new_shard: bool) -> R
     let shards: BTreeSet<&Path> = paths.iter().filter_map(|path| path.parent()).collect();
     let all = has_new_shard.then(|| blobs.folder());
     for folder in shards.into_iter().chain(all) {
-        let synced = File::open(folder).and_then(|folder| folder.sync_all());
-        synced.map_err(CacheError::io("sync", folder))?;
+        sync_folder(folder)?;
     }
     Ok(())
 }

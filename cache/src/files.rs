@@ -240,6 +240,16 @@ pub(crate) fn digest_file(path: &Path, links: Links) -> Result<(Digest, Fingerpr
     Ok((digest, print))
 }
 
+/// Returns whether something is not there.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Waits until the names in a folder are on the disk.
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), CacheError> {
+    File::open(folder).and_then(|opened| opened.sync_all()).map_err(CacheError::io("sync", folder))
+}
+
 /// Folders are walked no deeper than this: a link to a folder above would be walked for ever.
 pub(crate) const DEEPEST: usize = 64;
 

@@ -1,13 +1,14 @@
 //! Makes an index again from the records of results.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::blobs::Blobs;
 use crate::cache::{Cache, blobs_in, index_path, records_in};
 use crate::digest::{Digest, Key};
 use crate::error::CacheError;
+use crate::files::sync_folder;
 use crate::index::{Finished, Index};
 use crate::lock::UseLock;
 use crate::record::Record;
@@ -81,7 +82,7 @@ impl Cache {
         })?;
         rebuilt.results = newest.len() as u64;
         rebuilt.kept = replace(&index_path(&folder), &made)?;
-        sync(&folder)?;
+        sync_folder(&folder)?;
         Ok(rebuilt)
     }
 }
@@ -133,8 +134,4 @@ fn remove(path: &Path) -> Result<(), CacheError> {
         }
         _ => Ok(()),
     }
-}
-
-fn sync(folder: &Path) -> Result<(), CacheError> {
-    File::open(folder).and_then(|opened| opened.sync_all()).map_err(CacheError::io("sync", folder))
 }

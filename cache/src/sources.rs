@@ -1,7 +1,6 @@
 //! Digests of files that others own, remembered while the files stay as they were.
 
 use std::fs::{self, Metadata};
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -9,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use crate::artifact::{Artifact, Entry};
 use crate::digest::Digest;
 use crate::error::CacheError;
-use crate::files::{Fingerprint, Links, digest_file, files_below, require_regular};
+use crate::files::{Fingerprint, Links, digest_file, files_below, is_gone, require_regular};
 use crate::index::Index;
 use crate::place::is_network;
 
@@ -51,6 +50,28 @@ pub struct SourceFile {
     pub is_racy: bool,
 }
 
+impl SourceState {
+    /// Returns whether the file or folder at a path is still what it was: the same files, each as
+    /// [`SourceFile::is_unchanged`] has it.
+    ///
+    /// # Errors
+    /// [`CacheError`] if it cannot be looked at.
+    pub fn is_unchanged(&self, path: &Path) -> Result<bool, CacheError> {
+        if self.is_folder {
+            let below = files_below(path, Links::Follow)?;
+            if !below.iter().map(|(inside, _)| inside).eq(self.files.iter().map(|file| &file.inside)) {
+                return Ok(false);
+            }
+        }
+        for file in &self.files {
+            if !file.is_unchanged()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
 impl SourceFile {
     /// Returns whether the file is still what it was; it is hashed again only if its fingerprint
     /// cannot tell.
@@ -79,10 +100,6 @@ impl SourceFile {
             Err(other) => Err(other),
         }
     }
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn is_executable(metadata: &Metadata) -> bool {

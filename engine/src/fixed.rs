@@ -6,10 +6,10 @@
 //! be copied (models) is read where it lies, and compared with what it was when it was keyed
 //! before the stage begins and again before its result is recorded.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cache::{Artifact, Cache, CacheError, Entry, SourceFile, SourceState, Sources, Value};
+use cache::{Artifact, Cache, CacheError, Entry, SourceFile, SourceState, Value};
 
 use crate::files::{SourceFiles, laid_out};
 use crate::process::while_nothing_starts;
@@ -36,21 +36,17 @@ pub(crate) enum FixError {
 }
 
 impl FixedFiles {
-    /// Collects the files that parameters name.
-    pub fn of(params: &Value, files: &SourceFiles) -> Self {
+    /// Collects the files that the parameters of some stages name, each once.
+    pub fn of<'a>(params: impl IntoIterator<Item = &'a Value>, files: &SourceFiles) -> Self {
         let mut fixed = BTreeMap::new();
-        collect(params, &mut |path| {
-            if let Some(state) = files.0.get(Path::new(path)) {
-                fixed.insert(path.to_owned(), state.clone());
-            }
-        });
+        for params in params {
+            collect(params, &mut |path| {
+                if let (false, Some(state)) = (fixed.contains_key(path), files.0.get(Path::new(path))) {
+                    fixed.insert(path.to_owned(), state.clone());
+                }
+            });
+        }
         Self(fixed)
-    }
-
-    /// Leaves out what is in `seen` already, and adds the rest to it.
-    pub fn not_in(mut self, seen: &mut BTreeSet<String>) -> Self {
-        self.0.retain(|path, _| seen.insert(path.clone()));
-        self
     }
 
     /// Returns whether some are read where they lie.
@@ -64,9 +60,7 @@ impl FixedFiles {
     /// [`FixError`].
     pub fn take_in(&self, cache: &Cache) -> Result<(), FixError> {
         for (path, state) in self.0.iter().filter(|(_, state)| is_taken(state)) {
-            for file in &state.files {
-                take(cache, path, file)?;
-            }
+            take(cache, path, state)?;
             if state.is_folder {
                 let (_, artifact) = listing(state, Path::new(""), "");
                 cache.index().keep_listing(&artifact)?;
@@ -79,20 +73,11 @@ impl FixedFiles {
     ///
     /// # Errors
     /// [`FixError`].
-    pub fn compare_in_place(&self, cache: &Cache) -> Result<(), FixError> {
+    pub fn compare_in_place(&self) -> Result<(), FixError> {
         for (path, state) in self.0.iter().filter(|(_, state)| !is_taken(state)) {
-            let changed = || FixError::Changed(PathBuf::from(path));
-            let absolute = std::path::absolute(path).map_err(|_| changed())?;
-            let now = match Sources::remembered(cache.index()).state(&absolute) {
-                Ok(now) => now,
-                Err(CacheError::Io { .. } | CacheError::Unstable { .. } | CacheError::Unkeepable { .. }) => {
-                    return Err(changed());
-                }
-                Err(other) => return Err(other.into()),
-            };
-            let same = |(now, then): (&SourceFile, &SourceFile)| now.fingerprint == then.fingerprint;
-            if now.digest != state.digest || !now.files.iter().zip(&state.files).all(same) {
-                return Err(changed());
+            // What cannot be looked at any more has changed, too.
+            if !state.is_unchanged(Path::new(path)).unwrap_or(false) {
+                return Err(FixError::Changed(PathBuf::from(path)));
             }
         }
         Ok(())
@@ -123,17 +108,9 @@ impl FixedFiles {
                 continue;
             }
             let (below, artifact) = listing(state, &own, name);
-            match lay_out_blobs(cache, &artifact, &below, copies) {
-                // The copy in the cache was damaged meanwhile; the original may still be as it was.
-                Err(CacheError::Damaged { expected, .. }) => {
-                    cache.blobs().discard(expected)?;
-                    self.take_again(cache, path, state, &below, &artifact, copies)?;
-                }
-                Err(CacheError::Missing { .. }) => {
-                    self.take_again(cache, path, state, &below, &artifact, copies)?;
-                }
-                other => other?,
-            }
+            // Where the copy in the cache was damaged meanwhile, the original may still be as it was.
+            take(cache, path, state)?;
+            lay_out_blobs(cache, &artifact, &below, copies)?;
         }
         let mut params = params.clone();
         let replaced = params.resolve_paths::<FixError>(&mut |_, path, _| {
@@ -142,28 +119,6 @@ impl FixedFiles {
         });
         replaced?;
         Ok(serde_json::to_value(&params).expect("parameters are plain data"))
-    }
-
-    fn take_again(
-        &self,
-        cache: &Cache,
-        path: &str,
-        state: &SourceState,
-        below: &Path,
-        artifact: &Artifact,
-        copies: bool,
-    ) -> Result<(), FixError> {
-        for file in &state.files {
-            take(cache, path, file)?;
-        }
-        // What the first attempt laid out is in the way.
-        match std::fs::remove_dir_all(below) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(CacheError::Io { action: "remove", path: below.to_owned(), source }.into());
-            }
-            _ => {}
-        }
-        Ok(lay_out_blobs(cache, artifact, below, copies)?)
     }
 }
 
@@ -180,16 +135,21 @@ pub(crate) fn lay_out_blobs(
     }
 }
 
-fn take(cache: &Cache, path: &str, file: &SourceFile) -> Result<(), FixError> {
-    cache.blobs().take_source(file).map_err(|error| match error {
-        CacheError::Unstable { .. } | CacheError::Unkeepable { .. } => FixError::Changed(PathBuf::from(path)),
-        CacheError::Io { source, path: at, .. }
-            if at == file.path && source.kind() == std::io::ErrorKind::NotFound =>
-        {
-            FixError::Changed(PathBuf::from(path))
-        }
-        other => other.into(),
-    })
+/// Takes in what of a file or folder is not in the cache, intact, already.
+fn take(cache: &Cache, path: &str, state: &SourceState) -> Result<(), FixError> {
+    let changed = || FixError::Changed(PathBuf::from(path));
+    for file in &state.files {
+        cache.blobs().take_source(file).map_err(|error| match error {
+            CacheError::Unstable { .. } | CacheError::Unkeepable { .. } => changed(),
+            CacheError::Io { source, path, .. }
+                if path == file.path && source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                changed()
+            }
+            other => other.into(),
+        })?;
+    }
+    Ok(())
 }
 
 /// Returns whether something is small enough to be taken into the cache.

@@ -241,7 +241,7 @@ impl Work<'_> {
         let copies = Sandbox::available() == Sandbox::Unavailable;
         let params = match task
             .files
-            .compare_in_place(shop.cache)
+            .compare_in_place()
             .and_then(|()| task.files.lay_out(&task.params, shop.cache, &folder.join("files"), copies))
         {
             Ok(params) => params,
@@ -265,7 +265,7 @@ impl Work<'_> {
         };
         Ok(match attempt(&job, &task.kind, &shop.options.worker, log, Box::new(progress), shop.cancel) {
             Outcome::Done { notes } => check_outputs(task, &job.scratch)
-                .and_then(|()| task.files.compare_in_place(shop.cache).map_err(Trouble::fixing))
+                .and_then(|()| task.files.compare_in_place().map_err(Trouble::fixing))
                 .map(|()| notes),
             Outcome::Failed { reason, message, help } => {
                 Err(Trouble { reason, message, help }.on_a_full_disk(&job.scratch))

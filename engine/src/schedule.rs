@@ -210,21 +210,16 @@ impl<'a> Schedule<'a> {
         if self.cache.access() == Access::ReadOnly {
             return Ok(());
         }
-        let mut seen = BTreeSet::new();
-        for (node, status) in self.statuses.iter().enumerate() {
-            if !matches!(status, Status::Blocked(_) | Status::Ready) {
-                continue;
-            }
-            let files = FixedFiles::of(&self.plan.nodes()[node].params, self.keys.files()).not_in(&mut seen);
-            match files.compare_in_place(self.cache).and_then(|()| files.take_in(self.cache)) {
-                Ok(()) => {}
-                Err(FixError::Changed(path)) => return Err(RunError::SourceChanged { path }),
-                // The stage tries again when its turn comes, and says so in words of its own.
-                Err(FixError::Cache(error)) if error.is_full_disk() => {}
-                Err(FixError::Cache(error)) => return Err(error.into()),
-            }
+        let is_to_be_made = |(_, status): &(_, &Status)| matches!(status, Status::Blocked(_) | Status::Ready);
+        let nodes = self.plan.nodes().iter().zip(&self.statuses).filter(is_to_be_made);
+        let files = FixedFiles::of(nodes.map(|(node, _)| &node.params), self.keys.files());
+        match files.compare_in_place().and_then(|()| files.take_in(self.cache)) {
+            Ok(()) => Ok(()),
+            Err(FixError::Changed(path)) => Err(RunError::SourceChanged { path }),
+            // The stage tries again when its turn comes, and says so in words of its own.
+            Err(FixError::Cache(error)) if error.is_full_disk() => Ok(()),
+            Err(FixError::Cache(error)) => Err(error.into()),
         }
-        Ok(())
     }
 
     /// Looks finished work up by its trace key. What is damaged is no finished work.
@@ -508,7 +503,7 @@ impl<'a> Schedule<'a> {
             label: found.label().to_owned(),
             kind: *found.kind,
             params: found.params.clone(),
-            files: FixedFiles::of(&found.params, self.keys.files()),
+            files: FixedFiles::of([&found.params], self.keys.files()),
             seed: found.seed,
             inputs: inputs.collect(),
             outputs: found.outputs.clone(),

@@ -17,8 +17,8 @@ pub(super) struct Table {
     pub name: &'static str,
     /// How many columns there are before the checksum.
     pub columns: usize,
-    /// How many of them, from the first, say which row it is.
-    pub keys: usize,
+    /// The names of those, from the first, that say which row it is; none if rows have a number.
+    pub keys: &'static [&'static str],
     /// Adds or replaces a row.
     pub insert: &'static str,
 }
@@ -26,42 +26,50 @@ pub(super) struct Table {
 pub(super) const ARTIFACTS: Table = Table {
     name: "artifacts",
     columns: 3,
-    keys: 1,
+    keys: &["digest"],
     insert: "INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?)",
 };
 pub(super) const TRACES: Table = Table {
     name: "traces",
     columns: 4,
-    keys: 1,
+    keys: &["key"],
     insert: "INSERT OR REPLACE INTO traces VALUES (?, ?, ?, ?, ?)",
 };
 pub(super) const OUTPUTS: Table = Table {
     name: "outputs",
     columns: 4,
-    keys: 2,
+    keys: &["trace", "name"],
     insert: "INSERT OR REPLACE INTO outputs VALUES (?, ?, ?, ?, ?)",
 };
-pub(super) const RECIPES: Table =
-    Table { name: "recipes", columns: 2, keys: 1, insert: "INSERT OR REPLACE INTO recipes VALUES (?, ?, ?)" };
+pub(super) const RECIPES: Table = Table {
+    name: "recipes",
+    columns: 2,
+    keys: &["key"],
+    insert: "INSERT OR REPLACE INTO recipes VALUES (?, ?, ?)",
+};
 /// Apart from the recipes, so that to look results up reads no documents.
-pub(super) const RESULTS: Table =
-    Table { name: "results", columns: 2, keys: 1, insert: "INSERT OR REPLACE INTO results VALUES (?, ?, ?)" };
+pub(super) const RESULTS: Table = Table {
+    name: "results",
+    columns: 2,
+    keys: &["recipe"],
+    insert: "INSERT OR REPLACE INTO results VALUES (?, ?, ?)",
+};
 pub(super) const HISTORY: Table = Table {
     name: "history",
     columns: 4,
-    keys: 3,
+    keys: &["experiment", "stage", "run"],
     insert: "INSERT OR REPLACE INTO history VALUES (?, ?, ?, ?, ?)",
 };
 pub(super) const SOURCES: Table = Table {
     name: "sources",
     columns: 7,
-    keys: 1,
+    keys: &["path"],
     insert: "INSERT OR REPLACE INTO sources VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
 };
 pub(super) const EXECUTIONS: Table = Table {
     name: "executions",
     columns: 9,
-    keys: 0,
+    keys: &[],
     insert: "INSERT INTO executions (run, stage, recipe, trace, at_ms, seconds, outcome, message, log, checksum) \
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 };
@@ -124,29 +132,27 @@ impl Table {
     pub(super) fn damaged(&self, connection: &Connection) -> rusqlite::Result<Vec<Vec<Value>>> {
         let mut statement = connection.prepare(&format!("SELECT * FROM {}", self.name))?;
         // Rows without a key of their own begin with their number.
-        let first = usize::from(self.keys == 0);
+        let first = usize::from(self.keys.is_empty());
         let mut rows = statement.query([])?;
         let mut damaged = Vec::new();
         while let Some(row) = rows.next()? {
             if !self.is_sound(row, first)? {
-                damaged.push((0..self.keys.max(1)).map(|column| row.get(column)).collect::<Result<_, _>>()?);
+                damaged.push(
+                    (0..self.key_names().len()).map(|column| row.get(column)).collect::<Result<_, _>>()?,
+                );
             }
         }
         Ok(damaged)
     }
 
+    /// Returns the columns by which a row is named.
+    fn key_names(&self) -> &'static [&'static str] {
+        if self.keys.is_empty() { &["id"] } else { self.keys }
+    }
+
     /// Removes the row with these keys, whatever is in it.
     pub(super) fn remove(&self, connection: &Connection, keys: &[Value]) -> rusqlite::Result<()> {
-        let names: &[&str] = match self.name {
-            "artifacts" => &["digest"],
-            "outputs" => &["trace", "name"],
-            "history" => &["experiment", "stage", "run"],
-            "sources" => &["path"],
-            "executions" => &["id"],
-            "results" => &["recipe"],
-            _ => &["key"],
-        };
-        let conditions: Vec<String> = names.iter().map(|name| format!("{name} IS ?")).collect();
+        let conditions: Vec<String> = self.key_names().iter().map(|name| format!("{name} IS ?")).collect();
         let sql = format!("DELETE FROM {} WHERE {}", self.name, conditions.join(" AND "));
         connection.execute(&sql, params_from_iter(keys))?;
         Ok(())
