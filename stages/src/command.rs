@@ -35,7 +35,7 @@ use serde::de::{SeqAccess, Visitor, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::artifacts;
-use crate::rows::write_json;
+use crate::support::rows::write_json;
 
 /// What to run, and on what.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]

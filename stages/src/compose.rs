@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::ROWS;
-use crate::rows::{RowWriter, read_rows};
+use crate::support::rows::{RowWriter, read_rows};
 
 /// How to make captions.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]

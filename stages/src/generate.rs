@@ -19,12 +19,12 @@ use serde::{Deserialize, Serialize};
 
 use serde_json::json;
 
-use crate::adapters::check_base;
 use crate::artifacts::{ADAPTER, PREDICTIONS, ROWS, WEIGHTS};
-use crate::devices::parse_device;
-use crate::memory::{is_on_cpu, memory, sizes, text_tokens};
-use crate::prompts::{read_prompt, read_text_prompt};
-use crate::rows::{RowWriter, read_records, read_rows};
+use crate::support::adapters::check_base;
+use crate::support::devices::parse_device;
+use crate::support::memory::{is_on_cpu, memory, sizes, text_tokens};
+use crate::support::prompts::{read_prompt, read_text_prompt};
+use crate::support::rows::{RowWriter, read_records, read_rows};
 
 /// What to ask a model.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]

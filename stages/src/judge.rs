@@ -16,11 +16,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{JUDGEMENTS, PREDICTIONS, ROWS, WEIGHTS};
-use crate::devices::parse_device;
-use crate::judgements::{Judged, Judgement, Level};
-use crate::kept::KeptRows;
-use crate::memory::{memory, sizes};
-use crate::rows::{ROWS_FILE, read_records, read_rows};
+use crate::support::devices::parse_device;
+use crate::support::judgements::{Judged, Judgement, Level};
+use crate::support::kept::KeptRows;
+use crate::support::memory::{memory, sizes};
+use crate::support::rows::{ROWS_FILE, read_records, read_rows};
 
 /// How many rows are judged before they are kept.
 const BATCH: usize = 64;

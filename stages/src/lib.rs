@@ -7,41 +7,32 @@
 //! assert!(stages::KINDS.iter().any(|kind| kind.name() == "subset"));
 //! ```
 
-mod adapters;
 pub mod artifacts;
-mod bench;
 mod command;
 mod compose;
-mod devices;
 mod evaluate;
-mod examples;
 mod generate;
 mod judge;
-mod judgements;
-mod kept;
-mod memory;
 mod merge;
-mod mergekit;
 mod negatives;
-mod prompts;
 mod reference;
-mod rows;
 mod source;
 mod subset;
-mod tensorboard;
+mod support;
 mod tokenizer;
+mod tools;
 mod train;
 
 use engine::Kind;
 
-pub use bench::{
+pub use learn::Precision;
+pub use source::describe_model;
+pub use support::devices::{check_device, devices};
+pub use tools::bench::{
     ModelBench, ModelMeasured, QloraBench, QloraMeasured, bench_model, bench_qlora, write_random_model,
 };
-pub use devices::{check_device, devices};
-pub use learn::Precision;
-pub use memory::{ModelNeeds, model_needs};
-pub use mergekit::import_mergekit;
-pub use source::describe_model;
+pub use tools::mergekit::import_mergekit;
+pub use tools::model_needs::{ModelNeeds, model_needs};
 
 /// All kinds of stages, in the order in which the manual shows them.
 pub const KINDS: &[Kind] = &[

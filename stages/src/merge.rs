@@ -16,8 +16,8 @@ use weights::{
     Adapter, Durability, Expert, MergeError, ModelError, ModelFolder, Recipe, Running, Setting, Weighing,
 };
 
-use crate::adapters::check_base;
 use crate::artifacts::{ADAPTER, WEIGHTS};
+use crate::support::adapters::check_base;
 
 /// What to merge, and how.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]

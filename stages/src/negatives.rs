@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{PREDICTIONS, PREFERENCES, REPORT, ROWS, UNPAIRED};
-use crate::rows::{RowWriter, read_records, read_rows, write_json};
+use crate::support::rows::{RowWriter, read_records, read_rows, write_json};
 
 /// How to find the outputs of rows, and which to take.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]

@@ -10,11 +10,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{LOGPS, WEIGHTS};
-use crate::devices::parse_device;
-use crate::examples::{Reader, artifact_of};
-use crate::memory::{memory, sizes, text_tokens};
-use crate::prompts::Prompts;
-use crate::rows::{RowWriter, read_records};
+use crate::support::devices::parse_device;
+use crate::support::examples::{Reader, artifact_of};
+use crate::support::memory::{memory, sizes, text_tokens};
+use crate::support::prompts::Prompts;
+use crate::support::rows::{RowWriter, read_records};
 
 /// What to ask a model about.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use weights::{Adapter, ModelFolder};
 
 use crate::artifacts::{ADAPTER, REPORT, ROWS, WEIGHTS};
-use crate::memory::model_sketch;
-use crate::rows::{RowWriter, write_json};
+use crate::support::memory::model_sketch;
+use crate::support::rows::{RowWriter, write_json};
 
 /// What to bring in.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{REPORT, ROWS};
-use crate::rows::{RowWriter, read_rows, read_rows_of_all, write_json};
+use crate::support::rows::{RowWriter, read_rows, read_rows_of_all, write_json};
 
 /// Which rows to take.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]

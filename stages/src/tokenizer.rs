@@ -6,9 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{ROWS, TOKENIZER};
-use crate::memory::tokenizer_sketch;
-use crate::prompts::Prompts;
-use crate::rows::read_rows;
+use crate::support::memory::tokenizer_sketch;
+use crate::support::prompts::Prompts;
+use crate::support::rows::read_rows;
 
 /// What to learn from.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]

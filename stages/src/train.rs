@@ -16,15 +16,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::adapters::{check_base, name_base};
 use crate::artifacts::{ADAPTER, CURVES, LOGPS, THROUGHPUT, TOKENIZER, WEIGHTS};
-use crate::devices::parse_devices;
-use crate::examples::{Reader, artifact_of};
-use crate::memory::{self, model_sketch, most_tokens, sizes_of, text_tokens};
-use crate::prompts::Prompts;
 use crate::reference::read_logps;
-use crate::rows::{RowWriter, write_json};
-use crate::tensorboard::{curve_scalars, throughput_scalars, write_events};
+use crate::support::adapters::{check_base, name_base};
+use crate::support::devices::parse_devices;
+use crate::support::examples::{Reader, artifact_of};
+use crate::support::memory::{self, model_sketch, most_tokens, sizes_of, text_tokens};
+use crate::support::prompts::Prompts;
+use crate::support::rows::{RowWriter, write_json};
+use crate::support::tensorboard::{curve_scalars, throughput_scalars, write_events};
 
 /// How to fit a model. The defaults are the papers'.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]

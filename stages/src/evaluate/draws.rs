@@ -14,7 +14,7 @@ use super::metric::Metric;
 use super::scorer::{Score, side_by_side};
 use super::totals::{BLEU_COUNTS, Totals};
 use super::{Draws, Estimator, Params};
-use crate::rows::read_rows;
+use crate::support::rows::read_rows;
 
 /// Keeps the numbers that draw rows apart from all others drawn from the same seed.
 const DRAW: u64 = 0x6472_6177_2072_6f77;

@@ -9,8 +9,8 @@ use super::metric::Metric;
 use super::pairs::Pair;
 use super::scorer::{Score, Scored, truth};
 use super::totals::{Totals, finish, line};
-use crate::judgements::{Judged, Judgement, Level};
-use crate::rows::{RowWriter, read_records};
+use crate::support::judgements::{Judged, Judgement, Level};
+use crate::support::rows::{RowWriter, read_records};
 
 /// Scores all judgements.
 pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Failure> {

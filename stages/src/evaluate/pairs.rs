@@ -9,7 +9,7 @@ use metrics::random::Random;
 use metrics::words;
 
 use super::{Pairing, Params};
-use crate::rows::{read_records, read_rows};
+use crate::support::rows::{read_records, read_rows};
 
 /// The field with a model's output if none is named.
 const OUTPUT: &str = "output";

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::Params;
 use super::metric::Metric;
-use crate::rows::{RowWriter, read_rows, write_json};
+use crate::support::rows::{RowWriter, read_rows, write_json};
 
 /// The field that is measured if none is named.
 const CAPTION: &str = "caption";

@@ -13,8 +13,8 @@ use super::pairs::{Pair, Pairs};
 use super::scorer::{Score, Scored, Scorer, side_by_side, truth};
 use super::tally::Tally;
 use super::{Evaluate, Params};
-use crate::kept::KeptRows;
-use crate::rows::{RowWriter, write_json};
+use crate::support::kept::KeptRows;
+use crate::support::rows::{RowWriter, write_json};
 
 /// How many rows are read before they are scored, side by side, and kept.
 const BATCH: usize = 2048;

@@ -6,7 +6,7 @@ use std::path::Path;
 use engine::{Failure, Input};
 use serde::{Deserialize, Serialize};
 
-use crate::rows::write_json;
+use crate::support::rows::write_json;
 
 /// The file; adapters from elsewhere do not have it.
 const FILE: &str = "base.json";

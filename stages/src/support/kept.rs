@@ -13,7 +13,7 @@ use blake3::Hash;
 use corpus::Record;
 use engine::{Context, Failure, Stage};
 
-use crate::rows::ROWS_FILE;
+use crate::support::rows::ROWS_FILE;
 
 /// The file with the batches' digests.
 const DIGESTS_FILE: &str = "rows.digests";

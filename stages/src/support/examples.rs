@@ -8,7 +8,7 @@ use engine::{ArtifactType, Context, Failure};
 use learn::{Example, Examples, Feed, Fit, Model, Sequence, TokenLimit, Tokenizer};
 
 use crate::artifacts::{PREFERENCES, ROWS, UNPAIRED};
-use crate::rows::{read_records, read_rows};
+use crate::support::rows::{read_records, read_rows};
 
 /// Turns rows and preferences into examples for one model.
 pub struct Renderer<'a> {

@@ -1,0 +1,5 @@
+//! What commands need beyond stages: measuring and describing models, importing recipes.
+
+pub(crate) mod bench;
+pub(crate) mod mergekit;
+pub(crate) mod model_needs;
