@@ -42,62 +42,39 @@
 //! # Ok::<(), engine::Report>(())
 //! ```
 
-mod arrivals;
-mod axes;
-mod cells;
-mod diagnostic;
-mod document;
-mod draft;
 mod draw;
-mod execute;
 mod experiment;
-mod explain;
-mod files;
-mod fixed;
-mod foresight;
-mod job;
-mod key;
-mod name;
-mod node;
-mod perform;
+mod inspect;
+mod kind;
 mod plan;
 mod process;
-mod reference;
 mod render;
-mod repair;
-mod resolved;
 mod run;
-mod sandbox;
-mod schedule;
-mod schema;
-mod settings;
-mod signal;
-mod source_map;
-mod stage;
-mod status;
-mod supervisor;
 mod table;
+mod toml;
 
-pub use cells::{Better, Cell, CellValue, Column, Delta, DeltaCell, Provenance, Row, RowOrigin, Table};
 pub use choice::Part;
-pub use diagnostic::{Problem, Report};
 pub use draw::{Drawing, State as DrawnState, dot, mermaid, svg};
-pub use execute::work;
-pub use experiment::{Experiment, Request};
-pub use explain::{Change, Explanation, Link, explain};
-pub use files::{InputFile, NamedFile, SourceFiles};
-pub use foresight::{Amount, Fit, Foreseen, Foresight, Machine, Memory, Need, Outlook, Sketch};
-pub use job::{Device, Job, JobInput, Outcome, Reason};
-pub use key::Keys;
-pub use plan::{Edge, FileProblem, Node, Plan};
-pub use process::{Cancel, Ended, Program, while_nothing_starts};
-pub use render::{csv, json, markdown, number, text};
-pub use resolved::{ResolvedValue, resolved};
-pub use run::{Comparison, Event, Progress, RunError, RunOptions, RunReport, StageResult, run};
-pub use sandbox::Sandbox;
-pub use schema::schema;
-pub use stage::{
+pub use experiment::load::{Experiment, Request};
+pub use inspect::explain::{Change, Explanation, Link, explain};
+pub use inspect::status::{StageState, State, drawing, forecast};
+pub use kind::input_file::{InputFile, NamedFile, SourceFiles};
+pub use kind::schema::schema;
+pub use kind::stage::{
     Accepts, ArtifactType, Context, Failure, Input, Kind, OutputPort, Parsed, Place, Ports, Resources, Stage,
 };
-pub use status::{StageState, State, drawing, forecast};
-pub use table::fill;
+pub use plan::graph::{Edge, FileProblem, Node, Plan};
+pub use plan::key::Keys;
+pub use plan::memory_forecast::{Amount, Fit, Foreseen, Foresight, Machine, Memory, Need, Outlook, Sketch};
+pub use plan::resolved::{ResolvedValue, resolved};
+pub use process::job::{Device, Job, JobInput, Outcome, Reason};
+pub use process::program::{Cancel, Ended, Program, while_nothing_starts};
+pub use process::sandbox::Sandbox;
+pub use render::{csv, json, markdown, number, text};
+pub use run::events::{Comparison, Event, Progress, RunError, RunOptions, RunReport, StageResult, run};
+pub use run::worker::work;
+pub use table::cells::{
+    Better, Cell, CellValue, Column, Delta, DeltaCell, Provenance, Row, RowOrigin, Table,
+};
+pub use table::fill::fill;
+pub use toml::diagnostic::{Problem, Report};

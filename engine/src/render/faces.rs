@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::number::{decimals, digits_for, number, signed};
 use super::settle::settled;
-use crate::cells::{Better, Cell, CellValue, Column, Delta, DeltaCell, Row, RowOrigin, Table};
+use crate::table::cells::{Better, Cell, CellValue, Column, Delta, DeltaCell, Row, RowOrigin, Table};
 
 /// Is a table as people read it.
 pub(super) struct Faces {
@@ -326,7 +326,7 @@ fn in_metric_unit(cell: &DeltaCell) -> Option<f64> {
 #[cfg(test)]
 pub(in crate::render) mod tests {
     use super::*;
-    use crate::cells::Provenance;
+    use crate::table::cells::Provenance;
 
     pub fn table(columns: Vec<Column>, rows: Vec<Row>) -> Table {
         Table { title: "A table".into(), columns, rows, deltas: Vec::new(), notes: Vec::new() }

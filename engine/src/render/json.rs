@@ -1,7 +1,7 @@
 //! The table as JSON: everything, at full precision, provenance included.
 
 use super::settle::settled;
-use crate::cells::Table;
+use crate::table::cells::Table;
 
 /// Returns the whole table as indented JSON.
 ///
@@ -18,8 +18,8 @@ pub fn json(table: &Table) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cells::CellValue;
     use crate::render::faces::tests::{cell, column, made, table};
+    use crate::table::cells::CellValue;
     use insta::assert_snapshot;
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::faces::{DeltaFace, Face, Faces, Verdict};
 use super::text::{columns, pad_left, pad_right};
-use crate::cells::Table;
+use crate::table::cells::Table;
 
 /// Returns the table as GitHub-flavoured Markdown.
 ///

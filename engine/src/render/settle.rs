@@ -1,7 +1,7 @@
 //! The copy of a table that every rendering starts from.
 
 use super::number::NOT_A_NUMBER;
-use crate::cells::{Cell, CellValue, Delta, DeltaCell, Row, RowOrigin, Table};
+use crate::table::cells::{Cell, CellValue, Delta, DeltaCell, Row, RowOrigin, Table};
 
 /// Returns the table with one cell per column in every row, and nothing in it that is not a number.
 pub(super) fn settled(table: &Table) -> Table {

@@ -1,7 +1,7 @@
 //! The table for a terminal.
 
 use super::faces::{DeltaText, Face, Faces, Footnote, Verdict};
-use crate::cells::Table;
+use crate::table::cells::Table;
 
 /// Returns the table as aligned columns, our number first and the published one in brackets.
 ///
@@ -229,8 +229,8 @@ pub(super) fn pad_right(text: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cells::CellValue;
     use crate::render::faces::tests::{cell, column, full, made, numbers, table};
+    use crate::table::cells::CellValue;
     use insta::assert_snapshot;
     use proptest::prelude::*;
 

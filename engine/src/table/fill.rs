@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 
 use cache::{Cache, Trace};
 
-use crate::cells::{Cell, CellValue, Delta, DeltaCell, Provenance, Row, RowOrigin, Table};
-use crate::plan::Plan;
+use crate::kind::metrics_file::{METRICS_FILE, read_metric};
+use crate::plan::graph::Plan;
+use crate::table::cells::{Cell, CellValue, Delta, DeltaCell, Provenance, Row, RowOrigin, Table};
 
-use super::planned::PlannedTable;
-use super::published::Published;
-use super::spec::DeltaSpec;
-
-/// The file in an artifact that numbers for tables are read from.
-pub(crate) const METRICS_FILE: &str = "metrics.json";
+use crate::experiment::published::Published;
+use crate::experiment::table_spec::DeltaSpec;
+use crate::plan::table::PlannedTable;
 
 /// Fills the table with the numbers that are there. `traces` holds the finished work by node,
 /// `reasons` why other nodes have none.
@@ -145,18 +143,6 @@ impl MetricFiles<'_> {
     }
 }
 
-/// Reads one number: plain, as `{ "value": … }`, or `{ "missing": "reason" }`.
-pub(crate) fn read_metric(metrics: &serde_json::Value, metric: &str) -> Result<f64, String> {
-    let Some(found) = metrics.get(metric) else {
-        return Err(format!("{METRICS_FILE} has no `{metric}`"));
-    };
-    if let Some(reason) = found.get("missing").and_then(serde_json::Value::as_str) {
-        return Err(reason.to_owned());
-    }
-    let number = found.as_f64().or_else(|| found.get("value")?.as_f64());
-    number.ok_or_else(|| format!("`{metric}` in {METRICS_FILE} is not a number"))
-}
-
 /// Averages over a seed: mean and sample standard deviation.
 fn mean(values: &[f64]) -> CellValue {
     let n = values.len();
@@ -168,19 +154,6 @@ fn mean(values: &[f64]) -> CellValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn metrics_are_numbers_or_missing_with_a_reason() {
-        let metrics =
-            json!({ "a": 1.5, "b": { "value": 2 }, "c": { "missing": "no weights" }, "d": "x", "e": null });
-        assert_eq!(read_metric(&metrics, "a"), Ok(1.5));
-        assert_eq!(read_metric(&metrics, "b"), Ok(2.0));
-        assert_eq!(read_metric(&metrics, "c"), Err("no weights".to_owned()));
-        for name in ["d", "e", "f"] {
-            assert!(read_metric(&metrics, name).is_err(), "{name}");
-        }
-    }
 
     #[test]
     fn a_mean_carries_its_sample_deviation() {

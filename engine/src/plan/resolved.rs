@@ -2,9 +2,9 @@
 
 use cache::Value;
 
-use crate::draft::table_of;
-use crate::node::{Content, Node as Toml};
-use crate::plan::Plan;
+use crate::plan::expand::table_of;
+use crate::plan::graph::Plan;
+use crate::toml::value::{Content, Node as Toml};
 
 /// One leaf of a stage's parameters.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,8 +1,8 @@
 //! How one stage names another: `stage[axis=variant,axis=*].output`.
 
-use crate::diagnostic::Finding;
-use crate::name::is_name;
-use crate::source_map::Span;
+use crate::kind::name::is_name;
+use crate::toml::diagnostic::Finding;
+use crate::toml::source_map::Span;
 
 /// What a selector asks of one axis.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::job::{Job, Outcome, Reason};
-use crate::process::{Cancel, Ended, Watch};
-use crate::run::Progress;
-use crate::stage::{Context, Failure, Kind, Place};
+use crate::kind::stage::{Context, Failure, Kind, Place};
+use crate::process::job::{Job, Outcome, Reason};
+use crate::process::program::{Cancel, Ended, Watch};
+use crate::run::events::Progress;
 
 /// How often a worker tells of its progress at most.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);

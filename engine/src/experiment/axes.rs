@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::diagnostic::Finding;
-use crate::document::Overlay;
-use crate::name::is_name;
-use crate::node::{Content, Entry, Node, Table};
-use crate::source_map::Span;
+use crate::experiment::layers::Overlay;
+use crate::kind::name::is_name;
+use crate::toml::diagnostic::Finding;
+use crate::toml::source_map::Span;
+use crate::toml::value::{Content, Entry, Node, Table};
 
 /// One way to be of a stage.
 #[derive(Debug, Clone)]
@@ -199,7 +199,7 @@ pub(crate) fn nested(path: &str, key: &Span, value: Node) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::parse;
+    use crate::toml::value::parse;
 
     fn axes(text: &str) -> (Vec<Axis>, Vec<String>) {
         let (table, _) = parse(text, 0);

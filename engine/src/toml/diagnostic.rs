@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode, SourceSpan};
 
-use crate::source_map::{SourceMap, Span};
+use crate::toml::source_map::{SourceMap, Span};
 
 /// One thing that is wrong with an experiment.
 #[derive(Debug, Clone, PartialEq, Eq)]

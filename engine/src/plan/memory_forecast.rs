@@ -9,8 +9,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::job::Device;
-use crate::plan::{Node, Plan};
+use crate::plan::graph::{Node, Plan};
+use crate::process::job::Device;
 
 /// What is known of an artifact before it is made.
 pub type Sketch = serde_json::Value;

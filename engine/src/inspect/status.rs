@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use cache::{Cache, CacheError, Digest, Trace};
 
 use crate::draw;
-use crate::key::Keys;
-use crate::plan::Plan;
+use crate::plan::graph::Plan;
+use crate::plan::key::Keys;
 
 /// What would happen to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

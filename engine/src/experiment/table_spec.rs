@@ -10,48 +10,48 @@ use serde::de::{MapAccess, Visitor};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TableSpec {
-    pub(super) title: Option<String>,
-    pub(super) from: Option<String>,
+    pub(crate) title: Option<String>,
+    pub(crate) from: Option<String>,
     #[serde(default)]
-    pub(super) rows: Vec<String>,
-    pub(super) columns: Vec<ColumnSpec>,
-    pub(super) average: Option<Vec<String>>,
+    pub(crate) rows: Vec<String>,
+    pub(crate) columns: Vec<ColumnSpec>,
+    pub(crate) average: Option<Vec<String>>,
     pub published: Option<String>,
     #[serde(default)]
-    pub(super) row: Vec<RowSpec>,
+    pub(crate) row: Vec<RowSpec>,
     #[serde(default)]
-    pub(super) delta: Vec<DeltaSpec>,
+    pub(crate) delta: Vec<DeltaSpec>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RowSpec {
-    pub(super) label: String,
-    pub(super) from: References,
-    pub(super) published: Option<String>,
+pub(crate) struct RowSpec {
+    pub(crate) label: String,
+    pub(crate) from: References,
+    pub(crate) published: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct DeltaSpec {
-    pub(super) row: String,
-    pub(super) minus: String,
-    pub(super) label: Option<String>,
-    pub(super) printed: Option<String>,
+pub(crate) struct DeltaSpec {
+    pub(crate) row: String,
+    pub(crate) minus: String,
+    pub(crate) label: Option<String>,
+    pub(crate) printed: Option<String>,
 }
 
 /// A column: a metric's name, or a table that says more about it.
 #[derive(Debug, Clone)]
-pub(super) struct ColumnSpec {
-    pub(super) metric: String,
-    pub(super) label: Option<String>,
-    pub(super) digits: Option<u8>,
-    pub(super) better: Option<BetterSpec>,
+pub(crate) struct ColumnSpec {
+    pub(crate) metric: String,
+    pub(crate) label: Option<String>,
+    pub(crate) digits: Option<u8>,
+    pub(crate) better: Option<BetterSpec>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum BetterSpec {
+pub(crate) enum BetterSpec {
     Higher,
     Lower,
 }
@@ -88,7 +88,7 @@ impl<'de> Deserialize<'de> for ColumnSpec {
 
 /// One reference or several: a column comes from the first whose stage makes it.
 #[derive(Debug, Clone)]
-pub(super) struct References(pub Vec<String>);
+pub(crate) struct References(pub Vec<String>);
 
 impl<'de> Deserialize<'de> for References {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 use cache::{Access, Cache, Digest, Key, KeyLock, Trace};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
-use crate::execute::panic_message;
-use crate::fixed::{FixError, FixedFiles};
-use crate::foresight::Fit;
-use crate::job::Reason;
-use crate::key::Keys;
-use crate::perform::{Performed, Step, Task, Workshop, perform};
-use crate::plan::Plan;
-use crate::process::Cancel;
-use crate::run::{Event, Progress, RunError, RunOptions, RunReport, StageResult};
+use crate::plan::graph::Plan;
+use crate::plan::key::Keys;
+use crate::plan::memory_forecast::Fit;
+use crate::process::job::Reason;
+use crate::process::program::Cancel;
+use crate::run::events::{Event, Progress, RunError, RunOptions, RunReport, StageResult};
+use crate::run::executor::{Performed, Step, Task, Workshop, perform};
+use crate::run::fixed::{FixError, FixedFiles};
+use crate::run::worker::panic_message;
 
 /// How often a key that another run holds is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(25);
@@ -53,25 +53,25 @@ enum Message {
 }
 
 pub(crate) struct Schedule<'a> {
-    pub(super) plan: &'a Plan,
+    pub(crate) plan: &'a Plan,
     keys: &'a Keys,
-    pub(super) cache: &'a Cache,
-    pub(super) options: &'a RunOptions,
+    pub(crate) cache: &'a Cache,
+    pub(crate) options: &'a RunOptions,
     cancel: &'a Cancel,
     /// The first node with the same recipe: equal work is done once.
-    pub(super) leaders: Vec<usize>,
-    pub(super) consumers: Vec<Vec<usize>>,
-    pub(super) statuses: Vec<Status>,
-    pub(super) results: Vec<Option<StageResult>>,
-    pub(super) ready: BTreeSet<usize>,
-    pub(super) locked: BTreeSet<usize>,
+    pub(crate) leaders: Vec<usize>,
+    pub(crate) consumers: Vec<Vec<usize>>,
+    pub(crate) statuses: Vec<Status>,
+    pub(crate) results: Vec<Option<StageResult>>,
+    pub(crate) ready: BTreeSet<usize>,
+    pub(crate) locked: BTreeSet<usize>,
     running: BTreeMap<usize, Taken>,
-    pub(super) repairs: BTreeMap<usize, usize>,
+    pub(crate) repairs: BTreeMap<usize, usize>,
     /// Nodes whose finished work must not be looked up: forced ones.
     forced: BTreeSet<usize>,
     /// Nodes that the table reads.
-    pub(super) in_table: BTreeSet<usize>,
-    pub(super) is_stopping: bool,
+    pub(crate) in_table: BTreeSet<usize>,
+    pub(crate) is_stopping: bool,
     run: i64,
 }
 
@@ -152,7 +152,7 @@ impl<'a> Schedule<'a> {
     }
 
     /// Returns the leaders among the inputs of a node, each once.
-    pub(super) fn inputs_of(&self, node: usize) -> Vec<usize> {
+    pub(crate) fn inputs_of(&self, node: usize) -> Vec<usize> {
         inputs_of(&self.leaders, self.plan.nodes()[node].inputs().iter().map(|edge| edge.from))
     }
 
@@ -257,7 +257,7 @@ impl<'a> Schedule<'a> {
     }
 
     /// Asks for a node and, as far as they are not there, for all its inputs.
-    pub(super) fn demand(&mut self, target: usize, tell: &mut dyn FnMut(Event)) {
+    pub(crate) fn demand(&mut self, target: usize, tell: &mut dyn FnMut(Event)) {
         let mut open = vec![target];
         while let Some(node) = open.pop() {
             if self.statuses[node] != Status::Absent {
@@ -569,7 +569,7 @@ impl<'a> Schedule<'a> {
     }
 
     /// Gives a node up, and with it everything that waits for it.
-    pub(super) fn lose_node(&mut self, node: usize, result: StageResult, tell: &mut dyn FnMut(Event)) {
+    pub(crate) fn lose_node(&mut self, node: usize, result: StageResult, tell: &mut dyn FnMut(Event)) {
         let culprit = self.plan.nodes()[node].label().to_owned();
         self.statuses[node] = Status::Lost;
         self.ready.remove(&node);

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use cache::{Cache, CacheError, Key, Recipe};
 use serde_json::Value;
 
-use crate::key::Keys;
-use crate::plan::Plan;
-use crate::resolved::resolved;
-use crate::status::{State, forecast};
+use crate::inspect::status::{State, forecast};
+use crate::plan::graph::Plan;
+use crate::plan::key::Keys;
+use crate::plan::resolved::resolved;
 
 /// One thing that is not as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,16 +10,16 @@ use cache::{
     Value, open_regular,
 };
 
-use crate::execute::attempt;
-use crate::fixed::{FixError, FixedFiles, lay_out_blobs};
-use crate::job::{Job, JobInput, Outcome, Reason};
-use crate::name::{Name, input_folder, output_folder};
-use crate::process::Cancel;
-use crate::run::{Comparison, Progress, RunOptions, StageResult};
-use crate::sandbox::Sandbox;
-use crate::settings::Settings;
-use crate::stage::{Kind, OutputPort};
-use crate::table::{METRICS_FILE, read_metric};
+use crate::experiment::settings::Settings;
+use crate::kind::metrics_file::{METRICS_FILE, read_metric};
+use crate::kind::name::{Name, input_folder, output_folder};
+use crate::kind::stage::{Kind, OutputPort};
+use crate::process::job::{Job, JobInput, Outcome, Reason};
+use crate::process::program::Cancel;
+use crate::process::sandbox::Sandbox;
+use crate::run::events::{Comparison, Progress, RunOptions, StageResult};
+use crate::run::fixed::{FixError, FixedFiles, lay_out_blobs};
+use crate::run::worker::attempt;
 
 /// Everything about one stage that has to run.
 pub(crate) struct Task {

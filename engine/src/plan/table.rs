@@ -1,31 +1,31 @@
 //! Which nodes fill which cells: found out before anything runs.
 
-use crate::axes::{Assignment, AxisId};
-use crate::cells::{Better, Column};
-use crate::diagnostic::{Finding, nearest_or_all};
-use crate::draft::Draft;
-use crate::experiment::unknown_stage;
-use crate::node::Node;
-use crate::plan::select;
-use crate::reference::Reference;
+use crate::experiment::axes::{Assignment, AxisId};
+use crate::experiment::load::unknown_stage;
+use crate::experiment::reference::Reference;
+use crate::plan::expand::Draft;
+use crate::plan::graph::select;
+use crate::table::cells::{Better, Column};
+use crate::toml::diagnostic::{Finding, nearest_or_all};
+use crate::toml::value::Node;
 
-use super::spec::{BetterSpec, DeltaSpec, TableSpec};
+use crate::experiment::table_spec::{BetterSpec, DeltaSpec, TableSpec};
 
 /// A table whose cells know which nodes fill them.
 #[derive(Debug, Clone)]
 pub(crate) struct PlannedTable {
-    pub(super) title: Option<String>,
-    pub(super) columns: Vec<Column>,
-    pub(super) rows: Vec<PlannedRow>,
-    pub(super) deltas: Vec<DeltaSpec>,
+    pub(crate) title: Option<String>,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) rows: Vec<PlannedRow>,
+    pub(crate) deltas: Vec<DeltaSpec>,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct PlannedRow {
-    pub(super) label: String,
-    pub(super) published: String,
+pub(crate) struct PlannedRow {
+    pub(crate) label: String,
+    pub(crate) published: String,
     /// For each column, the nodes whose numbers are averaged, and the output to look in.
-    pub(super) cells: Vec<Vec<(usize, String)>>,
+    pub(crate) cells: Vec<Vec<(usize, String)>>,
 }
 
 impl PlannedTable {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::stage::Kind;
+use crate::kind::stage::Kind;
 
 /// Returns the paths of all fields of a kind that are choices: tables with one entry.
 pub(crate) fn choices_of(kind: &Kind) -> Vec<Vec<String>> {

@@ -2,10 +2,10 @@
 
 use cache::{CacheError, Digest, Trace};
 
-use crate::job::Reason;
-use crate::run::{Event, RunError, StageResult};
-use crate::schedule::{Schedule, Status};
-use crate::table::METRICS_FILE;
+use crate::kind::metrics_file::METRICS_FILE;
+use crate::process::job::Reason;
+use crate::run::events::{Event, RunError, StageResult};
+use crate::run::scheduler::{Schedule, Status};
 
 /// How often each of a stage's inputs may turn out damaged before the stage fails.
 const MOST_REPAIRS: usize = 3;

@@ -9,8 +9,8 @@
 
 use cache::{Digest, EncodeError, FORMAT, Input, Key, Recipe, Value};
 
-use crate::files::SourceFiles;
-use crate::plan::{Node, Plan};
+use crate::kind::input_file::SourceFiles;
+use crate::plan::graph::{Node, Plan};
 
 const RECIPE_DOMAIN: &str = "pipeline recipe 2";
 const TRACE_DOMAIN: &str = "pipeline trace 2";

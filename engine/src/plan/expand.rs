@@ -7,16 +7,16 @@ use std::path::Path;
 use cache::{Value, Visible};
 use indexmap::IndexMap;
 
-use crate::axes::{Assignment, AxisId};
-use crate::diagnostic::{Finding, nearest_or_all};
-use crate::document::overlay;
-use crate::experiment::StageSpec;
-use crate::files;
-use crate::node::{Content, Node as Toml, Table as TomlTable};
-use crate::plan::{FileUse, Node};
-use crate::reference::Reference;
-use crate::source_map::SourceMap;
-use crate::stage::Parsed;
+use crate::experiment::axes::{Assignment, AxisId};
+use crate::experiment::layers::overlay;
+use crate::experiment::load::StageSpec;
+use crate::experiment::reference::Reference;
+use crate::kind::input_file;
+use crate::kind::stage::Parsed;
+use crate::plan::graph::{FileUse, Node};
+use crate::toml::diagnostic::{Finding, nearest_or_all};
+use crate::toml::source_map::SourceMap;
+use crate::toml::value::{Content, Node as Toml, Table as TomlTable};
 
 /// More than this many nodes of one stage is a mistake in its axes.
 const MOST_NODES_PER_STAGE: usize = 100_000;
@@ -291,7 +291,7 @@ impl<'a> Draft<'a> {
             .resolve_paths(&mut |place, written, visible| {
                 let span = table.at(place).map_or_else(|| spec.span.clone(), |node| node.span.clone());
                 let path =
-                    files::absolute(written, self.sources.folder(&span), self.data).map_err(|help| {
+                    input_file::absolute(written, self.sources.folder(&span), self.data).map_err(|help| {
                         Finding::new(span.clone(), format!("`{written}` cannot be found")).help(help)
                     })?;
                 let text = path.to_str().map(str::to_owned).ok_or_else(|| {

@@ -11,8 +11,8 @@ use serde::forward_to_deserialize_any;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::diagnostic::{Finding, did_you_mean};
-use crate::source_map::Span;
+use crate::toml::diagnostic::{Finding, did_you_mean};
+use crate::toml::source_map::Span;
 
 /// A value and where it was written.
 #[derive(Debug, Clone, PartialEq)]

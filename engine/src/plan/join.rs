@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::axes::{Assignment, AxisId};
-use crate::diagnostic::{Finding, nearest_or_all};
-use crate::draft::{Combination, Draft, texts};
-use crate::experiment::{StageSpec, unknown_stage};
-use crate::name::Name;
-use crate::node::{Content, Node as Toml, Table as TomlTable};
-use crate::plan::{Edge, Node};
-use crate::reference::{Choice, Reference};
-use crate::stage::Ports;
+use crate::experiment::axes::{Assignment, AxisId};
+use crate::experiment::load::{StageSpec, unknown_stage};
+use crate::experiment::reference::{Choice, Reference};
+use crate::kind::name::Name;
+use crate::kind::stage::Ports;
+use crate::plan::expand::{Combination, Draft, texts};
+use crate::plan::graph::{Edge, Node};
+use crate::toml::diagnostic::{Finding, nearest_or_all};
+use crate::toml::value::{Content, Node as Toml, Table as TomlTable};
 
 /// One artifact, or one of several gathered ones, on its way into a port.
 #[derive(Clone)]

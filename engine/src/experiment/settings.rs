@@ -1,9 +1,9 @@
 //! What the engine itself wants to know of a stage: resources, time-outs, retries.
 
-use crate::diagnostic::Finding;
-use crate::job::Reason;
-use crate::node::{self, Content, Entry, Node, Table};
-use crate::stage::Resources;
+use crate::kind::stage::Resources;
+use crate::process::job::Reason;
+use crate::toml::diagnostic::Finding;
+use crate::toml::value::{self, Content, Entry, Node, Table};
 
 /// What the engine itself wants to know of a stage. None of it is keyed.
 #[derive(Debug, Clone, Default)]
@@ -62,7 +62,7 @@ pub(crate) fn read_settings(table: &mut Table, findings: &mut Vec<Finding>) -> S
         }
     }
     if let Some(Entry { node, .. }) = table.shift_remove("retry_on") {
-        match node::read::<Vec<Reason>>(&node) {
+        match value::read::<Vec<Reason>>(&node) {
             Ok(reasons) => settings.retry_on = reasons,
             Err(finding) => findings.push(finding),
         }

@@ -1,6 +1,6 @@
 //! Layers of one experiment laid over each other: include, file, profile, `--set`.
 
-use crate::node::{Content, Entry, Node, Table};
+use crate::toml::value::{Content, Entry, Node, Table};
 
 /// How a layer treats a choice that is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ fn merges(below: &Table, above: &Table, choices: &Choices, how: Overlay, place: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::parse;
+    use crate::toml::value::parse;
 
     fn merged(base: &str, over: &str, how: Overlay) -> Table {
         let mut table = parse(base, 0).0;

@@ -14,13 +14,13 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::diagnostic::Finding;
-use crate::foresight::{Foreseen, Outlook};
-use crate::job::{Job, JobInput};
-use crate::name::{InvalidName, Name};
-use crate::node::{self, Node};
-use crate::process::{Cancel, Ended, ProcessError, Program};
-use crate::run::Progress;
+use crate::kind::name::{InvalidName, Name};
+use crate::plan::memory_forecast::{Foreseen, Outlook};
+use crate::process::job::{Job, JobInput};
+use crate::process::program::{Cancel, Ended, ProcessError, Program};
+use crate::run::events::Progress;
+use crate::toml::diagnostic::Finding;
+use crate::toml::value::{self, Node};
 
 /// A kind of stage.
 pub trait Stage: 'static {
@@ -450,7 +450,7 @@ impl Kind {
 }
 
 fn parse<S: Stage>(node: &Node) -> Result<Parsed, Finding> {
-    let params: S::Params = node::read(node)?;
+    let params: S::Params = value::read(node)?;
     S::check(&params).map_err(|message| Finding::new(node.span.clone(), message))?;
     let value = Value::of(&params).map_err(|error| Finding::new(node.span.clone(), error.to_string()))?;
     debug_assert!(

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use crate::diagnostic::{Finding, nearest_or_all};
-use crate::node::{Content, Node, Table as Toml};
+use crate::toml::diagnostic::{Finding, nearest_or_all};
+use crate::toml::value::{Content, Node, Table as Toml};
 
 /// The numbers that a paper prints.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Published {
-    pub(super) columns: Vec<String>,
-    pub(super) rows: Vec<(String, Vec<f64>)>,
-    pub(super) deltas: BTreeMap<String, Vec<f64>>,
+    pub(crate) columns: Vec<String>,
+    pub(crate) rows: Vec<(String, Vec<f64>)>,
+    pub(crate) deltas: BTreeMap<String, Vec<f64>>,
     /// What one unit of a metric is in the unit of the printed deltas: 100 for percentage points.
-    pub(super) delta_scale: Vec<f64>,
+    pub(crate) delta_scale: Vec<f64>,
 }
 
 impl Published {
@@ -49,16 +49,16 @@ impl Published {
         published
     }
 
-    pub(super) fn row(&self, label: &str) -> Option<&[f64]> {
+    pub(crate) fn row(&self, label: &str) -> Option<&[f64]> {
         self.rows.iter().find(|(found, _)| found == label).map(|(_, values)| values.as_slice())
     }
 
-    pub(super) fn cell(&self, label: &str, metric: &str) -> Option<f64> {
+    pub(crate) fn cell(&self, label: &str, metric: &str) -> Option<f64> {
         let column = self.columns.iter().position(|found| found == metric)?;
         self.row(label)?.get(column).copied()
     }
 
-    pub(super) fn printed(&self, delta: &str, metric: &str) -> Option<(f64, f64)> {
+    pub(crate) fn printed(&self, delta: &str, metric: &str) -> Option<(f64, f64)> {
         let column = self.columns.iter().position(|found| found == metric)?;
         let value = *self.deltas.get(delta)?.get(column)?;
         Some((value, self.delta_scale.get(column).copied().unwrap_or(1.0)))

@@ -1,0 +1,4 @@
+//! What would happen, and why, before anything does.
+
+pub(crate) mod explain;
+pub(crate) mod status;

@@ -1,0 +1,7 @@
+//! What a kind of stage is, to those who write one and to those who run one.
+
+pub(crate) mod input_file;
+pub(crate) mod metrics_file;
+pub(crate) mod name;
+pub(crate) mod schema;
+pub(crate) mod stage;

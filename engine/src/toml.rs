@@ -1,0 +1,5 @@
+//! The text of an experiment: values that know where they were written, and reports that point there.
+
+pub(crate) mod diagnostic;
+pub(crate) mod source_map;
+pub(crate) mod value;
