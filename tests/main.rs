@@ -40,4 +40,5 @@ mod faults {
     mod system_calls;
     mod together;
 }
+mod imports;
 mod lab;
