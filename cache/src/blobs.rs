@@ -30,14 +30,14 @@ impl Blobs {
         Self { folder, temporary, checked: Mutex::default(), unsynced: Unsynced::default() }
     }
 
-    /// Returns the folder of all blobs.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     /// Returns what may not be on the disk yet.
     pub(crate) fn unsynced(&self) -> &Unsynced {
         &self.unsynced
+    }
+
+    /// Waits until every blob that was named so far is on the disk.
+    pub(crate) fn sync(&self) -> Result<(), CacheError> {
+        self.unsynced.sync(&self.folder, |digest| self.path(digest))
     }
 
     /// Returns the folder for half-written files.

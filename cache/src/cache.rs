@@ -4,29 +4,19 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::access::Access;
 use crate::artifact::Artifact;
 use crate::blobs::Blobs;
-use crate::digest::{Digest, Key};
-use crate::durable::sync;
+use crate::digest::Digest;
 use crate::error::CacheError;
+use crate::format::FORMAT;
 use crate::index::{Finished, Index};
+use crate::key::Key;
 use crate::lock::{KeyLock, UseLock};
 use crate::manifest::{Manifest, Recipe};
 use crate::record::Record;
 use crate::share::{make_folder, share};
 use crate::temporary::{self, Temporary};
-
-/// The format of the folder and of every key. Another format is refused, never guessed at.
-pub const FORMAT: u32 = 2;
-
-/// Whether a cache can be written to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// New work can be kept.
-    ReadWrite,
-    /// Only what is there can be used.
-    ReadOnly,
-}
 
 /// An open cache.
 #[derive(Debug)]
@@ -187,7 +177,7 @@ impl Cache {
     ) -> Result<(), CacheError> {
         let work = Finished { trace, skeleton, manifest, artifacts, recipe };
         let record = Record::new(&work).keep(&self.records)?;
-        sync(&self.blobs)?;
+        self.blobs.sync()?;
         if let Some(replaced) = self.index.commit(&work, record)? {
             // It says how the same was made before. Where it stays, the newer one is believed.
             let _ = self.records.discard(replaced);

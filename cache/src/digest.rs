@@ -1,17 +1,11 @@
-//! The two names that things have: [`Digest`] of bytes, [`Key`] of a recipe.
-
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use crate::encode::{EncodeError, Value};
+//! [`Digest`]: the name of some bytes.
 
 /// A string that is not 64 hexadecimal digits.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{0}` is not 64 hexadecimal digits")]
-pub struct ParseDigestError(String);
+pub struct ParseDigestError(pub(crate) String);
 
+/// Declares a type of 32 bytes that is written as hexadecimal digits.
 macro_rules! hash_newtype {
     ($(#[$meta:meta])* $Name:ident) => {
         $(#[$meta])*
@@ -35,36 +29,36 @@ macro_rules! hash_newtype {
             }
         }
 
-        impl fmt::Display for $Name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $Name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(blake3::Hash::from_bytes(self.0).to_hex().as_str())
             }
         }
 
-        impl fmt::Debug for $Name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Debug for $Name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 write!(f, concat!(stringify!($Name), "({})"), self.short())
             }
         }
 
-        impl FromStr for $Name {
-            type Err = ParseDigestError;
+        impl std::str::FromStr for $Name {
+            type Err = $crate::digest::ParseDigestError;
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 blake3::Hash::from_hex(text)
                     .map(|hash| Self(*hash.as_bytes()))
-                    .map_err(|_| ParseDigestError(text.to_owned()))
+                    .map_err(|_| $crate::digest::ParseDigestError(text.to_owned()))
             }
         }
 
-        impl Serialize for $Name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        impl serde::Serialize for $Name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
             }
         }
 
-        impl<'de> Deserialize<'de> for $Name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
+        impl<'de> serde::Deserialize<'de> for $Name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <String as serde::Deserialize>::deserialize(deserializer)?;
                 text.parse().map_err(serde::de::Error::custom)
             }
         }
@@ -85,34 +79,16 @@ macro_rules! hash_newtype {
     };
 }
 
+pub(crate) use hash_newtype;
+
 hash_newtype! {
     /// The BLAKE3 hash of some bytes: equal digests, equal bytes.
     Digest
 }
-hash_newtype! {
-    /// The BLAKE3 hash of a description of work: equal keys, same work.
-    Key
-}
-
 impl Digest {
     /// Hashes bytes in memory.
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
-    }
-}
-
-impl Key {
-    /// Hashes the canonical encoding of `value` under a domain, so that two kinds of description
-    /// never share a key.
-    ///
-    /// # Errors
-    /// [`EncodeError`] if the value holds a path that was not replaced by its digest.
-    pub fn of(domain: &str, value: &Value) -> Result<Self, EncodeError> {
-        let mut hasher = blake3::Hasher::new_derive_key(domain);
-        value.encode(&mut |bytes| {
-            hasher.update(bytes);
-        })?;
-        Ok(Self(*hasher.finalize().as_bytes()))
     }
 }
 
@@ -125,11 +101,5 @@ mod tests {
         let digest = Digest::of(b"abc");
         assert_eq!(digest.to_string().parse(), Ok(digest));
         assert!("xyz".parse::<Digest>().is_err());
-    }
-
-    #[test]
-    fn domains_keep_keys_apart() {
-        let value = Value::Text("x".to_owned());
-        assert_ne!(Key::of("a", &value).unwrap(), Key::of("b", &value).unwrap());
     }
 }

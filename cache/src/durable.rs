@@ -13,7 +13,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
-use crate::blobs::Blobs;
 use crate::digest::Digest;
 use crate::error::CacheError;
 use crate::files::sync_folder;
@@ -57,33 +56,33 @@ impl Unsynced {
         state.waiting.remove(&digest);
     }
 
+    /// Waits until every blob that was named in a store so far is on the disk. The store is
+    /// `folder`, and `path_of` says where in it a blob is.
+    pub(crate) fn sync(&self, folder: &Path, path_of: impl Fn(Digest) -> PathBuf) -> Result<(), CacheError> {
+        let _turn = self.turn.lock().expect("no panic while held");
+        let (digests, has_new_shard) = {
+            let mut state = self.state();
+            (std::mem::take(&mut state.waiting), std::mem::take(&mut state.has_new_shard))
+        };
+        let paths: Vec<PathBuf> = digests.iter().map(|digest| path_of(*digest)).collect();
+        let result = sync_files(folder, &paths, has_new_shard);
+        let mut state = self.state();
+        match &result {
+            Ok(()) => state.synced.extend(digests),
+            Err(_) => {
+                state.waiting.extend(digests);
+                state.has_new_shard |= has_new_shard;
+            }
+        }
+        result
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic while held")
     }
 }
 
-/// Waits until everything that was named in a store so far is on the disk.
-pub(crate) fn sync(blobs: &Blobs) -> Result<(), CacheError> {
-    let unsynced = blobs.unsynced();
-    let _turn = unsynced.turn.lock().expect("no panic while held");
-    let (digests, has_new_shard) = {
-        let mut state = unsynced.state();
-        (std::mem::take(&mut state.waiting), std::mem::take(&mut state.has_new_shard))
-    };
-    let result = sync_all(blobs, &digests, has_new_shard);
-    let mut state = unsynced.state();
-    match &result {
-        Ok(()) => state.synced.extend(digests),
-        Err(_) => {
-            state.waiting.extend(digests);
-            state.has_new_shard |= has_new_shard;
-        }
-    }
-    result
-}
-
-fn sync_all(blobs: &Blobs, digests: &BTreeSet<Digest>, has_new_shard: bool) -> Result<(), CacheError> {
-    let paths: Vec<PathBuf> = digests.iter().map(|digest| blobs.path(*digest)).collect();
+fn sync_files(folder: &Path, paths: &[PathBuf], has_new_shard: bool) -> Result<(), CacheError> {
     for together in paths.chunks(FILES_TOGETHER) {
         let mut files = Vec::with_capacity(together.len());
         for path in together {
@@ -102,9 +101,9 @@ fn sync_all(blobs: &Blobs, digests: &BTreeSet<Digest>, has_new_shard: bool) -> R
         }
     }
     let shards: BTreeSet<&Path> = paths.iter().filter_map(|path| path.parent()).collect();
-    let all = has_new_shard.then(|| blobs.folder());
-    for folder in shards.into_iter().chain(all) {
-        sync_folder(folder)?;
+    let all = has_new_shard.then_some(folder);
+    for changed in shards.into_iter().chain(all) {
+        sync_folder(changed)?;
     }
     Ok(())
 }

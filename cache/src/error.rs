@@ -1,7 +1,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::digest::{Digest, Key};
+use crate::digest::Digest;
+use crate::key::Key;
 
 /// What can go wrong between bytes and disk.
 #[derive(Debug, thiserror::Error)]

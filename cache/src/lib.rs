@@ -19,6 +19,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod access;
 mod artifact;
 mod blobs;
 mod cache;
@@ -27,12 +28,14 @@ mod durable;
 mod encode;
 mod error;
 mod files;
+mod format;
 mod index;
-mod keep;
-mod layout;
+mod ingest;
+mod key;
 mod lock;
 mod manifest;
-mod place;
+mod materialize;
+mod network;
 mod rebuild;
 mod record;
 mod share;
@@ -40,14 +43,17 @@ mod sources;
 mod temporary;
 mod verify;
 
+pub use access::Access;
 pub use artifact::{Artifact, Entry, EntryPathError};
 pub use blobs::Blobs;
-pub use cache::{Access, Cache, FORMAT};
-pub use digest::{Digest, Key, ParseDigestError};
+pub use cache::Cache;
+pub use digest::{Digest, ParseDigestError};
 pub use encode::{DigestOf, EncodeError, NAMED_PATH_TOKEN, PATH_TOKEN, Value, Visible};
 pub use error::CacheError;
 pub use files::{Fingerprint, Links, open_regular, read_regular};
+pub use format::FORMAT;
 pub use index::{Execution, Flaw, Index, Listed, Seen, Totals, Trace};
+pub use key::Key;
 pub use lock::KeyLock;
 pub use manifest::{Input, Manifest, Output, Recipe};
 pub use rebuild::Rebuilt;

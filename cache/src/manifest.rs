@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::{Digest, Key};
+use crate::digest::Digest;
+use crate::key::Key;
 
 /// A stage as it was asked for: everything that its recipe key hashes, in readable form.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

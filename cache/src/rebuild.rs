@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use crate::blobs::Blobs;
 use crate::cache::{Cache, blobs_in, index_path, records_in};
-use crate::digest::{Digest, Key};
+use crate::digest::Digest;
 use crate::error::CacheError;
 use crate::files::sync_folder;
 use crate::index::{Finished, Index};
+use crate::key::Key;
 use crate::lock::UseLock;
 use crate::record::Record;
 

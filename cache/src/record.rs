@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifact::{Artifact, Entry};
 use crate::blobs::Blobs;
-use crate::cache::FORMAT;
-use crate::digest::{Digest, Key};
+use crate::digest::Digest;
 use crate::error::CacheError;
 use crate::files::read_regular;
+use crate::format::FORMAT;
 use crate::index::Finished;
+use crate::key::Key;
 use crate::manifest::{Manifest, Recipe};
 
 /// How every record begins.

@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::error::CacheError;
 use crate::files::{Fingerprint, Links, digest_file, files_below, is_gone, require_regular};
 use crate::index::Index;
-use crate::place::is_network;
+use crate::network::is_network;
 
 /// A file that changed this recently may change again within the same time stamp.
 const RACY: Duration = Duration::from_secs(2);

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cache::Cache;
-use crate::digest::{Digest, Key};
+use crate::digest::Digest;
 use crate::error::CacheError;
 use crate::index::Flaw;
+use crate::key::Key;
 use crate::manifest::Recipe;
 
 /// What is wrong with a blob.

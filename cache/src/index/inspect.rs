@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
-use super::work::{Listing, artifact_in, forget_in, makers_in};
-use super::{Index, row};
+use super::connection::Index;
+use super::listings::{Listing, artifact_in};
+use super::removal::{forget_in, makers_in};
+use super::row;
 use crate::artifact::Artifact;
-use crate::digest::{Digest, Key};
+use crate::digest::Digest;
 use crate::error::CacheError;
+use crate::key::Key;
 use crate::manifest::Manifest;
 
 /// Something in the index that is damaged.

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::{SCHEMA, view};
-use crate::cache::FORMAT;
-use crate::place::is_network;
+use super::schema::SCHEMA;
+use super::view;
+use crate::format::FORMAT;
+use crate::network::is_network;
 
 /// How long others are waited for.
 const PATIENCE: Duration = Duration::from_secs(60);

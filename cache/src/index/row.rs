@@ -6,7 +6,11 @@
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, Row, params_from_iter};
 
-use crate::digest::{Digest, Key};
+use crate::digest::Digest;
+use crate::key::Key;
+
+/// What is said of a row with another checksum.
+pub(super) const CHECKSUM: &str = "its checksum does not match";
 
 /// Enough of a hash to notice chance, and short enough not to be felt in the size of the file.
 const CHECKSUM_BYTES: usize = 16;

@@ -1,16 +1,54 @@
-//! Runs, what each stage was in them, and each attempt at one.
+//! The log of runs: which recipe each stage had in them, and each attempt at a stage.
+
+use std::time::SystemTime;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::work::put_recipe;
-use super::{Execution, Index, Seen, now_ms, parse, row};
-use crate::digest::Key;
+use super::connection::Index;
+use super::finished::put_recipe;
+use super::lookups::parse;
+use super::row;
 use crate::error::CacheError;
+use crate::key::Key;
 use crate::manifest::Recipe;
 
 /// How many changes of a stage are looked back at.
 const MOST_CHANGES: usize = 50;
+
+/// One attempt at a stage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Execution {
+    /// The run it belongs to.
+    pub run: i64,
+    /// The stage's label in that run.
+    pub stage: String,
+    /// The recipe asked for.
+    pub recipe: Key,
+    /// The key of the work.
+    pub trace: Key,
+    /// When it began, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// `done`, `failed`, `killed` or `interrupted`.
+    pub outcome: String,
+    /// What went wrong, if something did.
+    pub message: String,
+    /// Its log, relative to the cache's folder.
+    pub log: String,
+}
+
+/// A stage as an earlier run of the same experiment saw it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    /// The run.
+    pub run: i64,
+    /// Its recipe's key.
+    pub key: Key,
+    /// Its recipe.
+    pub recipe: Recipe,
+}
 
 impl Index {
     /// Begins a run: remembers which recipe each stage of the experiment has now, where that
@@ -162,4 +200,8 @@ fn recipe_before(connection: &Connection, experiment: &str, stage: &str) -> rusq
         Some(row) if row::HISTORY.is_sound(row, 0)? => Ok(Some(row.get(3)?)),
         _ => Ok(None),
     }
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as i64)
 }

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use rusqlite::types::ValueRef;
 
-use super::{Index, row};
-use crate::cache::Access;
+use super::connection::Index;
+use super::row;
+use crate::access::Access;
 use crate::digest::Digest;
 use crate::error::CacheError;
 use crate::files::Fingerprint;

@@ -11,9 +11,9 @@ use rustix::io::Errno;
 
 use crate::artifact::Artifact;
 use crate::blobs::Blobs;
-use crate::digest::Key;
 use crate::error::CacheError;
-use crate::keep::open_folder;
+use crate::ingest::open_folder;
+use crate::key::Key;
 
 impl Blobs {
     /// Lays an artifact's files out below `folder`, checked: as read-only links, or as copies
