@@ -6,4 +6,5 @@ pub(crate) mod load;
 pub(crate) mod published;
 pub(crate) mod reference;
 pub(crate) mod settings;
+pub(crate) mod spec;
 pub(crate) mod table_spec;

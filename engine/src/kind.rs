@@ -1,7 +1,11 @@
 //! What a kind of stage is, to those who write one and to those who run one.
 
+pub(crate) mod context;
+pub(crate) mod failure;
 pub(crate) mod input_file;
+pub(crate) mod memory;
 pub(crate) mod metrics_file;
 pub(crate) mod name;
+pub(crate) mod ports;
 pub(crate) mod schema;
 pub(crate) mod stage;

@@ -55,26 +55,31 @@ mod toml;
 
 pub use choice::Part;
 pub use draw::{Drawing, State as DrawnState, dot, mermaid, svg};
-pub use experiment::load::{Experiment, Request};
+pub use experiment::spec::{Experiment, Request};
+pub use experiment::table_spec::{Better, Column};
 pub use inspect::explain::{Change, Explanation, Link, explain};
 pub use inspect::status::{StageState, State, drawing, forecast};
+pub use kind::context::{Context, Input};
+pub use kind::failure::Failure;
 pub use kind::input_file::{InputFile, NamedFile, SourceFiles};
+pub use kind::memory::{Amount, Foreseen, Machine, Memory, Need, Outlook, Sketch};
+pub use kind::ports::{Accepts, ArtifactType, OutputPort, Ports, Resources};
 pub use kind::schema::schema;
-pub use kind::stage::{
-    Accepts, ArtifactType, Context, Failure, Input, Kind, OutputPort, Parsed, Place, Ports, Resources, Stage,
-};
-pub use plan::graph::{Edge, FileProblem, Node, Plan};
+pub use kind::stage::{Kind, Parsed, Place, Stage};
+pub use plan::graph::{FileProblem, Plan};
 pub use plan::key::Keys;
-pub use plan::memory_forecast::{Amount, Fit, Foreseen, Foresight, Machine, Memory, Need, Outlook, Sketch};
+pub use plan::memory_forecast::{Fit, Foresight};
+pub use plan::node::{Edge, Node};
 pub use plan::resolved::{ResolvedValue, resolved};
-pub use process::job::{Device, Job, JobInput, Outcome, Reason};
-pub use process::program::{Cancel, Ended, Program, while_nothing_starts};
+pub use process::cancel::{Cancel, while_nothing_starts};
+pub use process::device::Device;
+pub use process::job::{Job, JobInput, Outcome, Progress, Reason};
+pub use process::program::{Ended, Program};
 pub use process::sandbox::Sandbox;
 pub use render::{csv, json, markdown, number, text};
-pub use run::events::{Comparison, Event, Progress, RunError, RunOptions, RunReport, StageResult, run};
+pub use run::events::{Comparison, Event, RunError, RunOptions, RunReport, StageResult};
+pub use run::scheduler::run;
 pub use run::worker::work;
-pub use table::cells::{
-    Better, Cell, CellValue, Column, Delta, DeltaCell, Provenance, Row, RowOrigin, Table,
-};
+pub use table::cells::{Cell, CellValue, Delta, DeltaCell, Provenance, Row, RowOrigin, Table};
 pub use table::fill::fill;
 pub use toml::diagnostic::{Problem, Report};

@@ -1,5 +1,7 @@
 //! Programs: started, confined, listened to and ended.
 
+pub(crate) mod cancel;
+pub(crate) mod device;
 pub(crate) mod job;
 pub(crate) mod program;
 pub(crate) mod sandbox;

@@ -199,7 +199,7 @@ pub(crate) fn nested(path: &str, key: &Span, value: Node) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toml::value::parse;
+    use crate::toml::parse::parse;
 
     fn axes(text: &str) -> (Vec<Axis>, Vec<String>) {
         let (table, _) = parse(text, 0);

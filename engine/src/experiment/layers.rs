@@ -54,7 +54,7 @@ fn merges(below: &Table, above: &Table, choices: &Choices, how: Overlay, place: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toml::value::parse;
+    use crate::toml::parse::parse;
 
     fn merged(base: &str, over: &str, how: Overlay) -> Table {
         let mut table = parse(base, 0).0;

@@ -9,76 +9,21 @@ use indexmap::IndexMap;
 use crate::experiment::axes::{Axis, nested, read_axes};
 use crate::experiment::layers::{Choices, Overlay, overlay};
 use crate::experiment::published::Published;
-use crate::experiment::settings::{Settings, read_settings};
+use crate::experiment::settings::read_settings;
+use crate::experiment::spec::{Experiment, Request, StageSpec};
 use crate::experiment::table_spec::TableSpec;
 use crate::kind::input_file::tidy;
 use crate::kind::name::is_name;
 use crate::kind::schema::choices_of;
 use crate::kind::stage::Kind;
-use crate::toml::diagnostic::{Finding, did_you_mean, nearest_or_all};
+use crate::toml::deserialize::read;
+use crate::toml::diagnostic::{Finding, nearest_or_all};
+use crate::toml::parse::{doubtful, parse, parse_value};
 use crate::toml::source_map::{SourceMap, Span};
-use crate::toml::value::{self, Content, Entry, Node, Table};
+use crate::toml::value::{Content, Entry, Node, Table};
 
 /// The profile that is used where the files have it and none is asked for.
 const DEFAULT_PROFILE: &str = "mini";
-
-/// What the user asks for.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// The experiment file.
-    pub file: PathBuf,
-    /// The profile, if one is asked for.
-    pub profile: Option<String>,
-    /// Overrides, each `path=value`.
-    pub set: Vec<String>,
-    /// What `${data}` stands for.
-    pub data: Option<PathBuf>,
-}
-
-impl Request {
-    /// Asks for a file as it stands.
-    pub fn new(file: impl Into<PathBuf>) -> Self {
-        Self { file: file.into(), profile: None, set: Vec::new(), data: None }
-    }
-}
-
-/// What is written once for a stage, before axes multiply it.
-#[derive(Debug, Clone)]
-pub(crate) struct StageSpec {
-    pub name: String,
-    pub key: Span,
-    pub kind: &'static Kind,
-    /// All layers, with axes and the engine's own fields taken off; inputs still on.
-    pub table: Table,
-    pub span: Span,
-    pub axes: Vec<Axis>,
-    pub only: Option<Node>,
-    pub except: Option<Node>,
-    pub about: Option<String>,
-    pub choices: Arc<Choices>,
-    pub settings: Settings,
-    /// Whether it has a mistake that was reported already, so that nothing more is said of it.
-    pub is_broken: bool,
-}
-
-/// An experiment as written: everything resolved that text alone can resolve.
-#[derive(Debug, Clone)]
-pub struct Experiment {
-    pub(crate) sources: SourceMap,
-    pub(crate) findings: Vec<Finding>,
-    pub(crate) has_syntax_errors: bool,
-    pub(crate) file: PathBuf,
-    pub(crate) title: Option<String>,
-    pub(crate) seed: u64,
-    pub(crate) seed_span: Option<Span>,
-    pub(crate) profile: Option<String>,
-    pub(crate) profile_note: Option<String>,
-    pub(crate) is_comparable: bool,
-    pub(crate) stages: IndexMap<String, StageSpec>,
-    pub(crate) table: Option<(TableSpec, Node)>,
-    pub(crate) published: Option<Published>,
-    pub(crate) data: Option<PathBuf>,
-}
 
 /// One layer: a file, a part of a file, or an override.
 struct Layer {
@@ -135,28 +80,6 @@ impl Experiment {
         experiment.findings = loader.findings;
         experiment
     }
-
-    /// Returns the experiment file.
-    pub fn file(&self) -> &Path {
-        &self.file
-    }
-
-    /// Returns the title, or the file's name.
-    pub fn title(&self) -> String {
-        let of_file =
-            || self.file.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-        self.title.clone().unwrap_or_else(of_file)
-    }
-
-    /// Returns the profile that is laid over the files, if there is one.
-    pub fn profile(&self) -> Option<&str> {
-        self.profile.as_deref()
-    }
-
-    /// Returns the names of the stages, in the order of the files.
-    pub fn stage_names(&self) -> impl Iterator<Item = &str> {
-        self.stages.keys().map(String::as_str)
-    }
 }
 
 struct Loader<'a> {
@@ -203,9 +126,9 @@ impl Loader<'_> {
             }
         };
         let base = self.sources.add(name, folder.clone(), text.clone());
-        let (root, findings) = value::parse(&text, base);
+        let (root, findings) = parse(&text, base);
         self.doubtful.extend(findings.iter().map(|finding| {
-            let range = value::doubtful(&text, finding.span.start - base);
+            let range = doubtful(&text, finding.span.start - base);
             base + range.start..base + range.end
         }));
         if text.trim().is_empty() {
@@ -345,7 +268,7 @@ impl Loader<'_> {
             return;
         }
         let value_base = key.end + 1;
-        let mut value_node = value::parse_value(value.trim(), value_base).unwrap_or_else(|_| Node {
+        let mut value_node = parse_value(value.trim(), value_base).unwrap_or_else(|_| Node {
             // A bare word is meant as text, as a shell eats quotes.
             span: value_base..all.end,
             content: Content::Text(value.trim().to_owned()),
@@ -415,7 +338,7 @@ impl Loader<'_> {
             !self.is_doubtful(&entry.key)
                 && !entry.node.as_table().is_some_and(|table| self.has_doubtful(table))
         }) {
-            match value::read::<TableSpec>(&entry.node) {
+            match read::<TableSpec>(&entry.node) {
                 Ok(spec) => experiment.table = Some((spec, entry.node)),
                 Err(finding) => self.findings.push(finding),
             }
@@ -593,7 +516,7 @@ impl Loader<'_> {
             Ok(text) => {
                 let folder = path.parent().map(Path::to_owned).unwrap_or_default();
                 let base = self.sources.add(path.display().to_string(), folder, text.clone());
-                let (root, findings) = value::parse(&text, base);
+                let (root, findings) = parse(&text, base);
                 self.findings.extend(findings);
                 experiment.published = Some(Published::read(&root, &mut self.findings));
             }
@@ -659,11 +582,4 @@ fn hides(top: &Node, over: &Node, how: Overlay, choices: &Choices, place: &[Stri
         let place: Vec<String> = place.iter().chain([name]).cloned().collect();
         top.get(name).is_some_and(|top| hides(&top.node, &entry.node, how, choices, &place))
     })
-}
-
-/// Says where a name is not found, with the nearest one.
-pub(crate) fn unknown_stage(name: &str, span: Span, stages: &IndexMap<String, StageSpec>) -> Finding {
-    Finding::new(span, format!("there is no stage `{name}`"))
-        .label("no such stage")
-        .maybe_help(did_you_mean(name, stages.keys().map(String::as_str)))
 }

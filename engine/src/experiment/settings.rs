@@ -1,9 +1,10 @@
 //! What the engine itself wants to know of a stage: resources, time-outs, retries.
 
-use crate::kind::stage::Resources;
+use crate::kind::ports::Resources;
 use crate::process::job::Reason;
+use crate::toml::deserialize::read;
 use crate::toml::diagnostic::Finding;
-use crate::toml::value::{self, Content, Entry, Node, Table};
+use crate::toml::value::{Content, Entry, Node, Table};
 
 /// What the engine itself wants to know of a stage. None of it is keyed.
 #[derive(Debug, Clone, Default)]
@@ -62,7 +63,7 @@ pub(crate) fn read_settings(table: &mut Table, findings: &mut Vec<Finding>) -> S
         }
     }
     if let Some(Entry { node, .. }) = table.shift_remove("retry_on") {
-        match value::read::<Vec<Reason>>(&node) {
+        match read::<Vec<Reason>>(&node) {
             Ok(reasons) => settings.retry_on = reasons,
             Err(finding) => findings.push(finding),
         }

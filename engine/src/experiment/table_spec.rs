@@ -2,9 +2,32 @@
 
 use std::fmt;
 
-use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+/// Describes one column.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Column {
+    /// Is the metric's name, for machines.
+    pub name: String,
+    /// Is the heading, for people.
+    pub label: String,
+    /// Is the number of decimals shown; without it the numbers of the column decide.
+    pub digits: Option<u8>,
+    /// Says which way is better, where that is known.
+    pub better: Option<Better>,
+}
+
+/// Says which way a metric improves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Better {
+    /// Marks a score.
+    Higher,
+    /// Marks a loss or a distance.
+    Lower,
+}
 
 /// `[table]` as written.
 #[derive(Debug, Clone, Deserialize)]
@@ -46,14 +69,7 @@ pub(crate) struct ColumnSpec {
     pub(crate) metric: String,
     pub(crate) label: Option<String>,
     pub(crate) digits: Option<u8>,
-    pub(crate) better: Option<BetterSpec>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum BetterSpec {
-    Higher,
-    Lower,
+    pub(crate) better: Option<Better>,
 }
 
 impl<'de> Deserialize<'de> for ColumnSpec {
@@ -64,7 +80,7 @@ impl<'de> Deserialize<'de> for ColumnSpec {
             metric: String,
             label: Option<String>,
             digits: Option<u8>,
-            better: Option<BetterSpec>,
+            better: Option<Better>,
         }
 
         struct Either;

@@ -2,20 +2,19 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use cache::{Value, Visible};
-use indexmap::IndexMap;
 
-use crate::experiment::axes::{Assignment, AxisId};
+use crate::experiment::axes::Assignment;
 use crate::experiment::layers::overlay;
-use crate::experiment::load::StageSpec;
 use crate::experiment::reference::Reference;
+use crate::experiment::spec::{Experiment, StageSpec};
 use crate::kind::input_file;
 use crate::kind::stage::Parsed;
-use crate::plan::graph::{FileUse, Node};
+use crate::plan::join::join_inputs;
+use crate::plan::lookup::Lookup;
+use crate::plan::node::{FileUse, Node};
 use crate::toml::diagnostic::{Finding, nearest_or_all};
-use crate::toml::source_map::SourceMap;
 use crate::toml::value::{Content, Node as Toml, Table as TomlTable};
 
 /// More than this many nodes of one stage is a mistake in its axes.
@@ -36,118 +35,62 @@ const COMMON_FIELDS: [&str; 10] = [
 ];
 
 /// A plan in the making.
-pub(crate) struct Draft<'a> {
-    pub stages: &'a IndexMap<String, StageSpec>,
-    pub sources: &'a SourceMap,
-    pub seed: u64,
-    pub data: Option<&'a Path>,
-    pub is_lenient: bool,
-    /// Owned while a plan is made, borrowed from one that is.
-    pub nodes: Cow<'a, [Node]>,
-    pub by_stage: Cow<'a, [Vec<usize>]>,
-    pub broken: BTreeSet<usize>,
-    pub files: Vec<FileUse>,
+pub(crate) struct PlanBuilder<'a> {
+    experiment: &'a Experiment,
+    nodes: Vec<Node>,
+    by_stage: Vec<Vec<usize>>,
+    broken: BTreeSet<usize>,
+    files: Vec<FileUse>,
 }
 
 /// One own variant per axis of a stage, with its table.
-pub(crate) struct Combination<'a> {
-    pub own: Assignment,
-    pub table: Cow<'a, TomlTable>,
+struct Combination<'a> {
+    own: Assignment,
+    table: Cow<'a, TomlTable>,
 }
 
-impl<'a> Draft<'a> {
-    pub fn stage_count(&self) -> usize {
-        self.stages.len()
+impl<'a> PlanBuilder<'a> {
+    /// Starts without nodes.
+    pub fn new(experiment: &'a Experiment) -> Self {
+        let by_stage = vec![Vec::new(); experiment.stages.len()];
+        Self { experiment, nodes: Vec::new(), by_stage, broken: BTreeSet::new(), files: Vec::new() }
     }
 
-    pub fn stage_name(&self, stage: usize) -> &str {
-        &self.stages[stage].name
+    /// Returns the nodes so far, for looking them up.
+    pub fn lookup(&self) -> Lookup<'_> {
+        Lookup { stages: &self.experiment.stages, nodes: &self.nodes, by_stage: &self.by_stage }
     }
 
-    pub fn stage_named(&self, name: &str) -> Option<usize> {
-        self.stages.get_index_of(name)
+    /// Returns all nodes, the nodes of each stage, and the files that parameters name.
+    pub fn finish(self) -> (Vec<Node>, Vec<Vec<usize>>, Vec<FileUse>) {
+        (self.nodes, self.by_stage, self.files)
     }
 
-    pub fn nodes_of(&self, stage: usize) -> &[usize] {
-        &self.by_stage[stage]
-    }
-
-    pub fn axis_name(&self, axis: AxisId) -> &str {
-        &self.stages[axis.0].axes[axis.1].name
-    }
-
-    pub fn variant_name(&self, axis: AxisId, variant: usize) -> &str {
-        &self.stages[axis.0].axes[axis.1].variants[variant].name
-    }
-
-    /// Returns whether the variants of an axis are seeds.
-    pub fn is_seed_axis(&self, axis: AxisId) -> bool {
-        let axis = &self.stages[axis.0].axes[axis.1];
-        axis.is_scalar && axis.variants.iter().all(|variant| variant.overlay.contains_key("seed"))
-    }
-
-    pub fn axis_names(&self) -> Vec<String> {
-        let mut names: Vec<String> =
-            self.stages.values().flat_map(|spec| spec.axes.iter().map(|axis| axis.name.clone())).collect();
-        names.sort();
-        names.dedup();
-        names
-    }
-
+    /// Returns whether a stage is wrong or is missing.
     pub fn has_gaps(&self) -> bool {
         !self.broken.is_empty() || !self.is_complete()
     }
 
-    pub fn is_complete(&self) -> bool {
+    /// Returns whether every stage has nodes.
+    fn is_complete(&self) -> bool {
         self.by_stage.iter().all(|nodes| !nodes.is_empty())
     }
 
-    /// Finds the axis that a name means, among those of an assignment; else says what is wrong
-    /// with the name, and what would be right.
-    pub fn axis_named(
-        &self,
-        assignment: &Assignment,
-        name: &str,
-    ) -> Result<AxisId, (String, Option<String>)> {
-        let matching: Vec<AxisId> = assignment
-            .iter()
-            .map(|(axis, _)| *axis)
-            .filter(|axis| {
-                let own = self.axis_name(*axis);
-                own == name
-                    || name.split_once('.').is_some_and(|(stage, axis_name)| {
-                        axis_name == own && stage == self.stage_name(axis.0)
-                    })
-            })
-            .collect();
-        match matching.as_slice() {
-            [axis] => Ok(*axis),
-            [] => {
-                let known: Vec<&str> = assignment.iter().map(|(axis, _)| self.axis_name(*axis)).collect();
-                let help = nearest_or_all(name, "its axes", known).unwrap_or("it has no axes".to_owned());
-                Err((format!("has no axis `{name}`"), Some(help)))
-            }
-            several => {
-                let full: Vec<String> =
-                    several.iter().map(|axis| format!("`{}.{name}`", self.stage_name(axis.0))).collect();
-                Err((format!("has several axes `{name}`"), Some(format!("write {}", full.join(" or ")))))
-            }
-        }
-    }
-
-    /// Finds the variant of an axis that a name means; else says what is wrong with the name.
-    pub fn variant_named(&self, axis: AxisId, name: &str) -> Result<usize, (String, Option<String>)> {
-        let of = &self.stages[axis.0].axes[axis.1];
-        of.position(name).ok_or_else(|| {
-            let names = of.variants.iter().map(|variant| variant.name.as_str());
-            let message = format!("axis `{}` has no variant `{name}`", of.name);
-            (message, nearest_or_all(name, "variants", names))
-        })
-    }
-
+    /// Adds the nodes of a stage, whose inputs are there.
+    ///
+    /// # Errors
+    /// What is wrong with it; nothing if its inputs are to blame.
     pub fn add_stage(&mut self, stage: usize) -> Result<(), Vec<Finding>> {
-        let stages = self.stages;
-        let spec = &stages[stage];
+        let added = self.expand(stage);
+        if added.is_err() {
+            self.broken.insert(stage);
+        }
+        added
+    }
+
+    fn expand(&mut self, stage: usize) -> Result<(), Vec<Finding>> {
+        let experiment = self.experiment;
+        let spec = &experiment.stages[stage];
         if spec.is_broken {
             return Err(Vec::new());
         }
@@ -163,18 +106,16 @@ impl<'a> Draft<'a> {
             let seed = self.seed_of(spec, combination).map_err(|finding| vec![finding])?;
             let (parsed, paths) = self.resolve_files(spec, combination, parsed)?;
             self.files.extend(paths);
-            let arrivals = self
-                .arrivals(spec, combination, &parsed.ports, &mut used_ports)
+            let joined = join_inputs(self.lookup(), spec, &combination.table, &parsed.ports, &mut used_ports)
                 .map_err(|finding| vec![finding])?;
-            for (assignment, inputs) in arrivals {
-                let mut assignment = assignment;
+            for (mut assignment, inputs) in joined {
                 assignment.extend(combination.own.iter().copied());
                 if !self.is_wanted(spec, &assignment).map_err(|finding| vec![finding])? {
                     continue;
                 }
                 added.push(Node {
                     stage,
-                    label: self.label(spec, &assignment),
+                    label: self.lookup().label(&spec.name, &assignment),
                     assignment,
                     kind: spec.kind,
                     params: parsed.value.clone(),
@@ -206,8 +147,8 @@ impl<'a> Draft<'a> {
             return Err(vec![Finding::new(span, message)]);
         }
         let first = self.nodes.len();
-        self.by_stage.to_mut()[stage] = (first..first + added.len()).collect();
-        self.nodes.to_mut().extend(added);
+        self.by_stage[stage] = (first..first + added.len()).collect();
+        self.nodes.extend(added);
         Ok(())
     }
 
@@ -218,11 +159,11 @@ impl<'a> Draft<'a> {
             .chain(of_variants)
             .filter_map(|table| table.get("inputs")?.node.as_table())
             .flatten()
-            .flat_map(|(_, entry)| texts(&entry.node))
+            .flat_map(|(_, entry)| entry.node.items())
             .filter_map(|node| Reference::parse(node.as_text()?).ok())
-            .any(|reference| match self.stage_named(&reference.stage) {
+            .any(|reference| match self.lookup().stage_named(&reference.stage) {
                 Some(stage) => self.by_stage[stage].is_empty(),
-                None => self.is_lenient,
+                None => self.experiment.has_syntax_errors,
             })
     }
 
@@ -270,7 +211,7 @@ impl<'a> Draft<'a> {
             return Ok(None);
         }
         match combination.table.get("seed").map(|entry| &entry.node) {
-            None => Ok(Some(self.seed)),
+            None => Ok(Some(self.experiment.seed)),
             Some(Toml { content: Content::Integer(seed @ 0..), .. }) => Ok(Some(*seed as u64)),
             Some(node) => Err(Finding::new(node.span.clone(), "`seed` is an integer of at least 0")),
         }
@@ -290,10 +231,14 @@ impl<'a> Draft<'a> {
             .value
             .resolve_paths(&mut |place, written, visible| {
                 let span = table.at(place).map_or_else(|| spec.span.clone(), |node| node.span.clone());
-                let path =
-                    input_file::absolute(written, self.sources.folder(&span), self.data).map_err(|help| {
-                        Finding::new(span.clone(), format!("`{written}` cannot be found")).help(help)
-                    })?;
+                let path = input_file::absolute(
+                    written,
+                    self.experiment.sources.folder(&span),
+                    self.experiment.data.as_deref(),
+                )
+                .map_err(|help| {
+                    Finding::new(span.clone(), format!("`{written}` cannot be found")).help(help)
+                })?;
                 let text = path.to_str().map(str::to_owned).ok_or_else(|| {
                     Finding::new(span.clone(), format!("the path `{}` is not UTF-8", path.display()))
                 })?;
@@ -364,33 +309,17 @@ impl<'a> Draft<'a> {
         };
         let mut all = true;
         for (name, entry) in table {
-            let axis = self.axis_named(assignment, name).map_err(|(problem, help)| {
+            let axis = self.lookup().axis_named(assignment, name).map_err(|(problem, help)| {
                 Finding::new(entry.key.clone(), format!("stage `{}` {problem}", spec.name)).maybe_help(help)
             })?;
             let wanted = entry.node.scalar_text().unwrap_or_default();
             let wanted = self
+                .lookup()
                 .variant_named(axis, &wanted)
                 .map_err(|(problem, help)| Finding::new(entry.node.span.clone(), problem).maybe_help(help))?;
             all &= assignment.contains(&(axis, wanted));
         }
         Ok(all)
-    }
-
-    fn label(&self, spec: &StageSpec, assignment: &Assignment) -> String {
-        if assignment.is_empty() {
-            return spec.name.clone();
-        }
-        let parts: Vec<String> = assignment
-            .iter()
-            .map(|(axis, variant)| {
-                let name = self.axis_name(*axis);
-                let is_shared =
-                    assignment.iter().filter(|(other, _)| self.axis_name(*other) == name).count() > 1;
-                let prefix = if is_shared { format!("{}.", self.stage_name(axis.0)) } else { String::new() };
-                format!("{prefix}{name}={}", self.variant_name(*axis, *variant))
-            })
-            .collect();
-        format!("{}[{}]", spec.name, parts.join(","))
     }
 }
 
@@ -431,12 +360,4 @@ pub(crate) fn table_of(spec: &StageSpec, stage: usize, assignment: &Assignment) 
         }
     }
     table
-}
-
-/// Returns the texts of a value that is one text or a list of them.
-pub(crate) fn texts(node: &Toml) -> Vec<&Toml> {
-    match &node.content {
-        Content::List(items) => items.iter().collect(),
-        _ => vec![node],
-    }
 }

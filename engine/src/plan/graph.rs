@@ -1,60 +1,15 @@
 //! [`Experiment`] to [`Plan`]: names resolved, axes multiplied out, edges typed, no cycles.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use cache::Value;
-use choice::Part;
-use petgraph::algo::tarjan_scc;
-use petgraph::graph::DiGraph;
-
-use crate::experiment::axes::Assignment;
-use crate::experiment::load::{Experiment, StageSpec};
-use crate::experiment::reference::{Choice, Reference};
-use crate::kind::name::Name;
-use crate::kind::stage::{Kind, OutputPort, Resources};
-use crate::plan::expand::{Draft, texts};
-use crate::plan::table::{self, PlannedTable};
+use crate::experiment::reference::Reference;
+use crate::experiment::spec::{Experiment, StageSpec};
+use crate::plan::expand::PlanBuilder;
+use crate::plan::lookup::Lookup;
+use crate::plan::node::{FileUse, Node};
+use crate::plan::order::order;
+use crate::plan::table::{PlannedTable, plan_table};
 use crate::toml::diagnostic::{Finding, Report, nearest_or_all};
-use crate::toml::source_map::Span;
-
-/// One stage with one variant of each of its axes.
-#[derive(Debug, Clone)]
-pub struct Node {
-    pub(crate) stage: usize,
-    pub(crate) label: String,
-    pub(crate) assignment: Assignment,
-    pub(crate) kind: &'static Kind,
-    /// All parameters; files as absolute paths.
-    pub(crate) params: Value,
-    pub(crate) parts: Vec<Part>,
-    pub(crate) seed: Option<u64>,
-    pub(crate) inputs: Vec<Edge>,
-    pub(crate) outputs: Vec<OutputPort>,
-    pub(crate) resources: Resources,
-}
-
-/// What enters a node by a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Edge {
-    /// The port.
-    pub port: Name,
-    /// The label, where a port gathers several.
-    pub label: Option<String>,
-    /// The node that makes it.
-    pub from: usize,
-    /// Which of its outputs.
-    pub output: String,
-}
-
-/// A file that a parameter names.
-#[derive(Debug, Clone)]
-pub(crate) struct FileUse {
-    pub path: PathBuf,
-    pub span: Span,
-    pub about: Option<String>,
-}
 
 /// A file that a parameter names and that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,37 +32,6 @@ pub struct Plan {
     pub(crate) table: Option<PlannedTable>,
 }
 
-impl Node {
-    /// Returns `stage` or `stage[axis=variant,…]`.
-    pub fn label(&self) -> &str {
-        &self.label
-    }
-
-    /// Returns the stage kind.
-    pub fn kind(&self) -> &'static Kind {
-        self.kind
-    }
-
-    /// Returns what enters it, by port.
-    pub fn inputs(&self) -> &[Edge] {
-        &self.inputs
-    }
-
-    /// Returns what it makes.
-    pub fn outputs(&self) -> &[OutputPort] {
-        &self.outputs
-    }
-
-    /// Returns what it needs of the machine.
-    pub fn resources(&self) -> Resources {
-        self.resources
-    }
-
-    pub(crate) fn stage_name<'a>(&self, plan: &'a Plan) -> &'a str {
-        plan.stage_name(self.stage)
-    }
-}
-
 impl Plan {
     /// Plans an experiment.
     ///
@@ -118,33 +42,22 @@ impl Plan {
         let mut findings = std::mem::take(&mut experiment.findings);
         let (order, cycles) = order(&experiment);
         findings.extend(cycles);
-        let mut draft = Draft {
-            stages: &experiment.stages,
-            sources: &experiment.sources,
-            seed: experiment.seed,
-            data: experiment.data.as_deref(),
-            is_lenient: experiment.has_syntax_errors,
-            nodes: Cow::Owned(Vec::new()),
-            by_stage: Cow::Owned(vec![Vec::new(); experiment.stages.len()]),
-            broken: BTreeSet::new(),
-            files: Vec::new(),
-        };
+        let mut builder = PlanBuilder::new(&experiment);
         for stage in order {
-            if let Err(finding) = draft.add_stage(stage) {
-                draft.broken.insert(stage);
-                findings.extend(finding);
+            if let Err(of_stage) = builder.add_stage(stage) {
+                findings.extend(of_stage);
             }
         }
         // Stages on a cycle never came to be; what reads them is not to blame.
         let mut table = None;
         if let (Some((spec, node)), false) = (&experiment.table, experiment.has_syntax_errors) {
-            match table::plan(spec, node, &draft) {
+            match plan_table(spec, node, builder.lookup(), builder.has_gaps()) {
                 Ok(planned) => table = Some(planned),
-                Err(problems) if draft.broken.is_empty() && draft.is_complete() => findings.extend(problems),
+                Err(of_table) if !builder.has_gaps() => findings.extend(of_table),
                 Err(_) => {}
             }
         }
-        let (nodes, by_stage, files) = (draft.nodes.into_owned(), draft.by_stage.into_owned(), draft.files);
+        let (nodes, by_stage, files) = builder.finish();
         match Report::of(findings, &experiment.sources) {
             Some(report) => Err(report),
             None => Ok(Self { experiment, nodes, by_stage, files, table }),
@@ -172,8 +85,7 @@ impl Plan {
             let help = nearest_or_all(&reference.stage, "stages", names).unwrap_or_default();
             return Err(format!("there is no stage `{}`; {help}", reference.stage));
         };
-        let draft = self.as_draft();
-        select(&draft, stage, &reference).map_err(|(message, help)| match help {
+        self.lookup().select(stage, &reference).map_err(|(message, help)| match help {
             Some(help) => format!("{message}; {help}"),
             None => message,
         })
@@ -212,90 +124,7 @@ impl Plan {
         &self.by_stage
     }
 
-    fn as_draft(&self) -> Draft<'_> {
-        Draft {
-            stages: &self.experiment.stages,
-            sources: &self.experiment.sources,
-            seed: self.experiment.seed,
-            data: None,
-            is_lenient: false,
-            nodes: Cow::Borrowed(&self.nodes),
-            by_stage: Cow::Borrowed(&self.by_stage),
-            broken: BTreeSet::new(),
-            files: Vec::new(),
-        }
+    fn lookup(&self) -> Lookup<'_> {
+        Lookup { stages: &self.experiment.stages, nodes: &self.nodes, by_stage: &self.by_stage }
     }
-}
-
-/// Sorts stages so that inputs come first; reports cycles.
-fn order(experiment: &Experiment) -> (Vec<usize>, Vec<Finding>) {
-    let mut graph: DiGraph<usize, ()> = DiGraph::new();
-    let indices: Vec<_> = (0..experiment.stages.len()).map(|stage| graph.add_node(stage)).collect();
-    let mut edges: BTreeMap<(usize, usize), Span> = BTreeMap::new();
-    for (stage, spec) in experiment.stages.values().enumerate() {
-        let of_variants = spec.axes.iter().flat_map(|axis| &axis.variants).map(|variant| &variant.overlay);
-        for table in std::iter::once(&spec.table).chain(of_variants) {
-            let inputs = table.get("inputs").and_then(|entry| entry.node.as_table());
-            for node in inputs.into_iter().flatten().flat_map(|(_, entry)| texts(&entry.node)) {
-                let reference = node.as_text().and_then(|text| Reference::parse(text).ok());
-                if let Some(from) = reference.and_then(|found| experiment.stages.get_index_of(&found.stage)) {
-                    edges.entry((from, stage)).or_insert_with(|| node.span.clone());
-                }
-            }
-        }
-    }
-    for (from, to) in edges.keys() {
-        graph.add_edge(indices[*from], indices[*to], ());
-    }
-    let mut order = Vec::new();
-    let mut findings = Vec::new();
-    // Tarjan gives components so that what depends on them comes before them.
-    for component in tarjan_scc(&graph).into_iter().rev() {
-        let mut stages: Vec<usize> = component.into_iter().map(|index| graph[index]).collect();
-        stages.sort_unstable();
-        let is_cycle = stages.len() > 1 || edges.contains_key(&(stages[0], stages[0]));
-        if !is_cycle {
-            order.push(stages[0]);
-            continue;
-        }
-        let names: Vec<String> =
-            stages.iter().map(|stage| format!("`{}`", experiment.stages[*stage].name)).collect();
-        let inside = edges.iter().find(|((from, to), _)| stages.contains(from) && stages.contains(to));
-        let span = inside.map_or(0..0, |(_, span)| span.clone());
-        let message = match names.as_slice() {
-            [only] => format!("stage {only} is its own input"),
-            several => format!("stages {} wait for each other", several.join(", ")),
-        };
-        findings.push(
-            Finding::new(span, message)
-                .label("closes the cycle")
-                .help("an input must be made before the stage that reads it"),
-        );
-    }
-    (order, findings)
-}
-
-/// Returns the nodes of a stage that a reference's selectors leave.
-pub(crate) fn select(
-    draft: &Draft<'_>,
-    stage: usize,
-    reference: &Reference,
-) -> Result<Vec<usize>, (String, Option<String>)> {
-    let mut found = Vec::new();
-    for node in draft.nodes_of(stage) {
-        let assignment = &draft.nodes[*node].assignment;
-        let mut is_selected = true;
-        for (name, choice) in &reference.selectors {
-            let axis = draft
-                .axis_named(assignment, name)
-                .map_err(|(problem, help)| (format!("stage `{}` {problem}", reference.stage), help))?;
-            if let Choice::One(wanted) = choice {
-                is_selected &= assignment.contains(&(axis, draft.variant_named(axis, wanted)?));
-            }
-        }
-        if is_selected {
-            found.push(*node);
-        }
-    }
-    Ok(found)
 }

@@ -10,7 +10,8 @@
 use cache::{Digest, EncodeError, FORMAT, Input, Key, Recipe, Value};
 
 use crate::kind::input_file::SourceFiles;
-use crate::plan::graph::{Node, Plan};
+use crate::plan::graph::Plan;
+use crate::plan::node::Node;
 
 const RECIPE_DOMAIN: &str = "pipeline recipe 2";
 const TRACE_DOMAIN: &str = "pipeline trace 2";

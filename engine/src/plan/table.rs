@@ -1,15 +1,13 @@
 //! Which nodes fill which cells: found out before anything runs.
 
 use crate::experiment::axes::{Assignment, AxisId};
-use crate::experiment::load::unknown_stage;
 use crate::experiment::reference::Reference;
-use crate::plan::expand::Draft;
-use crate::plan::graph::select;
-use crate::table::cells::{Better, Column};
+use crate::experiment::spec::unknown_stage;
+use crate::plan::lookup::Lookup;
 use crate::toml::diagnostic::{Finding, nearest_or_all};
 use crate::toml::value::Node;
 
-use crate::experiment::table_spec::{BetterSpec, DeltaSpec, TableSpec};
+use crate::experiment::table_spec::{Column, DeltaSpec, TableSpec};
 
 /// A table whose cells know which nodes fill them.
 #[derive(Debug, Clone)]
@@ -36,8 +34,13 @@ impl PlannedTable {
 }
 
 /// Finds out which nodes fill which cells.
-pub(crate) fn plan(spec: &TableSpec, node: &Node, draft: &Draft<'_>) -> Result<PlannedTable, Vec<Finding>> {
-    let mut planner = Planner { spec, node, draft, findings: Vec::new() };
+pub(crate) fn plan_table(
+    spec: &TableSpec,
+    node: &Node,
+    lookup: Lookup<'_>,
+    has_gaps: bool,
+) -> Result<PlannedTable, Vec<Finding>> {
+    let mut planner = Planner { spec, node, lookup, has_gaps, findings: Vec::new() };
     let columns: Vec<Column> = spec
         .columns
         .iter()
@@ -45,10 +48,7 @@ pub(crate) fn plan(spec: &TableSpec, node: &Node, draft: &Draft<'_>) -> Result<P
             name: column.metric.clone(),
             label: column.label.clone().unwrap_or_else(|| column.metric.clone()),
             digits: column.digits,
-            better: column.better.map(|better| match better {
-                BetterSpec::Higher => Better::Higher,
-                BetterSpec::Lower => Better::Lower,
-            }),
+            better: column.better,
         })
         .collect();
     if columns.is_empty() {
@@ -78,7 +78,9 @@ pub(crate) fn plan(spec: &TableSpec, node: &Node, draft: &Draft<'_>) -> Result<P
 struct Planner<'a> {
     spec: &'a TableSpec,
     node: &'a Node,
-    draft: &'a Draft<'a>,
+    lookup: Lookup<'a>,
+    /// Whether stages are wrong or missing.
+    has_gaps: bool,
     findings: Vec<Finding>,
 }
 
@@ -90,7 +92,7 @@ impl Planner<'_> {
     }
 
     fn check_average(&mut self) {
-        let known = self.draft.axis_names();
+        let known = self.lookup.axis_names();
         for (position, name) in self.spec.average.iter().flatten().enumerate() {
             if !known.contains(name) {
                 let help = nearest_or_all(name, "axes", known.iter().map(String::as_str));
@@ -102,8 +104,8 @@ impl Planner<'_> {
 
     /// Returns the output of a stage that has a metric.
     fn output_with(&self, stage: usize, metric: &str) -> Option<&str> {
-        let first = *self.draft.nodes_of(stage).first()?;
-        let outputs = &self.draft.nodes[first].outputs;
+        let first = *self.lookup.nodes_of(stage).first()?;
+        let outputs = &self.lookup.nodes[first].outputs;
         outputs
             .iter()
             .find(|output| output.columns.iter().any(|column| column == metric))
@@ -112,7 +114,7 @@ impl Planner<'_> {
 
     fn all_metrics(&self) -> Vec<String> {
         let mut metrics: Vec<String> = self
-            .draft
+            .lookup
             .nodes
             .iter()
             .flat_map(|node| &node.outputs)
@@ -129,10 +131,10 @@ impl Planner<'_> {
     }
 
     fn find_axis(&self, stage: usize, name: &str) -> Result<AxisId, (String, Option<String>)> {
-        let nodes = self.draft.nodes_of(stage);
+        let nodes = self.lookup.nodes_of(stage);
         let nothing = Assignment::new();
-        let assignment = nodes.first().map_or(&nothing, |first| &self.draft.nodes[*first].assignment);
-        self.draft.axis_named(assignment, name)
+        let assignment = nodes.first().map_or(&nothing, |first| &self.lookup.nodes[*first].assignment);
+        self.lookup.axis_named(assignment, name)
     }
 
     fn rows_from_axes(&mut self) -> Vec<PlannedRow> {
@@ -182,7 +184,7 @@ impl Planner<'_> {
 
     /// Finds the one stage that makes a metric and has all axes of the rows.
     fn maker_of(&mut self, position: usize, metric: &str) -> Option<(usize, Vec<usize>)> {
-        let makers: Vec<usize> = (0..self.draft.stage_count())
+        let makers: Vec<usize> = (0..self.lookup.stage_count())
             .filter(|stage| self.output_with(*stage, metric).is_some())
             .collect();
         let place = position.to_string();
@@ -196,14 +198,14 @@ impl Planner<'_> {
             .filter(|stage| self.spec.rows.iter().all(|axis| self.axis(*stage, axis).is_some()))
             .collect();
         match fitting.as_slice() {
-            [stage] => Some((*stage, self.draft.nodes_of(*stage).to_vec())),
+            [stage] => Some((*stage, self.lookup.nodes_of(*stage).to_vec())),
             [] => {
                 if let [maker] = makers.as_slice() {
-                    return Some((*maker, self.draft.nodes_of(*maker).to_vec()));
+                    return Some((*maker, self.lookup.nodes_of(*maker).to_vec()));
                 }
                 for (row, axis) in self.spec.rows.iter().enumerate() {
                     if !makers.iter().any(|stage| self.axis(*stage, axis).is_some()) {
-                        let known = self.draft.axis_names();
+                        let known = self.lookup.axis_names();
                         let help = nearest_or_all(axis, "axes", known.iter().map(String::as_str));
                         let row = row.to_string();
                         let message = format!("no stage that makes `{metric}` has the axis `{axis}`");
@@ -217,7 +219,7 @@ impl Planner<'_> {
             }
             several => {
                 let names: Vec<String> =
-                    several.iter().map(|stage| format!("`{}`", self.draft.stage_name(*stage))).collect();
+                    several.iter().map(|stage| format!("`{}`", self.lookup.stage_name(*stage))).collect();
                 let message = format!("column `{metric}` is made by {}", names.join(" and "));
                 let help = "say which one with `from`, or write the rows one by one".to_owned();
                 self.complain(&["columns", &place], message, Some(help));
@@ -234,7 +236,7 @@ impl Planner<'_> {
                 Ok(axis) => row_axes.push(axis),
                 Err((problem, help)) => {
                     let position = position.to_string();
-                    let message = format!("stage `{}` {problem}", self.draft.stage_name(stage));
+                    let message = format!("stage `{}` {problem}", self.lookup.stage_name(stage));
                     self.complain(&["rows", &position], message, help);
                     return Vec::new();
                 }
@@ -243,7 +245,7 @@ impl Planner<'_> {
         self.refuse_unaveraged(stage, nodes, &row_axes);
         let mut groups: Vec<(Vec<Option<usize>>, Vec<usize>)> = Vec::new();
         for node in nodes {
-            let assignment = &self.draft.nodes[*node].assignment;
+            let assignment = &self.lookup.nodes[*node].assignment;
             let of =
                 |axis: &AxisId| assignment.iter().find(|(id, _)| id == axis).map(|(_, variant)| *variant);
             let place: Vec<Option<usize>> = row_axes.iter().map(of).collect();
@@ -256,10 +258,10 @@ impl Planner<'_> {
         groups.sort_by(|a, b| a.0.cmp(&b.0));
         let label = |place: &[Option<usize>]| {
             if place.is_empty() {
-                return self.draft.stage_name(stage).to_owned();
+                return self.lookup.stage_name(stage).to_owned();
             }
             let names = row_axes.iter().zip(place).map(|(axis, variant)| {
-                variant.map_or("-", |variant| self.draft.variant_name(*axis, variant))
+                variant.map_or("-", |variant| self.lookup.variant_name(*axis, variant))
             });
             names.collect::<Vec<_>>().join("/")
         };
@@ -270,28 +272,28 @@ impl Planner<'_> {
     fn refuse_unaveraged(&mut self, stage: usize, nodes: &[usize], row_axes: &[AxisId]) {
         let mut left: Vec<AxisId> = Vec::new();
         for node in nodes {
-            for (axis, _) in &self.draft.nodes[*node].assignment {
+            for (axis, _) in &self.lookup.nodes[*node].assignment {
                 if !row_axes.contains(axis) && !left.contains(axis) {
                     left.push(*axis);
                 }
             }
         }
         for axis in left {
-            let name = self.draft.axis_name(axis).to_owned();
+            let name = self.lookup.axis_name(axis).to_owned();
             let varies = nodes
                 .iter()
-                .map(|node| self.draft.nodes[*node].assignment.iter().find(|(id, _)| *id == axis))
+                .map(|node| self.lookup.nodes[*node].assignment.iter().find(|(id, _)| *id == axis))
                 .collect::<std::collections::BTreeSet<_>>()
                 .len()
                 > 1;
             let averaged = match &self.spec.average {
                 Some(names) => names.contains(&name),
-                None => self.draft.is_seed_axis(axis),
+                None => self.lookup.is_seed_axis(axis),
             };
             if varies && !averaged {
                 let message = format!(
                     "stage `{}` has the axis `{name}`, which is neither a row nor averaged",
-                    self.draft.stage_name(stage)
+                    self.lookup.stage_name(stage)
                 );
                 let help = format!("add \"{name}\" to `rows`, or to `average`");
                 self.complain(&["rows"], message, Some(help));
@@ -308,13 +310,13 @@ impl Planner<'_> {
                 return None;
             }
         };
-        let Some(stage) = self.draft.stage_named(&reference.stage) else {
+        let Some(stage) = self.lookup.stage_named(&reference.stage) else {
             let path: Vec<String> = place.iter().map(|part| (*part).to_owned()).collect();
             let span = self.node.at(&path).map_or_else(|| self.node.span.clone(), |node| node.span.clone());
-            self.findings.push(unknown_stage(&reference.stage, span, self.draft.stages));
+            self.findings.push(unknown_stage(&reference.stage, span, self.lookup.stages));
             return None;
         };
-        match select(self.draft, stage, &reference) {
+        match self.lookup.select(stage, &reference) {
             Ok(nodes) => Some((stage, nodes)),
             Err((message, help)) => {
                 self.complain(place, message, help);
@@ -353,14 +355,14 @@ impl Planner<'_> {
 
     fn row_makes_no(&mut self, sources: &[(usize, Vec<usize>)], metric: &str, at: &str) {
         let names: Vec<String> =
-            sources.iter().map(|(stage, _)| format!("`{}`", self.draft.stage_name(*stage))).collect();
+            sources.iter().map(|(stage, _)| format!("`{}`", self.lookup.stage_name(*stage))).collect();
         let message = match names.as_slice() {
             [name] => format!("stage {name} makes no column `{metric}`"),
             _ => format!("stages {} make no column `{metric}`", names.join(" and ")),
         };
         let made: Vec<String> = sources
             .iter()
-            .flat_map(|(_, nodes)| &self.draft.nodes[nodes[0]].outputs)
+            .flat_map(|(_, nodes)| &self.lookup.nodes[nodes[0]].outputs)
             .flat_map(|output| output.columns.clone())
             .collect();
         let help = nearest_or_all(metric, "it makes", made.iter().map(String::as_str))
@@ -369,19 +371,19 @@ impl Planner<'_> {
     }
 
     fn refuse_unaveraged_row(&mut self, stage: usize, nodes: &[usize], at: &str) {
-        let first: &Assignment = &self.draft.nodes[nodes[0]].assignment;
+        let first: &Assignment = &self.lookup.nodes[nodes[0]].assignment;
         let varying = first.iter().map(|(axis, _)| *axis).find(|axis| {
             let averaged = match &self.spec.average {
-                Some(names) => names.iter().any(|name| name == self.draft.axis_name(*axis)),
-                None => self.draft.is_seed_axis(*axis),
+                Some(names) => names.iter().any(|name| name == self.lookup.axis_name(*axis)),
+                None => self.lookup.is_seed_axis(*axis),
             };
             let variant =
-                |node: &usize| self.draft.nodes[*node].assignment.iter().find(|(id, _)| id == axis).copied();
+                |node: &usize| self.lookup.nodes[*node].assignment.iter().find(|(id, _)| id == axis).copied();
             !averaged && nodes.iter().any(|node| variant(node) != variant(&nodes[0]))
         });
         if let Some(axis) = varying {
             let (stage, axis) =
-                (self.draft.stage_name(stage).to_owned(), self.draft.axis_name(axis).to_owned());
+                (self.lookup.stage_name(stage).to_owned(), self.lookup.axis_name(axis).to_owned());
             let message = format!("stage `{stage}` has the axis `{axis}`, and a row is one of its variants");
             let help = format!("write `{stage}[{axis}=…]`, or add \"{axis}\" to `average`");
             self.complain(&["row", at, "from"], message, Some(help));
@@ -389,7 +391,7 @@ impl Planner<'_> {
     }
 
     fn check_deltas(&mut self, rows: &[PlannedRow]) {
-        if !self.findings.is_empty() || self.draft.has_gaps() {
+        if !self.findings.is_empty() || self.has_gaps {
             return;
         }
         for (position, delta) in self.spec.delta.iter().enumerate() {

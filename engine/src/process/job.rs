@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The name of a device, such as `cpu` or `cuda:0`. The engine does not know what it means.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Device(pub String);
+use crate::process::device::Device;
 
 /// Everything that a stage needs to run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,6 +50,19 @@ pub struct JobInput {
     pub folder: PathBuf,
     /// The digest of its content.
     pub digest: String,
+}
+
+/// How far a stage is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// How much is done.
+    pub done: u64,
+    /// How much there is to do; 0 if nobody knows.
+    pub all: u64,
+    /// What is counted.
+    pub unit: String,
+    /// Anything else worth a glance, such as a loss.
+    pub detail: String,
 }
 
 /// How a job went.

@@ -1,7 +1,8 @@
 //! The table as CSV: one line per row, full precision, quoted as RFC 4180 says.
 
 use super::settle::settled;
-use crate::table::cells::{Cell, CellValue, Column, Row, RowOrigin, Table};
+use crate::experiment::table_spec::Column;
+use crate::table::cells::{Cell, CellValue, Row, RowOrigin, Table};
 
 /// Returns the table as CSV with a header, one line per row.
 ///

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use super::number::{decimals, digits_for, number, signed};
 use super::settle::settled;
-use crate::table::cells::{Better, Cell, CellValue, Column, Delta, DeltaCell, Row, RowOrigin, Table};
+use crate::experiment::table_spec::{Better, Column};
+use crate::table::cells::{Cell, CellValue, Delta, DeltaCell, Row, RowOrigin, Table};
 
 /// Is a table as people read it.
 pub(super) struct Faces {

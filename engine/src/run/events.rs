@@ -1,17 +1,13 @@
-//! Runs a plan: a hit is used, what is missing is made and committed.
+//! How to run, what is told while a plan runs, and what came of it.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 
-use cache::{Cache, CacheError, Trace};
-use serde::{Deserialize, Serialize};
+use cache::{CacheError, Trace};
 
-use crate::plan::graph::Plan;
-use crate::plan::key::Keys;
-use crate::plan::memory_forecast::{Foresight, Machine};
-use crate::process::job::Reason;
-use crate::process::program::Cancel;
-use crate::run::scheduler::Schedule;
+use crate::kind::memory::Machine;
+use crate::plan::memory_forecast::Foresight;
+use crate::process::job::{Progress, Reason};
 
 /// How to run, which is never keyed: it must not change results.
 #[derive(Debug, Clone)]
@@ -32,19 +28,6 @@ pub struct RunOptions {
     pub worker: Vec<OsString>,
     /// The program's version, for manifests.
     pub program: String,
-}
-
-/// How far a stage is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
-    /// How much is done.
-    pub done: u64,
-    /// How much there is to do; 0 if nobody knows.
-    pub all: u64,
-    /// What is counted.
-    pub unit: String,
-    /// Anything else worth a glance, such as a loss.
-    pub detail: String,
 }
 
 /// What happened to a node.
@@ -193,19 +176,4 @@ pub enum RunError {
         /// The file.
         path: std::path::PathBuf,
     },
-}
-
-/// Runs a plan.
-///
-/// # Errors
-/// [`RunError`] if the cache itself fails; a failing stage is a result.
-pub fn run(
-    plan: &Plan,
-    keys: &Keys,
-    cache: &Cache,
-    options: &RunOptions,
-    cancel: &Cancel,
-    tell: &mut dyn FnMut(Event),
-) -> Result<RunReport, RunError> {
-    Schedule::new(plan, keys, cache, options, cancel)?.run(tell)
 }

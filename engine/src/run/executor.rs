@@ -13,11 +13,12 @@ use cache::{
 use crate::experiment::settings::Settings;
 use crate::kind::metrics_file::{METRICS_FILE, read_metric};
 use crate::kind::name::{Name, input_folder, output_folder};
-use crate::kind::stage::{Kind, OutputPort};
-use crate::process::job::{Job, JobInput, Outcome, Reason};
-use crate::process::program::Cancel;
+use crate::kind::ports::OutputPort;
+use crate::kind::stage::Kind;
+use crate::process::cancel::Cancel;
+use crate::process::job::{Job, JobInput, Outcome, Progress, Reason};
 use crate::process::sandbox::Sandbox;
-use crate::run::events::{Comparison, Progress, RunOptions, StageResult};
+use crate::run::events::{Comparison, RunOptions, StageResult};
 use crate::run::fixed::{FixError, FixedFiles, lay_out_blobs};
 use crate::run::worker::attempt;
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use cache::{Artifact, Cache, CacheError, Entry, SourceFile, SourceState, Value};
 
 use crate::kind::input_file::{SourceFiles, laid_out};
-use crate::process::program::while_nothing_starts;
+use crate::process::cancel::while_nothing_starts;
 
 /// A file or folder up to this size is taken into the cache. Copying so much takes a tenth of a
 /// second, and it is kept only once, however many stages read it.

@@ -11,9 +11,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use crate::plan::graph::Plan;
 use crate::plan::key::Keys;
 use crate::plan::memory_forecast::Fit;
-use crate::process::job::Reason;
-use crate::process::program::Cancel;
-use crate::run::events::{Event, Progress, RunError, RunOptions, RunReport, StageResult};
+use crate::process::cancel::Cancel;
+use crate::process::job::{Progress, Reason};
+use crate::run::events::{Event, RunError, RunOptions, RunReport, StageResult};
 use crate::run::executor::{Performed, Step, Task, Workshop, perform};
 use crate::run::fixed::{FixError, FixedFiles};
 use crate::run::worker::panic_message;
@@ -73,6 +73,21 @@ pub(crate) struct Schedule<'a> {
     pub(crate) in_table: BTreeSet<usize>,
     pub(crate) is_stopping: bool,
     run: i64,
+}
+
+/// Runs a plan.
+///
+/// # Errors
+/// [`RunError`] if the cache itself fails; a failing stage is a result.
+pub fn run(
+    plan: &Plan,
+    keys: &Keys,
+    cache: &Cache,
+    options: &RunOptions,
+    cancel: &Cancel,
+    tell: &mut dyn FnMut(Event),
+) -> Result<RunReport, RunError> {
+    Schedule::new(plan, keys, cache, options, cancel)?.run(tell)
 }
 
 impl<'a> Schedule<'a> {

@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::kind::stage::{Context, Failure, Kind, Place};
-use crate::process::job::{Job, Outcome, Reason};
-use crate::process::program::{Cancel, Ended, Watch};
-use crate::run::events::Progress;
+use crate::kind::context::Context;
+use crate::kind::failure::Failure;
+use crate::kind::stage::{Kind, Place};
+use crate::process::cancel::Cancel;
+use crate::process::job::{Job, Outcome, Progress, Reason};
+use crate::process::program::{Ended, Watch};
 
 /// How often a worker tells of its progress at most.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);

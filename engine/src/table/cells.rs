@@ -4,6 +4,8 @@
 
 use serde::Serialize;
 
+use crate::experiment::table_spec::Column;
+
 /// Holds a finished table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Table {
@@ -17,29 +19,6 @@ pub struct Table {
     pub deltas: Vec<Delta>,
     /// Lists remarks shown at the end.
     pub notes: Vec<String>,
-}
-
-/// Describes one column.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Column {
-    /// Is the metric's name, for machines.
-    pub name: String,
-    /// Is the heading, for people.
-    pub label: String,
-    /// Is the number of decimals shown; without it the numbers of the column decide.
-    pub digits: Option<u8>,
-    /// Says which way is better, where that is known.
-    pub better: Option<Better>,
-}
-
-/// Says which way a metric improves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Better {
-    /// Marks a score.
-    Higher,
-    /// Marks a loss or a distance.
-    Lower,
 }
 
 /// Holds one row; cells stand in the order of the columns.

@@ -31,7 +31,7 @@ pub fn fill(
         });
         let cells = cells.collect();
         let stages: std::collections::BTreeSet<&str> =
-            row.cells.iter().flatten().map(|(node, _)| plan.nodes()[*node].stage_name(plan)).collect();
+            row.cells.iter().flatten().map(|(node, _)| plan.stage_name(plan.nodes()[*node].stage)).collect();
         let stage = stages.into_iter().collect::<Vec<_>>().join(", ");
         rows.push(Row { label: row.label.clone(), origin: RowOrigin::Made { stage }, cells });
     }

@@ -1,0 +1,105 @@
+//! An experiment as written, and each of its stages before axes multiply it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use crate::experiment::axes::Axis;
+use crate::experiment::layers::Choices;
+use crate::experiment::published::Published;
+use crate::experiment::settings::Settings;
+use crate::experiment::table_spec::TableSpec;
+use crate::kind::stage::Kind;
+use crate::toml::diagnostic::{Finding, did_you_mean};
+use crate::toml::source_map::{SourceMap, Span};
+use crate::toml::value::{Node, Table};
+
+/// What the user asks for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The experiment file.
+    pub file: PathBuf,
+    /// The profile, if one is asked for.
+    pub profile: Option<String>,
+    /// Overrides, each `path=value`.
+    pub set: Vec<String>,
+    /// What `${data}` stands for.
+    pub data: Option<PathBuf>,
+}
+
+impl Request {
+    /// Asks for a file as it stands.
+    pub fn new(file: impl Into<PathBuf>) -> Self {
+        Self { file: file.into(), profile: None, set: Vec::new(), data: None }
+    }
+}
+
+/// What is written once for a stage, before axes multiply it.
+#[derive(Debug, Clone)]
+pub(crate) struct StageSpec {
+    pub name: String,
+    pub key: Span,
+    pub kind: &'static Kind,
+    /// All layers, with axes and the engine's own fields taken off; inputs still on.
+    pub table: Table,
+    pub span: Span,
+    pub axes: Vec<Axis>,
+    pub only: Option<Node>,
+    pub except: Option<Node>,
+    pub about: Option<String>,
+    pub choices: Arc<Choices>,
+    pub settings: Settings,
+    /// Whether it has a mistake that was reported already, so that nothing more is said of it.
+    pub is_broken: bool,
+}
+
+/// An experiment as written: everything resolved that text alone can resolve.
+#[derive(Debug, Clone)]
+pub struct Experiment {
+    pub(crate) sources: SourceMap,
+    pub(crate) findings: Vec<Finding>,
+    pub(crate) has_syntax_errors: bool,
+    pub(crate) file: PathBuf,
+    pub(crate) title: Option<String>,
+    pub(crate) seed: u64,
+    pub(crate) seed_span: Option<Span>,
+    pub(crate) profile: Option<String>,
+    pub(crate) profile_note: Option<String>,
+    pub(crate) is_comparable: bool,
+    pub(crate) stages: IndexMap<String, StageSpec>,
+    pub(crate) table: Option<(TableSpec, Node)>,
+    pub(crate) published: Option<Published>,
+    pub(crate) data: Option<PathBuf>,
+}
+
+impl Experiment {
+    /// Returns the experiment file.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Returns the title, or the file's name.
+    pub fn title(&self) -> String {
+        let of_file =
+            || self.file.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+        self.title.clone().unwrap_or_else(of_file)
+    }
+
+    /// Returns the profile that is laid over the files, if there is one.
+    pub fn profile(&self) -> Option<&str> {
+        self.profile.as_deref()
+    }
+
+    /// Returns the names of the stages, in the order of the files.
+    pub fn stage_names(&self) -> impl Iterator<Item = &str> {
+        self.stages.keys().map(String::as_str)
+    }
+}
+
+/// Says where a name is not found, with the nearest one.
+pub(crate) fn unknown_stage(name: &str, span: Span, stages: &IndexMap<String, StageSpec>) -> Finding {
+    Finding::new(span, format!("there is no stage `{name}`"))
+        .label("no such stage")
+        .maybe_help(did_you_mean(name, stages.keys().map(String::as_str)))
+}
