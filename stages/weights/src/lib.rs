@@ -43,7 +43,7 @@ mod writer;
 pub use error::{HeaderFault, MergeError, ModelError};
 pub use folder::ModelFolder;
 pub use header::{LARGEST_HEADER_BYTES, Tensor};
-pub use lora::{Adapter, LowRank};
+pub use lora::{Adapter, AdapterTensor, LowRank};
 pub use merge::{Expert, Merged, Recipe, Running, Tensors, Weighing, merge};
 pub use operands::{Operands, PIECE, Piece};
 pub use place::{Group, Place};

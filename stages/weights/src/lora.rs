@@ -6,6 +6,7 @@
 
 use crate::error::ModelError;
 use crate::folder::{self, ModelFolder};
+use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -54,7 +55,41 @@ pub struct LowRank {
     pub scale: f64,
 }
 
+/// One half of a product, as it is written.
+#[derive(Clone, Debug)]
+pub struct AdapterTensor {
+    /// The projection's path, with `.lora_A.weight` or `.lora_B.weight` behind it.
+    pub name: String,
+    /// Its rows and columns.
+    pub shape: Vec<usize>,
+    /// Its numbers, row by row.
+    pub values: Vec<f32>,
+}
+
 impl Adapter {
+    /// Writes an adapter as PEFT does: `adapter_config.json` and `adapter_model.safetensors`.
+    ///
+    /// # Errors
+    /// [`ModelError::Write`], naming the file.
+    pub fn write(folder: &Path, config: &Value, tensors: &[AdapterTensor]) -> Result<(), ModelError> {
+        let bytes: Vec<Vec<u8>> = tensors
+            .iter()
+            .map(|tensor| tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect())
+            .collect();
+        let views = tensors.iter().zip(&bytes).map(|(tensor, bytes)| {
+            let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes);
+            (format!("{PREFIX}{}", tensor.name), view.expect("the bytes fit the shape"))
+        });
+        let metadata = [("format".to_owned(), "pt".to_owned())].into();
+        let weights = safetensors::serialize(views, Some(metadata)).expect("the tensors fit their shapes");
+        let config = serde_json::to_string_pretty(config).expect("a table is JSON") + "\n";
+        for (name, bytes) in [(WEIGHTS, weights), (CONFIG, config.into_bytes())] {
+            std::fs::write(folder.join(name), bytes)
+                .map_err(|source| ModelError::Write { file: name.to_owned(), source })?;
+        }
+        Ok(())
+    }
+
     /// Says whether a folder holds an adapter and not a whole model.
     pub fn is_in(path: impl AsRef<Path>) -> bool {
         path.as_ref().join(CONFIG).exists()
@@ -295,5 +330,36 @@ impl Added {
             at += here.len();
             rest = behind;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_adapter_that_is_written_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let half = |part: &str, shape: [usize; 2]| AdapterTensor {
+            name: format!("model.layers.0.self_attn.q_proj.{part}.weight"),
+            shape: shape.to_vec(),
+            values: (0..shape[0] * shape[1]).map(|value| value as f32 / 4.0).collect(),
+        };
+        let tensors = [half("lora_A", [2, 3]), half("lora_B", [4, 2])];
+        let config = serde_json::json!({ "peft_type": "LORA", "r": 2, "lora_alpha": 6.0 });
+        Adapter::write(folder.path(), &config, &tensors).unwrap();
+        let products = Adapter::open(folder.path()).unwrap().products().unwrap();
+        let [product] = products.as_slice() else { panic!("{products:?}") };
+        assert_eq!(product.path, "model.layers.0.self_attn.q_proj");
+        assert_eq!((product.shape, product.scale), ([4, 2, 3], 3.0));
+        assert_eq!((&product.a, &product.b), (&tensors[0].values, &tensors[1].values));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join(CONFIG)).unwrap();
+        let error = Adapter::write(folder.path(), &Value::Null, &[]).unwrap_err().to_string();
+        assert!(error.starts_with("cannot write `adapter_config.json`: "), "{error}");
     }
 }
