@@ -1,12 +1,13 @@
 //! What is learnt beside frozen weights.
 
+mod check;
 mod lora;
 mod qlora;
 
 use choice::choices;
 
+pub use check::CheckAdapter;
 pub use lora::Lora;
-pub(crate) use lora::{Adapter, Dropout, save};
 pub use qlora::Qlora;
 
 choices! {
@@ -17,13 +18,4 @@ choices! {
         /// The same beside projections in four bits.
         qlora::Qlora,
     }
-}
-
-/// What every adapter can say of its parameters.
-pub trait CheckAdapter {
-    /// Says what is wrong with them.
-    ///
-    /// # Errors
-    /// The parameter and what it may be.
-    fn check(&self) -> Result<(), String>;
 }

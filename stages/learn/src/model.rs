@@ -8,18 +8,20 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor, TensorData};
 use choice::choices;
 use serde_json::{Map, Value, json};
-use weights::{LowRank, ModelFolder};
+use weights::{AdapterTensor, LowRank, ModelFolder};
 
-use crate::adapters::{self, Adapter, AdapterMethod, Lora};
-use crate::batches::TokenLimit;
-use crate::device::{self, DeviceError, DeviceName};
-use crate::layers::{Storage, Weight};
+use crate::adapters::{AdapterMethod, Lora};
+use crate::models::config::Shape;
 use crate::models::llama::{self, LlamaForCausalLM};
 use crate::models::t5::{self, T5ForConditionalGeneration};
 use crate::models::{self, Network, OpenError, Untrained};
-use crate::parameters::{Parameter, Parameters as _};
-use crate::precision::Precision;
-use crate::tokenizer::{self, Tokenizer, TokenizerError};
+use crate::tensor::device::{self, DeviceError, DeviceName};
+use crate::tensor::layers::{Storage, Weight};
+use crate::tensor::low_rank::Adapter;
+use crate::tensor::parameters::{Parameter, Parameters as _};
+use crate::tensor::precision::Precision;
+use crate::text::sequence::TokenLimit;
+use crate::text::tokenizer::{self, Tokenizer, TokenizerError};
 
 choices! {
     /// The architecture of a model made from scratch.
@@ -39,18 +41,6 @@ impl Architecture {
             Self::T5(shape) => shape.config(vocabulary_size, 0).write(),
         }
     }
-}
-
-/// The sizes of a model made from scratch.
-pub trait Shape {
-    /// Says what is wrong with them.
-    ///
-    /// # Errors
-    /// The parameter and what it may be.
-    fn check(&self) -> Result<(), String>;
-
-    /// Returns the parameters that such a model has with a vocabulary of this size.
-    fn parameters(&self, vocabulary_size: usize) -> u64;
 }
 
 /// A model that cannot be opened, made or written.
@@ -110,6 +100,14 @@ pub enum ModelError {
     /// It could not be written.
     #[error("cannot write the model")]
     Write(#[from] weights::ModelError),
+    /// An adapter could not be written.
+    #[error("cannot write the adapter to {}", .folder.display())]
+    WriteAdapter {
+        /// The folder.
+        folder: PathBuf,
+        /// The file, and what the system said.
+        source: weights::ModelError,
+    },
     /// A file beside the weights could not be copied.
     #[error("cannot copy {}", .path.display())]
     Copy {
@@ -237,7 +235,8 @@ impl Model {
             let is_target = |module: &String| module == last_part(&path);
             if lora.target_modules.is_empty() || lora.target_modules.iter().any(is_target) {
                 let shape = linear.weight.shape();
-                linear.adapter = Some(Adapter::new(&lora, shape, seed, number as u64, &self.device));
+                linear.adapter =
+                    Some(Adapter::new(lora.r as usize, lora.alpha, shape, seed, number as u64, &self.device));
             }
         }
         self.lora = Some(lora);
@@ -333,7 +332,7 @@ impl Model {
     /// Writes the adapters as PEFT does: `adapter_config.json` and `adapter_model.safetensors`.
     ///
     /// # Errors
-    /// [`ModelError::Write`].
+    /// [`ModelError::WriteAdapter`].
     pub fn save_adapter(&mut self, folder: &Path) -> Result<(), ModelError> {
         let Some(lora) = self.lora.clone() else { return Ok(()) };
         let modules = match lora.target_modules.is_empty() {
@@ -361,10 +360,11 @@ impl Model {
             if name.contains(".lora_") {
                 let numbers =
                     slot.flat().into_data().try_into_vec::<f32>().expect("parameters are single floats");
-                tensors.push((format!("base_model.model.{name}"), slot.shape(), numbers));
+                tensors.push(AdapterTensor { name, shape: slot.shape(), values: numbers });
             }
         });
-        adapters::save(folder, &config, &tensors)
+        weights::Adapter::write(folder, &config, &tensors)
+            .map_err(|source| ModelError::WriteAdapter { folder: folder.to_owned(), source })
     }
 
     /// Writes the model folder: weights in single floats, configuration, tokenizer. What adapters
@@ -518,9 +518,10 @@ fn ends(folder: &Path, config: &Map<String, Value>) -> Result<Option<Vec<u32>>, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generation::{Generation, Strategy, generate};
+    use crate::generate::generation::{Generation, generate};
+    use crate::generate::strategy::Strategy;
     use crate::models::{shape, write_random};
-    use crate::nf4::Nf4;
+    use crate::tensor::nf4::Nf4;
     use tempfile::TempDir;
     use weights::Dtype;
 

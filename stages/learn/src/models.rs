@@ -2,11 +2,13 @@
 
 mod cache;
 pub(crate) mod chemnet;
-mod config;
+pub(crate) mod config;
 pub(crate) mod deberta;
+pub(crate) mod decoding;
 mod drawn;
 pub(crate) mod internlm2;
 pub(crate) mod llama;
+pub(crate) mod memory_estimate;
 mod network;
 mod open;
 mod source;
@@ -24,7 +26,3 @@ pub(crate) use open::{open, save};
 pub(crate) use source::Source;
 pub(crate) use source::Untrained;
 pub use tensors::TensorError;
-
-/// What hides a token from others. Large, and not infinite: a row of nothing but filling has
-/// nothing to look at, and must not become NaN.
-const HIDDEN: f32 = -1e30;

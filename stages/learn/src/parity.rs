@@ -18,15 +18,16 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 use weights::ModelFolder;
 
-use crate::adapters::Dropout;
-use crate::batches::{Packed, Sequence, TokenLimit};
-use crate::device::tested_device;
-use crate::fused::is_cpu;
-use crate::layers::Storage;
-use crate::models::{self, Network, llama::LlamaForCausalLM};
+use crate::models::llama::LlamaForCausalLM;
+use crate::models::{self, Network};
 use crate::objectives::{Feed, Logp, MicroBatch, Objective, Outputs};
-use crate::parameters::Parameters;
-use crate::score::{self, Activations};
+use crate::tensor::device::{is_cpu, tested_device};
+use crate::tensor::layers::Storage;
+use crate::tensor::low_rank::Dropout;
+use crate::tensor::parameters::Parameters;
+use crate::text::batches::Packed;
+use crate::text::sequence::{Sequence, TokenLimit};
+use crate::train::gradients::{self, Activations};
 
 pub(crate) fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
@@ -91,7 +92,7 @@ pub(crate) fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 /// Logits of rows of one width, row by row.
 fn logits(model: &LlamaForCausalLM, rows: &[Vec<i64>]) -> Vec<f32> {
     let flat: Vec<u32> = rows.iter().flat_map(|row| ids(row)).collect();
-    let hidden = model.hidden(crate::layers::token_ids(&flat, &tested_device()), rows.len());
+    let hidden = model.hidden(crate::tensor::indices::token_ids(&flat, &tested_device()), rows.len());
     numbers(hidden.matmul(model.head().get().transpose()))
 }
 
@@ -156,7 +157,7 @@ fn compare_objective(
     let (tensors, expected) = (Tensors::open("objectives/expected.safetensors"), expected("objectives"));
     let objective: Objective = serde_json::from_str(text).unwrap();
     let mut shares = Vec::new();
-    let gradients = score::gradients(
+    let gradients = gradients::gradients(
         model,
         &Packed::new(sequences),
         None,
@@ -175,7 +176,7 @@ fn compare_objective(
     let wanted = expected[name]["loss"].as_f64().unwrap();
     assert!((loss - wanted).abs() < 1e-5 * wanted.max(1.0), "{name}: {loss} {wanted}");
     let all: Vec<Tensor<1>> = gradients.iter().flatten().cloned().collect();
-    let norm = crate::optimiser::global_norm(&all);
+    let norm = crate::train::adamw::global_norm(&all);
     let wanted = expected[name]["grad_norm"].as_f64().unwrap();
     assert!((norm - wanted).abs() < 1e-5 * wanted.max(1.0), "{name}: {norm} {wanted}");
     for (reward, which) in [("rewards/chosen", 0), ("rewards/rejected", 1)] {
@@ -203,7 +204,7 @@ fn objectives_of_pairs_and_their_gradients() {
     let sequences: Vec<&Sequence> = pairs.iter().flat_map(|(chosen, rejected)| [chosen, rejected]).collect();
     let packed = Packed::new(&sequences);
     for (model, name) in [(&model, "policy"), (&reference, "ref")] {
-        let logps = score::logps(model, &packed, &device);
+        let logps = gradients::logps(model, &packed, &device);
         for (output, begin) in [("chosen", 0), ("rejected", 1)] {
             let of: Vec<f64> =
                 serde_json::from_value(wanted["logps"][format!("{name}_{output}")].clone()).unwrap();
@@ -213,7 +214,7 @@ fn objectives_of_pairs_and_their_gradients() {
         }
     }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-    let by_reference = score::all_logps(&reference, &sequences, &device, &pool);
+    let by_reference = gradients::all_logps(&reference, &sequences, &device, &pool);
     let cases = [
         (r#"{"dpo": {"beta": 0.1}}"#, "dpo_b0.1"),
         (r#"{"dpo": {"beta": 0.5}}"#, "dpo_b0.5"),
@@ -282,7 +283,7 @@ fn objectives_of_labels_and_their_gradients() {
         let mut policy = network(&format!("objectives/{policy}"));
         let reference = network(&format!("objectives/{reference}"));
         let all = |model: &Network, of: &[&Sequence]| -> Vec<f64> {
-            score::all_logps(model, of, &device, &pool).iter().map(|logp| logp.sum).collect()
+            gradients::all_logps(model, of, &device, &pool).iter().map(|logp| logp.sum).collect()
         };
         let by_reference = all(&reference, &rows);
         let divergence =
@@ -320,7 +321,7 @@ fn compare_recomputed(name: &str, mut model: Network, sequences: &[Sequence], dr
     let sequences: Vec<&Sequence> = sequences.iter().collect();
     let mut gradients = |activations: Activations| -> Vec<(String, Vec<f32>)> {
         let packed = Packed::new(&sequences);
-        let found = score::gradients(&model, &packed, dropout, activations, &tested_device(), |logps| {
+        let found = gradients::gradients(&model, &packed, dropout, activations, &tested_device(), |logps| {
             logps.iter().map(|logp| 0.01 * logp.sum).collect()
         });
         let found = found.into_iter().map(|gradient| numbers(gradient.unwrap()));
@@ -341,8 +342,8 @@ fn compare_recomputed(name: &str, mut model: Network, sequences: &[Sequence], dr
 
 #[test]
 fn products_with_packed_weights() {
-    use crate::layers::{Linear, Packed as PackedMatrix, Weight};
-    use crate::nf4::{Nf4, Scales};
+    use crate::tensor::layers::{Linear, Packed as PackedMatrix, Weight};
+    use crate::tensor::nf4::{Nf4, Scales};
     use std::sync::Arc;
 
     let (tensors, device) = (Tensors::open("nf4/expected.safetensors"), tested_device());
@@ -369,13 +370,12 @@ fn lora_logits_gradients_and_merged_weights() {
     let mut model = model("llama");
     let (tensors, adapters) =
         (Tensors::open("lora/expected.safetensors"), Tensors::open("lora/adapter_model.safetensors"));
-    let lora = crate::Lora { r: 8, alpha: 16.0, dropout: 0.0, target_modules: Vec::new() };
     model.visit(&mut |_, mut slot| slot.set_learns(false));
     let device = tested_device();
     for (place, layer) in model.layers.iter_mut().enumerate() {
         for (path, linear) in layer.linears() {
             let shape = linear.weight.shape();
-            let mut adapter = crate::adapters::Adapter::new(&lora, shape, 0, 0, &device);
+            let mut adapter = crate::tensor::low_rank::Adapter::new(8, 16.0, shape, 0, 0, &device);
             let name = format!("base_model.model.model.layers.{place}.{path}");
             let take = |part: &str| adapters.floats(&format!("{name}.{part}.weight"));
             adapter.a.value =
@@ -402,7 +402,7 @@ fn lora_logits_gradients_and_merged_weights() {
     let mut loss = 0.0;
     let whole = Network::Decoder(model.clone());
     let gradients =
-        score::gradients(&whole, &Packed::new(&sequences), None, Activations::Kept, &device, |logps| {
+        gradients::gradients(&whole, &Packed::new(&sequences), None, Activations::Kept, &device, |logps| {
             loss = -logps.iter().map(|logp| logp.sum).sum::<f64>() / tokens as f64;
             vec![-1.0 / tokens as f64; logps.len()]
         });
@@ -433,7 +433,7 @@ fn lora_logits_gradients_and_merged_weights() {
 /// Fifty steps of AdamW with warm-up, cosine, clipping and accumulation, on a small network.
 #[test]
 fn the_optimisers_trajectory() {
-    use crate::optimiser::{AdamW, Moments, Update, clip_coefficient, global_norm, step};
+    use crate::train::adamw::{AdamW, Moments, Update, clip_coefficient, global_norm, step};
     use burn::tensor::activation::{log_softmax, tanh};
 
     let (tensors, expected) = (Tensors::open("optim/expected.safetensors"), expected("optim"));
@@ -456,7 +456,8 @@ fn the_optimisers_trajectory() {
         for micro in 0..4 {
             let place = number * 4 + micro;
             let x = flat(x[place * 72..(place + 1) * 72].to_vec()).reshape([6, 12]).autodiff();
-            let targets = crate::layers::token_ids(&ids(&y[place]), &device).reshape([6, 1]).autodiff();
+            let targets =
+                crate::tensor::indices::token_ids(&ids(&y[place]), &device).reshape([6, 1]).autodiff();
             let leaves: Vec<Tensor<2>> = weights
                 .iter()
                 .zip(shapes)

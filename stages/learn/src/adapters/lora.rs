@@ -4,18 +4,10 @@
 //! negative slope of `sqrt 5`), `B` at zero, so that the first step computes what the base does.
 //! `r` defaults to 64, `alpha` to 16 and `dropout` to 0.1: Less for More, section 4.
 
-use std::path::Path;
-
-use burn::tensor::{Device, Tensor, TensorData};
-use safetensors::tensor::{Dtype, TensorView};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::CheckAdapter;
-use crate::model::ModelError;
-use crate::parameters::{Parameter, Slot};
-use crate::precision::Precision;
-use crate::random::{Purpose, Random};
+use super::check::CheckAdapter;
 
 /// The version of what it computes.
 pub const VERSION: u32 = 1;
@@ -63,93 +55,4 @@ impl CheckAdapter for Lora {
             () => Ok(()),
         }
     }
-}
-
-/// The low-rank product beside one projection.
-#[derive(Debug, Clone)]
-pub(crate) struct Adapter {
-    /// `[r, in]`.
-    pub a: Parameter<2>,
-    /// `[out, r]`.
-    pub b: Parameter<2>,
-    /// `alpha / r`.
-    pub scale: f64,
-    /// What this step leaves out of the input, where it is training.
-    pub dropout: Option<Dropout>,
-}
-
-/// Which inputs one step leaves out.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Dropout {
-    /// The share.
-    pub probability: f64,
-    /// The experiment's seed.
-    pub seed: u64,
-    /// A number that no other adapter and step has.
-    pub occasion: u64,
-}
-
-impl Adapter {
-    /// Begins the adapter number `number` of a model, beside a projection of shape `[out, in]`.
-    pub fn new(lora: &Lora, [output, input]: [usize; 2], seed: u64, number: u64, device: &Device) -> Self {
-        let rank = lora.r as usize;
-        let mut random = Random::new(seed, Purpose::Adapter, number);
-        let a = TensorData::new(random.uniform(rank * input, 1.0 / (input as f32).sqrt()), [rank, input]);
-        let a = Tensor::from_data(a, device);
-        let b = Tensor::zeros([output, rank], device);
-        let scale = lora.alpha / f64::from(lora.r);
-        Self { a: Parameter::new(a), b: Parameter::new(b), scale, dropout: None }
-    }
-
-    /// Returns what it adds: `[tokens, in]` to `[tokens, out]`.
-    pub fn forward(&self, x: Tensor<2>, precision: Precision) -> Tensor<2> {
-        let x = match self.dropout {
-            Some(Dropout { probability, seed, occasion }) if probability > 0.0 => {
-                let [tokens, width] = x.dims();
-                let kept =
-                    Random::new(seed, Purpose::Dropout, occasion).dropout(tokens * width, probability as f32);
-                let kept = Tensor::from_data(TensorData::new(kept, [tokens, width]), &x.device());
-                x * kept
-            }
-            _ => x,
-        };
-        let low = precision.linear(x, self.a.get());
-        precision.linear(low, self.b.get()).mul_scalar(self.scale)
-    }
-
-    /// Returns `(alpha / r) B A`, what it adds to the weight.
-    pub fn delta(&self) -> Tensor<2> {
-        self.b.get().matmul(self.a.get()).mul_scalar(self.scale)
-    }
-
-    /// Shows its parameters, by PEFT's names without the prefix.
-    pub fn visit(&mut self, path: &str, see: &mut dyn FnMut(String, Slot<'_>)) {
-        see(format!("{path}.lora_A.weight"), Slot::Matrix(&mut self.a));
-        see(format!("{path}.lora_B.weight"), Slot::Matrix(&mut self.b));
-    }
-}
-
-/// Writes adapters as PEFT does: `adapter_config.json` and `adapter_model.safetensors`.
-pub(crate) fn save(
-    folder: &Path,
-    config: &serde_json::Value,
-    tensors: &[(String, Vec<usize>, Vec<f32>)],
-) -> Result<(), ModelError> {
-    let bytes: Vec<Vec<u8>> = tensors
-        .iter()
-        .map(|(_, _, numbers)| numbers.iter().flat_map(|number| number.to_le_bytes()).collect())
-        .collect();
-    let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).expect("the bytes fit the shape");
-        (name.as_str(), view)
-    });
-    let metadata = [("format".to_owned(), "pt".to_owned())].into();
-    let file = safetensors::serialize(views, Some(metadata)).expect("the tensors fit their shapes");
-    let config = serde_json::to_string_pretty(config).expect("a table is JSON") + "\n";
-    let files = [("adapter_model.safetensors", file), ("adapter_config.json", config.into_bytes())];
-    for (name, bytes) in files {
-        let path = folder.join(name);
-        std::fs::write(&path, bytes).map_err(|source| ModelError::Copy { path, source })?;
-    }
-    Ok(())
 }

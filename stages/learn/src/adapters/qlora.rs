@@ -8,7 +8,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CheckAdapter, Lora};
+use super::check::CheckAdapter;
+use super::lora::Lora;
 
 /// The version of what it computes.
 pub const VERSION: u32 = 1;

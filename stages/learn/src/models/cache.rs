@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 
-use crate::layers::places;
+use crate::tensor::indices::places;
 
 /// For how many more tokens room is made at once. Most outputs end long before they must, and
 /// room costs a copy wherever rows are reordered.

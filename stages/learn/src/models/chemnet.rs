@@ -17,8 +17,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::device::{self, DeviceName};
-use crate::exponential::{exp, sigmoid, tanh};
+use crate::tensor::device::{self, DeviceName};
+use crate::tensor::exponential::{exp, sigmoid, tanh};
 
 /// The tokens, in the order of the input's channels.
 const TOKENS: [&str; 35] = [

@@ -23,8 +23,9 @@ pub(crate) use config::Config;
 
 use super::source::Source as _;
 use super::tensors::{TensorError, Tensors};
-use crate::fused::softmax;
-use crate::layers::{Storage, places, token_ids};
+use crate::tensor::fused::softmax;
+use crate::tensor::indices::{places, token_ids};
+use crate::tensor::layers::Storage;
 
 impl Tensors<'_> {
     /// Returns a matrix of `[out, in]` in files as `[in, out]`.
@@ -360,8 +361,8 @@ fn in_order(x: Tensor<3>, rows: usize) -> Tensor<4> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::tested_device;
     use crate::parity::{Tensors as Expected, difference, golden, numbers};
+    use crate::tensor::device::tested_device;
 
     fn open(name: &str) -> DebertaV2ForSequenceClassification {
         let folder = ModelFolder::open(golden(name)).unwrap();

@@ -12,7 +12,7 @@ use super::llama::{self, LlamaForCausalLM};
 use super::source::Source;
 use super::t5::{self, T5ForConditionalGeneration};
 use super::{Network, internlm2};
-use crate::tokenizer::TOKENIZER_FILE;
+use crate::text::tokenizer::TOKENIZER_FILE;
 
 /// A shape by name: what it is, and its `config.json`.
 struct Named {
@@ -167,8 +167,8 @@ impl Source<Infallible> for Listed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::{Kept, Sizes};
     use crate::model::Model;
+    use crate::models::memory_estimate::{Kept, Sizes};
 
     #[test]
     fn what_is_drawn_opens_and_has_the_sizes_foretold() {

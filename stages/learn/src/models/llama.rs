@@ -8,16 +8,19 @@ mod sizes;
 
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
-use super::HIDDEN;
 use super::cache::KeyValueCache;
-use super::network::Pieces;
+use super::decoding::HIDDEN;
+use super::decoding::Pieces;
 use super::source::Source;
-use crate::batches::{Packed, TokenLimit};
-use crate::fused::{Causal, Step, attend, causal_attention, is_cpu, one_by_one, swiglu};
-use crate::generation::Continuation;
-use crate::layers::{Linear, Rope, rms_norm, token_ids};
-use crate::parameters::{Parameter, Parameters, Slot};
-use crate::precision::Precision;
+use crate::models::decoding::Continuation;
+use crate::tensor::device::is_cpu;
+use crate::tensor::fused::{Causal, Rope, Step, attend, causal_attention, one_by_one, swiglu};
+use crate::tensor::indices::token_ids;
+use crate::tensor::layers::{Linear, rms_norm};
+use crate::tensor::parameters::{Parameter, Parameters, Slot};
+use crate::tensor::precision::Precision;
+use crate::text::batches::Packed;
+use crate::text::sequence::TokenLimit;
 
 #[cfg(test)]
 pub(crate) use sizes::RopeScaling;

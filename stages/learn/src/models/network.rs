@@ -4,12 +4,13 @@ use burn::tensor::{Device, Tensor};
 
 use super::llama::LlamaForCausalLM;
 use super::t5::T5ForConditionalGeneration;
-use crate::adapters::Dropout;
-use crate::batches::{Packed, TokenLimit};
-use crate::generation::Continuation;
-use crate::layers::Linear;
-use crate::parameters::{Parameter, Parameters, Slot};
-use crate::precision::Precision;
+use crate::models::decoding::{Continuation, Pieces};
+use crate::tensor::layers::Linear;
+use crate::tensor::low_rank::Dropout;
+use crate::tensor::parameters::{Parameter, Parameters, Slot};
+use crate::tensor::precision::Precision;
+use crate::text::batches::Packed;
+use crate::text::sequence::TokenLimit;
 
 /// A network that writes outputs to prompts.
 #[derive(Debug, Clone)]
@@ -20,22 +21,6 @@ pub(crate) enum Network {
     Decoder(LlamaForCausalLM),
     /// An encoder, which reads prompts, and a decoder, which looks at what it made of them: T5.
     EncoderDecoder(T5ForConditionalGeneration),
-}
-
-/// A network that reads sequences, as pieces that are computed one after the other.
-///
-/// What a piece leaves is what the next one takes, and nothing else that has a derivative passes
-/// between them: each can be computed again from what it took.
-pub(crate) trait Pieces {
-    /// Returns how many there are.
-    fn count(&self) -> usize;
-
-    /// Computes one of them. The first takes nothing; the last leaves one matrix, the states before
-    /// the tokens of outputs, `[output tokens, hidden]`, as the head takes them.
-    fn compute(&self, number: usize, taken: Vec<Tensor<2>>) -> Vec<Tensor<2>>;
-
-    /// Says whether anything in the first one learns.
-    fn first_learns(&self) -> bool;
 }
 
 impl Network {

@@ -13,8 +13,8 @@ use super::llama::{self, LlamaForCausalLM};
 use super::network::Network;
 use super::t5::{self, T5ForConditionalGeneration};
 use super::tensors::{TensorError, Tensors};
-use crate::layers::Storage;
-use crate::parameters::Parameters as _;
+use crate::tensor::layers::Storage;
+use crate::tensor::parameters::Parameters as _;
 
 /// A folder that no model can be made of.
 #[derive(Debug, thiserror::Error)]

@@ -2,8 +2,8 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::layers::Weight;
-use crate::random::{Purpose, Random};
+use crate::tensor::layers::Weight;
+use crate::tensor::random::{Purpose, Random};
 
 /// Where a model's parameters come from.
 pub(crate) trait Source<E> {

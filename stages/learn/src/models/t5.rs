@@ -15,13 +15,14 @@ use std::cell::Cell;
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
 use super::source::Source;
-use crate::adapters::Dropout;
-use crate::batches::TokenLimit;
-use crate::fused::{Step, one_by_one, softmax};
-use crate::layers::{Linear, places, rms_norm};
-use crate::parameters::{Parameter, Parameters, Slot};
-use crate::precision::Precision;
-use crate::random::{Purpose, Random};
+use crate::tensor::fused::{Step, one_by_one, softmax};
+use crate::tensor::indices::places;
+use crate::tensor::layers::{Linear, rms_norm};
+use crate::tensor::low_rank::Dropout;
+use crate::tensor::parameters::{Parameter, Parameters, Slot};
+use crate::tensor::precision::Precision;
+use crate::tensor::random::{Purpose, Random};
+use crate::text::sequence::TokenLimit;
 
 pub(crate) use sizes::Config;
 pub use sizes::{T5, VERSION};

@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use weights::ModelFolder;
 
 use super::source::Source;
-use crate::layers::{Storage, Weight};
+use crate::tensor::layers::{Storage, Weight};
 
 /// A folder whose tensors do not make the model that its configuration describes.
 #[derive(Debug, thiserror::Error)]

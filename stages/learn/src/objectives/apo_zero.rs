@@ -4,7 +4,7 @@
 //!
 //! `beta` defaults to 0.1: TRL, which adds 1 to make the least loss 0, as is done here.
 
-use super::{Feed, Loss, MicroBatch, Outputs, Share, above_0, default_beta, sigmoid};
+use super::loss::{Feed, Loss, MicroBatch, Outputs, Share, above_0, default_beta, sigmoid};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

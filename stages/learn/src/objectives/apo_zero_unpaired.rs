@@ -5,7 +5,7 @@
 //! `beta` defaults to 0.1 and both weights to 1: TRL.
 
 use super::kto::{anchored, default_weight};
-use super::{Feed, Loss, MicroBatch, Outputs, Share, above_0, default_beta, from_0};
+use super::loss::{Feed, Loss, MicroBatch, Outputs, Share, above_0, default_beta, from_0};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

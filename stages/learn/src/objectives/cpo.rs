@@ -7,7 +7,9 @@
 //! term is the mean over pairs, and the second one mean over all tokens of the chosen outputs of
 //! a micro-batch (not a mean of the sequences' means).
 
-use super::{Feed, Loss, MicroBatch, Outputs, Share, above_0, below_half, default_beta, from_0, smoothed};
+use super::loss::{
+    Feed, Loss, MicroBatch, Outputs, Share, above_0, below_half, default_beta, from_0, smoothed,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

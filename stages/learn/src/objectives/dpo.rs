@@ -6,7 +6,9 @@
 //! `loss_type = ["sigmoid", "sft"]` does. Log-probabilities are sums over the output's tokens and
 //! the loss is the mean over pairs.
 
-use super::{Feed, Loss, MicroBatch, Outputs, Share, above_0, below_half, default_beta, from_0, smoothed};
+use super::loss::{
+    Feed, Loss, MicroBatch, Outputs, Share, above_0, below_half, default_beta, from_0, smoothed,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

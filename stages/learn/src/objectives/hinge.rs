@@ -5,7 +5,7 @@
 //! `alpha` of 0, on log-ratios to a reference, as TRL's DPO has it. `beta` defaults to 0.1, as
 //! in both.
 
-use super::{Feed, Loss, MicroBatch, Outputs, Share, above_0, default_beta, from_0};
+use super::loss::{Feed, Loss, MicroBatch, Outputs, Share, above_0, default_beta, from_0};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -3,7 +3,7 @@
 //! `beta` is the paper's `tau`, by default 0.1: TRL. As in TRL, and on the authors' advice, the
 //! log-ratios are means over an output's tokens, not sums.
 
-use super::{Feed, Loss, MicroBatch, Outputs, Share, above_0, default_beta};
+use super::loss::{Feed, Loss, MicroBatch, Outputs, Share, above_0, default_beta};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

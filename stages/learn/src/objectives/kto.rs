@@ -7,7 +7,7 @@
 //! a micro-batch of one row has one too. `beta` defaults to 0.1 and both weights to 1: TRL, and
 //! Less for More, section 3.
 
-use super::{Feed, Loss, MicroBatch, Outputs, Share, above_0, default_beta, from_0, sigmoid};
+use super::loss::{Feed, Loss, MicroBatch, Outputs, Share, above_0, default_beta, from_0, sigmoid};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -4,7 +4,7 @@
 //!
 //! `beta` defaults to 0.1 and `label_smoothing`, the share, to 0.1: TRL's example values.
 
-use super::{Feed, Loss, MicroBatch, Outputs, Share, above_0, below_half, default_beta, log_sigmoid};
+use super::loss::{Feed, Loss, MicroBatch, Outputs, Share, above_0, below_half, default_beta, log_sigmoid};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

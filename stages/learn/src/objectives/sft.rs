@@ -3,7 +3,7 @@
 //! The mean is over all target tokens of a micro-batch, as transformers' Trainer and TRL have it,
 //! not over sequences. Where batches are accumulated the trainer divides by the tokens of all.
 
-use super::{Feed, Loss, MicroBatch, Outputs, Share};
+use super::loss::{Feed, Loss, MicroBatch, Outputs, Share};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

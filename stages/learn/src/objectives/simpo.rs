@@ -4,7 +4,7 @@
 //! `beta` defaults to 2 and `gamma` to 0.5: the paper's section 3, and TRL's `simpo_gamma`. An
 //! `alpha` above 0 adds the target's negative log-likelihood: CPO-SimPO.
 
-use super::{Feed, Loss, MicroBatch, Outputs, Share, above_0, below_half, from_0, smoothed};
+use super::loss::{Feed, Loss, MicroBatch, Outputs, Share, above_0, below_half, from_0, smoothed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -3,7 +3,9 @@
 use serde_json::Value;
 
 use super::{golden, logits, network, numbers};
-use crate::generation::{Beam, EarlyStopping, Strategy, continue_with};
+use crate::generate::generation::continue_with;
+use crate::generate::strategy::Strategy;
+use crate::generate::{Beam, EarlyStopping};
 use crate::models::Network;
 
 /// The strategy that the reference was made with.

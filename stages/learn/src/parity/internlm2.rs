@@ -5,11 +5,11 @@ use std::convert::Infallible;
 use burn::tensor::Tensor;
 
 use super::{Tensors, difference, logits, model, network};
-use crate::device::tested_device;
 use crate::models::Source;
 use crate::models::llama::{Config, LlamaForCausalLM, RopeScaling, Spelling};
-use crate::parameters::Parameters as _;
-use crate::random::{Purpose, Random};
+use crate::tensor::device::tested_device;
+use crate::tensor::parameters::Parameters as _;
+use crate::tensor::random::{Purpose, Random};
 
 #[test]
 fn logits_of_packed_weights() {

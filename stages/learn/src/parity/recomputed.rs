@@ -5,12 +5,12 @@ use tempfile::TempDir;
 use weights::{Dtype, ModelFolder};
 
 use super::compare_recomputed;
-use crate::adapters::Dropout;
-use crate::batches::{Sequence, TokenLimit};
-use crate::device::tested_device;
-use crate::layers::Storage;
 use crate::model::Architecture;
 use crate::models::{self, Network, write_random};
+use crate::tensor::device::tested_device;
+use crate::tensor::layers::Storage;
+use crate::tensor::low_rank::Dropout;
+use crate::text::sequence::{Sequence, TokenLimit};
 
 const VOCABULARY: usize = 40;
 

@@ -1,13 +1,14 @@
 //! T5, computed again: version 1.0 and version 1.1.
 
 use super::{Tensors, difference, expected, masked_difference, network, numbers};
-use crate::adapters::Dropout;
-use crate::batches::{Packed, Sequence, TokenLimit};
-use crate::device::tested_device;
 use crate::models::Network;
 use crate::models::t5::T5ForConditionalGeneration;
-use crate::parameters::Parameters as _;
-use crate::score::{self, Activations};
+use crate::tensor::device::tested_device;
+use crate::tensor::low_rank::Dropout;
+use crate::tensor::parameters::Parameters as _;
+use crate::text::batches::Packed;
+use crate::text::sequence::{Sequence, TokenLimit};
+use crate::train::gradients::{self, Activations};
 
 fn t5(name: &str) -> T5ForConditionalGeneration {
     match network(name) {
@@ -71,7 +72,7 @@ fn the_loss_of_labels() {
         let (network, tensors) = (network(name), Tensors::open(&format!("{name}/expected.safetensors")));
         let sequences = sequences(&tensors);
         let sequences: Vec<&Sequence> = sequences.iter().collect();
-        let logps = score::logps(&network, &Packed::new(&sequences), &tested_device());
+        let logps = gradients::logps(&network, &Packed::new(&sequences), &tested_device());
         let tokens: usize = logps.iter().map(|logp| logp.tokens).sum();
         let loss = -logps.iter().map(|logp| logp.sum).sum::<f64>() / tokens as f64;
         let wanted = expected(name)["loss_mean_over_labels"].as_f64().unwrap();
@@ -113,7 +114,7 @@ fn gradients_of_the_loss() {
         let tokens: usize = sequences.iter().map(|sequence| sequence.output_tokens()).sum();
         let packed = Packed::new(&sequences);
         let gradients =
-            score::gradients(&network, &packed, None, Activations::Kept, &tested_device(), |logps| {
+            gradients::gradients(&network, &packed, None, Activations::Kept, &tested_device(), |logps| {
                 vec![-1.0 / tokens as f64; logps.len()]
             });
         for (parameter, gradient) in network.names().iter().zip(gradients) {

@@ -6,8 +6,8 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::{gelu_approximate, relu, sigmoid, silu, tanh};
 use serde_json::{Map, Value};
 
-use crate::fused::gelu;
 use crate::models::config::{Reader, UnusableConfig};
+use crate::tensor::fused::gelu;
 
 /// What `config.json` says.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,8 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::model::Shape;
-use crate::models::config::{Reader, UnusableConfig};
+use crate::models::config::{Reader, Shape, UnusableConfig};
 
 /// The version of what a model made from scratch begins with.
 pub const VERSION: u32 = 1;

@@ -5,10 +5,10 @@ use std::cell::Cell;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::{Direction, Drops, Stack, T5ForConditionalGeneration};
-use crate::batches::Packed;
-use crate::layers::{places, rms_norm, token_ids};
-use crate::models::HIDDEN;
-use crate::models::network::Pieces;
+use crate::models::decoding::{HIDDEN, Pieces};
+use crate::tensor::indices::{places, token_ids};
+use crate::tensor::layers::rms_norm;
+use crate::text::batches::Packed;
 
 /// Prompts in rows of one width.
 pub(super) struct Prompts {

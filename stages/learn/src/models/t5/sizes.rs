@@ -6,9 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::fused::gelu;
-use crate::model::Shape;
-use crate::models::config::{Reader, UnusableConfig};
+use crate::models::config::{Reader, Shape, UnusableConfig};
+use crate::tensor::fused::gelu;
 
 /// The version of what a model made from scratch begins with.
 pub const VERSION: u32 = 1;
@@ -321,7 +320,7 @@ mod tests {
     use super::*;
     use crate::models::Untrained;
     use crate::models::t5::T5ForConditionalGeneration;
-    use crate::parameters::Parameters as _;
+    use crate::tensor::parameters::Parameters as _;
     use burn::tensor::Device;
 
     fn shape(text: &str) -> T5 {

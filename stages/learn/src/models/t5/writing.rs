@@ -3,10 +3,12 @@
 use burn::tensor::{Device, Tensor};
 
 use super::{Direction, Drops, T5ForConditionalGeneration};
-use crate::fused::{Step, is_cpu};
-use crate::generation::Continuation;
-use crate::layers::{places, rms_norm, token_ids};
 use crate::models::cache::KeyValueCache;
+use crate::models::decoding::Continuation;
+use crate::tensor::device::is_cpu;
+use crate::tensor::fused::Step;
+use crate::tensor::indices::{places, token_ids};
+use crate::tensor::layers::rms_norm;
 
 /// Outputs on their way: the encoder's keys and values, computed once, and the decoder's so far.
 pub(crate) struct Begun<'a> {

@@ -1,0 +1,704 @@
+//! How much memory a model needs, told from its configuration before there is one.
+//!
+//! All sizes are bytes unless a name says otherwise. `L` is the count of numbers that learn, `T` the
+//! threads that compute side by side, `t` the tokens of what one of them computes at once, `H` the
+//! width of the residual stream, `Q` and `K` the widths of queries and of keys, `W` that of the MLP,
+//! `V` the vocabulary. Everything is computed in single floats, of 4 bytes.
+//!
+//! - **Weights.** 4 for each number, or 2 in bf16. A projection of `n` numbers in NF4 takes `n / 2`,
+//!   and for each block of 64 a scale: of 4, or with double quantisation of 1 and, for each 256
+//!   blocks, 4 more, which is 4.127 bits a number. Embedding, head, norms and biases stay dense, and
+//!   so do adapters: `r (in + out)` numbers beside each projection.
+//! - **AdamW** remembers two numbers for each that learns, `8 L`, and changes weights in their place.
+//! - **Gradients.** `4 L` for each thread, and `4 L` for their sum.
+//! - **Best weights.** With validation rows those that did best are kept, `4 L`.
+//! - **A reference** that is the model as it began keeps what it learns from, `4 L`; another model is
+//!   one more set of weights.
+//! - **Activations.** What a layer keeps for the way back, in numbers for each token: a decoder's
+//!   `4 H + 2 Q + 2 K + 3 W` and, for each adapter, its input twice where it has dropout and `2 r`.
+//!   Attention keeps no scores, but for T5's, which keeps them three times, `3 heads t / rows`. With
+//!   packed weights, and where it is asked for, layers are computed anew: each keeps its input, `H`,
+//!   and one of them all of the above and its weights unpacked. Times `4 t layers T`.
+//! - **Logits.** `V` for each token that is predicted, twice: themselves, and their derivatives.
+//! - **Generation** remembers keys and values, `2 layers rows K (prompt + output)`, for `T` batches
+//!   at a time; while it reads prompts, scores of one layer, `3 rows heads prompt²`, and the widest
+//!   of its states.
+//! - **Reading and writing** holds one tensor more than the model: a packed one as it was, or the
+//!   copy that is written.
+//!
+//! How these compare with what processes take is in `docs/benchmarks.md`.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::adapters::{AdapterMethod, Lora};
+use crate::models::{Spelling, UnusableConfig, deberta, internlm2, llama, t5};
+use crate::text::batches::{GPU_SHARD, SHARD};
+
+/// What the program itself takes, with its threads.
+const PROGRAM: u64 = 40 << 20;
+
+/// How many bytes a single float has.
+const FLOAT: Count = 4;
+
+/// A configuration whose model nobody here can compute, and so not size up either.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SizesError {
+    /// It is of a type that is not known.
+    #[error("`config.json` says `model_type` {0}, which is not known")]
+    UnknownType(String),
+    /// It says what cannot be.
+    #[error(transparent)]
+    Config(#[from] UnusableConfig),
+}
+
+/// Counts that no configuration, however damaged, makes overflow.
+type Count = u128;
+
+/// The sizes of a network, as far as memory goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sizes {
+    model_type: String,
+    vocabulary: Count,
+    hidden: Count,
+    /// How many matrices of `[vocabulary, hidden]` there are.
+    embeddings: Count,
+    /// The numbers of norms, biases and whatever else is small.
+    others: Count,
+    /// The numbers that are made of the parameters once, and kept.
+    made: Count,
+    stacks: Vec<Stack>,
+    longest: Count,
+    /// Whether prompt and output have a limit each.
+    is_apart: bool,
+    dropout: bool,
+}
+
+/// Layers that are alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stack {
+    layers: Count,
+    /// Those of one layer, by the last part of their name, `[out, in]`.
+    projections: Vec<(&'static str, [Count; 2])>,
+    heads: Count,
+    queries: Count,
+    keys: Count,
+    wide: Count,
+    /// Whether scores are kept for the way back.
+    keeps_scores: bool,
+    /// Whether it looks at another stack.
+    is_crossing: bool,
+}
+
+/// How numbers of projections are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// In single floats.
+    F32,
+    /// In the upper halves of single floats.
+    Bf16,
+    /// In four bits.
+    Nf4 {
+        /// Whether the scales of the blocks are packed too, in eight bits.
+        double_quantization: bool,
+    },
+}
+
+/// What a training does, as far as memory goes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Training<'a> {
+    /// What learns instead of all weights.
+    pub adapter: Option<&'a AdapterMethod>,
+    /// The tokens of a prompt with its output.
+    pub tokens: u64,
+    /// The outputs of a step, the dispreferred ones among them.
+    pub outputs: u64,
+    /// How many threads compute.
+    pub threads: u64,
+    /// What it compares with.
+    pub compared: Compared<'a>,
+    /// Whether layers are computed once more on the way back; those with packed weights always are.
+    pub recomputes: bool,
+    /// Whether it is computed on the CPU, where attention keeps no scores.
+    pub is_on_cpu: bool,
+}
+
+/// What a training compares with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compared<'a> {
+    /// Nothing.
+    Nothing,
+    /// The model as it begins.
+    Itself,
+    /// Another model.
+    With(&'a Sizes),
+}
+
+/// What a generation does, as far as memory goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Continuing {
+    /// The prompts of a batch.
+    pub prompts: u64,
+    /// The outputs that are followed for each.
+    pub beams: u64,
+    /// The tokens of a prompt.
+    pub prompt_tokens: u64,
+    /// The most tokens of an output.
+    pub new_tokens: u64,
+    /// How many threads compute, a batch each.
+    pub threads: u64,
+    /// How projections are kept.
+    pub kept: Kept,
+}
+
+/// How many bytes something needs, by what they are for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Need {
+    /// The program.
+    pub program: u64,
+    /// The weights, those of adapters and of a reference among them.
+    pub weights: u64,
+    /// What the optimiser remembers.
+    pub moments: u64,
+    /// Gradients, and the best weights so far.
+    pub gradients: u64,
+    /// What layers keep, or hold for a while.
+    pub activations: u64,
+    /// Keys and values of the tokens so far.
+    pub cache: u64,
+    /// The scores of tokens.
+    pub logits: u64,
+    /// Beyond all that, while the model is read or written.
+    pub passing: u64,
+}
+
+impl Need {
+    /// Returns what it takes whatever texts there are.
+    pub fn least(&self) -> u64 {
+        // Half of the moments: the gradients of one thread.
+        sum(&[self.program, self.weights, self.moments, self.gradients.min(self.moments / 2)])
+    }
+
+    /// Returns what it takes.
+    pub fn all(&self) -> u64 {
+        let computing = [self.moments, self.gradients, self.activations, self.cache, self.logits];
+        sum(&[self.program, self.weights, sum(&computing).max(self.passing)])
+    }
+}
+
+fn sum(parts: &[u64]) -> u64 {
+    parts.iter().fold(0, |sum, part| sum.saturating_add(*part))
+}
+
+/// Returns the bytes of so many single floats.
+fn floats(count: Count) -> u64 {
+    u64::try_from(FLOAT * count).unwrap_or(u64::MAX)
+}
+
+impl Sizes {
+    /// Reads `config.json`.
+    ///
+    /// # Errors
+    /// [`SizesError`].
+    pub fn read(config: &Map<String, Value>) -> Result<Self, SizesError> {
+        let found = config.get("model_type").and_then(Value::as_str).unwrap_or("nothing");
+        match found {
+            "llama" => Ok(Self::of_llama(&llama::Config::read(config)?)),
+            "internlm2" => Ok(Self::of_llama(&internlm2::read(config)?)),
+            "t5" => Ok(Self::of_t5(&t5::Config::read(config)?)),
+            "deberta-v2" => Ok(Self::of_deberta(&deberta::Config::read(config)?)),
+            other => Err(SizesError::UnknownType(format!("`{other}`"))),
+        }
+    }
+
+    fn of_llama(config: &llama::Config) -> Self {
+        let (hidden, wide) = (config.hidden_size as Count, config.intermediate_size as Count);
+        let queries = (config.heads * config.head_size) as Count;
+        let keys = (config.key_value_heads * config.head_size) as Count;
+        let before = match config.spelling {
+            Spelling::Llama => {
+                vec![
+                    ("q_proj", [queries, hidden]),
+                    ("k_proj", [keys, hidden]),
+                    ("v_proj", [keys, hidden]),
+                    ("o_proj", [hidden, queries]),
+                    ("gate_proj", [wide, hidden]),
+                    ("up_proj", [wide, hidden]),
+                    ("down_proj", [hidden, wide]),
+                ]
+            }
+            Spelling::InternLm2 => vec![
+                ("wqkv", [queries + 2 * keys, hidden]),
+                ("wo", [hidden, queries]),
+                ("w1", [wide, hidden]),
+                ("w3", [wide, hidden]),
+                ("w2", [hidden, wide]),
+            ],
+        };
+        let attention_biases = if config.attention_bias { queries + 2 * keys + hidden } else { 0 };
+        let mlp_biases = if config.mlp_bias { 2 * wide + hidden } else { 0 };
+        let layers = config.layers as Count;
+        Self {
+            model_type: match config.spelling {
+                Spelling::Llama => "llama".to_owned(),
+                Spelling::InternLm2 => "internlm2".to_owned(),
+            },
+            vocabulary: config.vocab_size as Count,
+            hidden,
+            embeddings: if config.tied { 1 } else { 2 },
+            others: layers * (2 * hidden + attention_biases + mlp_biases) + hidden,
+            made: 0,
+            stacks: vec![Stack {
+                layers,
+                projections: before,
+                heads: config.heads as Count,
+                queries,
+                keys,
+                wide,
+                keeps_scores: false,
+                is_crossing: false,
+            }],
+            longest: config.max_positions as Count,
+            is_apart: false,
+            dropout: false,
+        }
+    }
+
+    fn of_t5(config: &t5::Config) -> Self {
+        let (hidden, wide) = (config.d_model as Count, config.d_ff as Count);
+        let inner = (config.heads * config.d_kv) as Count;
+        let attention =
+            [("q", [inner, hidden]), ("k", [inner, hidden]), ("v", [inner, hidden]), ("o", [hidden, inner])];
+        let mlp = match config.gated {
+            true => vec![("wi_0", [wide, hidden]), ("wi_1", [wide, hidden]), ("wo", [hidden, wide])],
+            false => vec![("wi", [wide, hidden]), ("wo", [hidden, wide])],
+        };
+        let stack = |layers: usize, is_crossing: bool| Stack {
+            layers: layers as Count,
+            projections: attention
+                .into_iter()
+                .chain(attention.into_iter().filter(|_| is_crossing))
+                .chain(mlp.iter().copied())
+                .collect(),
+            heads: config.heads as Count,
+            queries: inner,
+            keys: inner,
+            wide,
+            keeps_scores: true,
+            is_crossing,
+        };
+        let (encoder, decoder) = (stack(config.layers, false), stack(config.decoder_layers, true));
+        let norms = 2 * encoder.layers + 3 * decoder.layers + 2;
+        let biases = 2 * (config.buckets * config.heads) as Count;
+        Self {
+            model_type: "t5".to_owned(),
+            vocabulary: config.vocab_size as Count,
+            hidden,
+            embeddings: if config.tied { 1 } else { 2 },
+            others: norms * hidden + biases,
+            made: 0,
+            stacks: vec![encoder, decoder],
+            longest: config.positions.unwrap_or(512) as Count,
+            is_apart: true,
+            dropout: config.dropout > 0.0,
+        }
+    }
+
+    fn of_deberta(config: &deberta::Config) -> Self {
+        let (hidden, wide) = (config.hidden_size as Count, config.intermediate_size as Count);
+        let layers = config.layers as Count;
+        let (positions, kinds) = config.relative_positions();
+        let (positions, kinds) = (positions as Count, kinds as Count);
+        let embedding = config.embedding_size as Count;
+        let rows = config.types as Count
+            + if config.has_absolute_positions { config.max_positions as Count } else { 0 };
+        let projection = if embedding == hidden { 0 } else { embedding * hidden };
+        let own = if config.projects_positions_apart() { layers * kinds * (hidden + 1) * hidden } else { 0 };
+        let norms = 2 * hidden * (1 + 2 * layers + Count::from(config.has_encoder_norm));
+        let head = (hidden + 1) * hidden + config.labels.len() as Count * (hidden + 1);
+        Self {
+            model_type: "deberta-v2".to_owned(),
+            vocabulary: config.vocab_size as Count,
+            hidden: embedding,
+            embeddings: 1,
+            others: norms
+                + layers * (5 * hidden + wide)
+                + rows * embedding
+                + projection
+                + positions * hidden
+                + own
+                + head,
+            // What positions project to, in each layer.
+            made: layers * kinds * positions * hidden,
+            stacks: vec![Stack {
+                layers,
+                projections: vec![
+                    ("query_proj", [hidden, hidden]),
+                    ("key_proj", [hidden, hidden]),
+                    ("value_proj", [hidden, hidden]),
+                    ("dense", [hidden, hidden]),
+                    ("dense", [wide, hidden]),
+                    ("dense", [hidden, wide]),
+                ],
+                heads: config.heads as Count,
+                queries: hidden,
+                keys: hidden,
+                wide,
+                keeps_scores: true,
+                is_crossing: false,
+            }],
+            longest: config.max_positions as Count,
+            is_apart: false,
+            dropout: false,
+        }
+    }
+
+    /// Returns the `model_type` of the configuration.
+    pub fn model_type(&self) -> &str {
+        &self.model_type
+    }
+
+    /// Returns how many numbers the model has.
+    pub fn parameters(&self) -> u64 {
+        u64::try_from(self.numbers()).unwrap_or(u64::MAX)
+    }
+
+    /// Returns the floating-point operations of the projections and the head for each token that
+    /// passes through, a multiplication and an addition being two.
+    pub fn operations(&self) -> u64 {
+        let projections: Count =
+            self.projections().map(|(_, shape, count)| count * shape[0] * shape[1]).sum();
+        u64::try_from(2 * (projections + self.vocabulary * self.hidden)).unwrap_or(u64::MAX)
+    }
+
+    /// Returns the same of a token that trains adapters beside weights that do not learn: forwards,
+    /// and backwards to the inputs. What is computed anew to save memory does not count.
+    pub fn adapting_operations(&self, adapter: &AdapterMethod) -> u64 {
+        let lora = match adapter {
+            AdapterMethod::Lora(lora) => lora.clone(),
+            AdapterMethod::Qlora(qlora) => qlora.lora(),
+        };
+        // Adapters learn as well: once forwards, twice backwards.
+        let adapters = u64::try_from(6 * self.adapters(&lora)).unwrap_or(u64::MAX);
+        self.operations().saturating_mul(2).saturating_add(adapters)
+    }
+
+    /// Returns the most tokens of a text.
+    pub fn longest(&self) -> u64 {
+        u64::try_from(self.longest).unwrap_or(u64::MAX)
+    }
+
+    /// Returns the bytes of the weights, with projections kept in some way.
+    pub fn weights(&self, kept: Kept) -> u64 {
+        let projections = self.projections().map(|(_, shape, count)| count * kept.bytes(shape[0] * shape[1]));
+        let dense = if kept == Kept::Bf16 { 2 } else { FLOAT };
+        let all = dense * self.dense() + FLOAT * self.made + projections.sum::<Count>();
+        u64::try_from(all).unwrap_or(u64::MAX)
+    }
+
+    /// Returns what a generation needs.
+    pub fn generation(&self, of: &Continuing) -> Need {
+        let [prompts, beams, prompt_tokens, new_tokens, threads] =
+            [of.prompts, of.beams, of.prompt_tokens, of.new_tokens, of.threads].map(Count::from);
+        let rows = prompts * beams;
+        let (layers, keys) = self.decoding();
+        // Room is made for 64 tokens at once.
+        let behind = new_tokens + 64;
+        let seen = if self.is_apart { behind } else { prompt_tokens + behind };
+        let encoded = if self.is_apart { prompt_tokens } else { 0 };
+        let reading = self.stacks[0].passing(self.hidden, prompts, prompt_tokens);
+        // What is packed is unpacked for each product.
+        let unpacked = if of.kept == Kept::F32 { 0 } else { self.largest_projection() };
+        Need {
+            program: PROGRAM,
+            weights: self.weights(of.kept),
+            activations: floats(threads * (reading + unpacked)),
+            // A longer cache is made before the shorter one goes, layer by layer, and rows are put in
+            // another order in the same way.
+            cache: floats(threads * 2 * rows * keys * (seen + encoded) * (layers + 1)),
+            logits: floats(threads * 2 * rows * self.vocabulary),
+            passing: floats(unpacked),
+            ..Need::default()
+        }
+    }
+
+    /// Returns what judging pairs of texts needs, so many tokens at once on each thread.
+    pub fn judging(&self, tokens: u64, threads: u64) -> Need {
+        let passing = self.stacks[0].passing(self.hidden, 1, Count::from(tokens));
+        Need {
+            program: PROGRAM,
+            weights: self.weights(Kept::F32),
+            activations: floats(Count::from(threads) * passing),
+            // A matrix is turned around as it is read.
+            passing: floats(2 * self.largest()),
+            ..Need::default()
+        }
+    }
+
+    /// Returns what asking for the log-probabilities of texts needs, two at once on each thread.
+    pub fn asking(&self, tokens: u64, threads: u64) -> Need {
+        let (rows, tokens, threads) = (SHARD as Count, Count::from(tokens), Count::from(threads));
+        Need {
+            program: PROGRAM,
+            weights: self.weights(Kept::F32),
+            activations: floats(threads * self.stacks[0].passing(self.hidden, rows, tokens)),
+            logits: floats(threads * 2 * rows * tokens * self.vocabulary),
+            ..Need::default()
+        }
+    }
+
+    /// Returns what a training needs.
+    pub fn training(&self, of: &Training<'_>) -> Need {
+        let (lora, kept) = match of.adapter {
+            None => (None, Kept::F32),
+            Some(AdapterMethod::Lora(lora)) => (Some(lora.clone()), Kept::F32),
+            Some(AdapterMethod::Qlora(qlora)) => {
+                (Some(qlora.lora()), Kept::Nf4 { double_quantization: qlora.double_quantization })
+            }
+        };
+        let adapters = lora.as_ref().map_or(0, |lora| self.adapters(lora));
+        let learning = if lora.is_some() { adapters } else { self.numbers() };
+        let reference = match of.compared {
+            Compared::Nothing => 0,
+            Compared::Itself => floats(learning),
+            Compared::With(other) => other.weights(Kept::F32),
+        };
+        let threads = if of.is_on_cpu { of.threads } else { 1 };
+        let [tokens, outputs, threads] = [of.tokens, of.outputs, threads].map(Count::from);
+        let most = if of.is_on_cpu { SHARD } else { GPU_SHARD };
+        let shard = (most as Count).min(outputs).max(1);
+        let shards = outputs.div_ceil(shard).max(1);
+        let at_once = threads.clamp(1, shards);
+        let step = (at_once + Count::from(shards > 1)) * learning;
+        let activations = at_once * self.taped(shard, of, lora.as_ref());
+        let logits = at_once * 2 * shard * tokens * self.vocabulary;
+        let copies = if lora.is_some() { 3 } else { 1 };
+        Need {
+            program: PROGRAM,
+            weights: sum(&[self.weights(kept), floats(adapters), reference]),
+            moments: floats(2 * learning),
+            // The best weights are kept beside them.
+            gradients: floats(step + learning),
+            activations: floats(activations),
+            cache: 0,
+            logits: floats(logits),
+            passing: floats(2 * learning + copies * self.largest()),
+        }
+    }
+
+    /// Returns how many numbers there are.
+    fn numbers(&self) -> Count {
+        self.dense() + self.projections().map(|(_, shape, count)| count * shape[0] * shape[1]).sum::<Count>()
+    }
+
+    /// Returns the numbers that are in no projection.
+    fn dense(&self) -> Count {
+        self.embeddings * self.vocabulary * self.hidden + self.others
+    }
+
+    /// Returns the projections of all layers: names, `[out, in]`, and how many there are.
+    fn projections(&self) -> impl Iterator<Item = (&'static str, [Count; 2], Count)> + '_ {
+        let of = |stack: &Stack| {
+            let layers = stack.layers;
+            stack.projections.clone().into_iter().map(move |(name, shape)| (name, shape, layers))
+        };
+        self.stacks.iter().flat_map(of)
+    }
+
+    /// Returns the numbers of adapters.
+    fn adapters(&self, lora: &Lora) -> Count {
+        let adapted = self.projections().filter(|(name, ..)| is_target(lora, name));
+        adapted.map(|(_, [output, input], count)| count * Count::from(lora.r) * (output + input)).sum()
+    }
+
+    /// Returns the numbers of the largest tensor.
+    fn largest(&self) -> Count {
+        self.largest_projection().max(self.vocabulary * self.hidden)
+    }
+
+    fn largest_projection(&self) -> Count {
+        self.projections().map(|(_, shape, _)| shape[0] * shape[1]).max().unwrap_or(0)
+    }
+
+    /// Returns the layers that remember tokens, and the width of what they remember.
+    fn decoding(&self) -> (Count, Count) {
+        self.stacks.last().map_or((0, 0), |stack| (stack.layers, stack.keys))
+    }
+
+    /// Returns the numbers that one thread's tape keeps for rows of so many tokens.
+    fn taped(&self, rows: Count, of: &Training<'_>, lora: Option<&Lora>) -> Count {
+        let tokens = Count::from(of.tokens);
+        let all = rows * tokens;
+        let is_packed = matches!(of.adapter, Some(AdapterMethod::Qlora(_)));
+        let each = self.stacks.iter().map(|stack| {
+            let scores = if of.is_on_cpu { 0 } else { 3 * rows * stack.heads * tokens * tokens };
+            let layer = stack.taped(self.hidden, rows, tokens, self.dropout)
+                + scores
+                + all * lora.map_or(0, |lora| stack.taped_beside(lora));
+            let unpacked: Count = match is_packed {
+                true => stack.projections.iter().map(|(_, shape)| shape[0] * shape[1]).sum(),
+                false => 0,
+            };
+            match of.recomputes || is_packed {
+                true => stack.layers * all * self.hidden + layer + unpacked,
+                false => stack.layers * layer,
+            }
+        });
+        // States before the head, and their derivatives.
+        each.sum::<Count>() + 3 * all * self.hidden
+    }
+}
+
+impl Stack {
+    /// Returns the numbers that a layer keeps for the way back.
+    fn taped(&self, hidden: Count, rows: Count, tokens: Count, dropout: bool) -> Count {
+        let all = rows * tokens;
+        if !self.keeps_scores {
+            return all * (4 * hidden + 2 * self.queries + 2 * self.keys + 3 * self.wide);
+        }
+        let left_out = if dropout { 2 } else { 0 };
+        let attention = all * ((2 + left_out / 2) * hidden + 2 * self.queries + 2 * self.keys)
+            + (2 + left_out) * rows * self.heads * tokens * tokens;
+        let attentions = if self.is_crossing { 2 } else { 1 };
+        let gates = self.projections.iter().filter(|(_, shape)| shape[0] == self.wide).count() as Count;
+        attentions * attention + all * (2 * hidden + (1 + 2 * gates + left_out) * self.wide)
+    }
+
+    /// Returns the numbers that the adapters of a layer keep, for each token.
+    fn taped_beside(&self, lora: &Lora) -> Count {
+        let adapted = self.projections.iter().filter(|(name, _)| is_target(lora, name));
+        let inputs = if lora.dropout > 0.0 { 2 } else { 0 };
+        adapted.map(|(_, [_, input])| inputs * input + 2 * Count::from(lora.r)).sum()
+    }
+
+    /// Returns the numbers of a layer that is computed and forgotten.
+    fn passing(&self, hidden: Count, rows: Count, tokens: Count) -> Count {
+        let attention = 3 * rows * self.heads * tokens * tokens;
+        let states = rows * tokens * (3 * hidden + self.queries + 2 * self.keys);
+        let mlp = rows * tokens * (3 * hidden + 3 * self.wide);
+        (attention + states).max(mlp)
+    }
+}
+
+impl Kept {
+    /// Returns how many bytes so many numbers take.
+    fn bytes(self, numbers: Count) -> Count {
+        let blocks = numbers.div_ceil(crate::tensor::nf4::BLOCK as Count);
+        match self {
+            Self::F32 => FLOAT * numbers,
+            Self::Bf16 => 2 * numbers,
+            Self::Nf4 { double_quantization: false } => numbers.div_ceil(2) + FLOAT * blocks,
+            Self::Nf4 { double_quantization: true } => {
+                let nested = blocks.div_ceil(crate::tensor::nf4::NESTED_BLOCK as Count);
+                numbers.div_ceil(2) + blocks + FLOAT * nested + FLOAT
+            }
+        }
+    }
+}
+
+fn is_target(lora: &Lora, name: &str) -> bool {
+    lora.target_modules.is_empty() || lora.target_modules.iter().any(|target| target == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::shape;
+    use crate::parity::golden;
+    use crate::tensor::nf4::Nf4;
+    use weights::ModelFolder;
+
+    fn sizes(name: &str) -> Sizes {
+        Sizes::read(&shape(name).unwrap()).unwrap()
+    }
+
+    fn training<'a>(adapter: Option<&'a AdapterMethod>) -> Training<'a> {
+        Training {
+            adapter,
+            tokens: 256,
+            outputs: 4,
+            threads: 2,
+            compared: Compared::Nothing,
+            recomputes: false,
+            is_on_cpu: true,
+        }
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_folders() {
+        for name in ["llama", "llama3rope", "internlm2", "t5_v10", "t5_v11", "t5_other", "deberta_v3"] {
+            let folder = ModelFolder::open(golden(name)).unwrap();
+            let sizes = Sizes::read(folder.config()).unwrap();
+            assert_eq!(sizes.parameters(), folder.parameters(), "{name}");
+        }
+        for name in ["own_projections", "content_to_position", "position_to_content", "absolute"] {
+            let folder = ModelFolder::open(golden("deberta_v2").join(name)).unwrap();
+            assert_eq!(Sizes::read(folder.config()).unwrap().parameters(), folder.parameters(), "{name}");
+        }
+    }
+
+    #[test]
+    fn four_bits_take_what_they_take() {
+        for double_quantization in [false, true] {
+            for shape in [[1, 65], [64, 64], [300, 257]] {
+                let count = shape[0] * shape[1];
+                let packed = Nf4::quantise(&vec![0.5; count], shape, double_quantization);
+                let kept = Kept::Nf4 { double_quantization };
+                assert_eq!(kept.bytes(count as Count), packed.bytes() as Count, "{shape:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn weights_of_7b_are_the_papers() {
+        let sizes = sizes("7b");
+        assert_eq!(sizes.weights(Kept::F32), 4 * 6_738_415_616);
+        assert_eq!(sizes.weights(Kept::Bf16), 2 * 6_738_415_616);
+        let projections = 32 * (4 * 4096 * 4096 + 3 * 4096 * 11_008u64);
+        let bits = |kept| 8 * (sizes.weights(kept) - 4 * (6_738_415_616 - projections));
+        // Dettmers et al., 2023, section 3: 0.5 bits a number for scales, or 0.127.
+        let double = bits(Kept::Nf4 { double_quantization: true }) as f64 / projections as f64;
+        let single = bits(Kept::Nf4 { double_quantization: false }) as f64 / projections as f64;
+        assert!((double - 4.127).abs() < 1e-3 && (single - 4.5).abs() < 1e-9, "{double} {single}");
+    }
+
+    #[test]
+    fn less_learns_with_adapters_and_takes_less() {
+        let sizes = sizes("7b");
+        let adapter = |text: &str| -> AdapterMethod { serde_json::from_str(text).unwrap() };
+        let (lora, qlora) = (adapter(r#"{"lora": {}}"#), adapter(r#"{"qlora": {}}"#));
+        let [all, beside, packed] =
+            [None, Some(&lora), Some(&qlora)].map(|adapter| sizes.training(&training(adapter)));
+        // 64 (in + out) numbers beside each of seven projections, in 32 layers; two moments of each.
+        let adapters = 32 * 64 * (4 * 2 * 4096 + 3 * (4096 + 11_008u64));
+        assert_eq!((all.moments, beside.moments), (8 * 6_738_415_616, 8 * adapters));
+        assert_eq!(beside.weights - sizes.weights(Kept::F32), 4 * adapters);
+        assert!(packed.least() < beside.least() && beside.least() < all.least());
+        assert!(packed.all() < beside.all() && beside.all() < all.all());
+        let some = adapter(r#"{"lora": {"r": 8, "target_modules": ["q_proj", "v_proj"]}}"#);
+        let some = sizes.training(&training(Some(&some)));
+        assert_eq!(some.moments, 8 * 32 * 8 * 2 * (4096 + 4096));
+    }
+
+    #[test]
+    fn what_is_not_known_is_said() {
+        let config = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap();
+        let refused = |text: &str| Sizes::read(&config(text)).unwrap_err().to_string();
+        assert_eq!(
+            refused(r#"{"model_type": "mamba"}"#),
+            "`config.json` says `model_type` `mamba`, which is not known"
+        );
+        assert_eq!(
+            refused(r#"{"model_type": "t5", "num_layers": 0}"#),
+            "`config.json`: `num_layers`: 0 is not a whole number above 0"
+        );
+        // Sizes that no machine has are only numbers here.
+        let mut hostile = shape("7b").unwrap();
+        for name in ["hidden_size", "num_hidden_layers", "vocab_size", "intermediate_size"] {
+            hostile.insert(name.to_owned(), (1u64 << 31).into());
+        }
+        let need = Sizes::read(&hostile).unwrap().training(&training(None));
+        assert_eq!((need.least(), need.all()), (u64::MAX, u64::MAX));
+    }
+}

@@ -1,0 +1,108 @@
+//! What a device can do, for benches.
+
+use std::time::Instant;
+
+use burn::tensor::{Device, Distribution, Tensor};
+use rayon::prelude::*;
+
+use crate::tensor::device::{self, DeviceError, DeviceName, is_cpu};
+use crate::tensor::pieces::threads_for;
+use crate::tensor::precision::Precision;
+
+/// How often a product is made.
+const TIMES: usize = 8;
+
+/// Returns how many floating-point operations a second a device makes of large products of square
+/// matrices, a multiplication and an addition being two. On the CPU so many threads make one each.
+///
+/// # Errors
+/// [`DeviceError`].
+pub fn product_rate(name: &DeviceName, precision: Precision, threads: usize) -> Result<f64, DeviceError> {
+    let device = device::open(name)?;
+    if !precision.is_known_to(&device) {
+        return Err(DeviceError::Precision);
+    }
+    let (size, threads) = if is_cpu(&device) { (1024, threads.max(1)) } else { (8192, 1) };
+    let spread = Distribution::Normal(0.0, 1.0);
+    let matrix = || Tensor::<2>::random([size, size], spread, &device);
+    let matrices: Vec<[Tensor<2>; 2]> = (0..threads).map(|_| [matrix(), matrix()]).collect();
+    let pool = threads_for(&device, threads);
+    let make = |times: usize| {
+        pool.install(|| {
+            matrices.par_iter().for_each(|[a, b]| {
+                let mut found = None;
+                for _ in 0..times {
+                    found = Some(precision.linear(a.clone(), b.clone()));
+                }
+                // Asking for a number waits for all of them.
+                found.map(|found| found.slice([0..1, 0..1]).into_scalar::<f32>());
+            });
+        });
+    };
+    // What is computed for the first time is compiled, and tried out.
+    make(2);
+    let began = Instant::now();
+    make(TIMES);
+    let operations = 2.0 * (size as f64).powi(3) * (TIMES * threads) as f64;
+    Ok(operations / began.elapsed().as_secs_f64())
+}
+
+/// The memory of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessMemory {
+    /// What it holds now, in bytes.
+    pub resident_bytes: u64,
+    /// The most that it has held.
+    pub peak_bytes: u64,
+}
+
+/// Returns what memory this process takes; none where the system does not tell.
+pub fn process_memory() -> Option<ProcessMemory> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let bytes = |field: &str| -> Option<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+        let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kibibytes * 1024)
+    };
+    let resident_bytes = bytes("VmRSS:")?;
+    // Linux counts the two apart, and the peak now and then later.
+    Some(ProcessMemory { resident_bytes, peak_bytes: bytes("VmHWM:")?.max(resident_bytes) })
+}
+
+/// Returns the bytes that a GPU's memory pool holds for this process, which is the most it has held:
+/// nothing is given back. None on the CPU.
+///
+/// # Errors
+/// [`DeviceError`].
+pub fn device_memory(name: &DeviceName) -> Result<Option<u64>, DeviceError> {
+    Ok(pool_bytes(&device::open(name)?))
+}
+
+/// As [`device_memory`], of a device that is open.
+pub(crate) fn pool_bytes(device: &Device) -> Option<u64> {
+    if is_cpu(device) { None } else { device.memory_pool_usage().map(|usage| usage.bytes_reserved) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_multiplies_and_has_no_pool() {
+        assert!(product_rate(&DeviceName::Cpu, Precision::F32, 1).unwrap() > 1e7);
+        assert_eq!(device_memory(&DeviceName::Cpu).unwrap(), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_a_process_holds_is_seen() {
+        let before = process_memory().unwrap();
+        let held = vec![1_u8; 256 << 20];
+        let during = process_memory().unwrap();
+        // Other tests take and give back memory meanwhile, but not that much.
+        assert!(during.resident_bytes >= before.resident_bytes + (128 << 20), "{before:?} {during:?}");
+        assert!(during.peak_bytes >= during.resident_bytes);
+        drop(held);
+        assert!(process_memory().unwrap().peak_bytes >= during.peak_bytes - (64 << 20));
+    }
+}

@@ -1,0 +1,31 @@
+//! Operations that the CPU computes in one go where burn would take many, with their derivatives
+//! written out.
+//!
+//! Each is one file of plain functions on slices. On a tape it is one step, and what it keeps for
+//! the way back is said there. Other devices, and other numbers than single floats, go through the
+//! same operation composed of burn's, which stands beside each; tests compare the two.
+//!
+//! Operations run on the thread that calls them, which has its share of the work; only a large
+//! matrix times a few tokens is divided further, and no result depends on how.
+
+mod attention;
+mod cross_entropy;
+mod gelu;
+mod gemm;
+mod linear;
+pub(crate) mod operation;
+mod rms_norm;
+mod rope;
+mod simd;
+mod skinny_gemm;
+mod softmax;
+mod swiglu;
+
+pub(crate) use attention::{Causal, Step, attend, causal_attention, one_by_one};
+pub(crate) use cross_entropy::Likelihood;
+pub(crate) use gelu::gelu;
+pub(crate) use linear::linear;
+pub(crate) use rms_norm::rms_norm;
+pub(crate) use rope::Rope;
+pub(crate) use softmax::softmax;
+pub(crate) use swiglu::swiglu;

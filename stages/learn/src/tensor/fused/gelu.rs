@@ -1,0 +1,66 @@
+//! GELU: Hendrycks and Gimpel, 2016: `x Φ(x)`, with the normal distribution itself.
+
+use burn::tensor::Tensor;
+use burn::tensor::activation::gelu as composed;
+use weights::wide;
+
+use super::operation::{Matrix, Operation, all_here, apply};
+use crate::tensor::exponential::{exp, normal_distribution};
+
+/// Multiplies each number with the share of a normal distribution that lies below it.
+pub(crate) fn gelu(x: Tensor<2>) -> Tensor<2> {
+    match all_here(&[&x]) {
+        true => apply(Gelu, [x]),
+        false => composed(x),
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Gelu;
+
+impl Operation<1> for Gelu {
+    fn shape(&self, [x]: [[usize; 2]; 1]) -> [usize; 2] {
+        x
+    }
+
+    fn forward(&self, [x]: [Matrix<'_>; 1]) -> (Vec<f32>, Vec<f32>) {
+        let mut found = vec![0.0; x.numbers.len()];
+        weigh(x.numbers, &mut found);
+        (found, Vec::new())
+    }
+
+    fn backward(&self, [x]: [Matrix<'_>; 1], _: &[f32], slope: &[f32], _: [bool; 1]) -> [Vec<f32>; 1] {
+        let mut found = vec![0.0; slope.len()];
+        slopes(x.numbers, slope, &mut found);
+        [found]
+    }
+}
+
+wide! {
+    fn weigh(x: &[f32], found: &mut [f32]) {
+        for (found, x) in found.iter_mut().zip(x) {
+            *found = x * normal_distribution(*x);
+        }
+    }
+}
+
+wide! {
+    fn slopes(x: &[f32], slope: &[f32], found: &mut [f32]) {
+        // 1 over the root of 2 pi.
+        const PEAK: f32 = 0.398_942_3;
+        for (found, (x, slope)) in found.iter_mut().zip(x.iter().zip(slope)) {
+            *found = slope * (normal_distribution(*x) + x * PEAK * exp(-0.5 * x * x));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::fused::operation::same;
+
+    #[test]
+    fn it_is_what_it_is_composed_of() {
+        same([[9, 31]], |[x]| gelu(x), |[x]| composed(x));
+    }
+}

@@ -1,0 +1,109 @@
+//! `x Wᵀ`, of `[tokens, in]` and `[out, in]`.
+
+use burn::tensor::Tensor;
+use rayon::prelude::*;
+
+use super::gemm::{View, multiply};
+use super::operation::{Matrix, Operation, all_here, apply};
+use super::skinny_gemm::{FEW, few};
+
+/// Multiplies `[tokens, in]` with the transpose of `[out, in]`.
+pub(crate) fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    match all_here(&[&x, &weight]) {
+        true => apply(Linear, [x, weight]),
+        false => composed([x, weight]),
+    }
+}
+
+fn composed([x, weight]: [Tensor<2>; 2]) -> Tensor<2> {
+    x.matmul(weight.transpose())
+}
+
+/// How many rows of a large matrix one thread takes at once, and what is large: what no cache near
+/// a core holds is read by several cores faster than by one.
+const PIECE: usize = 64;
+const LARGE: usize = 1 << 18;
+
+#[derive(Debug, Clone)]
+struct Linear;
+
+impl Operation<2> for Linear {
+    fn shape(&self, [x, weight]: [[usize; 2]; 2]) -> [usize; 2] {
+        assert_eq!(x[1], weight[1], "a projection takes what it is given");
+        [x[0], weight[0]]
+    }
+
+    fn forward(&self, [x, weight]: [Matrix<'_>; 2]) -> (Vec<f32>, Vec<f32>) {
+        let found = match x.rows <= FEW {
+            true => times_few(x, weight),
+            false => multiply(x.into(), View::from(weight).transposed()),
+        };
+        (found, Vec::new())
+    }
+
+    fn backward(
+        &self,
+        [x, weight]: [Matrix<'_>; 2],
+        _kept: &[f32],
+        slope: &[f32],
+        [by_x, by_weight]: [bool; 2],
+    ) -> [Vec<f32>; 2] {
+        let slope = View::new(slope, [x.rows, weight.rows], weight.rows);
+        let when = |wanted: bool, compute: &dyn Fn() -> Vec<f32>| if wanted { compute() } else { Vec::new() };
+        [
+            when(by_x, &|| multiply(slope, weight.into())),
+            when(by_weight, &|| multiply(slope.transposed(), x.into())),
+        ]
+    }
+}
+
+fn times_few(x: Matrix<'_>, weight: Matrix<'_>) -> Vec<f32> {
+    let (rows, columns, length) = (x.rows, weight.rows, x.columns);
+    // Column after column first.
+    let mut turned = vec![0.0; rows * columns];
+    if weight.numbers.len() < LARGE || length == 0 {
+        few(x.numbers, weight.numbers, length, &mut turned);
+    } else {
+        let pieces = turned.par_chunks_mut(PIECE * rows).zip(weight.numbers.par_chunks(PIECE * length));
+        pieces.for_each(|(turned, weight)| few(x.numbers, weight, length, turned));
+    }
+    if rows == 1 {
+        return turned;
+    }
+    let mut found = vec![0.0; rows * columns];
+    for (column, turned) in turned.chunks_exact(rows).enumerate() {
+        for (row, number) in turned.iter().enumerate() {
+            found[row * columns + column] = *number;
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::fused::operation::same;
+
+    #[test]
+    fn it_is_a_product_with_the_transpose() {
+        for tokens in [1, 2, 3, 4, 7, 8, 9, 40] {
+            same([[tokens, 33], [21, 33]], |[x, weight]| linear(x, weight), composed);
+        }
+    }
+
+    #[test]
+    fn threads_change_no_bit_of_a_large_product() {
+        let device = burn::tensor::Device::flex();
+        let random = |shape: [usize; 2]| {
+            Tensor::<2>::random(shape, burn::tensor::Distribution::Normal(0.0, 1.0), &device)
+        };
+        let (x, weight) = (random([5, 512]), random([1000, 512]));
+        let on = |threads: usize| -> Vec<f32> {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let found = pool.install(|| linear(x.clone(), weight.clone()));
+            found.into_data().try_into_vec().unwrap()
+        };
+        assert_eq!(on(1), on(3));
+        same([[5, 512], [1000, 512]], |[x, weight]| linear(x, weight), composed);
+    }
+}

@@ -1,0 +1,78 @@
+//! `silu(gate) * up`, the middle of an MLP with SwiGLU: Shazeer, 2020, eq. 5.
+
+use burn::tensor::Tensor;
+use burn::tensor::activation::silu;
+use weights::wide;
+
+use super::operation::{Matrix, Operation, all_here, apply};
+use crate::tensor::exponential::sigmoid;
+
+/// Multiplies `silu(gate)` with `up`, both of one shape.
+pub(crate) fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    match all_here(&[&gate, &up]) {
+        true => apply(Swiglu, [gate, up]),
+        false => composed([gate, up]),
+    }
+}
+
+fn composed([gate, up]: [Tensor<2>; 2]) -> Tensor<2> {
+    silu(gate) * up
+}
+
+#[derive(Debug, Clone)]
+struct Swiglu;
+
+impl Operation<2> for Swiglu {
+    fn shape(&self, [gate, up]: [[usize; 2]; 2]) -> [usize; 2] {
+        assert_eq!(gate, up, "a gate is as large as what it gates");
+        gate
+    }
+
+    fn forward(&self, [gate, up]: [Matrix<'_>; 2]) -> (Vec<f32>, Vec<f32>) {
+        let mut found = vec![0.0; gate.numbers.len()];
+        gated(gate.numbers, up.numbers, &mut found);
+        (found, Vec::new())
+    }
+
+    fn backward(
+        &self,
+        [gate, up]: [Matrix<'_>; 2],
+        _kept: &[f32],
+        slope: &[f32],
+        _wanted: [bool; 2],
+    ) -> [Vec<f32>; 2] {
+        let (mut by_gate, mut by_up) = (vec![0.0; slope.len()], vec![0.0; slope.len()]);
+        slopes(gate.numbers, up.numbers, slope, &mut by_gate, &mut by_up);
+        [by_gate, by_up]
+    }
+}
+
+wide! {
+    fn gated(gate: &[f32], up: &[f32], found: &mut [f32]) {
+        for ((found, gate), up) in found.iter_mut().zip(gate).zip(up) {
+            *found = gate * sigmoid(*gate) * up;
+        }
+    }
+}
+
+wide! {
+    fn slopes(gate: &[f32], up: &[f32], slope: &[f32], by_gate: &mut [f32], by_up: &mut [f32]) {
+        let by = by_gate.iter_mut().zip(by_up);
+        for ((by_gate, by_up), ((gate, up), slope)) in by.zip(gate.iter().zip(up).zip(slope)) {
+            let open = sigmoid(*gate);
+            *by_up = slope * gate * open;
+            *by_gate = slope * up * open * (1.0 + gate * (1.0 - open));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::fused::operation::same;
+
+    #[test]
+    fn it_is_what_it_is_composed_of() {
+        same([[7, 19], [7, 19]], |[gate, up]| swiglu(gate, up), composed);
+    }
+}

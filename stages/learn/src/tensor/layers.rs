@@ -1,0 +1,199 @@
+//! The pieces that models are built of.
+//!
+//! Activations are matrices, one token in each row, so that every projection is one product.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+
+use crate::tensor::device::is_cpu;
+use crate::tensor::device_nf4::PackedThere;
+use crate::tensor::fused;
+use crate::tensor::low_rank::Adapter;
+use crate::tensor::nf4::Nf4;
+use crate::tensor::parameters::{Parameter, Slot};
+use crate::tensor::precision::Precision;
+
+/// The matrix of a projection, `[out, in]` as files have it.
+#[derive(Debug, Clone)]
+// There are few of them, and what they hold is megabytes.
+#[allow(clippy::large_enum_variant)]
+pub(crate) enum Weight {
+    /// Single floats, which can learn.
+    Dense(Parameter<2>),
+    /// Four bits each, which cannot; unpacked for each product.
+    Packed(Arc<Packed>),
+}
+
+/// A matrix in four bits: on a GPU, where it computes, and here, from where it is written.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    /// The bytes.
+    pub here: Nf4,
+    there: Option<PackedThere>,
+}
+
+impl Packed {
+    /// Keeps a matrix for computing on a device.
+    pub fn new(here: Nf4, device: &Device) -> Self {
+        let there = (!is_cpu(device)).then(|| PackedThere::new(&here, device));
+        Self { here, there }
+    }
+
+    /// Returns the numbers, in what products of a precision take.
+    fn get(&self, device: &Device, precision: Precision) -> Tensor<2> {
+        match &self.there {
+            Some(there) => there.unpack(match precision {
+                Precision::F32 => FloatDType::F32,
+                Precision::Bf16 => FloatDType::BF16,
+            }),
+            None => Tensor::from_data(TensorData::new(self.here.dequantise(), self.here.shape), device),
+        }
+    }
+}
+
+/// How the matrices of projections are kept in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Storage {
+    /// As single floats.
+    Dense,
+    /// In four bits each.
+    Nf4 {
+        /// Whether the scales of the blocks are packed too, in eight bits.
+        double_quantization: bool,
+    },
+}
+
+impl From<Tensor<2>> for Weight {
+    fn from(weight: Tensor<2>) -> Self {
+        Self::Dense(Parameter::new(weight))
+    }
+}
+
+impl Weight {
+    /// Keeps numbers of `[out, in]`, row by row.
+    pub fn new(numbers: Vec<f32>, shape: [usize; 2], storage: Storage, device: &Device) -> Self {
+        match storage {
+            Storage::Dense => Tensor::from_data(TensorData::new(numbers, shape), device).into(),
+            Storage::Nf4 { double_quantization } => {
+                let here = Nf4::quantise(&numbers, shape, double_quantization);
+                Self::Packed(Arc::new(Packed::new(here, device)))
+            }
+        }
+    }
+
+    /// Returns `[out, in]`.
+    pub fn shape(&self) -> [usize; 2] {
+        match self {
+            Self::Dense(weight) => weight.value.dims(),
+            Self::Packed(packed) => packed.here.shape,
+        }
+    }
+
+    /// Returns the numbers, as single floats.
+    pub fn get(&self, device: &Device) -> Tensor<2> {
+        match self {
+            Self::Dense(weight) => weight.get().cast(FloatDType::F32),
+            Self::Packed(packed) => packed.get(device, Precision::F32),
+        }
+    }
+
+    /// Multiplies `[tokens, in]` with the transpose.
+    fn times(&self, x: Tensor<2>, precision: Precision) -> Tensor<2> {
+        let mut weight = match self {
+            Self::Dense(weight) => weight.get(),
+            Self::Packed(packed) => {
+                if let Some(found) = packed.there.as_ref().and_then(|there| there.times(&x)) {
+                    return found;
+                }
+                packed.get(&x.device(), precision)
+            }
+        };
+        if x.is_autodiff() && !weight.is_autodiff() {
+            weight = weight.autodiff();
+        }
+        precision.linear(x, weight)
+    }
+
+    /// Moves a packed one to a device; a dense one is a parameter, which moves with the others.
+    pub fn move_packed_to(&mut self, device: &Device) {
+        if let Self::Packed(packed) = self {
+            *packed = Arc::new(Packed::new(packed.here.clone(), device));
+        }
+    }
+
+    /// Packs it into four bits.
+    pub fn pack(&mut self, double_quantization: bool, device: &Device) {
+        if let Self::Dense(weight) = self {
+            let shape = weight.value.dims();
+            let numbers = weight.get().into_data().try_into_vec::<f32>();
+            let numbers = numbers.expect("parameters are single floats");
+            let here = Nf4::quantise(&numbers, shape, double_quantization);
+            *self = Self::Packed(Arc::new(Packed::new(here, device)));
+        }
+    }
+}
+
+/// A projection `x Wᵀ`, with an adapter beside it or not.
+#[derive(Debug, Clone)]
+pub(crate) struct Linear {
+    /// The matrix.
+    pub weight: Weight,
+    /// `[out]`, in models that have one.
+    pub bias: Option<Parameter<1>>,
+    /// What is learnt instead of the weight.
+    pub adapter: Option<Adapter>,
+    /// What its products are computed in.
+    pub precision: Precision,
+}
+
+impl Linear {
+    /// Makes a projection without bias or adapter.
+    pub fn new(weight: impl Into<Weight>) -> Self {
+        Self { weight: weight.into(), bias: None, adapter: None, precision: Precision::F32 }
+    }
+
+    /// Returns the matrix with what the adapter adds to it, `[out, in]`.
+    pub fn merged(&self, device: &Device) -> Tensor<2> {
+        let weight = self.weight.get(device);
+        match &self.adapter {
+            Some(adapter) => weight + adapter.delta(),
+            None => weight,
+        }
+    }
+
+    /// Says whether its matrix is packed into fewer bits.
+    pub fn is_packed(&self) -> bool {
+        matches!(self.weight, Weight::Packed(_))
+    }
+
+    /// Projects `[tokens, in]` to `[tokens, out]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let mut y = self.weight.times(x.clone(), self.precision);
+        if let Some(adapter) = &self.adapter {
+            y = y + adapter.forward(x, self.precision);
+        }
+        match &self.bias {
+            Some(bias) => y + bias.get().unsqueeze(),
+            None => y,
+        }
+    }
+
+    /// Shows its parameters.
+    pub fn visit(&mut self, path: &str, see: &mut dyn FnMut(String, Slot<'_>)) {
+        if let Weight::Dense(weight) = &mut self.weight {
+            see(format!("{path}.weight"), Slot::Matrix(weight));
+        }
+        if let Some(bias) = &mut self.bias {
+            see(format!("{path}.bias"), Slot::Vector(bias));
+        }
+        if let Some(adapter) = &mut self.adapter {
+            adapter.visit(path, see);
+        }
+    }
+}
+
+/// Divides each row by its root mean square, and scales it.
+pub(crate) fn rms_norm(x: Tensor<2>, gain: &Parameter<1>, epsilon: f64) -> Tensor<2> {
+    fused::rms_norm(x, gain.get(), epsilon)
+}

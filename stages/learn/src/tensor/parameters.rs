@@ -1,0 +1,159 @@
+//! The parameters of a model, by the names that transformers gives them.
+
+use burn::tensor::{Device, FloatDType, Tensor};
+
+use crate::tensor::device::is_cpu;
+
+/// One named tensor of a model, and whether training changes it.
+#[derive(Debug, Clone)]
+pub(crate) struct Parameter<const D: usize> {
+    /// Its numbers, in the shape that files have.
+    pub value: Tensor<D>,
+    /// Whether it learns.
+    pub learns: bool,
+}
+
+impl<const D: usize> Parameter<D> {
+    /// Makes a parameter that learns.
+    pub fn new(value: Tensor<D>) -> Self {
+        Self { value, learns: true }
+    }
+
+    /// Returns the numbers, for computing.
+    pub fn get(&self) -> Tensor<D> {
+        self.value.clone()
+    }
+}
+
+/// A parameter of either rank.
+pub(crate) enum Slot<'a> {
+    /// A norm's gain, a bias.
+    Vector(&'a mut Parameter<1>),
+    /// A projection, an embedding.
+    Matrix(&'a mut Parameter<2>),
+}
+
+impl Slot<'_> {
+    /// Says whether training changes it.
+    pub fn learns(&self) -> bool {
+        match self {
+            Self::Vector(parameter) => parameter.learns,
+            Self::Matrix(parameter) => parameter.learns,
+        }
+    }
+
+    /// Switches learning on or off.
+    pub fn set_learns(&mut self, learns: bool) {
+        match self {
+            Self::Vector(parameter) => parameter.learns = learns,
+            Self::Matrix(parameter) => parameter.learns = learns,
+        }
+    }
+
+    /// Returns its shape.
+    pub fn shape(&self) -> Vec<usize> {
+        match self {
+            Self::Vector(parameter) => parameter.value.dims().to_vec(),
+            Self::Matrix(parameter) => parameter.value.dims().to_vec(),
+        }
+    }
+
+    /// Returns its numbers in a row, as single floats.
+    pub fn flat(&self) -> Tensor<1> {
+        match self {
+            Self::Vector(parameter) => parameter.get(),
+            Self::Matrix(parameter) => parameter.get().cast(FloatDType::F32).flatten(0, 1),
+        }
+    }
+
+    /// Keeps a matrix that does not learn in 16 bits, on devices that compute with those.
+    pub fn halve(&mut self) {
+        if let Self::Matrix(parameter) = self
+            && !parameter.learns
+            && !is_cpu(&parameter.value.device())
+        {
+            parameter.value = parameter.get().cast(FloatDType::BF16);
+        }
+    }
+
+    /// Takes numbers in a row, as many as it has.
+    pub fn set_flat(&mut self, numbers: Tensor<1>) {
+        let shape = self.shape();
+        self.put_back(numbers, &shape);
+    }
+
+    /// Takes its numbers out, in a row, and leaves none: what holds them alone can change them in
+    /// their place. Also returns the shape, for [`Slot::put_back`].
+    pub fn take_out(&mut self) -> (Tensor<1>, Vec<usize>) {
+        let shape = self.shape();
+        let numbers = match self {
+            Self::Vector(parameter) => {
+                let none = Tensor::zeros([0], &parameter.value.device());
+                std::mem::replace(&mut parameter.value, none)
+            }
+            Self::Matrix(parameter) => {
+                let none = Tensor::zeros([0, 0], &parameter.value.device());
+                std::mem::replace(&mut parameter.value, none).flatten(0, 1)
+            }
+        };
+        (numbers, shape)
+    }
+
+    /// Puts numbers where others were taken out.
+    pub fn put_back(&mut self, numbers: Tensor<1>, shape: &[usize]) {
+        match self {
+            Self::Vector(parameter) => parameter.value = numbers,
+            Self::Matrix(parameter) => parameter.value = numbers.reshape([shape[0], shape[1]]),
+        }
+    }
+
+    /// Moves it to a device.
+    pub fn move_to(&mut self, device: &Device) {
+        match self {
+            Self::Vector(parameter) => parameter.value = parameter.get().to_device(device),
+            Self::Matrix(parameter) => parameter.value = parameter.get().to_device(device),
+        }
+    }
+
+    /// Puts it on a tape: a leaf if it learns, a constant if not.
+    pub fn record(&mut self) {
+        fn leaf<const D: usize>(parameter: &mut Parameter<D>) {
+            let value = parameter.get().autodiff();
+            parameter.value = if parameter.learns { value.require_grad() } else { value };
+        }
+        match self {
+            Self::Vector(parameter) => leaf(parameter),
+            Self::Matrix(parameter) => leaf(parameter),
+        }
+    }
+
+    /// Makes a constant of it, beside the tape that it was on.
+    pub fn forget(&mut self) {
+        match self {
+            Self::Vector(parameter) => parameter.value = parameter.get().inner().autodiff(),
+            Self::Matrix(parameter) => parameter.value = parameter.get().inner().autodiff(),
+        }
+    }
+
+    /// Takes its gradient off a tape, in a row.
+    pub fn take_gradient(&self, tape: &mut burn::tensor::Gradients) -> Option<Tensor<1>> {
+        match self {
+            Self::Vector(parameter) => parameter.value.grad_remove(tape),
+            Self::Matrix(parameter) => parameter.value.grad_remove(tape).map(|found| found.flatten(0, 1)),
+        }
+    }
+}
+
+/// Something with named parameters.
+pub(crate) trait Parameters {
+    /// Shows every parameter in a fixed order, with its full name.
+    fn visit(&mut self, see: &mut dyn FnMut(String, Slot<'_>));
+
+    /// Returns the names of the parameters, in that order.
+    #[cfg(test)]
+    fn names(&mut self) -> Vec<String> {
+        let mut names = Vec::new();
+        self.visit(&mut |name, _| names.push(name));
+        names
+    }
+}

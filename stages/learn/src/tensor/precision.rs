@@ -1,0 +1,120 @@
+//! What matrix products are computed in.
+
+use burn::tensor::{DType, Device, FloatDType, Tensor};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::tensor::device::is_cpu;
+use crate::tensor::fused;
+
+/// What the matrix products of projections, adapters and the head are computed in.
+///
+/// Weights that learn, what an optimiser remembers, norms, softmaxes and losses are single floats
+/// either way, as are the numbers between products: what torch calls autocast. Attention's own
+/// products follow on GPUs, and stay in single floats on the CPU.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// Single floats.
+    #[default]
+    F32,
+    /// Factors and products rounded to 16 bits, eight of them for the exponent (bfloat16); what is
+    /// added up in between is in single floats.
+    Bf16,
+}
+
+impl Precision {
+    /// Says whether it is what there was before there was a choice, which is not part of a key.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Says whether a device computes in it.
+    pub(crate) fn is_known_to(self, device: &Device) -> bool {
+        self == Self::F32 || is_cpu(device) || device.supports_dtype(DType::BF16)
+    }
+
+    /// Multiplies `[tokens, in]` with the transpose of `[out, in]`.
+    pub(crate) fn linear(self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::F32 => fused::linear(x, weight),
+            Self::Bf16 if is_cpu(&x.device()) => round(fused::linear(round(x), round(weight))),
+            Self::Bf16 => halve(x).matmul(halve(weight).transpose()).cast(FloatDType::F32),
+        }
+    }
+
+    /// Multiplies matrices, or stacks of them, as they stand.
+    pub(crate) fn product<const D: usize>(self, a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::F32 => a.matmul(b),
+            Self::Bf16 if is_cpu(&a.device()) => round(round(a).matmul(round(b))),
+            Self::Bf16 => halve(a).matmul(halve(b)).cast(FloatDType::F32),
+        }
+    }
+}
+
+fn halve<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    x.cast(FloatDType::BF16)
+}
+
+/// Rounds numbers, and their derivatives on the way back.
+fn round<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    halve(x).cast(FloatDType::F32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Distribution;
+    use half::bf16;
+
+    fn numbers(tensor: Tensor<2>) -> Vec<f32> {
+        tensor.into_data().try_into_vec().unwrap()
+    }
+
+    fn rounded(numbers: &[f32]) -> Vec<f32> {
+        numbers.iter().map(|number| bf16::from_f32(*number).to_f32()).collect()
+    }
+
+    /// `a b` with rounded factors, and the result rounded.
+    fn expected(a: &[f32], b: &[f32], [rows, inner, columns]: [usize; 3]) -> Vec<f32> {
+        let (a, b) = (rounded(a), rounded(b));
+        let place = |at: usize| -> f32 {
+            let (row, column) = (at / columns, at % columns);
+            (0..inner).map(|inside| a[row * inner + inside] * b[inside * columns + column]).sum()
+        };
+        rounded(&(0..rows * columns).map(place).collect::<Vec<_>>())
+    }
+
+    /// Sums of another order are sometimes rounded the other way.
+    fn assert_near(found: &[f32], expected: &[f32]) {
+        assert_eq!(found.len(), expected.len());
+        let scale = expected.iter().fold(0f32, |most, number| most.max(number.abs()));
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() <= expected.abs() / 128.0 + 1e-6 * scale, "{found} {expected}");
+            assert_eq!(*found, bf16::from_f32(*found).to_f32());
+        }
+        let same = found.iter().zip(expected).filter(|(found, expected)| found == expected).count();
+        assert!(same * 10 >= found.len() * 9, "{same} of {}", found.len());
+    }
+
+    #[test]
+    fn factors_and_products_are_rounded_forwards_and_backwards() {
+        let [tokens, inner, out] = [5, 48, 7];
+        let device = Device::flex();
+        let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device);
+        let (x, weight, slope) = (random([tokens, inner]), random([out, inner]), random([tokens, out]));
+        let leaves = [&x, &weight].map(|tensor| tensor.clone().autodiff().require_grad());
+        let [x_leaf, weight_leaf] = leaves.clone();
+        let found = Precision::Bf16.linear(x_leaf, weight_leaf);
+        let mut gradients = (found.clone() * slope.clone().autodiff()).sum().backward();
+        let [by_x, by_weight] = leaves.map(|leaf| numbers(leaf.grad_remove(&mut gradients).unwrap()));
+        let turned = |tensor: &Tensor<2>| numbers(tensor.clone().transpose());
+        let plain = |tensor: &Tensor<2>| numbers(tensor.clone());
+        assert_near(&numbers(found.inner()), &expected(&plain(&x), &turned(&weight), [tokens, inner, out]));
+        assert_near(&by_x, &expected(&plain(&slope), &plain(&weight), [tokens, out, inner]));
+        assert_near(&by_weight, &expected(&turned(&slope), &plain(&x), [out, tokens, inner]));
+        let product = Precision::Bf16.product(x.clone(), weight.clone().transpose());
+        assert_near(&numbers(product), &expected(&plain(&x), &turned(&weight), [tokens, inner, out]));
+    }
+}

@@ -1,0 +1,23 @@
+//! Trainings: examples in, a model with other weights out.
+
+pub(crate) mod adamw;
+pub(crate) mod checkpoint;
+pub(crate) mod config;
+pub(crate) mod curves;
+mod error;
+mod events;
+pub(crate) mod gradients;
+mod lr_schedule;
+mod reference;
+mod replica;
+mod trainer;
+
+pub use adamw::AdamW;
+pub use checkpoint::{CheckpointError, LeftAside};
+pub use config::{Examples, Length, Recipe};
+pub use curves::{Point, Rewards, StepPoint, Throughput, ValidationPoint};
+pub use error::TrainError;
+pub use events::{News, Trained, Watch};
+pub use lr_schedule::{LearningRate, Schedule};
+pub use reference::{Against, ReferenceLogps, reference_logps};
+pub use trainer::train;

@@ -1,0 +1,226 @@
+//! AdamW: Loshchilov and Hutter, 2019, algorithm 2, as PyTorch's `AdamW` orders it: weights
+//! shrink first, then move by the bias-corrected moments, `epsilon` added outside the root.
+
+use burn::tensor::{Tensor, TensorData};
+use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use weights::wide;
+
+use crate::tensor::device::is_cpu;
+
+/// The parameters of AdamW.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdamW {
+    /// How slowly the mean of the gradients follows.
+    #[serde(default = "default_beta1")]
+    pub beta1: f64,
+    /// How slowly the mean of their squares follows.
+    #[serde(default = "default_beta2")]
+    pub beta2: f64,
+    /// What keeps the division finite.
+    #[serde(default = "default_epsilon")]
+    pub epsilon: f64,
+    /// The share of a matrix that a step takes away, times the learning rate. As transformers'
+    /// Trainer has it, norms and biases do not shrink.
+    #[serde(default)]
+    pub weight_decay: f64,
+}
+
+fn default_beta1() -> f64 {
+    0.9
+}
+
+fn default_beta2() -> f64 {
+    0.999
+}
+
+fn default_epsilon() -> f64 {
+    1e-8
+}
+
+impl Default for AdamW {
+    fn default() -> Self {
+        Self { beta1: default_beta1(), beta2: default_beta2(), epsilon: default_epsilon(), weight_decay: 0.0 }
+    }
+}
+
+impl AdamW {
+    /// Says what is wrong with the numbers.
+    ///
+    /// # Errors
+    /// The parameter and what it may be.
+    pub fn check(&self) -> Result<(), String> {
+        for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                return Err(format!("`optimizer.{name}` is from 0 to below 1, not {beta}"));
+            }
+        }
+        for (name, number) in [("epsilon", self.epsilon), ("weight_decay", self.weight_decay)] {
+            if !(number.is_finite() && number >= 0.0) {
+                return Err(format!("`optimizer.{name}` is a number from 0, not {number}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What AdamW remembers of one parameter, in a row.
+#[derive(Debug, Clone)]
+pub(crate) struct Moments {
+    pub mean: Tensor<1>,
+    pub square: Tensor<1>,
+}
+
+/// One parameter on its way through a step.
+pub(crate) struct Update {
+    pub weights: Tensor<1>,
+    pub gradient: Tensor<1>,
+    pub moments: Moments,
+    /// Whether it shrinks.
+    pub decays: bool,
+}
+
+/// Moves parameters by one step, the one numbered `step` from 1, with all gradients times `clip`.
+pub(crate) fn step(
+    adam: &AdamW,
+    learning_rate: f64,
+    clip: f64,
+    step: usize,
+    updates: Vec<Update>,
+) -> Vec<(Tensor<1>, Moments)> {
+    let first = 1.0 - adam.beta1.powi(step as i32);
+    let second = 1.0 - adam.beta2.powi(step as i32);
+    let factors = |decays: bool| Factors {
+        clip: clip as f32,
+        mean: [adam.beta1 as f32, (1.0 - adam.beta1) as f32],
+        square: [adam.beta2 as f32, (1.0 - adam.beta2) as f32],
+        root: second.sqrt() as f32,
+        epsilon: adam.epsilon as f32,
+        shrink: if decays { (1.0 - learning_rate * adam.weight_decay) as f32 } else { 1.0 },
+        rate: (learning_rate / first) as f32,
+    };
+    let move_one = |update: Update| {
+        let Update { weights, gradient, moments, decays } = update;
+        let factors = factors(decays && adam.weight_decay > 0.0);
+        match is_cpu(&weights.device()) {
+            true => move_here(&factors, weights, gradient, moments),
+            false => move_elsewhere(&factors, weights, gradient, moments),
+        }
+    };
+    updates.into_par_iter().map(move_one).collect()
+}
+
+/// The numbers of a step.
+struct Factors {
+    clip: f32,
+    /// How much of the mean stays, and how much of a gradient comes.
+    mean: [f32; 2],
+    /// The same of its square.
+    square: [f32; 2],
+    /// What the root of the mean square is divided by.
+    root: f32,
+    epsilon: f32,
+    /// What weights are multiplied by first.
+    shrink: f32,
+    rate: f32,
+}
+
+fn move_elsewhere(
+    factors: &Factors,
+    weights: Tensor<1>,
+    gradient: Tensor<1>,
+    moments: Moments,
+) -> (Tensor<1>, Moments) {
+    let gradient = gradient.mul_scalar(factors.clip);
+    let square = moments.square.mul_scalar(factors.square[0])
+        + gradient.clone().square().mul_scalar(factors.square[1]);
+    let mean = moments.mean.mul_scalar(factors.mean[0]) + gradient.mul_scalar(factors.mean[1]);
+    let root = square.clone().sqrt().div_scalar(factors.root).add_scalar(factors.epsilon);
+    let weights = weights.mul_scalar(factors.shrink);
+    let weights = weights - (mean.clone() / root).mul_scalar(factors.rate);
+    (weights, Moments { mean, square })
+}
+
+/// The same in one pass.
+fn move_here(
+    factors: &Factors,
+    weights: Tensor<1>,
+    gradient: Tensor<1>,
+    moments: Moments,
+) -> (Tensor<1>, Moments) {
+    let device = weights.device();
+    let take =
+        |tensor: Tensor<1>| tensor.into_data().try_into_vec::<f32>().expect("parameters are single floats");
+    let (mut weights, gradient) = (take(weights), take(gradient));
+    let (mut mean, mut square) = (take(moments.mean), take(moments.square));
+    move_all(factors, &mut weights, &gradient, &mut mean, &mut square);
+    let give = |numbers: Vec<f32>| {
+        let count = numbers.len();
+        Tensor::from_data(TensorData::new(numbers, [count]), &device)
+    };
+    (give(weights), Moments { mean: give(mean), square: give(square) })
+}
+
+wide! {
+    fn move_all(
+        factors: &Factors,
+        weights: &mut [f32],
+        gradient: &[f32],
+        mean: &mut [f32],
+        square: &mut [f32],
+    ) {
+        let moments = mean.iter_mut().zip(square);
+        for ((weight, gradient), (mean, square)) in weights.iter_mut().zip(gradient).zip(moments) {
+            let gradient = gradient * factors.clip;
+            *square = *square * factors.square[0] + gradient * gradient * factors.square[1];
+            *mean = *mean * factors.mean[0] + gradient * factors.mean[1];
+            let root = square.sqrt() / factors.root + factors.epsilon;
+            *weight = *weight * factors.shrink - *mean / root * factors.rate;
+        }
+    }
+}
+
+/// Returns the norm of all gradients together.
+pub(crate) fn global_norm(gradients: &[Tensor<1>]) -> f64 {
+    let squares: Vec<f64> = gradients
+        .par_iter()
+        .map(|gradient| f64::from(gradient.clone().square().sum().into_scalar::<f32>()))
+        .collect();
+    squares.iter().sum::<f64>().sqrt()
+}
+
+/// Returns what gradients of a norm are multiplied by so that the norm is at most `most`:
+/// `min(1, most / (norm + 1e-6))`, as PyTorch's `clip_grad_norm_`.
+pub(crate) fn clip_coefficient(norm: f64, most: f64) -> f64 {
+    (most / (norm + 1e-6)).min(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, Distribution};
+
+    #[test]
+    fn one_pass_does_what_many_do() {
+        let factors = Factors {
+            clip: 0.7,
+            mean: [0.9, 0.1],
+            square: [0.999, 0.001],
+            root: 0.05,
+            epsilon: 1e-8,
+            shrink: 0.99,
+            rate: 0.01,
+        };
+        let random = || Tensor::<1>::random([37], Distribution::Normal(0.0, 1.0), &Device::flex());
+        let (weights, gradient, mean, square) = (random(), random(), random(), random().square());
+        let moments = Moments { mean, square };
+        let (here, found) = move_here(&factors, weights.clone(), gradient.clone(), moments.clone());
+        let (elsewhere, expected) = move_elsewhere(&factors, weights, gradient, moments);
+        let pairs = [(here, elsewhere), (found.mean, expected.mean), (found.square, expected.square)];
+        for (found, expected) in pairs {
+            assert!((found - expected).abs().max().into_scalar::<f32>() < 1e-6);
+        }
+    }
+}

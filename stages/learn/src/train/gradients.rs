@@ -1,0 +1,219 @@
+//! From outputs to log-probabilities, and from slopes back to gradients.
+//!
+//! The model's blocks are on burn's tape; the head and the softmax are not. Their derivative is
+//! known, `slope * (one-hot - softmax)`, and needs the slope, which an objective knows only when
+//! it has seen the log-probabilities. Written out, nothing of the size of the vocabulary is ever
+//! recorded, and hidden states that predict nothing of an output never reach the head.
+
+use burn::tensor::{Device, Tensor};
+
+use rayon::ThreadPool;
+
+use crate::models::Network;
+use crate::objectives::Logp;
+use crate::tensor::fused::Likelihood;
+use crate::tensor::low_rank::Dropout;
+use crate::tensor::parameters::{Parameters, Slot};
+use crate::tensor::pieces::largest_first;
+use crate::text::batches::{Packed, shard_size};
+use crate::text::sequence::Sequence;
+
+/// Gradients in the order in which a model shows its parameters; none where it does not learn.
+pub(crate) type Gradients = Vec<Option<Tensor<1>>>;
+
+/// Returns the log-probabilities of sequences.
+pub(crate) fn logps(model: &Network, packed: &Packed<'_>, device: &Device) -> Vec<Logp> {
+    let hidden = model.predicting(packed, device);
+    let logits = model.precision().linear(hidden, model.head().get());
+    sums(&Likelihood::of(logits, &packed.targets).logps(), packed)
+}
+
+/// Returns the log-probabilities of any number of sequences, a shard on a thread.
+pub(crate) fn all_logps(
+    model: &Network,
+    sequences: &[&Sequence],
+    device: &Device,
+    pool: &ThreadPool,
+) -> Vec<Logp> {
+    let sizes: Vec<usize> = sequences.iter().map(|sequence| sequence.width()).collect();
+    let compute = |shard: &[usize]| {
+        let sequences: Vec<&Sequence> = shard.iter().map(|place| sequences[*place]).collect();
+        Some(logps(model, &Packed::new(&sequences), device))
+    };
+    let found = largest_first(&sizes, pool, |order| order.chunks(shard_size(device)).collect(), compute);
+    found.expect("every shard is computed")
+}
+
+/// How a backward pass gets at what the forward pass computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activations {
+    /// It is all kept.
+    Kept,
+    /// Only each layer's input is kept, and the layer computed once more: a third more work, and
+    /// the memory of one layer. The same bits.
+    Recomputed,
+}
+
+/// Returns the gradients of whatever has, by a function of the log-probabilities, these slopes.
+pub(crate) fn gradients(
+    model: &Network,
+    packed: &Packed<'_>,
+    dropout: Option<Dropout>,
+    activations: Activations,
+    device: &Device,
+    slopes: impl FnOnce(&[Logp]) -> Vec<f64>,
+) -> Gradients {
+    let mut tape = model.clone();
+    if let Some(dropout) = dropout {
+        tape.leave_out(dropout);
+    }
+    tape.visit(&mut |_, mut slot| slot.record());
+    let mut collected = Collected::new(&mut tape);
+    let by_head = match activations {
+        Activations::Recomputed => piece_by_piece(model, &mut tape, &mut collected, packed, device, slopes),
+        Activations::Kept => {
+            let recorded = tape.predicting(packed, device);
+            let (by_hidden, by_head) = head_gradients(model, recorded.clone().inner(), packed, slopes);
+            let mut found = (recorded * by_hidden.autodiff()).sum().backward();
+            collected.take(&mut tape, &mut found);
+            by_head
+        }
+    };
+    if let Some(by_head) = by_head {
+        collected.add(&mut tape, model.head_name(), by_head);
+    }
+    collected.0
+}
+
+/// Collects the gradients of all but the head, which it returns, with what one piece of the network
+/// keeps at a time.
+fn piece_by_piece(
+    model: &Network,
+    tape: &mut Network,
+    collected: &mut Collected,
+    packed: &Packed<'_>,
+    device: &Device,
+    slopes: impl FnOnce(&[Logp]) -> Vec<f64>,
+) -> Option<Tensor<1>> {
+    // As on the tape, for off it some operations round differently; but with no leaf, so that
+    // nothing is kept for a way back.
+    let mut constant = tape.clone();
+    constant.visit(&mut |_, mut slot| slot.forget());
+    let passing = constant.pieces(packed, device);
+    let last = passing.count() - 1;
+    let mut taken: Vec<Vec<Tensor<2>>> = vec![Vec::new()];
+    for number in 0..last {
+        let before = taken[number].iter().map(|x| x.clone().autodiff()).collect();
+        taken.push(passing.compute(number, before).into_iter().map(Tensor::inner).collect());
+    }
+    // The same leaves, beside which `tape` can be asked for their gradients.
+    let recording = tape.clone();
+    let pieces = recording.pieces(packed, device);
+    let (mut by_left, mut by_head): (Vec<Option<Tensor<2>>>, _) = (Vec::new(), None);
+    let mut slopes = Some(slopes);
+    for (number, taken) in taken.into_iter().enumerate().rev() {
+        if number == 0 && !pieces.first_learns() {
+            break;
+        }
+        let leaves: Vec<Tensor<2>> = taken.into_iter().map(|x| x.autodiff().require_grad()).collect();
+        let left = pieces.compute(number, leaves.clone());
+        if let Some(slopes) = slopes.take() {
+            let (by_hidden, found) = head_gradients(model, left[0].clone().inner(), packed, slopes);
+            (by_left, by_head) = (vec![Some(by_hidden)], found);
+        }
+        let product = |(left, by_left): (Tensor<2>, Option<Tensor<2>>)| {
+            by_left.map(|by_left| (left * by_left.autodiff()).sum())
+        };
+        let products = left.into_iter().zip(by_left).filter_map(product);
+        let sum = products.reduce(|sum, more| sum + more).expect("what a piece leaves matters");
+        let mut found = sum.backward();
+        // None where what a piece takes is no longer needed.
+        by_left = leaves.iter().map(|leaf| leaf.grad_remove(&mut found)).collect();
+        collected.take(tape, &mut found);
+    }
+    by_head
+}
+
+/// Returns the derivatives by the hidden states that predict output tokens and, where the head
+/// learns, by the head.
+fn head_gradients(
+    model: &Network,
+    hidden: Tensor<2>,
+    packed: &Packed<'_>,
+    slopes: impl FnOnce(&[Logp]) -> Vec<f64>,
+) -> (Tensor<2>, Option<Tensor<1>>) {
+    let (head, precision) = (model.head(), model.precision());
+    let softmax = Likelihood::of(precision.linear(hidden.clone(), head.get()), &packed.targets);
+    let sums = sums(&softmax.logps(), packed);
+    let slopes = slopes(&sums);
+    let per_token = slopes.iter().zip(&packed.lengths);
+    let per_token: Vec<f32> =
+        per_token.flat_map(|(slope, length)| std::iter::repeat_n(normal(*slope), *length)).collect();
+    let by_logits = softmax.slopes(&per_token);
+    let by_hidden = precision.product(by_logits.clone(), head.get());
+    let by_head = head.learns.then(|| precision.product(by_logits.transpose(), hidden).flatten::<1>(0, 1));
+    (by_hidden, by_head)
+}
+
+/// Returns a slope, or 0 for one that no optimiser can see: a preference that a model is sure of
+/// has a slope like e^-90, and a backward pass over such numbers takes twenty times as long, since
+/// processors compute slowly with what is below 1e-38.
+fn normal(slope: f64) -> f32 {
+    if slope.abs() < 1e-20 { 0.0 } else { slope as f32 }
+}
+
+/// Adds to a gradient, or begins one.
+pub(crate) fn add_to(gradient: &mut Option<Tensor<1>>, more: Tensor<1>) {
+    *gradient = Some(match gradient.take() {
+        Some(gradient) => gradient + more,
+        None => more,
+    });
+}
+
+/// Gradients, as the pieces of a backward pass find them.
+struct Collected(Gradients);
+
+impl Collected {
+    fn new(tape: &mut Network) -> Self {
+        let mut none = Gradients::new();
+        tape.visit(&mut |_, _| none.push(None));
+        Self(none)
+    }
+
+    /// Takes what one piece found. What several pieces share has the sum.
+    fn take(&mut self, tape: &mut Network, found: &mut burn::tensor::Gradients) {
+        let mut places = self.0.iter_mut();
+        tape.visit(&mut |_, slot: Slot<'_>| {
+            let place = places.next().expect("a model shows the same parameters each time");
+            if slot.learns()
+                && let Some(more) = slot.take_gradient(found)
+            {
+                add_to(place, more);
+            }
+        });
+    }
+
+    /// Adds to the gradient of one parameter.
+    fn add(&mut self, tape: &mut Network, of: &str, more: Tensor<1>) {
+        let mut places = self.0.iter_mut();
+        tape.visit(&mut |name, _| {
+            let place = places.next().expect("a model shows the same parameters each time");
+            if name == of {
+                add_to(place, more.clone());
+            }
+        });
+    }
+}
+
+/// Adds the log-probabilities of each sequence's tokens up.
+fn sums(per_token: &[f32], packed: &Packed<'_>) -> Vec<Logp> {
+    let mut rest = per_token;
+    let mut sums = Vec::with_capacity(packed.lengths.len());
+    for length in &packed.lengths {
+        let (own, others) = rest.split_at(*length);
+        let sum = own.iter().map(|logp| f64::from(*logp)).sum();
+        sums.push(Logp { sum, tokens: *length, reference: None });
+        rest = others;
+    }
+    sums
+}
