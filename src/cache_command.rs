@@ -1,15 +1,15 @@
-//! `pipeline cache ls | verify | rebuild`: what is kept, and whether it is sound.
+//! `pipeline cache ls | verify | rebuild`: lists, verifies and repairs the cache.
 
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
-use cache::{Cache, CacheError, Damage, DamagedBlob, Key};
+use cache::{Cache, CacheError, Corruption, Key};
 
 use crate::exit::Stop;
 use crate::house::{CacheArguments, bytes, look_at, seconds};
 use crate::terminal;
 
-/// List or verify what is kept, or make its index again.
+/// List, verify or repair the cache.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -20,15 +20,15 @@ pub struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// List all finished work, oldest first, and sum it up.
+    /// List all results, oldest first, and their total size.
     Ls,
     /// Read every byte and compare it with its digest.
     Verify {
-        /// Discard what is damaged, so that the next run makes it again.
+        /// Remove what is corrupt, so that the next run makes it again.
         #[arg(long)]
         repair: bool,
     },
-    /// Make the index again from the results that are there; the old one is kept beside it.
+    /// Rebuild the index from the records of results. The old index is kept beside it.
     Rebuild,
 }
 
@@ -54,8 +54,8 @@ fn rebuild(folder: &Path) -> Result<(), Stop> {
     for problem in &rebuilt.unreadable {
         writeln!(out, "unreadable  {problem}")?;
     }
-    if let Some(kept) = &rebuilt.kept {
-        writeln!(out, "the old index is kept as {}", kept.display())?;
+    if let Some(backup) = &rebuilt.backup {
+        writeln!(out, "the old index is kept as {}", backup.display())?;
     }
     writeln!(
         out,
@@ -105,62 +105,61 @@ fn list(cache: &Cache) -> Result<(), Stop> {
 fn verify(cache: &Cache, repair: bool) -> Result<(), Stop> {
     let verification = cache.verify(&mut |_, _| {})?;
     let mut out = terminal::stdout();
-    for line in &verification.index {
-        writeln!(out, "index    {line}")?;
+    for error in &verification.sqlite_errors {
+        writeln!(out, "index    {error}")?;
     }
     for flaw in &verification.flaws {
         writeln!(out, "index    {}", flaw.text)?;
     }
-    for DamagedBlob { digest, damage, makers } in &verification.damaged {
-        let path = cache.blobs().path(*digest);
-        writeln!(out, "{}  {}  of {}", told(damage), path.display(), stages(cache, makers))?;
+    for blob in &verification.corrupt {
+        let path = cache.blobs().path(blob.digest);
+        let stages = stages(cache, &blob.producers);
+        writeln!(out, "{}  {}  of {stages}", describe(&blob.corruption), path.display())?;
     }
-    for (digest, damage, maker) in &verification.records {
-        let of = stages(cache, std::slice::from_ref(maker));
-        writeln!(out, "{}  the record {} of {of}", told(damage), digest.short())?;
+    for (digest, corruption, producer) in &verification.corrupt_records {
+        let stages = stages(cache, std::slice::from_ref(producer));
+        writeln!(out, "{}  the record {} of {stages}", describe(corruption), digest.short())?;
     }
     writeln!(
         out,
-        "{} blobs sound, {} damaged, {} that nothing names",
-        verification.sound,
-        verification.damage(),
+        "{} blobs intact, {} corrupt, {} unreferenced",
+        verification.intact,
+        verification.corruptions(),
         verification.unreferenced
     )?;
-    let is_mendable = verification.damage() > verification.index.len();
-    if repair && is_mendable {
+    let is_repairable = verification.corruptions() > verification.sqlite_errors.len();
+    if repair && is_repairable {
         cache.repair(&verification)?;
-        writeln!(out, "discarded what is damaged; the next run makes it again")?;
+        writeln!(out, "removed what is corrupt; the next run makes it again")?;
     }
-    if !verification.index.is_empty() {
-        writeln!(terminal::stderr(), "help: run `pipeline cache rebuild`, which makes the index again")?;
+    if !verification.sqlite_errors.is_empty() {
+        writeln!(terminal::stderr(), "help: run `pipeline cache rebuild` to rebuild the index")?;
     }
-    match verification.is_sound() || (repair && verification.index.is_empty()) {
-        true => Ok(()),
-        false => Err(Stop::Damaged),
+    if verification.is_intact() || (repair && verification.sqlite_errors.is_empty()) {
+        Ok(())
+    } else {
+        Err(Stop::Damaged)
     }
 }
 
-/// Writes how something is damaged, the word that people know first.
-fn told(damage: &Damage) -> String {
-    match damage {
-        Damage::Missing => "missing".to_owned(),
-        Damage::Changed => "changed".to_owned(),
-        Damage::Unreadable(why) => format!("unreadable ({why})"),
+/// Writes how something is corrupt, the most telling word first.
+fn describe(corruption: &Corruption) -> String {
+    match corruption {
+        Corruption::Missing => "missing".to_owned(),
+        Corruption::Changed => "changed".to_owned(),
+        Corruption::Unreadable(why) => format!("unreadable ({why})"),
     }
 }
 
 /// Names the stages that made something.
-fn stages(cache: &Cache, makers: &[Key]) -> String {
-    let name = |maker: &Key| match cache.index().manifest(*maker) {
+fn stages(cache: &Cache, producers: &[Key]) -> String {
+    let name = |producer: &Key| match cache.index().manifest(*producer) {
         Ok(Some(manifest)) => Some(format!("`{}`", manifest.stage)),
-        // What the index does not know is among its own damage.
+        // That the index does not know it is reported by itself.
         Ok(None) | Err(_) => None,
     };
-    let mut stages: Vec<String> = makers.iter().filter_map(name).collect();
+    let mut stages: Vec<String> = producers.iter().filter_map(name).collect();
     stages.sort();
     stages.dedup();
-    match stages.is_empty() {
-        true => "a source".to_owned(),
-        false => stages.join(", "),
-    }
+    if stages.is_empty() { "a source".to_owned() } else { stages.join(", ") }
 }

@@ -14,7 +14,7 @@ use crate::terminal;
 pub const WRONG: u8 = 2;
 /// A stage failed or was skipped, or a cell of the table is missing.
 pub const STAGE: u8 = 3;
-/// The cache is damaged, read-only where it must be written, or cannot be used.
+/// The cache is corrupt, read-only where it must be written, or cannot be used.
 pub const CACHE: u8 = 4;
 /// The output could not be written, or the system refused the program something of its own.
 pub const IO: u8 = 5;
@@ -30,9 +30,9 @@ pub enum Stop {
     Usage(String),
     /// A stage failed, or a cell is missing; what and why has been said: [`STAGE`].
     Stage,
-    /// The cache is damaged or cannot be used: [`CACHE`].
+    /// The cache is corrupt or cannot be used: [`CACHE`].
     Cache(CacheError),
-    /// The cache is damaged, as has been said: [`CACHE`].
+    /// The cache is corrupt, as has been said: [`CACHE`].
     Damaged,
     /// A stage must run, and the cache takes no results: [`CACHE`].
     ReadOnly(String),
@@ -123,7 +123,7 @@ fn cache_message(error: &CacheError) -> String {
             "run `pipeline cache rebuild`, which makes the index again from the results that are there, \
              or use another cache with `--cache FOLDER`"
         }
-        _ if error.is_damage() => "run `pipeline cache verify --repair`",
+        _ if error.is_corruption() => "run `pipeline cache verify --repair`",
         CacheError::InUse { .. } => "wait until it ends",
         CacheError::Absent { .. } => "run the experiment first, or name the cache with `--cache FOLDER`",
         _ => "check the folder, or use another cache with `--cache FOLDER`",

@@ -165,7 +165,9 @@ fn source_files(plan: &Plan, memory: Option<&Cache>) -> Result<SourceFiles, Stop
                 files.insert(path.to_owned(), state);
             }
             Err(
-                error @ (CacheError::Io { .. } | CacheError::Unstable { .. } | CacheError::Unkeepable { .. }),
+                error @ (CacheError::Io { .. }
+                | CacheError::Unstable { .. }
+                | CacheError::UnsupportedFile { .. }),
             ) => {
                 let help = matches!(error, CacheError::Unstable { .. })
                     .then_some("somebody writes to it: run again when nobody does, or take it from a copy");

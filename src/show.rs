@@ -98,7 +98,7 @@ fn show_making(out: &mut impl Write, label: &str, manifest: &Manifest, key: cach
     if manifest.stage != label {
         writeln!(out, "  first as    {}", manifest.stage)?;
     }
-    for (part, version) in &manifest.parts {
+    for (part, version) in &manifest.components {
         writeln!(out, "  part        {part} version {version}")?;
     }
     if let Some(seed) = manifest.seed {

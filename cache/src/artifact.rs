@@ -70,8 +70,8 @@ impl Artifact {
 
     /// Makes sure that the files of a listing can be written below one folder and nowhere else.
     ///
-    /// A listing that was read, from an index that may be damaged or somebody else's, is checked
-    /// before it is believed, and again before anything is written by it.
+    /// A listing that was read, from an index that may be corrupt or come from another user, is checked
+    /// before it is used, and again before files are written by it.
     ///
     /// # Errors
     /// [`EntryPathError`] names the first path that is not relative, or has a part that is empty,

@@ -8,29 +8,29 @@ use std::sync::Mutex;
 use crate::digest::Digest;
 use crate::durable::Unsynced;
 use crate::error::CacheError;
-use crate::files::{Fingerprint, Links, digest_file, is_gone, what_it_is};
+use crate::files::{Fingerprint, Links, digest_file, irregular_kind, is_not_found};
 use crate::share::make_folder;
 
-/// A blob that is replaced more often than this while it is read is not replaced by its like.
-const MOST_REPLACEMENTS: usize = 20;
+/// How often a blob may be replaced by an equal one while it is read.
+const MAX_REPLACEMENTS: usize = 20;
 
 /// A store of blobs in one folder.
 #[derive(Debug)]
 pub struct Blobs {
     folder: PathBuf,
     temporary: PathBuf,
-    /// Blobs whose bytes this process has checked, and what they looked like then.
+    /// Blobs whose bytes this process has checked, and their fingerprints then.
     checked: Mutex<HashMap<Digest, Fingerprint>>,
     unsynced: Unsynced,
 }
 
 impl Blobs {
-    /// Uses `folder` for blobs and `temporary`, on the same file system, for half-written ones.
+    /// Uses `folder` for blobs and `temporary`, on the same file system, for files being written.
     pub(crate) fn new(folder: PathBuf, temporary: PathBuf) -> Self {
         Self { folder, temporary, checked: Mutex::default(), unsynced: Unsynced::default() }
     }
 
-    /// Returns what may not be on the disk yet.
+    /// Returns the blobs that may not be on the disk yet.
     pub(crate) fn unsynced(&self) -> &Unsynced {
         &self.unsynced
     }
@@ -56,64 +56,64 @@ impl Blobs {
         self.folder.join(&name[..2]).join(&name[2..])
     }
 
-    /// Returns the path of a blob whose bytes are what its name promises.
+    /// Returns the path of a blob whose bytes match its digest.
     ///
     /// The bytes are read once per process and file state.
     ///
     /// # Errors
-    /// [`CacheError::Missing`], [`CacheError::Damaged`] or [`CacheError::NotABlob`];
+    /// [`CacheError::Missing`], [`CacheError::Corrupt`] or [`CacheError::NotABlob`];
     /// [`CacheError::Io`] if it cannot be read.
     pub fn checked(&self, digest: Digest) -> Result<PathBuf, CacheError> {
-        let (path, print) = self.looked_at(digest)?;
-        if self.checked.lock().expect("no panic while held").get(&digest) == Some(&print) {
+        let (path, fingerprint) = self.stat(digest)?;
+        if self.checked.lock().expect("no panic while held").get(&digest) == Some(&fingerprint) {
             return Ok(path);
         }
-        self.read_again(digest)
+        self.rehash(digest)
     }
 
-    /// As [`Blobs::checked`], and reads the bytes whatever was read before.
+    /// As [`Blobs::checked`], but always reads the bytes: no fingerprint is trusted.
     ///
     /// # Errors
     /// As [`Blobs::checked`].
-    pub fn read_again(&self, digest: Digest) -> Result<PathBuf, CacheError> {
-        // Others who keep the same bytes at the same moment put their file in its place.
-        for _ in 0..MOST_REPLACEMENTS {
-            match self.read_once(digest) {
+    pub fn rehash(&self, digest: Digest) -> Result<PathBuf, CacheError> {
+        // Other processes that store the same bytes at the same moment may replace the file.
+        for _ in 0..MAX_REPLACEMENTS {
+            match self.rehash_once(digest) {
                 Err(CacheError::Unstable { .. }) => {}
                 read => return read,
             }
         }
-        self.read_once(digest)
+        self.rehash_once(digest)
     }
 
-    fn read_once(&self, digest: Digest) -> Result<PathBuf, CacheError> {
-        let (path, _) = self.looked_at(digest)?;
-        // Somebody else may have found it damaged, and taken it away, since it was looked at.
+    fn rehash_once(&self, digest: Digest) -> Result<PathBuf, CacheError> {
+        let (path, _) = self.stat(digest)?;
+        // Another process may have found it corrupt and removed it since.
         let gone =
             |error| if path.exists() { error } else { CacheError::Missing { path: path.clone(), digest } };
-        let (actual, print) = digest_file(&path, Links::Refuse).map_err(gone)?;
+        let (actual, fingerprint) = digest_file(&path, Links::Refuse).map_err(gone)?;
         if actual != digest {
-            return Err(CacheError::Damaged { path, expected: digest, found: actual });
+            return Err(CacheError::Corrupt { path, expected: digest, actual });
         }
-        self.believe(digest, print);
+        self.mark_checked(digest, fingerprint);
         Ok(path)
     }
 
-    fn looked_at(&self, digest: Digest) -> Result<(PathBuf, Fingerprint), CacheError> {
+    fn stat(&self, digest: Digest) -> Result<(PathBuf, Fingerprint), CacheError> {
         let path = self.path(digest);
         let metadata = match fs::symlink_metadata(&path) {
-            Err(error) if is_gone(&error) => return Err(CacheError::Missing { path, digest }),
+            Err(error) if is_not_found(&error) => return Err(CacheError::Missing { path, digest }),
             metadata => metadata.map_err(CacheError::io("look at", &path))?,
         };
-        match what_it_is(metadata.file_type()) {
+        match irregular_kind(metadata.file_type()) {
             Some(what) => Err(CacheError::NotABlob { path, digest, what }),
             None => Ok((path, Fingerprint::of(&metadata))),
         }
     }
 
-    /// Remembers that a blob that looks like this is sound.
-    pub(crate) fn believe(&self, digest: Digest, print: Fingerprint) {
-        self.checked.lock().expect("no panic while held").insert(digest, print);
+    /// Remembers that a blob with this fingerprint is intact.
+    pub(crate) fn mark_checked(&self, digest: Digest, fingerprint: Fingerprint) {
+        self.checked.lock().expect("no panic while held").insert(digest, fingerprint);
     }
 
     /// Makes the folder that blobs with the same first digits share.
@@ -125,11 +125,11 @@ impl Blobs {
         Ok(())
     }
 
-    /// Takes a damaged blob out of the way, so that the work that made it can be done again.
+    /// Removes a corrupt blob, so that the work that made it can be done again.
     ///
     /// # Errors
     /// [`CacheError::Io`] if it cannot be removed.
-    pub fn discard(&self, digest: Digest) -> Result<(), CacheError> {
+    pub(crate) fn discard(&self, digest: Digest) -> Result<(), CacheError> {
         let path = self.path(digest);
         self.checked.lock().expect("no panic while held").remove(&digest);
         self.unsynced.remove(digest);
@@ -138,19 +138,19 @@ impl Blobs {
             _ => fs::remove_file(&path),
         };
         match removed {
-            Err(error) if !is_gone(&error) => Err(CacheError::io("remove", &path)(error)),
+            Err(error) if !is_not_found(&error) => Err(CacheError::io("remove", &path)(error)),
             _ => Ok(()),
         }
     }
 
-    /// Lists the digests of all blobs that are there, and of what stands in the place of one.
+    /// Lists the digests of all blobs, and of whatever else is in the place of one.
     ///
     /// # Errors
     /// [`CacheError::Io`] if the folder cannot be listed.
     pub fn all(&self) -> Result<Vec<Digest>, CacheError> {
         let mut digests = Vec::new();
         for shard in list(&self.folder)? {
-            // What is not named like a blob, or lies where no blob does, is none.
+            // Other names are not blobs.
             if shard.file_name().is_some_and(|name| name.len() == 2) && shard.is_dir() {
                 let prefix = shard.file_name().and_then(|name| name.to_str()).unwrap_or_default();
                 let name = |path: &PathBuf| Some(format!("{prefix}{}", path.file_name()?.to_str()?));
@@ -166,7 +166,7 @@ impl Blobs {
 
 fn list(folder: &Path) -> Result<Vec<PathBuf>, CacheError> {
     let entries = match fs::read_dir(folder) {
-        Err(error) if is_gone(&error) => return Ok(Vec::new()),
+        Err(error) if is_not_found(&error) => return Ok(Vec::new()),
         entries => entries.map_err(CacheError::io("list", folder))?,
     };
     entries.map(|entry| Ok(entry.map_err(CacheError::io("list", folder))?.path())).collect()
@@ -192,24 +192,24 @@ pub(crate) mod tests {
         let blobs = store(folder.path());
         let file = folder.path().join("f");
         fs::write(&file, "content").unwrap();
-        let (digest, _) = blobs.move_in(&file).unwrap();
+        let (digest, _) = blobs.insert_moved(&file).unwrap();
         assert!(!file.exists());
         let path = blobs.checked(digest).unwrap();
 
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         fs::write(&path, "cOntent").unwrap();
-        assert!(matches!(blobs.checked(digest), Err(CacheError::Damaged { .. })));
+        assert!(matches!(blobs.checked(digest), Err(CacheError::Corrupt { .. })));
         blobs.discard(digest).unwrap();
         assert!(matches!(blobs.checked(digest), Err(CacheError::Missing { .. })));
     }
 
     #[test]
-    fn the_same_content_mends_a_damaged_blob() {
+    fn storing_the_same_content_replaces_a_corrupt_blob() {
         let folder = tempfile::tempdir().unwrap();
         let blobs = store(folder.path());
         let keep = || {
             fs::write(folder.path().join("f"), "content").unwrap();
-            blobs.move_in(&folder.path().join("f")).unwrap().0
+            blobs.insert_moved(&folder.path().join("f")).unwrap().0
         };
         let path = blobs.path(keep());
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
@@ -218,13 +218,13 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_no_file_in_the_place_of_a_blob_is_damage_that_can_be_mended() {
+    fn something_other_than_a_file_in_the_place_of_a_blob_can_be_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let blobs = store(folder.path());
         let file = folder.path().join("f");
         let keep = || {
             fs::write(&file, "content").unwrap();
-            blobs.move_in(&file).unwrap().0
+            blobs.insert_moved(&file).unwrap().0
         };
         let path = blobs.path(keep());
         let in_place: [&dyn Fn(); 2] = [&|| fs::create_dir_all(path.join("deep/er")).unwrap(), &|| {
@@ -237,7 +237,7 @@ pub(crate) mod tests {
                 let _ = fs::remove_file(&path);
                 put();
                 let error = blobs.checked(Digest::of(b"content")).unwrap_err();
-                assert!(error.is_damage() && matches!(error, CacheError::NotABlob { .. }));
+                assert!(error.is_corruption() && matches!(error, CacheError::NotABlob { .. }));
                 assert_eq!(blobs.all().unwrap(), [Digest::of(b"content")]);
                 mend();
                 assert!(!fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()));

@@ -9,7 +9,7 @@ use crate::artifact::Artifact;
 use crate::blobs::Blobs;
 use crate::digest::Digest;
 use crate::error::CacheError;
-use crate::format::FORMAT;
+use crate::format::FOLDER_FORMAT;
 use crate::index::{Finished, Index};
 use crate::key::Key;
 use crate::lock::{KeyLock, UseLock};
@@ -80,7 +80,7 @@ impl Cache {
             return Err(none(folder));
         }
         let index = Index::open(&index_path(&folder), Access::ReadOnly)?;
-        if index.is_unmade()? {
+        if index.is_uninitialized()? {
             return Err(none(folder));
         }
         Self::with(folder, Access::ReadOnly, index, None)
@@ -98,7 +98,7 @@ impl Cache {
             return Err(CacheError::IndexLost { path: folder });
         }
         drop(Temporary::create(&folder.join("tmp"))?);
-        let in_use = UseLock::join(&folder)?;
+        let in_use = UseLock::shared(&folder)?;
         // Made here and not by SQLite, whose other files have the mode of this one.
         if let Err(error) = File::options().create_new(true).write(true).open(&index)
             && error.kind() != io::ErrorKind::AlreadyExists
@@ -119,9 +119,9 @@ impl Cache {
         index: Index,
         in_use: Option<UseLock>,
     ) -> Result<Self, CacheError> {
-        let found = index.format()?;
-        if found != FORMAT {
-            return Err(CacheError::Format { path: folder, found, expected: FORMAT });
+        let format = index.format()?;
+        if format != FOLDER_FORMAT {
+            return Err(CacheError::Format { path: folder, format, expected: FOLDER_FORMAT });
         }
         let (blobs, records) = (blobs_in(&folder), records_in(&folder));
         Ok(Self { folder, access, blobs, records, index, _use: in_use })
@@ -170,12 +170,12 @@ impl Cache {
     pub fn commit(
         &self,
         trace: Key,
-        skeleton: Key,
+        shape: Key,
         manifest: &Manifest,
         artifacts: &[Artifact],
         recipe: (Key, &Recipe),
     ) -> Result<(), CacheError> {
-        let work = Finished { trace, skeleton, manifest, artifacts, recipe };
+        let work = Finished { trace, shape, manifest, artifacts, recipe };
         let record = Record::new(&work).keep(&self.records)?;
         self.blobs.sync()?;
         if let Some(replaced) = self.index.commit(&work, record)? {
@@ -185,21 +185,21 @@ impl Cache {
         Ok(())
     }
 
-    /// Takes a damaged blob out of the way and forgets the work that made it, so that it is made
-    /// again. A cache that can only be read stays as it is.
+    /// Removes a corrupt blob, and the work that made it from the index and the records, so that it
+    /// is done again. A read-only cache stays as it is.
     ///
     /// # Errors
     /// [`CacheError::Io`] or [`CacheError::Index`].
-    pub fn invalidate(&self, blob: Option<Digest>, makers: &[Key]) -> Result<(), CacheError> {
+    pub fn invalidate(&self, blob: Option<Digest>, producers: &[Key]) -> Result<(), CacheError> {
         if self.access == Access::ReadOnly {
             return Ok(());
         }
         if let Some(blob) = blob {
             self.blobs.discard(blob)?;
         }
-        for maker in makers {
-            let record = self.index.record_of(*maker)?;
-            self.index.forget(*maker)?;
+        for producer in producers {
+            let record = self.index.record_of(*producer)?;
+            self.index.forget(*producer)?;
             if let Some(record) = record {
                 self.records.discard(record)?;
             }
@@ -260,7 +260,7 @@ impl Cache {
     /// Returns the content of one file of an artifact, checked.
     ///
     /// # Errors
-    /// [`CacheError::Missing`], [`CacheError::Damaged`], or [`CacheError::Io`].
+    /// [`CacheError::Missing`], [`CacheError::Corrupt`], or [`CacheError::Io`].
     pub fn read(&self, artifact: Digest, path: &str) -> Result<Option<Vec<u8>>, CacheError> {
         let Some(listing) = self.index.artifact(artifact)? else {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! Bytes reach the disk together, before the record that names them.
+//! Syncing blobs to the disk in batches, before the index refers to them.
 //!
 //! To sync a file makes the file system write its journal, and that is most of what a small stage
 //! costs. So blobs get their names at once, which others may use meanwhile, and what was named
@@ -20,11 +20,11 @@ use crate::files::sync_folder;
 /// How many files are open at once while they are synced.
 const FILES_TOGETHER: usize = 256;
 
-/// What of a store may not be on the disk yet.
+/// The blobs of a store that may not be on the disk yet.
 #[derive(Debug, Default)]
 pub(crate) struct Unsynced {
     state: Mutex<State>,
-    /// Held while somebody syncs.
+    /// Held during a sync.
     turn: Mutex<()>,
 }
 
@@ -91,7 +91,7 @@ fn sync_files(folder: &Path, paths: &[PathBuf], has_new_shard: bool) -> Result<(
                     begin_to_write(&file);
                     files.push((path, file));
                 }
-                // Somebody found it damaged and took it away; whoever needs it finds that out.
+                // It was found corrupt and removed meanwhile; whoever needs it will find it missing.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(CacheError::io("open", path)(error)),
             }
@@ -108,7 +108,7 @@ fn sync_files(folder: &Path, paths: &[PathBuf], has_new_shard: bool) -> Result<(
     Ok(())
 }
 
-/// Has the system begin to write a file's bytes, without waiting for it.
+/// Asks the system to start writing a file's bytes, without waiting for it.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 fn begin_to_write(file: &File) {

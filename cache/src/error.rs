@@ -4,17 +4,17 @@ use std::path::{Path, PathBuf};
 use crate::digest::Digest;
 use crate::key::Key;
 
-/// What can go wrong between bytes and disk.
+/// An error of the cache.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
     /// A file operation failed.
     #[error("failed to {action} {}", path.display())]
     Io {
-        /// What was tried, as a verb.
+        /// The operation, as a verb.
         action: &'static str,
-        /// On which path.
+        /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The index could not be read or written.
@@ -22,52 +22,52 @@ pub enum CacheError {
     Index {
         /// The SQLite file.
         path: PathBuf,
-        /// What SQLite said.
+        /// SQLite's error.
         source: rusqlite::Error,
     },
     /// The cache was written by another version of the format.
-    #[error("the cache {} has format {found}, this program writes format {expected}", path.display())]
+    #[error("the cache {} has format {format}, but this program writes format {expected}", path.display())]
     Format {
         /// The cache's folder.
         path: PathBuf,
-        /// The format found.
-        found: u32,
+        /// The format of the folder.
+        format: u32,
         /// The format this program knows.
         expected: u32,
     },
     /// There is no cache at this place.
     #[error("there is no cache at {}", path.display())]
     Absent {
-        /// Where it was looked for.
+        /// The folder.
         path: PathBuf,
     },
-    /// The results of a cache are there, and the index that says which they are is not.
+    /// The cache has results, but no index.
     #[error("the index of the cache {} is gone", path.display())]
     IndexLost {
         /// The cache's folder.
         path: PathBuf,
     },
-    /// Other processes write to a cache that has to be left alone for a moment.
-    #[error("another process uses the cache {}", path.display())]
+    /// Another process is writing to a cache that must not be written to just now.
+    #[error("another process is using the cache {}", path.display())]
     InUse {
         /// The cache's folder.
         path: PathBuf,
     },
-    /// Something had to be written to a cache that can only be read.
+    /// A write to a cache that is open for reading only.
     #[error("the cache {} is read-only", path.display())]
     ReadOnly {
         /// The cache's folder.
         path: PathBuf,
     },
-    /// A blob is there, but its bytes are not those that its name promises.
-    #[error("blob {} is damaged: its bytes hash to {found}", path.display())]
-    Damaged {
+    /// The bytes of a blob do not match its digest.
+    #[error("blob {} is corrupt: its bytes hash to {actual}", path.display())]
+    Corrupt {
         /// The blob's file.
         path: PathBuf,
-        /// What the name promises.
+        /// The digest in its name.
         expected: Digest,
-        /// What the bytes are.
-        found: Digest,
+        /// The digest of its bytes.
+        actual: Digest,
     },
     /// A blob that the index names is gone.
     #[error("blob {} is missing", path.display())]
@@ -77,8 +77,8 @@ pub enum CacheError {
         /// Its digest.
         digest: Digest,
     },
-    /// Something other than a file stands where a blob belongs.
-    #[error("blob {} is damaged: {what} stands in its place", path.display())]
+    /// Something other than a regular file is in the place of a blob.
+    #[error("blob {} is corrupt: {what} is in its place", path.display())]
     NotABlob {
         /// Where the blob belongs.
         path: PathBuf,
@@ -93,23 +93,23 @@ pub enum CacheError {
         /// The file.
         path: PathBuf,
     },
-    /// Something other than a regular file stands where one is read or kept.
-    #[error("{} is {what}, and only regular files, also in folders, can be read and kept", path.display())]
-    Unkeepable {
-        /// The offending entry.
+    /// A file of a kind that cannot be read or stored.
+    #[error("{} is {what}; only regular files and folders of regular files can be stored", path.display())]
+    UnsupportedFile {
+        /// The file.
         path: PathBuf,
         /// What it is.
         what: &'static str,
     },
-    /// A file is larger than anything of its sort is.
-    #[error("{} is larger than {limit_bytes} bytes, the most that is read of such a file", path.display())]
+    /// A file is larger than its limit.
+    #[error("{} is larger than the limit of {limit_bytes} bytes", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// The most that is read.
+        /// The limit.
         limit_bytes: u64,
     },
-    /// A row of the index cannot be understood.
+    /// An entry of the index cannot be read.
     #[error("the cache index has an unreadable entry for {key:?}: {detail}")]
     Row {
         /// The entry's key.
@@ -142,7 +142,7 @@ impl CacheError {
         }
     }
 
-    /// Returns whether the index is gone or damaged as a whole, so that it has to be made again.
+    /// Returns whether the index is gone or corrupt as a whole, so that it has to be rebuilt.
     pub fn is_lost_index(&self) -> bool {
         use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
         match self {
@@ -155,15 +155,15 @@ impl CacheError {
         }
     }
 
-    /// Returns whether stored bytes are not what they should be, so that work must be redone.
-    pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::Missing { .. } | Self::NotABlob { .. } | Self::Row { .. })
+    /// Returns whether stored bytes are corrupt or missing, so that work must be done again.
+    pub fn is_corruption(&self) -> bool {
+        matches!(self, Self::Corrupt { .. } | Self::Missing { .. } | Self::NotABlob { .. } | Self::Row { .. })
     }
 
-    /// Returns the digest of the blob that is damaged or missing, if that is what went wrong.
+    /// Returns the digest of the blob that is corrupt or missing, if the error is about a blob.
     pub fn blob(&self) -> Option<Digest> {
         match self {
-            Self::Damaged { expected: digest, .. }
+            Self::Corrupt { expected: digest, .. }
             | Self::Missing { digest, .. }
             | Self::NotABlob { digest, .. } => Some(*digest),
             _ => None,

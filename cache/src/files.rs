@@ -1,7 +1,8 @@
-//! Files that others may own: opened once, known to be regular, and read without a memory map.
+//! Reading files that other processes may change: opened once, checked to be regular, and read
+//! without a memory map.
 //!
-//! A map of a file that is cut short by somebody else ends the process with a signal, and a
-//! named pipe or a device that is opened by mistake waits for ever or is read for ever.
+//! If another process truncates a mapped file, the reader is killed by a signal. A named pipe or a
+//! device that is opened by mistake blocks or is read for ever.
 
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -14,11 +15,11 @@ use rustix::fs::OFlags;
 use crate::digest::Digest;
 use crate::error::CacheError;
 
-/// What must stay the same for a remembered digest to be believed.
+/// The metadata of a file that must stay the same for a remembered digest to be valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint {
     /// Device and inode: a file moved over another is another file.
-    pub place: (u64, u64),
+    pub device_and_inode: (u64, u64),
     /// Size in bytes.
     pub bytes: u64,
     /// Time of the last change of content, in nanoseconds.
@@ -32,7 +33,7 @@ impl Fingerprint {
     pub fn of(metadata: &Metadata) -> Self {
         let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
         Self {
-            place: (metadata.dev(), metadata.ino()),
+            device_and_inode: (metadata.dev(), metadata.ino()),
             bytes: metadata.len(),
             mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
             ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
@@ -43,7 +44,7 @@ impl Fingerprint {
 /// What to do about symbolic links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Links {
-    /// Take what they point to: the file or folder is somebody's, and means what it shows.
+    /// Take what they point to: the path is the user's, who may use links.
     Follow,
     /// Refuse them: what they point to is not part of the folder.
     Refuse,
@@ -54,7 +55,7 @@ pub enum Links {
 /// `links` says what to do if the last part of the path is a link.
 ///
 /// # Errors
-/// [`CacheError::Unkeepable`] for anything but a regular file, [`CacheError::Io`] if it cannot be
+/// [`CacheError::UnsupportedFile`] for anything but a regular file, [`CacheError::Io`] if it cannot be
 /// opened.
 pub fn open_regular(path: &Path, links: Links) -> Result<File, CacheError> {
     // Looked at before it is opened, because opening a device can have effects of its own.
@@ -102,14 +103,14 @@ pub fn read_regular(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, CacheError
 
 /// Fails unless a file is a regular one.
 pub(crate) fn require_regular(file_type: FileType, path: &Path) -> Result<(), CacheError> {
-    match what_it_is(file_type) {
+    match irregular_kind(file_type) {
         None => Ok(()),
-        Some(what) => Err(CacheError::Unkeepable { path: path.to_owned(), what }),
+        Some(what) => Err(CacheError::UnsupportedFile { path: path.to_owned(), what }),
     }
 }
 
-/// Returns what something is that is not a regular file.
-pub(crate) fn what_it_is(file_type: FileType) -> Option<&'static str> {
+/// Returns what kind of file it is, if it is not a regular one.
+pub(crate) fn irregular_kind(file_type: FileType) -> Option<&'static str> {
     if file_type.is_file() {
         None
     } else if file_type.is_dir() {
@@ -128,13 +129,13 @@ pub(crate) fn what_it_is(file_type: FileType) -> Option<&'static str> {
 /// How much is read at a time: small enough to stay in the processor's cache until it is hashed.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// More threads than this wait for the one that reads.
-const MOST_THREADS: usize = 8;
+/// With more threads than this, reading is the bottleneck.
+const MAX_THREADS: usize = 8;
 
-/// Threads that hash, made at the first large file. `None` if the system gives us no threads:
-/// then the one that asks does it all. Rayon's global pool would panic instead.
+/// The threads that hash, started at the first large file. `None` if the system refuses threads:
+/// then the calling thread hashes. Rayon's global pool would panic instead.
 static HASHING: LazyLock<Option<rayon::ThreadPool>> = LazyLock::new(|| {
-    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get().min(MOST_THREADS));
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get().min(MAX_THREADS));
     if threads == 1 {
         return None;
     }
@@ -216,14 +217,14 @@ fn fill(file: &mut &File, buffer: &mut [u8]) -> io::Result<usize> {
 /// Hashes an open file from where it stands, which is its beginning; the fingerprint is that of
 /// the hashed bytes. Fails if the file changes meanwhile.
 pub(crate) fn digest_opened(file: &File, path: &Path) -> Result<(Digest, Fingerprint), CacheError> {
-    let looked_at = || file.metadata().map_err(CacheError::io("look at", path));
-    let before = Fingerprint::of(&looked_at()?);
+    let stat = || file.metadata().map_err(CacheError::io("look at", path));
+    let before = Fingerprint::of(&stat()?);
     let mut hashing = Hashing::new();
     read_chunks(file, path, before.bytes, &mut |chunk| {
         hashing.update(chunk);
         Ok(())
     })?;
-    if Fingerprint::of(&looked_at()?) != before {
+    if Fingerprint::of(&stat()?) != before {
         return Err(CacheError::Unstable { path: path.to_owned() });
     }
     Ok((hashing.digest(), before))
@@ -232,47 +233,50 @@ pub(crate) fn digest_opened(file: &File, path: &Path) -> Result<(Digest, Fingerp
 /// Hashes the file at a path at full speed, and fails if it changes or is replaced meanwhile.
 pub(crate) fn digest_file(path: &Path, links: Links) -> Result<(Digest, Fingerprint), CacheError> {
     let file = open_regular(path, links)?;
-    let (digest, print) = digest_opened(&file, path)?;
+    let (digest, fingerprint) = digest_opened(&file, path)?;
     let now = fs::metadata(path).map_err(CacheError::io("look at", path))?;
-    if Fingerprint::of(&now) != print {
+    if Fingerprint::of(&now) != fingerprint {
         return Err(CacheError::Unstable { path: path.to_owned() });
     }
-    Ok((digest, print))
+    Ok((digest, fingerprint))
 }
 
-/// Returns whether something is not there.
-pub(crate) fn is_gone(error: &io::Error) -> bool {
+/// Returns whether a file does not exist.
+pub(crate) fn is_not_found(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Waits until the names in a folder are on the disk.
+/// Waits until a folder's entries are on the disk.
 pub(crate) fn sync_folder(folder: &Path) -> Result<(), CacheError> {
     File::open(folder).and_then(|opened| opened.sync_all()).map_err(CacheError::io("sync", folder))
 }
 
 /// Folders are walked no deeper than this: a link to a folder above would be walked for ever.
-pub(crate) const DEEPEST: usize = 64;
+pub(crate) const MAX_DEPTH: usize = 64;
 
 /// Lists the files below a folder, sorted by their path inside it.
 pub(crate) fn files_below(folder: &Path, links: Links) -> Result<Vec<(String, PathBuf)>, CacheError> {
     let mut files = Vec::new();
     let mut open = vec![(String::new(), folder.to_owned(), 0)];
     while let Some((prefix, folder, depth)) = open.pop() {
-        if depth > DEEPEST {
-            return Err(CacheError::Unkeepable { path: folder, what: "nested more than 64 deep" });
+        if depth > MAX_DEPTH {
+            return Err(CacheError::UnsupportedFile { path: folder, what: "nested more than 64 deep" });
         }
         for entry in fs::read_dir(&folder).map_err(CacheError::io("list", &folder))? {
             let entry = entry.map_err(CacheError::io("list", &folder))?;
             let path = entry.path();
             let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
-                return Err(CacheError::Unkeepable { path, what: "named in something other than UTF-8" });
+                return Err(CacheError::UnsupportedFile {
+                    path,
+                    what: "named in something other than UTF-8",
+                });
             };
             let inside = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
-            let looked_at = match links {
+            let stat = match links {
                 Links::Follow => fs::metadata(&path),
                 Links::Refuse => fs::symlink_metadata(&path),
             };
-            let metadata = looked_at.map_err(CacheError::io("find", &path))?;
+            let metadata = stat.map_err(CacheError::io("find", &path))?;
             if metadata.is_dir() {
                 open.push((inside, path, depth + 1));
             } else {
@@ -291,7 +295,7 @@ mod tests {
 
     fn what(error: CacheError) -> &'static str {
         match error {
-            CacheError::Unkeepable { what, .. } => what,
+            CacheError::UnsupportedFile { what, .. } => what,
             other => panic!("{other}"),
         }
     }
@@ -330,8 +334,8 @@ mod tests {
         for bytes in [0, 1, 1000, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES + 7] {
             let content: Vec<u8> = (0..bytes).map(|position| (position % 251) as u8).collect();
             fs::write(&path, &content).unwrap();
-            let (digest, print) = digest_file(&path, Links::Refuse).unwrap();
-            assert_eq!((digest, print.bytes), (Digest::of(&content), bytes as u64));
+            let (digest, fingerprint) = digest_file(&path, Links::Refuse).unwrap();
+            assert_eq!((digest, fingerprint.bytes), (Digest::of(&content), bytes as u64));
         }
     }
 

@@ -20,5 +20,5 @@ pub use self::connection::Index;
 pub(crate) use self::finished::Finished;
 pub use self::inspect::Flaw;
 pub use self::lookups::Trace;
-pub use self::overview::{Listed, Totals};
-pub use self::runs::{Execution, Seen};
+pub use self::overview::{ListedWork, Totals};
+pub use self::runs::{Execution, HistoryEntry};

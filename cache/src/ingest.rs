@@ -1,8 +1,8 @@
-//! How files get in: hashed through the file that was opened, moved by the handle of their folder.
+//! How files enter the cache: hashed through the open file, moved by the handle of their folder.
 //!
-//! What a stage leaves behind may still be written to, and its folders swapped for links, by a
-//! process that outlives it. So no path is followed twice: folders are opened one below the
-//! other, never through a link, and a file is moved out of the folder that was opened.
+//! A process that outlives its stage may still write to the stage's files and replace its folders
+//! by links. So no path is resolved twice: folders are opened level by level, never through a
+//! link, and a file is moved out of the folder that was opened.
 
 use std::ffi::{CStr, OsStr};
 use std::fs::{self, File, Permissions};
@@ -20,75 +20,75 @@ use crate::blobs::Blobs;
 use crate::digest::Digest;
 use crate::error::CacheError;
 use crate::files::{
-    DEEPEST, Fingerprint, Hashing, Links, digest_opened, open_regular, read_chunks, require_regular,
+    Fingerprint, Hashing, Links, MAX_DEPTH, digest_opened, open_regular, read_chunks, require_regular,
 };
 use crate::sources::SourceFile;
 use crate::temporary::Temporary;
 
-/// A name in an open folder, and the path by which people know it.
+/// A name in an open folder, and its path for messages.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct FolderEntry<'a> {
     folder: &'a OwnedFd,
     name: &'a OsStr,
     path: &'a Path,
 }
 
 impl Blobs {
-    /// Copies a file in. The file stays as it is.
+    /// Stores a copy of a file. The file itself is not touched.
     ///
     /// # Errors
-    /// [`CacheError::Io`], [`CacheError::Unkeepable`] for anything but a regular file, or
+    /// [`CacheError::Io`], [`CacheError::UnsupportedFile`] for anything but a regular file, or
     /// [`CacheError::Unstable`] if the file changes meanwhile.
-    pub fn copy_in(&self, file: &Path) -> Result<(Digest, u64), CacheError> {
+    pub fn insert_copy(&self, file: &Path) -> Result<(Digest, u64), CacheError> {
         let opened = open_regular(file, Links::Follow)?;
         self.copy_opened(&opened, file, None)
     }
 
-    /// Takes a copy of a source file in, as it was when its digest was taken, if it is not there
-    /// already. The file itself is not touched.
+    /// Stores a copy of a source file as it was when it was hashed, unless it is stored already. The
+    /// file itself is not touched.
     ///
     /// # Errors
-    /// [`CacheError::Unstable`] if it is not what it was any more; else as [`Blobs::copy_in`].
-    pub fn take_source(&self, file: &SourceFile) -> Result<(), CacheError> {
+    /// [`CacheError::Unstable`] if it has changed since; else as [`Blobs::insert_copy`].
+    pub fn insert_source(&self, file: &SourceFile) -> Result<(), CacheError> {
         match self.checked(file.digest) {
             Ok(_) => return Ok(()),
-            Err(error) if error.is_damage() => {}
+            Err(error) if error.is_corruption() => {}
             Err(other) => return Err(other),
         }
         let opened = open_regular(&file.path, Links::Follow)?;
         self.copy_opened(&opened, &file.path, Some(file.digest)).map(|_| ())
     }
 
-    /// Keeps bytes that are in memory, under their name at once: nobody asks for them before this
-    /// returns, and what a kill leaves half-written is found out by its digest. They are not synced.
+    /// Keeps bytes that are in memory, under their final name at once: no one refers to them before this
+    /// returns, and a half-written file after a kill is detected by its digest. They are not synced.
     pub(crate) fn put(&self, bytes: &[u8]) -> Result<Digest, CacheError> {
         let digest = Digest::of(bytes);
         let target = self.path(digest);
         match self.checked(digest) {
             Ok(_) => return Ok(digest),
             Err(CacheError::Missing { .. }) => {}
-            Err(error) if error.is_damage() => self.discard(digest)?,
+            Err(error) if error.is_corruption() => self.discard(digest)?,
             Err(other) => return Err(other),
         }
         self.make_shard(target.parent().expect("a blob lies in a shard folder"))?;
         let created = File::options().write(true).create_new(true).mode(0o444).open(&target);
         let mut file = match created {
-            // Another who keeps the same is as quick.
+            // Another process stores the same bytes at the same moment.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(digest),
             created => created.map_err(CacheError::io("create", &target))?,
         };
         if let Err(error) = file.write_all(bytes) {
-            // What is half-written is in the way of those who have more room.
+            // A half-written file would be in the way of later attempts.
             let _ = fs::remove_file(&target);
             return Err(CacheError::io("write", &target)(error));
         }
         let metadata = file.metadata().map_err(CacheError::io("look at", &target))?;
-        self.believe(digest, Fingerprint::of(&metadata));
+        self.mark_checked(digest, Fingerprint::of(&metadata));
         Ok(digest)
     }
 
-    /// Copies an open file in, hashing the copy, so that what is kept is what was hashed even
-    /// while somebody writes to the original. Fails unless the digest is the one `expected`.
+    /// Stores a copy of an open file, hashing the copy, so that what is stored is what was hashed even
+    /// while another process writes to the original. Fails if the digest is not `expected`.
     fn copy_opened(
         &self,
         original: &File,
@@ -96,57 +96,57 @@ impl Blobs {
         expected: Option<Digest>,
     ) -> Result<(Digest, u64), CacheError> {
         let temporary = Temporary::create(self.temporary())?;
-        let (digest, print) = copy_hashing(original, path, &temporary)?;
+        let (digest, fingerprint) = copy_hashing(original, path, &temporary)?;
         if expected.is_some_and(|expected| expected != digest) {
             return Err(CacheError::Unstable { path: path.to_owned() });
         }
-        self.enter_temporary(&temporary, digest, print)?;
-        Ok((digest, print.bytes))
+        self.install_temporary(&temporary, digest, fingerprint)?;
+        Ok((digest, fingerprint.bytes))
     }
 
-    /// Moves a file in. The file must be on the cache's file system and not written to any more.
+    /// Moves a file into the store. It must be on the cache's file system and not be written to.
     ///
     /// # Errors
-    /// [`CacheError::Io`], or [`CacheError::Unstable`] if somebody still writes to it.
-    pub fn move_in(&self, file: &Path) -> Result<(Digest, u64), CacheError> {
+    /// [`CacheError::Io`], or [`CacheError::Unstable`] if it is still being written to.
+    pub fn insert_moved(&self, file: &Path) -> Result<(Digest, u64), CacheError> {
         let (folder, name) = parent_of(file)?;
         let opened = open_regular(file, Links::Refuse)?;
-        self.move_opened(&opened, Place { folder: &folder, name, path: file })
+        self.move_opened(&opened, FolderEntry { folder: &folder, name, path: file })
     }
 
-    fn move_opened(&self, opened: &File, place: Place<'_>) -> Result<(Digest, u64), CacheError> {
-        let (digest, print) = digest_opened(opened, place.path)?;
-        self.enter(opened, place, digest, print)?;
-        Ok((digest, print.bytes))
+    fn move_opened(&self, opened: &File, entry: FolderEntry<'_>) -> Result<(Digest, u64), CacheError> {
+        let (digest, fingerprint) = digest_opened(opened, entry.path)?;
+        self.install(opened, entry, digest, fingerprint)?;
+        Ok((digest, fingerprint.bytes))
     }
 
-    fn enter_temporary(
+    fn install_temporary(
         &self,
         temporary: &Temporary,
         digest: Digest,
-        print: Fingerprint,
+        fingerprint: Fingerprint,
     ) -> Result<(), CacheError> {
         let (folder, name) = parent_of(temporary.path())?;
-        let place = Place { folder: &folder, name, path: temporary.path() };
-        self.enter(temporary.file(), place, digest, print)
+        let entry = FolderEntry { folder: &folder, name, path: temporary.path() };
+        self.install(temporary.file(), entry, digest, fingerprint)
     }
 
-    /// Gives a file that was hashed the name of its digest.
-    fn enter(
+    /// Moves a hashed file to the place of its blob.
+    fn install(
         &self,
         opened: &File,
-        place: Place<'_>,
+        entry: FolderEntry<'_>,
         digest: Digest,
-        print: Fingerprint,
+        fingerprint: Fingerprint,
     ) -> Result<(), CacheError> {
-        let Place { folder, name, path } = place;
+        let FolderEntry { folder, name, path } = entry;
         let unstable = || CacheError::Unstable { path: path.to_owned() };
         let target = self.path(digest);
         let shard_path = target.parent().expect("a blob lies in a shard folder");
         let target_name = target.file_name().expect("a blob has a name");
         let mut shard = None;
-        for _ in 0..MOST_TRIES {
-            // What is there already stays, unless it is damaged: then this is how it is mended.
+        for _ in 0..MAX_TRIES {
+            // An intact blob stays; a corrupt one is replaced.
             match self.checked(digest) {
                 Ok(_) => {
                     self.unsynced().add(digest);
@@ -157,9 +157,9 @@ impl Blobs {
                     };
                 }
                 Err(CacheError::Missing { .. }) => {}
-                // Somebody is just about to take it away.
+                // Another process is just removing it.
                 Err(CacheError::Unstable { .. }) => continue,
-                // What cannot be read, as on a bad sector or closed to us, is of no use either.
+                // A blob that cannot be read (a bad sector, no permission) is of no use either.
                 Err(_) => self.discard(digest)?,
             }
             if shard.is_none() {
@@ -171,7 +171,7 @@ impl Blobs {
                 shard = Some(folder.map_err(CacheError::io("open", shard_path))?);
             }
             let shard = shard.as_ref().expect("opened above");
-            // Never over another: who keeps the same bytes may be reading what is there.
+            // Never replaces a file: others may be reading it.
             match move_new(folder, name, shard, target_name) {
                 Ok(()) => {}
                 Err(Errno::EXIST) => continue,
@@ -181,33 +181,35 @@ impl Blobs {
             // The move and the protection change the ctime. What must be as it was is the content,
             // and what was moved must be what was hashed, under no other name that one could write by.
             let now = opened.metadata().map_err(CacheError::io("look at", &target))?;
-            let print_now = Fingerprint::of(&now);
-            let is_as_hashed = print_now.bytes == print.bytes && print_now.mtime_ns == print.mtime_ns;
+            let fingerprint_now = Fingerprint::of(&now);
+            let is_as_hashed = fingerprint_now.bytes == fingerprint.bytes
+                && fingerprint_now.mtime_ns == fingerprint.mtime_ns;
             if !is_as_hashed || now.nlink() > 1 {
                 self.discard(digest)?;
                 return Err(unstable());
             }
-            let is_ours = fs::symlink_metadata(&target)
-                .is_ok_and(|metadata| Fingerprint::of(&metadata).place == print.place);
+            let is_ours = fs::symlink_metadata(&target).is_ok_and(|metadata| {
+                Fingerprint::of(&metadata).device_and_inode == fingerprint.device_and_inode
+            });
             if !is_ours {
-                // Another file was moved than was hashed; or whoever found the blob damaged before it
-                // was mended has taken this one away.
+                // Another file was moved than was hashed; or a process that found the corrupt blob
+                // before has removed this new one.
                 continue;
             }
-            self.believe(digest, print_now);
+            self.mark_checked(digest, fingerprint_now);
             self.unsynced().add(digest);
             return Ok(());
         }
         Err(CacheError::Unstable { path: target })
     }
 
-    /// Keeps every file below a scratch folder, which is left empty of files.
+    /// Stores every file below a folder, which is left without files.
     ///
     /// Below the cache's `work` no link is followed on the way to the folder, either.
     ///
     /// # Errors
-    /// As [`Blobs::move_in`], and [`CacheError::Unkeepable`] for links, sockets and the like.
-    pub fn keep_folder(&self, folder: &Path) -> Result<Artifact, CacheError> {
+    /// As [`Blobs::insert_moved`], and [`CacheError::UnsupportedFile`] for links, sockets and the like.
+    pub fn ingest_dir(&self, folder: &Path) -> Result<Artifact, CacheError> {
         let work = self.work();
         let (trusted, inside) = match folder.strip_prefix(&work) {
             Ok(inside) => (work.as_path(), inside),
@@ -223,14 +225,14 @@ impl Blobs {
         let mut path = trusted.to_owned();
         for part in inside.components() {
             path.push(part);
-            opened = enter_folder(&opened, part.as_os_str(), &path)?;
+            opened = open_subfolder(&opened, part.as_os_str(), &path)?;
         }
         let mut entries = Vec::new();
-        self.keep_below(&opened, &path, "", 0, &mut entries)?;
+        self.ingest_below(&opened, &path, "", 0, &mut entries)?;
         Ok(Artifact::new(entries))
     }
 
-    fn keep_below(
+    fn ingest_below(
         &self,
         folder: &OwnedFd,
         path: &Path,
@@ -238,39 +240,45 @@ impl Blobs {
         depth: usize,
         entries: &mut Vec<Entry>,
     ) -> Result<(), CacheError> {
-        if depth > DEEPEST {
-            return Err(CacheError::Unkeepable { path: path.to_owned(), what: "nested more than 64 deep" });
+        if depth > MAX_DEPTH {
+            return Err(CacheError::UnsupportedFile {
+                path: path.to_owned(),
+                what: "nested more than 64 deep",
+            });
         }
         for name in names_in(folder).map_err(CacheError::io("list", path))? {
             let path = path.join(&name);
             let Some(text) = name.to_str() else {
-                return Err(CacheError::Unkeepable { path, what: "named in something other than UTF-8" });
+                return Err(CacheError::UnsupportedFile {
+                    path,
+                    what: "named in something other than UTF-8",
+                });
             };
             let inside = if inside.is_empty() { text.to_owned() } else { format!("{inside}/{text}") };
-            let looked_at = rustix::fs::statat(folder, &name, AtFlags::SYMLINK_NOFOLLOW)
+            let stat = rustix::fs::statat(folder, &name, AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|error| CacheError::io("find", &path)(error.into()))?;
-            match FileType::from_raw_mode(looked_at.st_mode) {
+            match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Directory => {
-                    let below = enter_folder(folder, &name, &path)?;
-                    self.keep_below(&below, &path, &inside, depth + 1, entries)?;
+                    let below = open_subfolder(folder, &name, &path)?;
+                    self.ingest_below(&below, &path, &inside, depth + 1, entries)?;
                 }
                 FileType::RegularFile => {
                     let opened = open_in(folder, &name).map_err(CacheError::io("open", &path))?;
                     let metadata = opened.metadata().map_err(CacheError::io("look at", &path))?;
                     require_regular(metadata.file_type(), &path)?;
                     let (digest, bytes) = if metadata.nlink() > 1 {
-                        // A second name means that somebody else may write to the same bytes.
+                        // Through a second name another process may write to the same bytes.
                         self.copy_opened(&opened, &path, None)?
                     } else {
-                        self.move_opened(&opened, Place { folder, name: &name, path: &path })?
+                        self.move_opened(&opened, FolderEntry { folder, name: &name, path: &path })?
                     };
                     let executable = metadata.mode() & 0o100 != 0;
                     entries.push(Entry { path: inside, digest, bytes, executable });
                 }
-                FileType::Symlink => return Err(CacheError::Unkeepable { path, what: "a link" }),
-                FileType::Fifo => return Err(CacheError::Unkeepable { path, what: "a named pipe" }),
-                FileType::Socket => return Err(CacheError::Unkeepable { path, what: "a socket" }),
-                _ => return Err(CacheError::Unkeepable { path, what: "a device" }),
+                FileType::Symlink => return Err(CacheError::UnsupportedFile { path, what: "a link" }),
+                FileType::Fifo => return Err(CacheError::UnsupportedFile { path, what: "a named pipe" }),
+                FileType::Socket => return Err(CacheError::UnsupportedFile { path, what: "a socket" }),
+                _ => return Err(CacheError::UnsupportedFile { path, what: "a device" }),
             }
         }
         Ok(())
@@ -283,8 +291,9 @@ fn parent_of(file: &Path) -> Result<(OwnedFd, &OsStr), CacheError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened = rustix::fs::open(folder, flags, Mode::empty())
         .map_err(|error| CacheError::io("open", folder)(error.into()))?;
-    let name =
-        file.file_name().ok_or_else(|| CacheError::Unkeepable { path: file.to_owned(), what: "a folder" })?;
+    let name = file
+        .file_name()
+        .ok_or_else(|| CacheError::UnsupportedFile { path: file.to_owned(), what: "a folder" })?;
     Ok((opened, name))
 }
 
@@ -294,10 +303,10 @@ pub(crate) fn open_folder(above: impl AsFd, name: &OsStr) -> io::Result<OwnedFd>
     Ok(rustix::fs::openat(above, name, flags, Mode::empty())?)
 }
 
-/// How often a blob is put in its place while others take away or put there the same one.
-const MOST_TRIES: usize = 100;
+/// How often storing a blob is tried while other processes remove or store the same one.
+const MAX_TRIES: usize = 100;
 
-/// Moves a file to a name that nothing has.
+/// Moves a file to a name that must be free.
 fn move_new(from: &OwnedFd, name: &OsStr, to: &OwnedFd, new_name: &OsStr) -> Result<(), Errno> {
     #[cfg(target_os = "linux")]
     match rustix::fs::renameat_with(from, name, to, new_name, rustix::fs::RenameFlags::NOREPLACE) {
@@ -309,10 +318,12 @@ fn move_new(from: &OwnedFd, name: &OsStr, to: &OwnedFd, new_name: &OsStr) -> Res
     rustix::fs::unlinkat(from, name, AtFlags::empty())
 }
 
-/// As [`open_folder`], and says so if it is a link.
-fn enter_folder(above: &OwnedFd, name: &OsStr, path: &Path) -> Result<OwnedFd, CacheError> {
+/// As [`open_folder`], with an error that says so if it is a link.
+fn open_subfolder(above: &OwnedFd, name: &OsStr, path: &Path) -> Result<OwnedFd, CacheError> {
     open_folder(above, name).map_err(|error| match Errno::from_io_error(&error) {
-        Some(Errno::NOTDIR | Errno::LOOP) => CacheError::Unkeepable { path: path.to_owned(), what: "a link" },
+        Some(Errno::NOTDIR | Errno::LOOP) => {
+            CacheError::UnsupportedFile { path: path.to_owned(), what: "a link" }
+        }
         _ => CacheError::io("open", path)(error),
     })
 }
@@ -323,7 +334,7 @@ fn open_in(folder: &OwnedFd, name: &OsStr) -> io::Result<File> {
     Ok(File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?))
 }
 
-/// Lists an open folder before anything is moved out of it, sorted.
+/// Lists an open folder, sorted, before anything is moved out of it.
 fn names_in(folder: &OwnedFd) -> io::Result<Vec<std::ffi::OsString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(folder)? {
@@ -364,7 +375,7 @@ mod tests {
     use crate::blobs::tests::store;
 
     #[test]
-    fn many_keep_the_same_bytes_at_once_and_some_take_them_away() {
+    fn many_threads_store_the_same_bytes_while_some_remove_them() {
         let folder = tempfile::tempdir().unwrap();
         let blobs = store(folder.path());
         let digest = Digest::of(b"the same");
@@ -372,7 +383,7 @@ mod tests {
             let keep = |number: usize| {
                 let file = folder.path().join(format!("f{number}"));
                 fs::write(&file, "the same").unwrap();
-                blobs.move_in(&file)
+                blobs.insert_moved(&file)
             };
             let kept: Vec<_> = std::thread::scope(|scope| {
                 let keep = &keep;
@@ -390,29 +401,29 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_taken_in_as_it_was_or_not_at_all() {
+    fn a_source_is_stored_as_it_was_hashed_or_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
         let blobs = store(folder.path());
         let source = folder.path().join("data");
         let content: Vec<u8> = (0..3_000_000_u32).map(|number| (number % 251) as u8).collect();
         fs::write(&source, &content).unwrap();
         let state = Sources::rehashed().state(&source).unwrap();
-        blobs.take_source(&state.files[0]).unwrap();
+        blobs.insert_source(&state.files[0]).unwrap();
         assert!(state.files[0].is_unchanged().unwrap(), "the original was touched");
         assert_eq!(fs::metadata(&source).unwrap().nlink(), 1);
         let blob = blobs.checked(state.digest).unwrap();
         assert_eq!(fs::read(&blob).unwrap(), content);
 
-        // It is mended from the source where it is damaged.
+        // A corrupt blob is replaced from the source.
         fs::set_permissions(&blob, Permissions::from_mode(0o644)).unwrap();
         fs::write(&blob, "damage").unwrap();
-        blobs.take_source(&state.files[0]).unwrap();
+        blobs.insert_source(&state.files[0]).unwrap();
         assert_eq!(fs::read(blobs.checked(state.digest).unwrap()).unwrap(), content);
 
         blobs.discard(state.digest).unwrap();
         fs::write(&source, "other").unwrap();
         assert!(
-            matches!(blobs.take_source(&state.files[0]), Err(CacheError::Unstable { path }) if path == source)
+            matches!(blobs.insert_source(&state.files[0]), Err(CacheError::Unstable { path }) if path == source)
         );
         assert_eq!(blobs.all().unwrap(), []);
         assert_eq!(fs::read_dir(folder.path().join("tmp")).unwrap().count(), 0);
@@ -426,7 +437,7 @@ mod tests {
         fs::create_dir(&made).unwrap();
         fs::write(folder.path().join("secret"), "s").unwrap();
         std::os::unix::fs::symlink(folder.path().join("secret"), made.join("link")).unwrap();
-        assert!(matches!(blobs.keep_folder(&made), Err(CacheError::Unkeepable { .. })));
+        assert!(matches!(blobs.ingest_dir(&made), Err(CacheError::UnsupportedFile { .. })));
     }
 
     #[test]
@@ -438,7 +449,7 @@ mod tests {
         let outside = folder.path().join("outside");
         fs::write(&outside, "shared").unwrap();
         fs::hard_link(&outside, made.join("inside")).unwrap();
-        let artifact = blobs.keep_folder(&made).unwrap();
+        let artifact = blobs.ingest_dir(&made).unwrap();
         fs::write(&outside, "damage").unwrap();
         assert!(blobs.checked(artifact.entries()[0].digest).is_ok());
     }
@@ -474,7 +485,7 @@ mod tests {
                     }
                 }
                 // It may fail; what it keeps is what was made.
-                if let Ok(artifact) = blobs.keep_folder(&path("made")) {
+                if let Ok(artifact) = blobs.ingest_dir(&path("made")) {
                     assert!(artifact.entries().iter().all(|entry| entry.digest != Digest::of(b"the user's")));
                 }
             }
@@ -495,8 +506,8 @@ mod tests {
         fs::write(path("outside/out/f"), "the user's").unwrap();
         fs::create_dir_all(path("work/key/run")).unwrap();
         std::os::unix::fs::symlink(path("outside"), path("work/key/run/outputs")).unwrap();
-        let result = blobs.keep_folder(&path("work/key/run/outputs/out"));
-        assert!(matches!(result, Err(CacheError::Unkeepable { what: "a link", .. })));
+        let result = blobs.ingest_dir(&path("work/key/run/outputs/out"));
+        assert!(matches!(result, Err(CacheError::UnsupportedFile { what: "a link", .. })));
         assert!(path("outside/out/f").exists());
     }
 
@@ -510,15 +521,18 @@ mod tests {
         file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
         let (parent, name) = parent_of(&path).unwrap();
         let opened = open_regular(&path, Links::Refuse).unwrap();
-        let (digest, print) = digest_opened(&opened, &path).unwrap();
+        let (digest, fingerprint) = digest_opened(&opened, &path).unwrap();
         (&file).write_all(b"CHANGE").unwrap();
-        let place = Place { folder: &parent, name, path: &path };
-        assert!(matches!(blobs.enter(&opened, place, digest, print), Err(CacheError::Unstable { .. })));
+        let entry = FolderEntry { folder: &parent, name, path: &path };
+        assert!(matches!(
+            blobs.install(&opened, entry, digest, fingerprint),
+            Err(CacheError::Unstable { .. })
+        ));
         assert!(matches!(blobs.checked(digest), Err(CacheError::Missing { .. })));
     }
 
     #[test]
-    fn many_may_keep_the_same_bytes_at_once() {
+    fn many_threads_may_store_the_same_bytes_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let stores = [store(folder.path()), store(folder.path())];
         std::thread::scope(|scope| {
@@ -528,7 +542,7 @@ mod tests {
                     for round in 0..100 {
                         let content = format!("content {round}");
                         fs::write(&path, &content).unwrap();
-                        let (digest, _) = blobs.move_in(&path).unwrap();
+                        let (digest, _) = blobs.insert_moved(&path).unwrap();
                         assert_eq!(fs::read(blobs.checked(digest).unwrap()).unwrap(), content.as_bytes());
                     }
                 });
@@ -544,11 +558,14 @@ mod tests {
         fs::write(&path, "hashed").unwrap();
         let (parent, name) = parent_of(&path).unwrap();
         let opened = open_regular(&path, Links::Refuse).unwrap();
-        let (digest, print) = digest_opened(&opened, &path).unwrap();
+        let (digest, fingerprint) = digest_opened(&opened, &path).unwrap();
         fs::remove_file(&path).unwrap();
         fs::write(&path, "CHANGE").unwrap();
-        let place = Place { folder: &parent, name, path: &path };
-        assert!(matches!(blobs.enter(&opened, place, digest, print), Err(CacheError::Unstable { .. })));
+        let entry = FolderEntry { folder: &parent, name, path: &path };
+        assert!(matches!(
+            blobs.install(&opened, entry, digest, fingerprint),
+            Err(CacheError::Unstable { .. })
+        ));
         assert!(matches!(blobs.checked(digest), Err(CacheError::Missing { .. })));
     }
 }

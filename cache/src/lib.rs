@@ -13,7 +13,7 @@
 //!
 //! let file = folder.path().join("hello.txt");
 //! std::fs::write(&file, "hello")?;
-//! let (digest, bytes) = cache.blobs().copy_in(&file)?;
+//! let (digest, bytes) = cache.blobs().insert_copy(&file)?;
 //! assert_eq!(bytes, 5);
 //! assert_eq!(std::fs::read(cache.blobs().path(digest))?, b"hello");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -51,11 +51,11 @@ pub use digest::{Digest, ParseDigestError};
 pub use encode::{DigestOf, EncodeError, NAMED_PATH_TOKEN, PATH_TOKEN, Value, Visible};
 pub use error::CacheError;
 pub use files::{Fingerprint, Links, open_regular, read_regular};
-pub use format::FORMAT;
-pub use index::{Execution, Flaw, Index, Listed, Seen, Totals, Trace};
+pub use format::{FOLDER_FORMAT, KEY_FORMAT};
+pub use index::{Execution, Flaw, HistoryEntry, Index, ListedWork, Totals, Trace};
 pub use key::Key;
 pub use lock::KeyLock;
 pub use manifest::{Input, Manifest, Output, Recipe};
 pub use rebuild::Rebuilt;
 pub use sources::{SourceFile, SourceState, Sources};
-pub use verify::{Damage, DamagedBlob, Verification};
+pub use verify::{CorruptBlob, Corruption, Verification};

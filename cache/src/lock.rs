@@ -1,4 +1,4 @@
-//! One lock per key, held while the work runs, released by death.
+//! One lock per key, held while the work runs, released when the process ends.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -15,7 +15,7 @@ pub struct KeyLock {
 }
 
 impl KeyLock {
-    /// Takes the lock on a file, or returns `None` while somebody else holds it.
+    /// Takes the lock on a file, or returns `None` while another process or thread holds it.
     ///
     /// # Errors
     /// [`CacheError::Io`] if the file cannot be made or locked.
@@ -28,9 +28,9 @@ impl KeyLock {
                 Err(TryLockError::Error(error)) => return Err(CacheError::io("lock", path)(error)),
             }
             // The holder before us may have removed the name between our open and our lock;
-            // then what we hold is not what the next one will find.
+            // then the next process would lock another file.
             let ours = file.metadata().map_err(CacheError::io("look at", path))?.ino();
-            if fs::metadata(path).is_ok_and(|found| found.ino() == ours) {
+            if fs::metadata(path).is_ok_and(|metadata| metadata.ino() == ours) {
                 return Ok(Some(Self { path: path.to_owned(), _file: file }));
             }
         }
@@ -47,26 +47,26 @@ fn open_lock(path: &Path) -> Result<File, CacheError> {
     .map_err(CacheError::io("open lock", path))
 }
 
-/// Says that a process writes to a cache, or that it alone does; released by death.
+/// A shared or exclusive lock on writing to a cache; released when the process ends.
 #[derive(Debug)]
 pub(crate) struct UseLock {
     _file: File,
 }
 
 impl UseLock {
-    /// Joins those that write to a cache.
-    pub(crate) fn join(folder: &Path) -> Result<Self, CacheError> {
+    /// Takes the shared lock: other processes may write as well.
+    pub(crate) fn shared(folder: &Path) -> Result<Self, CacheError> {
         let path = folder.join("locks").join("index");
         let file = open_lock(&path)?;
         match file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => Err(CacheError::InUse { path: folder.to_owned() }),
-            // Where there are no locks nobody can be alone, either.
+            // Where the file system has no locks, no exclusive lock can be taken either.
             Ok(()) | Err(TryLockError::Error(_)) => Ok(Self { _file: file }),
         }
     }
 
-    /// Keeps all others from writing to a cache.
-    pub(crate) fn alone(folder: &Path) -> Result<Self, CacheError> {
+    /// Takes the exclusive lock: no other process may write.
+    pub(crate) fn exclusive(folder: &Path) -> Result<Self, CacheError> {
         let path = folder.join("locks").join("index");
         fs::create_dir_all(folder.join("locks")).map_err(CacheError::io("create", folder))?;
         let file = open_lock(&path)?;
@@ -79,7 +79,7 @@ impl UseLock {
 }
 
 impl KeyLock {
-    /// Returns whether somebody holds the lock on a file, without making the file.
+    /// Returns whether the lock is held on a file, without creating the file.
     pub(crate) fn is_held(path: &Path) -> bool {
         File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
@@ -87,7 +87,7 @@ impl KeyLock {
 
 impl Drop for KeyLock {
     fn drop(&mut self) {
-        // Removed while still held, so nobody can hold the name we remove. A name left
+        // Removed while still held, so no other process can hold the name we remove. A name left
         // behind by a killed process is harmless.
         let _ = fs::remove_file(&self.path);
     }

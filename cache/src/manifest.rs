@@ -1,11 +1,11 @@
-//! What is remembered about work: the recipe that was asked for, and how an artifact was made.
+//! What is stored about work: its recipe, and how its outputs were made.
 
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::key::Key;
 
-/// A stage as it was asked for: everything that its recipe key hashes, in readable form.
+/// A stage's recipe: everything that its recipe key hashes, in readable form.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
     /// The stage kind.
@@ -13,7 +13,7 @@ pub struct Recipe {
     /// The kind's version.
     pub version: u32,
     /// Methods inside the kind and their versions.
-    pub parts: Vec<(String, u32)>,
+    pub components: Vec<(String, u32)>,
     /// Resolved parameters; a path stands as the digest of what it named.
     pub params: serde_json::Value,
     /// The seed, for kinds that use one.
@@ -53,7 +53,7 @@ pub struct Output {
     pub files: usize,
 }
 
-/// What an artifact remembers about its making.
+/// How the outputs of a piece of work were made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The stage kind.
@@ -61,7 +61,7 @@ pub struct Manifest {
     /// The kind's version.
     pub version: u32,
     /// Methods inside the kind and their versions.
-    pub parts: Vec<(String, u32)>,
+    pub components: Vec<(String, u32)>,
     /// Resolved parameters; a path stands as the digest of what it named.
     pub params: serde_json::Value,
     /// The seed, for kinds that use one.
@@ -69,9 +69,9 @@ pub struct Manifest {
     pub seed: Option<u64>,
     /// Inputs by their content.
     pub inputs: Vec<Input<Digest>>,
-    /// What came out.
+    /// The outputs.
     pub outputs: Vec<Output>,
-    /// What the stage had to say about its data: skipped rows and the like.
+    /// The stage's notes on its data: skipped rows and the like.
     pub notes: Vec<String>,
     /// The stage's label in the experiment that first made it.
     pub stage: String,

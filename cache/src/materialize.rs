@@ -1,4 +1,4 @@
-//! How artifacts come out: as links to their blobs, or as copies, below one folder.
+//! How artifacts leave the cache: as links to their blobs, or as copies, below one folder.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -16,13 +16,13 @@ use crate::ingest::open_folder;
 use crate::key::Key;
 
 impl Blobs {
-    /// Lays an artifact's files out below `folder`, checked: as read-only links, or as copies
-    /// that may be written to without harm.
+    /// Makes an artifact's files appear below `folder`, checked: as read-only links, or as copies
+    /// that may be written to.
     ///
     /// # Errors
     /// As [`Blobs::checked`]; [`CacheError::Row`] if a path of the artifact leads elsewhere; and
-    /// [`CacheError::Io`], also if a link stands inside `folder` where a folder is wanted.
-    pub fn lay_out(&self, artifact: &Artifact, folder: &Path, copies: bool) -> Result<(), CacheError> {
+    /// [`CacheError::Io`], also if there is a link inside `folder` where a folder is expected.
+    pub fn materialize(&self, artifact: &Artifact, folder: &Path, copies: bool) -> Result<(), CacheError> {
         artifact.check_paths().map_err(|error| CacheError::Row {
             key: Key::from_bytes(*artifact.digest().as_bytes()),
             detail: error.to_string(),
@@ -90,41 +90,41 @@ mod tests {
         fs::create_dir_all(made.join("deep/er")).unwrap();
         fs::write(made.join("deep/er/a"), "1").unwrap();
         fs::write(made.join("b"), "2").unwrap();
-        let artifact = blobs.keep_folder(&made).unwrap();
+        let artifact = blobs.ingest_dir(&made).unwrap();
         assert_eq!(artifact.bytes(), 2);
 
         for copies in [false, true] {
             let out = folder.path().join(format!("out-{copies}"));
-            blobs.lay_out(&artifact, &out, copies).unwrap();
+            blobs.materialize(&artifact, &out, copies).unwrap();
             assert_eq!(fs::read(out.join("deep/er/a")).unwrap(), b"1");
             assert_eq!(fs::read(out.join("b")).unwrap(), b"2");
         }
     }
 
     #[test]
-    fn nothing_is_laid_out_elsewhere() {
+    fn nothing_is_written_outside_the_folder() {
         let folder = tempfile::tempdir().unwrap();
         let blobs = store(folder.path());
         let path = |name: &str| folder.path().join(name);
         fs::write(path("f"), "content").unwrap();
-        let (digest, bytes) = blobs.copy_in(&path("f")).unwrap();
+        let (digest, bytes) = blobs.insert_copy(&path("f")).unwrap();
         let listing = |path: &str, executable| {
             Artifact::new(vec![Entry { path: path.to_owned(), digest, bytes, executable }])
         };
         fs::create_dir(path("elsewhere")).unwrap();
         for (number, outside) in ["../elsewhere/x", "a/../../elsewhere/x"].iter().enumerate() {
-            let result = blobs.lay_out(&listing(outside, false), &path(&format!("out-{number}")), false);
+            let result = blobs.materialize(&listing(outside, false), &path(&format!("out-{number}")), false);
             assert!(matches!(result, Err(CacheError::Row { .. })), "{outside}");
         }
         let absolute = path("elsewhere/x").display().to_string();
-        assert!(blobs.lay_out(&listing(&absolute, true), &path("out"), true).is_err());
+        assert!(blobs.materialize(&listing(&absolute, true), &path("out"), true).is_err());
 
         fs::create_dir(path("linked")).unwrap();
         std::os::unix::fs::symlink(path("elsewhere"), path("linked/sub")).unwrap();
         std::os::unix::fs::symlink(path("elsewhere/y"), path("linked/file")).unwrap();
         for copies in [false, true] {
             for inside in ["sub/x", "sub/deeper/x", "file"] {
-                assert!(blobs.lay_out(&listing(inside, copies), &path("linked"), copies).is_err());
+                assert!(blobs.materialize(&listing(inside, copies), &path("linked"), copies).is_err());
             }
         }
         assert_eq!(fs::read_dir(path("elsewhere")).unwrap().count(), 0);

@@ -1,8 +1,8 @@
-//! Where an index lies: whether that is on another machine.
+//! Whether a file is on a network file system.
 
 use std::path::Path;
 
-/// Returns whether a file lies on another machine, where memory cannot be shared.
+/// Returns whether a file is on a network file system, where memory cannot be shared.
 #[cfg(target_os = "linux")]
 pub(crate) fn is_network(path: &Path) -> bool {
     const NETWORK: [u32; 7] = [
@@ -15,10 +15,10 @@ pub(crate) fn is_network(path: &Path) -> bool {
         0x1983_0326, // BeeGFS
     ];
     let folder = path.parent().unwrap_or(path);
-    rustix::fs::statfs(folder).is_ok_and(|found| NETWORK.contains(&(found.f_type as u32)))
+    rustix::fs::statfs(folder).is_ok_and(|stat| NETWORK.contains(&(stat.f_type as u32)))
 }
 
-/// Returns whether a file lies on another machine; nobody asks that here.
+/// Returns whether a file is on a network file system; not known on this system.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn is_network(_: &Path) -> bool {
     false

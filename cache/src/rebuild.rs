@@ -1,4 +1,4 @@
-//! Makes an index again from the records of results.
+//! Rebuilds the index from the records of results.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,17 +14,17 @@ use crate::key::Key;
 use crate::lock::UseLock;
 use crate::record::Record;
 
-/// What came of making an index again.
+/// The result of rebuilding an index.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rebuilt {
-    /// Results that the new index knows.
+    /// Results in the new index.
     pub results: u64,
-    /// Results of which a file is gone; they will be made again.
+    /// Results that lack a file; they will be made again.
     pub incomplete: u64,
-    /// Records that cannot be believed, and why.
+    /// Records that cannot be used, and why.
     pub unreadable: Vec<String>,
-    /// Where the index that was there is now.
-    pub kept: Option<PathBuf>,
+    /// Where the old index is kept.
+    pub backup: Option<PathBuf>,
 }
 
 impl Cache {
@@ -42,7 +42,7 @@ impl Cache {
         if digests.is_empty() && !index_path(&folder).exists() {
             return Err(CacheError::Absent { path: folder });
         }
-        let _alone = UseLock::alone(&folder)?;
+        let _lock = UseLock::exclusive(&folder)?;
         let mut rebuilt = Rebuilt::default();
         let blobs = blobs_in(&folder);
         let mut newest: BTreeMap<Key, (Record, Digest)> = BTreeMap::new();
@@ -72,17 +72,17 @@ impl Cache {
                 let artifacts = record.artifacts();
                 let work = Finished {
                     trace: record.trace,
-                    skeleton: record.skeleton,
+                    shape: record.shape,
                     manifest: &record.manifest,
                     artifacts: &artifacts,
-                    recipe: (record.recipe, &record.document),
+                    recipe: (record.recipe_key, &record.recipe),
                 };
                 add(&work, *digest)?;
             }
             Ok(())
         })?;
         rebuilt.results = newest.len() as u64;
-        rebuilt.kept = replace(&index_path(&folder), &made)?;
+        rebuilt.backup = replace(&index_path(&folder), &made)?;
         sync_folder(&folder)?;
         Ok(rebuilt)
     }
@@ -100,17 +100,17 @@ fn is_complete(record: &Record, blobs: &Blobs) -> bool {
 /// Puts a new index in the place of the old one, which is kept under the name that is returned.
 /// At every moment there is one or the other.
 fn replace(index: &Path, made: &Path) -> Result<Option<PathBuf>, CacheError> {
-    let mut kept = None;
+    let mut backup = None;
     if index.exists() {
-        let free = (1..).map(|number| with_suffix(index, &format!(".damaged-{number}")));
+        let free = (1..).map(|number| with_suffix(index, &format!(".corrupt-{number}")));
         let name = free.into_iter().find(|name| !name.exists()).expect("there are enough numbers");
         fs::hard_link(index, &name).map_err(CacheError::io("keep", index))?;
-        kept = Some(name);
+        backup = Some(name);
     }
     // A log of the old index would be applied to the new one.
     for suffix in ["-wal", "-journal"] {
         let log = with_suffix(index, suffix);
-        match &kept {
+        match &backup {
             Some(name) if log.exists() => {
                 fs::rename(&log, with_suffix(name, suffix)).map_err(CacheError::io("keep", &log))?;
             }
@@ -119,7 +119,7 @@ fn replace(index: &Path, made: &Path) -> Result<Option<PathBuf>, CacheError> {
     }
     remove(&with_suffix(index, "-shm"))?;
     fs::rename(made, index).map_err(CacheError::io("put in place", made))?;
-    Ok(kept)
+    Ok(backup)
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

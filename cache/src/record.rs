@@ -1,6 +1,6 @@
 //! A result by itself: all that the index says of it, in one line, kept beside the blobs.
 //!
-//! The index can be lost or damaged; what work made and how it was made can then be read from
+//! The index can be lost or corrupt; what work made and how it was made can then be read from
 //! here. Records have a folder of their own, in which no stage can write, so that nothing that a
 //! stage made is ever taken for a record.
 
@@ -11,7 +11,7 @@ use crate::blobs::Blobs;
 use crate::digest::Digest;
 use crate::error::CacheError;
 use crate::files::read_regular;
-use crate::format::FORMAT;
+use crate::format::FOLDER_FORMAT;
 use crate::index::Finished;
 use crate::key::Key;
 use crate::manifest::{Manifest, Recipe};
@@ -20,7 +20,7 @@ use crate::manifest::{Manifest, Recipe};
 const MAGIC: &str = "{\"pipeline\":\"result\",";
 
 /// No record is larger: it would list millions of files.
-const MOST_BYTES: u64 = 1 << 30;
+const MAX_BYTES: u64 = 1 << 30;
 
 /// What is written down of a piece of finished work. The order of the fields is that of the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,9 +29,9 @@ pub(crate) struct Record {
     pipeline: String,
     format: u32,
     pub trace: Key,
-    pub skeleton: Key,
-    pub recipe: Key,
-    pub document: Recipe,
+    pub shape: Key,
+    pub recipe_key: Key,
+    pub recipe: Recipe,
     pub manifest: Manifest,
     artifacts: Vec<Vec<Entry>>,
 }
@@ -40,11 +40,11 @@ impl Record {
     pub(crate) fn new(work: &Finished<'_>) -> Self {
         Self {
             pipeline: "result".to_owned(),
-            format: FORMAT,
+            format: FOLDER_FORMAT,
             trace: work.trace,
-            skeleton: work.skeleton,
-            recipe: work.recipe.0,
-            document: work.recipe.1.clone(),
+            shape: work.shape,
+            recipe_key: work.recipe.0,
+            recipe: work.recipe.1.clone(),
             manifest: work.manifest.clone(),
             artifacts: work.artifacts.iter().map(|artifact| artifact.entries().to_vec()).collect(),
         }
@@ -58,18 +58,18 @@ impl Record {
         records.put(&line)
     }
 
-    /// Reads a record; says what is wrong with one that cannot be believed.
+    /// Reads a record and checks it; the error says what is wrong with it.
     pub(crate) fn read(records: &Blobs, digest: Digest) -> Result<Self, String> {
-        let line = read_regular(&records.path(digest), MOST_BYTES).map_err(|error| error.to_string())?;
+        let line = read_regular(&records.path(digest), MAX_BYTES).map_err(|error| error.to_string())?;
         if Digest::of(&line) != digest {
-            return Err("its bytes are not those that its name promises".to_owned());
+            return Err("its bytes do not match its digest".to_owned());
         }
         if !line.starts_with(MAGIC.as_bytes()) {
-            return Err("it is no record of a result".to_owned());
+            return Err("it is not the record of a result".to_owned());
         }
         let record: Self = serde_json::from_slice(&line).map_err(|error| error.to_string())?;
-        if record.format != FORMAT {
-            return Err(format!("it has format {}, and this program writes {FORMAT}", record.format));
+        if record.format != FOLDER_FORMAT {
+            return Err(format!("it has format {}, and this program writes {FOLDER_FORMAT}", record.format));
         }
         let artifacts = record.artifacts();
         for artifact in &artifacts {

@@ -1,4 +1,4 @@
-//! Digests of files that others own, remembered while the files stay as they were.
+//! Digests of source files, remembered while the files stay unchanged.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -8,19 +8,19 @@ use std::time::{Duration, SystemTime};
 use crate::artifact::{Artifact, Entry};
 use crate::digest::Digest;
 use crate::error::CacheError;
-use crate::files::{Fingerprint, Links, digest_file, files_below, is_gone, require_regular};
+use crate::files::{Fingerprint, Links, digest_file, files_below, is_not_found, require_regular};
 use crate::index::Index;
 use crate::network::is_network;
 
 /// A file that changed this recently may change again within the same time stamp.
 const RACY: Duration = Duration::from_secs(2);
 
-/// On another machine time stamps are of that machine's clock, which may be behind ours. Its clock
+/// On a network file system time stamps are of the server's clock, which may be behind ours. Its clock
 /// cannot be asked without writing a file beside the source, so the window is wide enough for
-/// clocks that nobody sets.
-const RACY_ELSEWHERE: Duration = Duration::from_secs(600);
+/// clocks that are not synchronised.
+const RACY_ON_NETWORK: Duration = Duration::from_secs(600);
 
-/// A source file or folder as it was when it was looked at.
+/// A source file or folder at the time it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceState {
     /// The digest of the file's bytes, or of the folder's listing.
@@ -81,7 +81,7 @@ impl SourceFile {
     /// more, is a change and no error.
     pub fn is_unchanged(&self) -> Result<bool, CacheError> {
         let metadata = match fs::metadata(&self.path) {
-            Err(error) if is_gone(&error) => return Ok(false),
+            Err(error) if is_not_found(&error) => return Ok(false),
             metadata => metadata.map_err(CacheError::io("find", &self.path))?,
         };
         if !metadata.is_file()
@@ -95,8 +95,8 @@ impl SourceFile {
         }
         match digest_file(&self.path, Links::Follow) {
             Ok((digest, _)) => Ok(digest == self.digest),
-            Err(CacheError::Unstable { .. } | CacheError::Unkeepable { .. }) => Ok(false),
-            Err(CacheError::Io { source, .. }) if is_gone(&source) => Ok(false),
+            Err(CacheError::Unstable { .. } | CacheError::UnsupportedFile { .. }) => Ok(false),
+            Err(CacheError::Io { source, .. }) if is_not_found(&source) => Ok(false),
             Err(other) => Err(other),
         }
     }
@@ -107,27 +107,27 @@ fn is_executable(metadata: &Metadata) -> bool {
 }
 
 /// Returns whether something changed so recently that its fingerprint may not show the next change.
-fn is_racy(print: &Fingerprint, path: &Path) -> bool {
-    let window = if is_network(path) { RACY_ELSEWHERE } else { RACY };
-    is_within(window, print)
+fn is_racy(fingerprint: &Fingerprint, path: &Path) -> bool {
+    let window = if is_network(path) { RACY_ON_NETWORK } else { RACY };
+    is_within(window, fingerprint)
 }
 
-fn is_within(window: Duration, print: &Fingerprint) -> bool {
+fn is_within(window: Duration, fingerprint: &Fingerprint) -> bool {
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |elapsed| elapsed.as_nanos() as i128);
-    let newest = print.mtime_ns.max(print.ctime_ns);
+    let newest = fingerprint.mtime_ns.max(fingerprint.ctime_ns);
     // A time stamp from the future says nothing about when the file was written.
     now - newest < window.as_nanos() as i128
 }
 
-/// The digests of source files and folders, by way of the index's memory.
+/// Computes the digests of source files and folders, or takes them from the index.
 pub struct Sources<'a> {
     memory: Option<&'a Index>,
 }
 
 impl<'a> Sources<'a> {
-    /// Uses what the index remembers.
+    /// Uses the digests that the index remembers.
     pub fn remembered(index: &'a Index) -> Self {
         Self { memory: Some(index) }
     }
@@ -149,7 +149,7 @@ impl<'a> Sources<'a> {
     ///
     /// # Errors
     /// [`CacheError::Io`] if something cannot be read, [`CacheError::Unstable`] if it changes
-    /// meanwhile, [`CacheError::Unkeepable`] if there is something other than regular files.
+    /// meanwhile, [`CacheError::UnsupportedFile`] if there is something other than regular files.
     pub fn state(&self, path: &Path) -> Result<SourceState, CacheError> {
         let metadata = fs::metadata(path).map_err(CacheError::io("find", path))?;
         if !metadata.is_dir() {
@@ -184,28 +184,28 @@ impl<'a> Sources<'a> {
             fingerprint,
             is_racy,
         };
-        let looked_at = Fingerprint::of(metadata);
+        let stat = Fingerprint::of(metadata);
         let absolute = std::path::absolute(&path).map_err(CacheError::io("find", &path))?;
         if let Some(memory) = self.memory
-            && let Some(digest) = memory.remembered(&absolute, &looked_at)?
+            && let Some(digest) = memory.remembered(&absolute, &stat)?
         {
-            return Ok(state(path, digest, looked_at, false));
+            return Ok(state(path, digest, stat, false));
         }
-        let (digest, print) = digest_file(&path, Links::Follow)?;
-        if print != looked_at {
+        let (digest, fingerprint) = digest_file(&path, Links::Follow)?;
+        if fingerprint != stat {
             return Err(CacheError::Unstable { path });
         }
-        let is_racy = is_racy(&print, &path);
+        let is_racy = is_racy(&fingerprint, &path);
         if let Some(memory) = self.memory
             && !is_racy
         {
-            match memory.remember(&absolute, &print, digest) {
+            match memory.remember(&absolute, &fingerprint, digest) {
                 // What is not remembered is read again; no reason to stop.
                 Err(error) if error.is_full_disk() => {}
                 remembered => remembered?,
             }
         }
-        Ok(state(path, digest, print, is_racy))
+        Ok(state(path, digest, fingerprint, is_racy))
     }
 }
 
@@ -231,8 +231,8 @@ mod tests {
         let sources = Sources::remembered(cache.index());
         let first = sources.digest(&path).unwrap();
         let time = fs::metadata(&path).unwrap().modified().unwrap();
-        let print = Fingerprint::of(&fs::metadata(&path).unwrap());
-        assert_eq!(cache.index().remembered(&path, &print).unwrap(), Some(first));
+        let fingerprint = Fingerprint::of(&fs::metadata(&path).unwrap());
+        assert_eq!(cache.index().remembered(&path, &fingerprint).unwrap(), Some(first));
 
         fs::write(&path, "bbbb").unwrap();
         fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
@@ -244,17 +244,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("data.txt");
         fs::write(&path, "aaaa").unwrap();
-        let print = Fingerprint::of(&fs::metadata(&path).unwrap());
+        let fingerprint = Fingerprint::of(&fs::metadata(&path).unwrap());
         let minutes = |minutes: i128| minutes * 60 * 1_000_000_000;
         let written_at = |offset| Fingerprint {
-            mtime_ns: print.mtime_ns + offset,
-            ctime_ns: print.ctime_ns + offset,
-            ..print
+            mtime_ns: fingerprint.mtime_ns + offset,
+            ctime_ns: fingerprint.ctime_ns + offset,
+            ..fingerprint
         };
-        assert!(is_within(RACY, &print) && is_within(RACY, &written_at(minutes(60))));
+        assert!(is_within(RACY, &fingerprint) && is_within(RACY, &written_at(minutes(60))));
         assert!(!is_within(RACY, &written_at(minutes(-1))));
-        assert!(is_within(RACY_ELSEWHERE, &written_at(minutes(-1))));
-        assert!(!is_within(RACY_ELSEWHERE, &written_at(minutes(-11))));
+        assert!(is_within(RACY_ON_NETWORK, &written_at(minutes(-1))));
+        assert!(!is_within(RACY_ON_NETWORK, &written_at(minutes(-11))));
     }
 
     #[test]
@@ -264,8 +264,8 @@ mod tests {
         let path = folder.path().join("data.txt");
         fs::write(&path, "aaaa").unwrap();
         Sources::remembered(cache.index()).digest(&path).unwrap();
-        let print = Fingerprint::of(&fs::metadata(&path).unwrap());
-        assert_eq!(cache.index().remembered(&path, &print).unwrap(), None);
+        let fingerprint = Fingerprint::of(&fs::metadata(&path).unwrap());
+        assert_eq!(cache.index().remembered(&path, &fingerprint).unwrap(), None);
     }
 
     #[test]
@@ -318,7 +318,7 @@ mod tests {
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         for path in [pipe.as_path(), folder.path(), Path::new("/dev/zero")] {
-            assert!(matches!(Sources::rehashed().digest(path), Err(CacheError::Unkeepable { .. })));
+            assert!(matches!(Sources::rehashed().digest(path), Err(CacheError::UnsupportedFile { .. })));
         }
     }
 

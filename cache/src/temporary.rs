@@ -1,4 +1,4 @@
-//! Files on their way in: named at random, and locked for as long as somebody works on them.
+//! Temporary files: named at random, and locked for as long as they are in use.
 //!
 //! A process id would not do for a name: processes in two containers, or on two machines, can
 //! have the same one, and each would take the other's files for its own or for a dead one's.
@@ -30,7 +30,7 @@ impl Temporary {
                 file => file.map_err(CacheError::io("create", &path))?,
             };
             match file.try_lock() {
-                // Somebody else's sweep was quicker, and removes it.
+                // Another process's sweep has locked it and removes it.
                 Err(TryLockError::WouldBlock) => continue,
                 Ok(()) if !is_still_there(&file, &path) => continue,
                 // Where there are no locks nothing is swept.
@@ -55,7 +55,7 @@ impl Drop for Temporary {
     }
 }
 
-/// Removes what nobody works on any more.
+/// Removes temporary files that no process uses any more.
 pub(crate) fn sweep(folder: &Path) -> Result<(), CacheError> {
     for entry in fs::read_dir(folder).map_err(CacheError::io("list", folder))?.flatten() {
         let path = entry.path();
@@ -63,7 +63,7 @@ pub(crate) fn sweep(folder: &Path) -> Result<(), CacheError> {
         let Ok(file) = open_regular(&path, Links::Refuse) else {
             continue;
         };
-        // While it is locked by us nobody begins to work on it, and nobody takes its name.
+        // While we hold the lock, no other process can use it or its name.
         if file.try_lock().is_ok() && is_still_there(&file, &path) {
             let _ = fs::remove_file(&path);
         }

@@ -1,4 +1,4 @@
-//! Reads every byte again and compares.
+//! Reads every byte again and compares it with its digest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,88 +9,90 @@ use crate::index::Flaw;
 use crate::key::Key;
 use crate::manifest::Recipe;
 
-/// What is wrong with a blob.
+/// What is wrong with a blob or a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Damage {
+pub enum Corruption {
     /// Its file is gone.
     Missing,
-    /// Its bytes are others than its name says.
+    /// Its bytes do not match its digest.
     Changed,
-    /// Something else stands in its place, or the system cannot read it; and what it says.
+    /// Something other than a file is there, or the system cannot read it. Says what.
     Unreadable(String),
 }
 
-impl Damage {
+impl Corruption {
     fn of(error: &CacheError) -> Self {
         match error {
             CacheError::Missing { .. } => Self::Missing,
-            CacheError::Damaged { .. } => Self::Changed,
-            CacheError::NotABlob { what, .. } => Self::Unreadable(format!("{what} stands in its place")),
+            CacheError::Corrupt { .. } => Self::Changed,
+            CacheError::NotABlob { what, .. } => Self::Unreadable(format!("{what} is in its place")),
             CacheError::Io { source, .. } => Self::Unreadable(source.to_string()),
             other => Self::Unreadable(other.to_string()),
         }
     }
 }
 
-/// A blob that is not as it should be.
+/// A blob that is missing or corrupt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DamagedBlob {
-    /// Which.
+pub struct CorruptBlob {
+    /// Its digest.
     pub digest: Digest,
-    /// How.
-    pub damage: Damage,
-    /// The work that it belongs to.
-    pub makers: Vec<Key>,
+    /// What is wrong with it.
+    pub corruption: Corruption,
+    /// The work that made it.
+    pub producers: Vec<Key>,
 }
 
-/// The result of reading everything.
+/// The result of a verification.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Verification {
-    /// Blobs and records of results that are as they should be.
-    pub sound: u64,
-    /// Damaged blobs.
-    pub damaged: Vec<DamagedBlob>,
-    /// Damaged records of results; they are written again from the index.
-    pub records: Vec<(Digest, Damage, Key)>,
+    /// How many blobs and records of results are intact.
+    pub intact: u64,
+    /// corrupt blobs.
+    pub corrupt: Vec<CorruptBlob>,
+    /// corrupt records of results; they are written again from the index.
+    pub corrupt_records: Vec<(Digest, Corruption, Key)>,
     /// Blobs that nothing names: left by a kill between keeping and recording. Harmless.
     pub unreferenced: u64,
-    /// Damaged rows of the index.
+    /// corrupt rows of the index.
     pub flaws: Vec<Flaw>,
-    /// What SQLite says of the index.
-    pub index: Vec<String>,
+    /// Errors of SQLite's integrity check.
+    pub sqlite_errors: Vec<String>,
 }
 
 impl Verification {
-    /// Returns whether all is as it should be.
-    pub fn is_sound(&self) -> bool {
-        self.damage() == 0
+    /// Returns whether nothing is corrupt.
+    pub fn is_intact(&self) -> bool {
+        self.corruptions() == 0
     }
 
-    /// Returns how much is damaged.
-    pub fn damage(&self) -> usize {
-        self.damaged.len() + self.records.len() + self.flaws.len() + self.index.len()
+    /// Returns how many things are corrupt.
+    pub fn corruptions(&self) -> usize {
+        self.corrupt.len() + self.corrupt_records.len() + self.flaws.len() + self.sqlite_errors.len()
     }
 }
 
 impl Cache {
-    /// Reads every blob and every row of the index, and asks SQLite about it. `progress` hears of
-    /// (done, all) blobs.
+    /// Reads every blob and every row of the index, and runs SQLite's integrity check. Every
+    /// byte is read, also of blobs that this process has checked before. `progress` is called with
+    /// the numbers of blobs that are done and of all.
     ///
     /// # Errors
-    /// [`CacheError`] if the index cannot be read at all; damage is a result, not an error.
+    /// [`CacheError`] if the index cannot be read at all; corruption is a result, not an error.
     pub fn verify(&self, progress: &mut dyn FnMut(usize, usize)) -> Result<Verification, CacheError> {
         let inspection = self.index().inspect()?;
-        let mut verification = Verification { index: self.index().complaints()?, ..Verification::default() };
+        let mut verification =
+            Verification { sqlite_errors: self.index().integrity_errors()?, ..Verification::default() };
         verification.flaws = inspection.flaws;
-        let mut makers: BTreeMap<Digest, Vec<Key>> = BTreeMap::new();
+        let mut producers: BTreeMap<Digest, Vec<Key>> = BTreeMap::new();
         for (key, _, manifest) in &inspection.works {
             for output in &manifest.outputs {
-                makers.entry(output.artifact).or_default().push(*key);
+                producers.entry(output.artifact).or_default().push(*key);
             }
         }
         let mut owners: BTreeMap<Digest, BTreeSet<Key>> = BTreeMap::new();
         for artifact in &inspection.artifacts {
-            let keys = makers.get(&artifact.digest()).map_or(&[][..], Vec::as_slice);
+            let keys = producers.get(&artifact.digest()).map_or(&[][..], Vec::as_slice);
             for entry in artifact.entries() {
                 owners.entry(entry.digest).or_default().extend(keys);
             }
@@ -118,36 +120,36 @@ impl Cache {
         let count = owners.len() + inspection.works.len();
         for (done, (digest, keys)) in owners.iter().enumerate() {
             progress(done, count);
-            match self.blobs().read_again(*digest) {
-                Ok(_) => verification.sound += 1,
-                Err(error) => verification.damaged.push(DamagedBlob {
+            match self.blobs().rehash(*digest) {
+                Ok(_) => verification.intact += 1,
+                Err(error) => verification.corrupt.push(CorruptBlob {
                     digest: *digest,
-                    damage: Damage::of(&error),
-                    makers: keys.iter().copied().collect(),
+                    corruption: Corruption::of(&error),
+                    producers: keys.iter().copied().collect(),
                 }),
             }
         }
         for (done, (key, record, _)) in inspection.works.iter().enumerate() {
             progress(owners.len() + done, count);
-            match self.records().read_again(*record) {
-                Ok(_) => verification.sound += 1,
-                Err(error) => verification.records.push((*record, Damage::of(&error), *key)),
+            match self.records().rehash(*record) {
+                Ok(_) => verification.intact += 1,
+                Err(error) => verification.corrupt_records.push((*record, Corruption::of(&error), *key)),
             }
         }
         Ok(verification)
     }
 
-    /// Discards damaged blobs and damaged rows and forgets the work they belong to, so that the
-    /// next run does that work again; and writes damaged records again.
+    /// Discards corrupt blobs and corrupt rows and forgets the work they belong to, so that the
+    /// next run does that work again; and writes corrupt records again.
     ///
     /// # Errors
     /// [`CacheError`] if something cannot be removed.
     pub fn repair(&self, verification: &Verification) -> Result<(), CacheError> {
-        for damaged in &verification.damaged {
-            self.invalidate(Some(damaged.digest), &damaged.makers)?;
+        for blob in &verification.corrupt {
+            self.invalidate(Some(blob.digest), &blob.producers)?;
         }
-        self.index().mend(&verification.flaws)?;
-        for (record, _, key) in &verification.records {
+        self.index().repair(&verification.flaws)?;
+        for (record, _, key) in &verification.corrupt_records {
             self.records().discard(*record)?;
             self.write_record_again(*key)?;
         }
@@ -156,10 +158,11 @@ impl Cache {
 
     /// Writes the record of a piece of work that the index still knows.
     fn write_record_again(&self, trace: Key) -> Result<(), CacheError> {
-        let Some((skeleton, recipe)) = self.index().making_of(trace)? else {
+        let Some((shape, recipe_key)) = self.index().making_of(trace)? else {
             return Ok(());
         };
-        let (Some(manifest), Some(document)) = (self.index().manifest(trace)?, self.index().recipe(recipe)?)
+        let (Some(manifest), Some(recipe)) =
+            (self.index().manifest(trace)?, self.index().recipe(recipe_key)?)
         else {
             return self.index().forget(trace);
         };
@@ -170,15 +173,15 @@ impl Cache {
                 None => return Ok(()),
             }
         }
-        self.commit(trace, skeleton, &manifest, &artifacts, (recipe, &document))
+        self.commit(trace, shape, &manifest, &artifacts, (recipe_key, &recipe))
     }
 }
 
 /// Returns the digests of the files that recipes name.
-fn sources_of(documents: &[String]) -> BTreeSet<Digest> {
+fn sources_of(recipes: &[String]) -> BTreeSet<Digest> {
     let mut digests = BTreeSet::new();
-    for document in documents {
-        if let Ok(recipe) = serde_json::from_str::<Recipe>(document) {
+    for recipe in recipes {
+        if let Ok(recipe) = serde_json::from_str::<Recipe>(recipe) {
             collect_digests(&recipe.params, &mut digests);
         }
     }
@@ -195,5 +198,36 @@ fn collect_digests(value: &serde_json::Value, digests: &mut BTreeSet<Digest>) {
             fields.values().for_each(|value| collect_digests(value, digests));
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::files::Fingerprint;
+
+    #[test]
+    fn verification_trusts_no_fingerprint() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        let file = folder.path().join("source");
+        fs::write(&file, "content").unwrap();
+        let (digest, _) = cache.blobs().insert_copy(&file).unwrap();
+        cache.index().remember(&file, &Fingerprint::of(&fs::metadata(&file).unwrap()), digest).unwrap();
+        assert_eq!(cache.verify(&mut |_, _| {}).unwrap().intact, 1);
+
+        // The fingerprint of the corrupt blob is the one that is remembered as checked, as after a
+        // disk error, which changes no time stamp.
+        let path = cache.blobs().path(digest);
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        fs::write(&path, "cOntent").unwrap();
+        cache.blobs().mark_checked(digest, Fingerprint::of(&fs::metadata(&path).unwrap()));
+        assert!(cache.blobs().checked(digest).is_ok());
+        let verification = cache.verify(&mut |_, _| {}).unwrap();
+        assert_eq!((verification.intact, verification.corrupt.len()), (0, 1));
+        assert_eq!(verification.corrupt[0].corruption, Corruption::Changed);
     }
 }

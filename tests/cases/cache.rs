@@ -233,7 +233,7 @@ fn a_flipped_bit_is_noticed_by_all_consumers_and_mended_once() {
         lab.damage(CERTAIN);
         let told = lab.run(["run", "x.toml", "--jobs", jobs]).expect(0);
         assert_eq!(told.told("warning").len(), 1, "{}", told.stderr);
-        let told = told.says(&["is damaged", "`a` is made again"]);
+        let told = told.says(&["is corrupt", "`a` is made again"]);
         assert_eq!(told.ran().len(), 6, "{}", told.stderr);
         assert_eq!(lab.made("a", "a.txt").as_bytes(), CERTAIN);
         lab.run(["cache", "verify"]).expect(0);
@@ -323,9 +323,9 @@ fn a_damaged_number_is_never_served() {
     let lab = Lab::with(FAN);
     let sound = lab.run(["run", "x.toml"]).expect(0).stdout;
     lab.damage(b"{\"lines\": 9}");
-    let table = lab.run(["table", "x.toml", "--format", "csv"]).expect(3).shows(&["is damaged"]).stdout;
+    let table = lab.run(["table", "x.toml", "--format", "csv"]).expect(3).shows(&["is corrupt"]).stdout;
     assert!(table.lines().any(|line| line.starts_with("all,,,")), "a gap, and no number: {table}");
-    let told = lab.run(["run", "x.toml"]).expect(0).says(&["is damaged", "`scores` is made again"]);
+    let told = lab.run(["run", "x.toml"]).expect(0).says(&["is corrupt", "`scores` is made again"]);
     assert_eq!((told.ran(), told.stdout.as_str()), (vec!["scores".to_owned()], sound.as_str()));
     lab.run(["table", "x.toml"]).expect(0);
 }
@@ -334,13 +334,13 @@ fn a_damaged_number_is_never_served() {
 fn verify_names_stage_and_file_and_repair_lets_the_next_run_heal() {
     let lab = Lab::with(FAN);
     lab.run(["run", "x.toml"]).expect(0);
-    lab.run(["cache", "verify"]).expect(0).shows(&["0 damaged"]);
+    lab.run(["cache", "verify"]).expect(0).shows(&["0 corrupt"]);
     let blob = lab.damage(CERTAIN);
     let told = lab.run(["cache", "verify"]).expect(4);
-    let _ = told.shows(&["changed", blob.to_str().unwrap(), "`a`", "1 damaged"]);
+    let _ = told.shows(&["changed", blob.to_str().unwrap(), "`a`", "1 corrupt"]);
     // Looking changes nothing.
     lab.run(["cache", "verify"]).expect(4);
-    lab.run(["cache", "verify", "--repair"]).expect(0).shows(&["discarded"]);
+    lab.run(["cache", "verify", "--repair"]).expect(0).shows(&["removed"]);
     lab.run(["cache", "verify"]).expect(0);
     // Nothing needs `a`, so nothing is made; asked for, it is.
     assert!(lab.run(["run", "x.toml"]).expect(0).ran().is_empty());
@@ -424,7 +424,7 @@ fn a_full_disk_is_named_and_harms_nothing() {
     };
     let told = told.expect(3).says(&["FAILED   large of x.toml", "the disk is full"]);
     assert_eq!(told.ran(), ["large", "small"], "{}", told.stderr);
-    let _ = told.shows(&["0 damaged", "done     small", "failed   large"]);
+    let _ = told.shows(&["0 corrupt", "done     small", "failed   large"]);
 }
 
 #[test]

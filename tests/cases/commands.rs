@@ -270,7 +270,7 @@ fn cache_ls_lists_and_sums_up() {
     let told =
         lab.run(["cache", "ls"]).expect(0).shows(&["source", "subset", "evaluate", "4 results, 6 artifacts"]);
     assert_eq!(told.stdout.lines().count(), 5);
-    lab.run(["cache", "verify"]).expect(0).shows(&["0 damaged"]);
+    lab.run(["cache", "verify"]).expect(0).shows(&["0 corrupt"]);
 }
 
 #[test]

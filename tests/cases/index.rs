@@ -34,7 +34,7 @@ fn a_damaged_row_is_named_and_its_work_is_made_again() {
         lab.run(["cache", "verify", "--repair"]);
         assert_eq!(lab.run(["run", "x.toml"]).expect(0).stdout, sound, "{sql}");
         lab.run(["run", "x.toml", "--until", "a"]).expect(0);
-        lab.run(["cache", "verify"]).expect(0).shows(&["0 damaged"]);
+        lab.run(["cache", "verify"]).expect(0).shows(&["0 corrupt"]);
     }
 }
 
@@ -61,11 +61,11 @@ fn an_index_that_is_gone_or_unreadable_is_made_again() {
     }
     lab.run(["cache", "rebuild"]).expect(0).shows(&["6 results recovered"]);
     assert!(lab.run(["run", "x.toml"]).expect(0).ran().is_empty());
-    lab.run(["cache", "verify"]).expect(0).shows(&["0 damaged"]);
+    lab.run(["cache", "verify"]).expect(0).shows(&["0 corrupt"]);
 
     fs::write(&index, "this is no database, and never was one\n".repeat(99)).unwrap();
     lab.run(["run", "x.toml"]).expect(4).says(&["pipeline cache rebuild"]);
-    let kept = lab.cache().join("index.sqlite.damaged-1");
+    let kept = lab.cache().join("index.sqlite.corrupt-1");
     lab.run(["cache", "rebuild"]).expect(0).shows(&["6 results recovered", kept.to_str().unwrap()]);
     assert!(fs::read(kept).unwrap().starts_with(b"this is no database"));
     let told = lab.run(["run", "x.toml"]).expect(0);
@@ -101,7 +101,7 @@ fn verify_goes_on_past_what_it_cannot_read() {
     fs::rename(&linked, lab.path("elsewhere")).unwrap();
     symlink(lab.path("elsewhere"), &linked).unwrap();
     let told = lab.run(["cache", "verify"]).expect(4);
-    let _ = told.shows(&["(a link stands in its place)", "(a folder stands in its place)", "2 damaged"]);
+    let _ = told.shows(&["(a link is in its place)", "(a folder is in its place)", "2 corrupt"]);
     lab.run(["cache", "verify", "--repair"]).expect(0);
     assert_eq!(fs::read(lab.path("elsewhere")).unwrap(), CERTAIN);
     lab.run(["cache", "verify"]).expect(0);
@@ -126,5 +126,5 @@ fn a_complete_cache_on_a_full_disk_can_be_looked_at() {
     let Some(told) = in_namespace("a_complete_cache_on_a_full_disk_can_be_looked_at", &lab, &script) else {
         return;
     };
-    let _ = told.expect(0).shows(&["done     scores", "0 damaged", "6 results"]);
+    let _ = told.expect(0).shows(&["done     scores", "0 corrupt", "6 results"]);
 }

@@ -390,7 +390,7 @@ fn damaged_numbers_that_are_found_by_early_cutoff_are_made_again() {
     lab.damage(b"{\"n\": 12345}\n");
     // Another way to the same bytes: `s` misses by its recipe and is found by its inputs.
     lab.edit("x.toml", "# one", "# two");
-    let told = lab.run(["run", "x.toml"]).expect(0).says(&["is damaged", "`s` is made again"]);
+    let told = lab.run(["run", "x.toml"]).expect(0).says(&["is corrupt", "`s` is made again"]);
     assert_eq!(told.ran(), ["a", "s"]);
     assert_eq!(told.stdout, table);
 }

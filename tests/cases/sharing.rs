@@ -185,7 +185,7 @@ fn the_members_of_a_group_take_turns() {
     assert_eq!(as_user(test, &lab, second, &["run", "x.toml"]).unwrap().expect(0).ran(), ["a", "b"]);
     lab.edit("x.toml", "echo two", "echo three");
     assert_eq!(as_user(test, &lab, first, &["run", "x.toml"]).unwrap().expect(0).ran(), ["a", "b"]);
-    as_user(test, &lab, second, &["cache", "verify"]).unwrap().expect(0).shows(&["0 damaged"]);
+    as_user(test, &lab, second, &["cache", "verify"]).unwrap().expect(0).shows(&["0 corrupt"]);
 }
 
 #[test]
@@ -258,5 +258,5 @@ fn runs_with_the_same_process_id_do_not_disturb_each_other() {
             runs.into_iter().map(|run| Told::of(run.wait_with_output().unwrap()).expect(0)).collect();
         assert_eq!(told.iter().map(|told| told.ran().len()).sum::<usize>(), 12, "{told:#?}");
     }
-    lab.run(["cache", "verify"]).expect(0).shows(&["0 damaged"]);
+    lab.run(["cache", "verify"]).expect(0).shows(&["0 corrupt"]);
 }

@@ -15,15 +15,15 @@ pub struct Index {
     path: PathBuf,
     pub(super) access: Access,
     connection: Mutex<Connection>,
-    /// What was found damaged and left out since somebody last asked.
-    pub(super) damaged: Mutex<Vec<String>>,
+    /// Messages on corrupt entries that were skipped and not yet reported.
+    pub(super) corruption_messages: Mutex<Vec<String>>,
 }
 
 impl Index {
     /// Opens or makes the SQLite file.
     pub(crate) fn open(path: &Path, access: Access) -> Result<Self, CacheError> {
         let wrap = |source| CacheError::Index { path: path.to_owned(), source };
-        let connection = open::patiently(|| match access {
+        let connection = open::retry_while_busy(|| match access {
             Access::ReadWrite => open::for_writing(path),
             Access::ReadOnly => open::for_reading(path),
         });
@@ -33,7 +33,7 @@ impl Index {
             path: path.to_owned(),
             access,
             connection: Mutex::new(connection),
-            damaged: Mutex::default(),
+            corruption_messages: Mutex::default(),
         })
     }
 
@@ -42,15 +42,15 @@ impl Index {
         open::may_write(path)
     }
 
-    /// Returns what was found damaged since this was last asked, each in words. None of it
-    /// was used; where the cache can be written to it is gone, and its work will be made again.
-    pub fn take_damaged(&self) -> Vec<String> {
-        std::mem::take(&mut self.damaged.lock().expect("no panic while held"))
+    /// Returns messages on corrupt entries that were met since the last call. No such entry was
+    /// used; where the cache can be written to it was removed, and its work will be done again.
+    pub fn take_corruption_messages(&self) -> Vec<String> {
+        std::mem::take(&mut self.corruption_messages.lock().expect("no panic while held"))
     }
 
-    /// Returns whether the index was begun and never made, as when a run is killed right away.
-    pub(crate) fn is_unmade(&self) -> Result<bool, CacheError> {
-        self.read(open::is_unmade)
+    /// Returns whether the file has no tables, as after a run that was killed at its beginning.
+    pub(crate) fn is_uninitialized(&self) -> Result<bool, CacheError> {
+        self.read(open::is_uninitialized)
     }
 
     pub(crate) fn format(&self) -> Result<u32, CacheError> {
@@ -90,11 +90,11 @@ impl Index {
         in_transaction().map_err(|source| self.wrap(source))
     }
 
-    /// Asks SQLite whether the file is sound; returns what it complains of.
+    /// Runs SQLite's integrity check and returns its errors.
     ///
     /// # Errors
-    /// [`CacheError::Index`] if it cannot even be asked.
-    pub fn complaints(&self) -> Result<Vec<String>, CacheError> {
+    /// [`CacheError::Index`] if the check cannot run.
+    pub fn integrity_errors(&self) -> Result<Vec<String>, CacheError> {
         let lines: Vec<String> = self.read(|connection| {
             connection.prepare("PRAGMA integrity_check")?.query_map([], |row| row.get(0))?.collect()
         })?;

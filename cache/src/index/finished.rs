@@ -18,7 +18,7 @@ use crate::manifest::{Manifest, Recipe};
 /// Finished work that is to be recorded.
 pub(crate) struct Finished<'a> {
     pub trace: Key,
-    pub skeleton: Key,
+    pub shape: Key,
     pub manifest: &'a Manifest,
     pub artifacts: &'a [Artifact],
     pub recipe: (Key, &'a Recipe),
@@ -51,7 +51,7 @@ impl Index {
         fill: &mut dyn FnMut(&mut Add<'_>) -> rusqlite::Result<()>,
     ) -> Result<(), CacheError> {
         let mut make = || {
-            let connection = open::for_making(path)?;
+            let connection = open::for_building(path)?;
             let transaction = connection.unchecked_transaction()?;
             fill(&mut |work, record| commit_in(&transaction, work, record).map(|_| ()))?;
             transaction.commit()
@@ -65,13 +65,13 @@ fn commit_in(
     work: &Finished<'_>,
     record: Digest,
 ) -> rusqlite::Result<Option<Digest>> {
-    let Finished { trace, skeleton, manifest, artifacts, recipe } = work;
+    let Finished { trace, shape, manifest, artifacts, recipe } = work;
     let before = record_in(connection, *trace)?.filter(|before| *before != record);
     for artifact in *artifacts {
         put_listing(connection, artifact)?;
     }
     let text = serde_json::to_string(manifest).expect("a manifest is plain data");
-    let values = [row::key(trace), row::key(skeleton), row::digest(&record), row::text(&text)];
+    let values = [row::key(trace), row::key(shape), row::digest(&record), row::text(&text)];
     row::TRACES.put(connection, &values)?;
     connection.prepare_cached("DELETE FROM outputs WHERE trace = ?")?.execute([trace])?;
     let count = ValueRef::Integer(manifest.outputs.len() as i64);
@@ -84,15 +84,15 @@ fn commit_in(
     Ok(before)
 }
 
-/// Records a recipe, if it is not there and sound.
+/// Records a recipe, unless an intact entry is there already.
 pub(super) fn put_recipe(connection: &Connection, recipe: (Key, &Recipe)) -> rusqlite::Result<()> {
-    let document = serde_json::to_string(recipe.1).expect("a recipe is plain data");
-    let stored: Option<bool> = connection
-        .prepare_cached("SELECT key, document, checksum FROM recipes WHERE key = ?")?
-        .query_row(params![recipe.0], |row| row::RECIPES.is_sound(row, 0))
+    let text = serde_json::to_string(recipe.1).expect("a recipe is plain data");
+    let is_intact: Option<bool> = connection
+        .prepare_cached("SELECT key, recipe, checksum FROM recipes WHERE key = ?")?
+        .query_row(params![recipe.0], |row| row::RECIPES.is_intact(row, 0))
         .optional()?;
-    if stored == Some(true) {
+    if is_intact == Some(true) {
         return Ok(());
     }
-    row::RECIPES.put(connection, &[row::key(&recipe.0), row::text(&document)])
+    row::RECIPES.put(connection, &[row::key(&recipe.0), row::text(&text)])
 }

@@ -1,4 +1,4 @@
-//! Looks at every row, and at how the rows fit together.
+//! Checks every row, and the references between rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use rusqlite::types::Value;
 
 use super::connection::Index;
 use super::listings::{Listing, artifact_in};
-use super::removal::{forget_in, makers_in};
+use super::removal::{forget_artifact_in, forget_in};
 use super::row;
 use crate::artifact::Artifact;
 use crate::digest::Digest;
@@ -15,23 +15,23 @@ use crate::error::CacheError;
 use crate::key::Key;
 use crate::manifest::Manifest;
 
-/// Something in the index that is damaged.
+/// Something in the index that is corrupt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Flaw {
-    /// What is damaged and how, for people.
+    /// A description for people.
     pub text: String,
-    mend: Mend,
+    repair: Repair,
 }
 
-/// What takes a flaw away. What it belonged to is made again.
+/// What to remove. The work it belongs to is done again by a later run.
 #[derive(Debug, Clone, PartialEq)]
-enum Mend {
+enum Repair {
     Row(&'static str, Vec<Value>),
     Trace(Key),
     Artifact(Digest),
 }
 
-/// All finished work that is sound in itself.
+/// Everything in the index that is intact, and what is not.
 #[derive(Debug, Default)]
 pub(crate) struct Inspection {
     pub flaws: Vec<Flaw>,
@@ -39,7 +39,7 @@ pub(crate) struct Inspection {
     pub works: Vec<(Key, Digest, Manifest)>,
     /// Every artifact that work made.
     pub artifacts: Vec<Artifact>,
-    /// Documents of all recipes.
+    /// All recipes, as JSON.
     pub recipes: Vec<String>,
     /// Remembered digests of source files.
     pub sources: Vec<Digest>,
@@ -54,23 +54,18 @@ impl Index {
         })
     }
 
-    /// Takes flaws out.
-    pub(crate) fn mend(&self, flaws: &[Flaw]) -> Result<(), CacheError> {
+    /// Removes flawed entries and the work they belong to.
+    pub(crate) fn repair(&self, flaws: &[Flaw]) -> Result<(), CacheError> {
         self.write(|connection| {
             for flaw in flaws {
-                match &flaw.mend {
-                    Mend::Row(name, keys) => {
+                match &flaw.repair {
+                    Repair::Row(name, keys) => {
                         for table in row::ALL.iter().filter(|table| table.name == *name) {
                             table.remove(connection, keys)?;
                         }
                     }
-                    Mend::Trace(key) => forget_in(connection, *key)?,
-                    Mend::Artifact(digest) => {
-                        for maker in makers_in(connection, *digest)? {
-                            forget_in(connection, maker)?;
-                        }
-                        connection.execute("DELETE FROM artifacts WHERE digest = ?", [digest])?;
-                    }
+                    Repair::Trace(key) => forget_in(connection, *key)?,
+                    Repair::Artifact(digest) => forget_artifact_in(connection, *digest)?,
                 }
             }
             Ok(())
@@ -81,25 +76,27 @@ impl Index {
 fn inspect_in(connection: &Connection) -> rusqlite::Result<Inspection> {
     let mut inspection = Inspection::default();
     for table in row::ALL {
-        for keys in table.damaged(connection)? {
+        for keys in table.corrupt_rows(connection)? {
             inspection.flaws.push(Flaw {
-                text: format!("a row of `{}` is damaged: {}", table.name, names(&keys)),
-                mend: Mend::Row(table.name, keys),
+                text: format!("a row of `{}` is corrupt: {}", table.name, names(&keys)),
+                repair: Repair::Row(table.name, keys),
             });
         }
     }
     let outputs = outputs(connection)?;
     let mut traces: BTreeSet<Key> = BTreeSet::new();
-    let mut statement = connection.prepare("SELECT key, skeleton, record, manifest, checksum FROM traces")?;
+    let mut statement = connection.prepare(row::TRACES.select)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        if !row::TRACES.is_sound(row, 0)? {
+        if !row::TRACES.is_intact(row, 0)? {
             continue;
         }
         let (key, record, text): (Key, Digest, String) = (row.get(0)?, row.get(2)?, row.get(3)?);
         traces.insert(key);
-        let flaw =
-            |what: &str| Flaw { text: format!("the work {} {what}", key.short()), mend: Mend::Trace(key) };
+        let flaw = |what: &str| Flaw {
+            text: format!("the work {} {what}", key.short()),
+            repair: Repair::Trace(key),
+        };
         let manifest: Manifest = match serde_json::from_str(&text) {
             Ok(manifest) => manifest,
             Err(error) => {
@@ -117,47 +114,47 @@ fn inspect_in(connection: &Connection) -> rusqlite::Result<Inspection> {
         inspection.works.push((key, record, manifest));
     }
     for trace in outputs.keys().filter(|trace| !traces.contains(trace)) {
-        let text = format!("outputs belong to the work {}, of which nothing is known", trace.short());
-        inspection.flaws.push(Flaw { text, mend: Mend::Trace(*trace) });
+        let text = format!("outputs belong to the work {}, which is not in the index", trace.short());
+        inspection.flaws.push(Flaw { text, repair: Repair::Trace(*trace) });
     }
     results(connection, &traces, &mut inspection)?;
     let made: BTreeSet<Digest> = outputs.values().flatten().map(|(_, artifact)| *artifact).collect();
     for digest in made {
         let problem = match artifact_in(connection, digest)? {
-            Listing::Sound(artifact) => {
+            Listing::Intact(artifact) => {
                 inspection.artifacts.push(artifact);
                 continue;
             }
-            Listing::Absent => "is not there".to_owned(),
-            Listing::Damaged(problem) => format!("is damaged: {problem}"),
+            Listing::Absent => "is missing".to_owned(),
+            Listing::Corrupt(problem) => format!("is corrupt: {problem}"),
         };
         let text = format!("the listing of the artifact {} {problem}", digest.short());
-        inspection.flaws.push(Flaw { text, mend: Mend::Artifact(digest) });
+        inspection.flaws.push(Flaw { text, repair: Repair::Artifact(digest) });
     }
-    let mut statement = connection.prepare("SELECT key, document, checksum FROM recipes")?;
+    let mut statement = connection.prepare(row::RECIPES.select)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        if row::RECIPES.is_sound(row, 0)? {
+        if row::RECIPES.is_intact(row, 0)? {
             inspection.recipes.push(row.get(1)?);
         }
     }
-    let mut statement = connection.prepare("SELECT * FROM sources")?;
+    let mut statement = connection.prepare(row::SOURCES.select)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        if row::SOURCES.is_sound(row, 0)? {
+        if row::SOURCES.is_intact(row, 0)? {
             inspection.sources.push(row.get(6)?);
         }
     }
     Ok(inspection)
 }
 
-/// Returns the sound outputs of each trace, sorted by name.
+/// Returns the intact outputs of each trace, sorted by name.
 fn outputs(connection: &Connection) -> rusqlite::Result<BTreeMap<Key, Vec<(String, Digest)>>> {
     let mut outputs: BTreeMap<Key, Vec<(String, Digest)>> = BTreeMap::new();
-    let mut statement = connection.prepare("SELECT trace, name, artifact, count, checksum FROM outputs")?;
+    let mut statement = connection.prepare(row::OUTPUTS.select)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        if row::OUTPUTS.is_sound(row, 0)? {
+        if row::OUTPUTS.is_intact(row, 0)? {
             outputs.entry(row.get(0)?).or_default().push((row.get(1)?, row.get(2)?));
         }
     }
@@ -165,22 +162,22 @@ fn outputs(connection: &Connection) -> rusqlite::Result<BTreeMap<Key, Vec<(Strin
     Ok(outputs)
 }
 
-/// Looks for recipes that lead to work which is not there.
+/// Finds recipes that refer to work which is missing.
 fn results(
     connection: &Connection,
     traces: &BTreeSet<Key>,
     inspection: &mut Inspection,
 ) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare("SELECT recipe, trace, checksum FROM results")?;
+    let mut statement = connection.prepare(row::RESULTS.select)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        if !row::RESULTS.is_sound(row, 0)? {
+        if !row::RESULTS.is_intact(row, 0)? {
             continue;
         }
         let (recipe, trace): (Key, Key) = (row.get(0)?, row.get(1)?);
         if !traces.contains(&trace) {
-            let text = format!("the recipe {} leads to work that is not there", recipe.short());
-            inspection.flaws.push(Flaw { text, mend: Mend::Row("results", vec![row.get(0)?]) });
+            let text = format!("the recipe {} refers to work that is missing", recipe.short());
+            inspection.flaws.push(Flaw { text, repair: Repair::Row("results", vec![row.get(0)?]) });
         }
     }
     Ok(())

@@ -3,24 +3,24 @@
 use rusqlite::Connection;
 
 use super::connection::Index;
-use super::removal::Damaged;
+use super::removal::CorruptEntry;
 use super::row::{self, CHECKSUM};
 use crate::artifact::{Artifact, Entry};
 use crate::digest::Digest;
 use crate::error::CacheError;
 
 impl Index {
-    /// Returns the files of an artifact. A damaged listing counts as absent, and what made the
-    /// artifact as not done; see [`Index::take_damaged`].
+    /// Returns the files of an artifact. A corrupt listing counts as absent, and what made the
+    /// artifact as not done; see [`Index::take_corruption_messages`].
     ///
     /// # Errors
     /// [`CacheError::Index`].
     pub fn artifact(&self, digest: Digest) -> Result<Option<Artifact>, CacheError> {
         match self.read(|connection| artifact_in(connection, digest))? {
             Listing::Absent => Ok(None),
-            Listing::Sound(artifact) => Ok(Some(artifact)),
-            Listing::Damaged(_) => {
-                self.lose(vec![Damaged::Artifact(digest)])?;
+            Listing::Intact(artifact) => Ok(Some(artifact)),
+            Listing::Corrupt(_) => {
+                self.invalidate(vec![CorruptEntry::Artifact(digest)])?;
                 Ok(None)
             }
         }
@@ -55,8 +55,8 @@ impl Index {
 /// What there is of an artifact's listing.
 pub(super) enum Listing {
     Absent,
-    Sound(Artifact),
-    Damaged(String),
+    Intact(Artifact),
+    Corrupt(String),
 }
 
 pub(super) fn artifact_in(connection: &Connection, digest: Digest) -> rusqlite::Result<Listing> {
@@ -66,21 +66,21 @@ pub(super) fn artifact_in(connection: &Connection, digest: Digest) -> rusqlite::
     let Some(row) = rows.next()? else {
         return Ok(Listing::Absent);
     };
-    if !row::ARTIFACTS.is_sound(row, 0)? {
-        return Ok(Listing::Damaged(CHECKSUM.to_owned()));
+    if !row::ARTIFACTS.is_intact(row, 0)? {
+        return Ok(Listing::Corrupt(CHECKSUM.to_owned()));
     }
     let text: String = row.get(2)?;
     let entries = match serde_json::from_str::<Vec<Entry>>(&text) {
         Ok(entries) => entries,
-        Err(error) => return Ok(Listing::Damaged(error.to_string())),
+        Err(error) => return Ok(Listing::Corrupt(error.to_string())),
     };
     let artifact = Artifact::new(entries);
     if artifact.digest() != digest {
-        return Ok(Listing::Damaged("its files are not those that its digest names".to_owned()));
+        return Ok(Listing::Corrupt("its digest does not match its files".to_owned()));
     }
     Ok(match artifact.check_paths() {
-        Ok(()) => Listing::Sound(artifact),
-        Err(error) => Listing::Damaged(error.to_string()),
+        Ok(()) => Listing::Intact(artifact),
+        Err(error) => Listing::Corrupt(error.to_string()),
     })
 }
 

@@ -1,9 +1,9 @@
-//! Finished work: found by recipe and by trace.
+//! Looking up finished work by recipe and by trace.
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::connection::Index;
-use super::removal::Damaged;
+use super::removal::CorruptEntry;
 use super::row::{self, CHECKSUM};
 use crate::digest::Digest;
 use crate::error::CacheError;
@@ -22,19 +22,19 @@ pub struct Trace {
 impl Trace {
     /// Returns the artifact of an output.
     pub fn output(&self, name: &str) -> Option<Digest> {
-        self.outputs.iter().find(|(found, _)| found == name).map(|(_, digest)| *digest)
+        self.outputs.iter().find(|(output, _)| output == name).map(|(_, digest)| *digest)
     }
 }
 
 impl Index {
-    /// Looks up finished work by recipe keys, in order. What is damaged counts as absent; see
-    /// [`Index::take_damaged`].
+    /// Looks up finished work by recipe keys, in order. What is corrupt counts as absent; see
+    /// [`Index::take_corruption_messages`].
     ///
     /// # Errors
     /// [`CacheError::Index`].
     pub fn recipes(&self, keys: &[Key]) -> Result<Vec<Option<Trace>>, CacheError> {
-        let (traces, damaged) = self.read(|connection| {
-            let mut damaged = Vec::new();
+        let (traces, corrupt) = self.read(|connection| {
+            let mut corrupt = Vec::new();
             // One transaction, or every look-up would lock and unlock the file.
             let transaction = connection.unchecked_transaction()?;
             let mut statement = transaction.prepare_cached(
@@ -48,8 +48,8 @@ impl Index {
                     traces.push(None);
                     continue;
                 };
-                if !row::RESULTS.is_sound(first, 0)? {
-                    damaged.push(Damaged::Result(*key));
+                if !row::RESULTS.is_intact(first, 0)? {
+                    corrupt.push(CorruptEntry::Result(*key));
                     traces.push(None);
                     continue;
                 }
@@ -57,19 +57,19 @@ impl Index {
                 let outputs = Outputs::new(first, 3)?.rest(&mut rows, 3)?;
                 let outputs = outputs.complete();
                 if outputs.is_none() {
-                    damaged.push(Damaged::Trace(trace));
+                    corrupt.push(CorruptEntry::Trace(trace));
                 }
                 traces.push(outputs.map(|outputs| Trace { key: trace, outputs }));
             }
             drop(statement);
-            Ok((traces, damaged))
+            Ok((traces, corrupt))
         })?;
-        self.lose(damaged)?;
+        self.invalidate(corrupt)?;
         Ok(traces)
     }
 
-    /// Looks up finished work by its trace key. What is damaged counts as absent; see
-    /// [`Index::take_damaged`].
+    /// Looks up finished work by its trace key. What is corrupt counts as absent; see
+    /// [`Index::take_corruption_messages`].
     ///
     /// # Errors
     /// [`CacheError::Index`].
@@ -88,7 +88,7 @@ impl Index {
             None => Ok(None),
             Some(Some(outputs)) => Ok(Some(Trace { key, outputs })),
             Some(None) => {
-                self.lose(vec![Damaged::Trace(key)])?;
+                self.invalidate(vec![CorruptEntry::Trace(key)])?;
                 Ok(None)
             }
         }
@@ -97,16 +97,15 @@ impl Index {
     /// Returns how a piece of finished work was made.
     ///
     /// # Errors
-    /// [`CacheError::Index`], or [`CacheError::Row`] if the record is damaged.
+    /// [`CacheError::Index`], or [`CacheError::Row`] if the record is corrupt.
     pub fn manifest(&self, trace: Key) -> Result<Option<Manifest>, CacheError> {
         let text = self.read(|connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT key, skeleton, record, manifest, checksum FROM traces WHERE key = ?",
-            )?;
+            let mut statement = connection
+                .prepare_cached("SELECT key, shape, record, manifest, checksum FROM traces WHERE key = ?")?;
             let mut rows = statement.query([trace])?;
             match rows.next()? {
                 None => Ok(None),
-                Some(row) if row::TRACES.is_sound(row, 0)? => Ok(Some(Some(row.get::<_, String>(3)?))),
+                Some(row) if row::TRACES.is_intact(row, 0)? => Ok(Some(Some(row.get::<_, String>(3)?))),
                 Some(_) => Ok(Some(None)),
             }
         })?;
@@ -117,21 +116,21 @@ impl Index {
         }
     }
 
-    /// Returns whether any finished work has the same kind, parameters and ports as `skeleton`.
+    /// Returns whether any finished work has the same kind, parameters and ports as `shape`.
     ///
     /// # Errors
     /// [`CacheError::Index`].
-    pub fn has_skeleton(&self, skeleton: Key) -> Result<bool, CacheError> {
-        Ok(!self.of_skeleton(skeleton, 1)?.is_empty())
+    pub fn has_shape(&self, shape: Key) -> Result<bool, CacheError> {
+        Ok(!self.of_shape(shape, 1)?.is_empty())
     }
 
-    /// Returns the mean seconds that finished executions of a kind of work took, by skeleton.
+    /// Returns the mean seconds that finished executions of a kind of work took, by shape.
     ///
     /// # Errors
     /// [`CacheError::Index`], or [`CacheError::Row`] if an entry is unreadable.
-    pub fn seconds_of(&self, skeleton: Key) -> Result<Option<f64>, CacheError> {
+    pub fn seconds_of(&self, shape: Key) -> Result<Option<f64>, CacheError> {
         let seconds = self
-            .of_skeleton(skeleton, 16)?
+            .of_shape(shape, 16)?
             .iter()
             .map(|(key, text)| parse::<Manifest>(*key, text).map(|manifest| manifest.seconds))
             .collect::<Result<Vec<_>, _>>()?;
@@ -139,17 +138,17 @@ impl Index {
     }
 
     /// Returns manifests of work with the same kind, parameters and ports, at most `most`.
-    fn of_skeleton(&self, skeleton: Key, most: usize) -> Result<Vec<(Key, String)>, CacheError> {
+    fn of_shape(&self, shape: Key, most: usize) -> Result<Vec<(Key, String)>, CacheError> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT key, skeleton, record, manifest, checksum FROM traces WHERE skeleton = ?",
+                "SELECT key, shape, record, manifest, checksum FROM traces WHERE shape = ?",
             )?;
-            let mut rows = statement.query([skeleton])?;
+            let mut rows = statement.query([shape])?;
             let mut manifests = Vec::new();
             while manifests.len() < most
                 && let Some(row) = rows.next()?
             {
-                if row::TRACES.is_sound(row, 0)? {
+                if row::TRACES.is_intact(row, 0)? {
                     manifests.push((row.get(0)?, row.get(3)?));
                 }
             }
@@ -157,12 +156,12 @@ impl Index {
         })
     }
 
-    /// Returns the skeleton of a piece of finished work, and a recipe that leads to it.
+    /// Returns the shape of a piece of finished work, and a recipe that leads to it.
     pub(crate) fn making_of(&self, trace: Key) -> Result<Option<(Key, Key)>, CacheError> {
         self.read(|connection| {
             connection
                 .query_row(
-                    "SELECT t.skeleton, r.recipe FROM traces t JOIN results r ON r.trace = t.key \
+                    "SELECT t.shape, r.recipe FROM traces t JOIN results r ON r.trace = t.key \
                      WHERE t.key = ? ORDER BY r.recipe LIMIT 1",
                     [trace],
                     |row| Ok((row.get(0)?, row.get(1)?)),
@@ -183,10 +182,10 @@ impl Index {
     pub fn recipe(&self, key: Key) -> Result<Option<Recipe>, CacheError> {
         let text: Option<String> = self.read(|connection| {
             let mut statement =
-                connection.prepare_cached("SELECT key, document, checksum FROM recipes WHERE key = ?")?;
+                connection.prepare_cached("SELECT key, recipe, checksum FROM recipes WHERE key = ?")?;
             let mut rows = statement.query([key])?;
             match rows.next()? {
-                Some(row) if row::RECIPES.is_sound(row, 0)? => row.get(1).map(Some),
+                Some(row) if row::RECIPES.is_intact(row, 0)? => row.get(1).map(Some),
                 _ => Ok(None),
             }
         })?;
@@ -197,7 +196,7 @@ impl Index {
 /// The rows of one trace among the outputs.
 struct Outputs {
     outputs: Vec<(String, Digest)>,
-    /// How many there should be; none if a row is damaged or there is none.
+    /// How many there should be; none if a row is corrupt or there is none.
     count: Option<i64>,
 }
 
@@ -205,7 +204,7 @@ impl Outputs {
     /// Begins with a row, whose columns of the outputs begin at `first`.
     fn new(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
         let mut outputs = Self { outputs: Vec::with_capacity(1), count: None };
-        if row::OUTPUTS.is_sound(row, first)? {
+        if row::OUTPUTS.is_intact(row, first)? {
             outputs.count = Some(row.get(first + 3)?);
             outputs.outputs.push((row.get(first + 1)?, row.get(first + 2)?));
         }
@@ -232,10 +231,10 @@ impl Outputs {
 
 pub(super) fn record_in(connection: &Connection, trace: Key) -> rusqlite::Result<Option<Digest>> {
     let mut statement = connection
-        .prepare_cached("SELECT key, skeleton, record, manifest, checksum FROM traces WHERE key = ?")?;
+        .prepare_cached("SELECT key, shape, record, manifest, checksum FROM traces WHERE key = ?")?;
     let mut rows = statement.query([trace])?;
     match rows.next()? {
-        Some(row) if row::TRACES.is_sound(row, 0)? => row.get(2).map(Some),
+        Some(row) if row::TRACES.is_intact(row, 0)? => row.get(2).map(Some),
         _ => Ok(None),
     }
 }

@@ -9,25 +9,25 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::schema::SCHEMA;
 use super::view;
-use crate::format::FORMAT;
+use crate::format::FOLDER_FORMAT;
 use crate::network::is_network;
 
-/// How long others are waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long to wait for other processes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
 
-pub(super) fn is_unmade(connection: &Connection) -> rusqlite::Result<bool> {
+pub(super) fn is_uninitialized(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
 }
 
 /// Opens for writing, and makes the tables if there are none.
 pub(super) fn for_writing(path: &Path) -> rusqlite::Result<Connection> {
     let mut connection = Connection::open(path)?;
-    connection.busy_timeout(PATIENCE)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     // Shared memory does not work between machines.
     let journal = if is_network(path) { "delete" } else { "wal" };
-    let found: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    let current: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
     // To set it takes the whole file, even where nothing changes.
-    if found != journal {
+    if current != journal {
         connection.pragma_update(None, "journal_mode", journal)?;
     }
     connection.pragma_update(None, "synchronous", "NORMAL")?;
@@ -35,22 +35,22 @@ pub(super) fn for_writing(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Makes a new index that nobody else knows of yet, in one file.
-pub(super) fn for_making(path: &Path) -> rusqlite::Result<Connection> {
+/// Makes a new index in one file that no other process has open.
+pub(super) fn for_building(path: &Path) -> rusqlite::Result<Connection> {
     let mut connection = Connection::open(path)?;
     make_tables(&mut connection)?;
     Ok(connection)
 }
 
 fn make_tables(connection: &mut Connection) -> rusqlite::Result<()> {
-    if !is_unmade(connection)? {
+    if !is_uninitialized(connection)? {
         return Ok(());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Another run may have made them meanwhile.
-    if is_unmade(&transaction)? {
+    if is_uninitialized(&transaction)? {
         transaction.execute_batch(SCHEMA)?;
-        transaction.execute("INSERT INTO meta VALUES ('format', ?)", [FORMAT])?;
+        transaction.execute("INSERT INTO meta (name, value) VALUES ('format', ?)", [FOLDER_FORMAT])?;
     }
     transaction.commit()
 }
@@ -66,7 +66,7 @@ pub(super) fn for_reading(path: &Path) -> rusqlite::Result<Connection> {
         // Without a write-ahead log SQLite needs no other files to read.
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(PATIENCE)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
         return Ok(connection);
     };
     let mut connection = Connection::open_in_memory()?;
@@ -89,13 +89,13 @@ pub(super) fn may_write(path: &Path) -> bool {
     })
 }
 
-/// Tries again while others make the file, mend it after a kill, or tidy it up as the last to
-/// close it: then SQLite does not wait by itself.
-pub(super) fn patiently<T>(open: impl Fn() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
-    let began = Instant::now();
+/// Tries again while other processes create the file, recover it after a kill, or checkpoint it on
+/// closing: SQLite does not wait by itself then.
+pub(super) fn retry_while_busy<T>(open: impl Fn() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    let start = Instant::now();
     loop {
         match open() {
-            Err(error) if is_busy(&error) && began.elapsed() < PATIENCE => {
+            Err(error) if is_busy(&error) && start.elapsed() < BUSY_TIMEOUT => {
                 std::thread::sleep(Duration::from_millis(5));
             }
             other => return other,

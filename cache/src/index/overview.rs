@@ -1,4 +1,4 @@
-//! What there is, all of it.
+//! Listing the contents of the cache.
 
 use super::connection::Index;
 use super::lookups::parse;
@@ -9,7 +9,7 @@ use crate::manifest::Manifest;
 
 /// One artifact in a listing of the cache.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Listed {
+pub struct ListedWork {
     /// The work that made it.
     pub trace: Key,
     /// How it was made.
@@ -32,19 +32,18 @@ impl Index {
     ///
     /// # Errors
     /// [`CacheError::Index`].
-    pub fn list(&self) -> Result<(Vec<Listed>, Vec<String>), CacheError> {
+    pub fn list(&self) -> Result<(Vec<ListedWork>, Vec<String>), CacheError> {
         let mut listed = Vec::new();
         let mut unreadable = Vec::new();
         self.read(|connection| {
-            let mut statement =
-                connection.prepare("SELECT key, skeleton, record, manifest, checksum FROM traces")?;
+            let mut statement = connection.prepare(row::TRACES.select)?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 let key = row.get::<_, Key>(0).ok();
                 let name = key.map_or_else(|| "?".to_owned(), |key| key.short());
-                let manifest = match (row::TRACES.is_sound(row, 0)?, key) {
+                let manifest = match (row::TRACES.is_intact(row, 0)?, key) {
                     (true, Some(key)) => parse::<Manifest>(key, &row.get::<_, String>(3)?)
-                        .map(|manifest| listed.push(Listed { trace: key, manifest }))
+                        .map(|manifest| listed.push(ListedWork { trace: key, manifest }))
                         .map_err(|error| error.to_string()),
                     _ => Err(CHECKSUM.to_owned()),
                 };
@@ -54,7 +53,7 @@ impl Index {
             }
             Ok(())
         })?;
-        listed.sort_by_key(|entry: &Listed| (entry.manifest.started_ms, entry.trace));
+        listed.sort_by_key(|entry: &ListedWork| (entry.manifest.started_ms, entry.trace));
         Ok((listed, unreadable))
     }
 
@@ -73,7 +72,7 @@ impl Index {
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 totals.artifacts += 1;
-                if row::ARTIFACTS.is_sound(row, 0)? {
+                if row::ARTIFACTS.is_intact(row, 0)? {
                     totals.bytes = totals.bytes.saturating_add(row.get(1)?);
                 }
             }

@@ -1,4 +1,4 @@
-//! Taking finished work out, because its bytes or its rows are lost.
+//! Removing finished work whose bytes or rows are corrupt.
 
 use rusqlite::Connection;
 
@@ -9,13 +9,13 @@ use crate::digest::Digest;
 use crate::error::CacheError;
 use crate::key::Key;
 
-/// A record that cannot be believed.
-pub(super) enum Damaged {
-    /// Which work a recipe leads to.
+/// An entry of the index whose checksum does not match.
+pub(super) enum CorruptEntry {
+    /// The result of a recipe.
     Result(Key),
-    /// What a piece of work made.
+    /// The outputs of a piece of work.
     Trace(Key),
-    /// Which files an artifact has.
+    /// The list of files of an artifact.
     Artifact(Digest),
 }
 
@@ -24,7 +24,7 @@ impl Index {
     ///
     /// # Errors
     /// [`CacheError::Index`].
-    pub fn forget(&self, trace: Key) -> Result<(), CacheError> {
+    pub(crate) fn forget(&self, trace: Key) -> Result<(), CacheError> {
         self.write(|connection| forget_in(connection, trace))
     }
 
@@ -32,39 +32,34 @@ impl Index {
     ///
     /// # Errors
     /// [`CacheError::Index`].
-    pub fn makers(&self, artifact: Digest) -> Result<Vec<Key>, CacheError> {
-        self.read(|connection| makers_in(connection, artifact))
+    pub fn producers(&self, artifact: Digest) -> Result<Vec<Key>, CacheError> {
+        self.read(|connection| producers_in(connection, artifact))
     }
 
-    /// Remembers what was found damaged, and takes it out where that is allowed, so that its work
-    /// is done again.
-    pub(super) fn lose(&self, damaged: Vec<Damaged>) -> Result<(), CacheError> {
-        if damaged.is_empty() {
+    /// Reports corrupt entries, and removes them with the work they belong to, so that it is done
+    /// again. A read-only cache stays as it is.
+    pub(super) fn invalidate(&self, corrupt: Vec<CorruptEntry>) -> Result<(), CacheError> {
+        if corrupt.is_empty() {
             return Ok(());
         }
-        let what = |damaged: &Damaged| match damaged {
-            Damaged::Result(key) => format!("what the recipe {} leads to", key.short()),
-            Damaged::Trace(key) => format!("what the work {} made", key.short()),
-            Damaged::Artifact(digest) => format!("which files the artifact {} has", digest.short()),
+        let what = |entry: &CorruptEntry| match entry {
+            CorruptEntry::Result(key) => format!("the result of the recipe {}", key.short()),
+            CorruptEntry::Trace(key) => format!("the outputs of the work {}", key.short()),
+            CorruptEntry::Artifact(digest) => format!("the list of files of the artifact {}", digest.short()),
         };
-        let complaint = |damaged| format!("the cache index is damaged where it says {}", what(damaged));
-        self.damaged.lock().expect("no panic while held").extend(damaged.iter().map(complaint));
+        let message = |entry| format!("a corrupt entry in the cache index: {}", what(entry));
+        self.corruption_messages.lock().expect("no panic while held").extend(corrupt.iter().map(message));
         if self.access == Access::ReadOnly {
             return Ok(());
         }
         self.write(|connection| {
-            for damaged in &damaged {
-                match damaged {
-                    Damaged::Result(key) => {
+            for entry in &corrupt {
+                match entry {
+                    CorruptEntry::Result(key) => {
                         connection.execute("DELETE FROM results WHERE recipe = ?", [key])?;
                     }
-                    Damaged::Trace(key) => forget_in(connection, *key)?,
-                    Damaged::Artifact(digest) => {
-                        for maker in makers_in(connection, *digest)? {
-                            forget_in(connection, maker)?;
-                        }
-                        connection.execute("DELETE FROM artifacts WHERE digest = ?", [digest])?;
-                    }
+                    CorruptEntry::Trace(key) => forget_in(connection, *key)?,
+                    CorruptEntry::Artifact(digest) => forget_artifact_in(connection, *digest)?,
                 }
             }
             Ok(())
@@ -72,19 +67,28 @@ impl Index {
     }
 }
 
-pub(super) fn makers_in(connection: &Connection, artifact: Digest) -> rusqlite::Result<Vec<Key>> {
+/// Removes the listing of an artifact, and the work that made it.
+pub(super) fn forget_artifact_in(connection: &Connection, artifact: Digest) -> rusqlite::Result<()> {
+    for producer in producers_in(connection, artifact)? {
+        forget_in(connection, producer)?;
+    }
+    connection.execute("DELETE FROM artifacts WHERE digest = ?", [artifact])?;
+    Ok(())
+}
+
+fn producers_in(connection: &Connection, artifact: Digest) -> rusqlite::Result<Vec<Key>> {
     let mut statement = connection.prepare_cached(
         "SELECT trace, name, artifact, count, checksum FROM outputs WHERE artifact = ? ORDER BY trace",
     )?;
     let mut rows = statement.query([artifact])?;
-    let mut makers = Vec::new();
+    let mut producers = Vec::new();
     while let Some(row) = rows.next()? {
-        if row::OUTPUTS.is_sound(row, 0)? {
-            makers.push(row.get(0)?);
+        if row::OUTPUTS.is_intact(row, 0)? {
+            producers.push(row.get(0)?);
         }
     }
-    makers.dedup();
-    Ok(makers)
+    producers.dedup();
+    Ok(producers)
 }
 
 pub(super) fn forget_in(connection: &Connection, trace: Key) -> rusqlite::Result<()> {

@@ -1,7 +1,7 @@
 //! A checksum in every row that is believed.
 //!
 //! SQLite notices a page that makes no sense, and not one that says something else. So each row
-//! carries a hash of its columns, and a row whose hash is another is damaged: it is never used.
+//! carries a hash of its columns, and a row whose hash is another is corrupt: it is never used.
 
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, Row, params_from_iter};
@@ -9,76 +9,64 @@ use rusqlite::{Connection, Row, params_from_iter};
 use crate::digest::Digest;
 use crate::key::Key;
 
-/// What is said of a row with another checksum.
+/// The most columns that a checked table has.
+const MAX_COLUMNS: usize = 9;
+
+/// The message for a row whose checksum does not match.
 pub(super) const CHECKSUM: &str = "its checksum does not match";
 
-/// Enough of a hash to notice chance, and short enough not to be felt in the size of the file.
+/// Long enough to detect accidents, and short enough to keep the file small.
 const CHECKSUM_BYTES: usize = 16;
 
-/// A table whose rows are checked. The checksum is the column after those that it covers.
+/// A table whose rows are checked. The column after those that are named here is `checksum`.
 pub(super) struct Table {
-    /// What the rows are of; part of every checksum.
+    /// Its name; part of every checksum.
     pub name: &'static str,
-    /// How many columns there are before the checksum.
-    pub columns: usize,
-    /// The names of those, from the first, that say which row it is; none if rows have a number.
-    pub keys: &'static [&'static str],
+    /// The columns that the checksum covers, in their order.
+    pub columns: &'static [&'static str],
+    /// How many of the first columns identify a row; none if a separate `id` does.
+    keys: usize,
+    /// Reads the columns and the checksum of all rows.
+    pub select: &'static str,
     /// Adds or replaces a row.
-    pub insert: &'static str,
+    insert: &'static str,
 }
 
-pub(super) const ARTIFACTS: Table = Table {
-    name: "artifacts",
-    columns: 3,
-    keys: &["digest"],
-    insert: "INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?)",
-};
-pub(super) const TRACES: Table = Table {
-    name: "traces",
-    columns: 4,
-    keys: &["key"],
-    insert: "INSERT OR REPLACE INTO traces VALUES (?, ?, ?, ?, ?)",
-};
-pub(super) const OUTPUTS: Table = Table {
-    name: "outputs",
-    columns: 4,
-    keys: &["trace", "name"],
-    insert: "INSERT OR REPLACE INTO outputs VALUES (?, ?, ?, ?, ?)",
-};
-pub(super) const RECIPES: Table = Table {
-    name: "recipes",
-    columns: 2,
-    keys: &["key"],
-    insert: "INSERT OR REPLACE INTO recipes VALUES (?, ?, ?)",
-};
-/// Apart from the recipes, so that to look results up reads no documents.
-pub(super) const RESULTS: Table = Table {
-    name: "results",
-    columns: 2,
-    keys: &["recipe"],
-    insert: "INSERT OR REPLACE INTO results VALUES (?, ?, ?)",
-};
-pub(super) const HISTORY: Table = Table {
-    name: "history",
-    columns: 4,
-    keys: &["experiment", "stage", "run"],
-    insert: "INSERT OR REPLACE INTO history VALUES (?, ?, ?, ?, ?)",
-};
-pub(super) const SOURCES: Table = Table {
-    name: "sources",
-    columns: 7,
-    keys: &["path"],
-    insert: "INSERT OR REPLACE INTO sources VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-};
-pub(super) const EXECUTIONS: Table = Table {
-    name: "executions",
-    columns: 9,
-    keys: &[],
-    insert: "INSERT INTO executions (run, stage, recipe, trace, at_ms, seconds, outcome, message, log, checksum) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-};
+macro_rules! table {
+    ($name:literal, keys: $keys:literal, $first:literal $(, $column:literal)+) => {
+        Table {
+            name: $name,
+            columns: &[$first $(, $column)+],
+            keys: $keys,
+            select: concat!("SELECT ", $first, $(", ", $column,)+ ", checksum FROM ", $name),
+            insert: concat!(
+                "INSERT OR REPLACE INTO ", $name, " (", $first, $(", ", $column,)+ ", checksum) VALUES (?",
+                $(placeholder!($column),)+ ", ?)"
+            ),
+        }
+    };
+}
 
-/// All of them, for whoever looks at everything.
+macro_rules! placeholder {
+    ($column:literal) => {
+        ", ?"
+    };
+}
+
+pub(super) const ARTIFACTS: Table = table!("artifacts", keys: 1, "digest", "bytes", "entries");
+pub(super) const TRACES: Table = table!("traces", keys: 1, "key", "shape", "record", "manifest");
+pub(super) const OUTPUTS: Table = table!("outputs", keys: 2, "trace", "name", "artifact", "count");
+pub(super) const RECIPES: Table = table!("recipes", keys: 1, "key", "recipe");
+/// Apart from the recipes, so that looking up a result reads no recipe.
+pub(super) const RESULTS: Table = table!("results", keys: 1, "recipe", "trace");
+pub(super) const HISTORY: Table = table!("history", keys: 3, "experiment", "stage", "run", "recipe");
+pub(super) const SOURCES: Table =
+    table!("sources", keys: 1, "path", "device", "inode", "bytes", "mtime_ns", "ctime_ns", "digest");
+pub(super) const EXECUTIONS: Table = table!(
+    "executions", keys: 0, "run", "stage", "recipe", "trace", "at_ms", "seconds", "outcome", "message", "log"
+);
+
+/// All checked tables.
 pub(super) const ALL: [&Table; 8] =
     [&ARTIFACTS, &TRACES, &OUTPUTS, &RECIPES, &RESULTS, &HISTORY, &SOURCES, &EXECUTIONS];
 
@@ -93,13 +81,14 @@ impl Table {
     }
 
     /// Returns whether a row, whose columns of this table begin at `first`, is as it was written.
-    pub(super) fn is_sound(&self, row: &Row<'_>, first: usize) -> rusqlite::Result<bool> {
-        let mut values = [ValueRef::Null; 9];
-        for (column, value) in values.iter_mut().enumerate().take(self.columns) {
+    pub(super) fn is_intact(&self, row: &Row<'_>, first: usize) -> rusqlite::Result<bool> {
+        let count = self.columns.len();
+        let mut values = [ValueRef::Null; MAX_COLUMNS];
+        for (column, value) in values.iter_mut().enumerate().take(count) {
             *value = row.get_ref(first + column)?;
         }
-        let stored = row.get_ref(first + self.columns)?;
-        Ok(stored == ValueRef::Blob(&self.checksum(&values[..self.columns])))
+        let stored = row.get_ref(first + count)?;
+        Ok(stored == ValueRef::Blob(&self.checksum(&values[..count])))
     }
 
     fn checksum(&self, values: &[ValueRef<'_>]) -> [u8; CHECKSUM_BYTES] {
@@ -132,31 +121,30 @@ impl Table {
         checksum
     }
 
-    /// Returns the keys of all rows that are damaged, as they are written there.
-    pub(super) fn damaged(&self, connection: &Connection) -> rusqlite::Result<Vec<Vec<Value>>> {
-        let mut statement = connection.prepare(&format!("SELECT * FROM {}", self.name))?;
-        // Rows without a key of their own begin with their number.
-        let first = usize::from(self.keys.is_empty());
+    /// Returns the keys of all corrupt rows, as they are stored.
+    pub(super) fn corrupt_rows(&self, connection: &Connection) -> rusqlite::Result<Vec<Vec<Value>>> {
+        let keys = self.key_columns();
+        let sql =
+            format!("SELECT {}, {}, checksum FROM {}", keys.join(", "), self.columns.join(", "), self.name);
+        let mut statement = connection.prepare(&sql)?;
         let mut rows = statement.query([])?;
-        let mut damaged = Vec::new();
+        let mut corrupt = Vec::new();
         while let Some(row) = rows.next()? {
-            if !self.is_sound(row, first)? {
-                damaged.push(
-                    (0..self.key_names().len()).map(|column| row.get(column)).collect::<Result<_, _>>()?,
-                );
+            if !self.is_intact(row, keys.len())? {
+                corrupt.push((0..keys.len()).map(|column| row.get(column)).collect::<Result<_, _>>()?);
             }
         }
-        Ok(damaged)
+        Ok(corrupt)
     }
 
-    /// Returns the columns by which a row is named.
-    fn key_names(&self) -> &'static [&'static str] {
-        if self.keys.is_empty() { &["id"] } else { self.keys }
+    /// Returns the columns that identify a row.
+    fn key_columns(&self) -> &'static [&'static str] {
+        if self.keys == 0 { &["id"] } else { &self.columns[..self.keys] }
     }
 
     /// Removes the row with these keys, whatever is in it.
     pub(super) fn remove(&self, connection: &Connection, keys: &[Value]) -> rusqlite::Result<()> {
-        let conditions: Vec<String> = self.key_names().iter().map(|name| format!("{name} IS ?")).collect();
+        let conditions: Vec<String> = self.key_columns().iter().map(|name| format!("{name} IS ?")).collect();
         let sql = format!("DELETE FROM {} WHERE {}", self.name, conditions.join(" AND "));
         connection.execute(&sql, params_from_iter(keys))?;
         Ok(())

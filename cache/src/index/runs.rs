@@ -14,7 +14,7 @@ use crate::key::Key;
 use crate::manifest::Recipe;
 
 /// How many changes of a stage are looked back at.
-const MOST_CHANGES: usize = 50;
+const MAX_CHANGES: usize = 50;
 
 /// One attempt at a stage.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,7 +41,7 @@ pub struct Execution {
 
 /// A stage as an earlier run of the same experiment saw it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Seen {
+pub struct HistoryEntry {
     /// The run.
     pub run: i64,
     /// Its recipe's key.
@@ -129,7 +129,7 @@ impl Index {
         })
     }
 
-    /// Returns the last attempt at a recipe. An attempt whose record is damaged is passed over.
+    /// Returns the last attempt at a recipe. An attempt whose record is corrupt is passed over.
     ///
     /// # Errors
     /// [`CacheError::Index`].
@@ -141,7 +141,7 @@ impl Index {
             )?;
             let mut rows = statement.query([recipe])?;
             while let Some(row) = rows.next()? {
-                if row::EXECUTIONS.is_sound(row, 0)? {
+                if row::EXECUTIONS.is_intact(row, 0)? {
                     return Ok(Some(Execution {
                         run: row.get(0)?,
                         stage: row.get(1)?,
@@ -160,23 +160,23 @@ impl Index {
     }
 
     /// Returns the recipes that a stage had in earlier runs of an experiment, newest first. What
-    /// is damaged is left out.
+    /// is corrupt is left out.
     ///
     /// # Errors
     /// [`CacheError::Index`], or [`CacheError::Row`] if an entry is unreadable.
-    pub fn history(&self, experiment: &str, stage: &str) -> Result<Vec<Seen>, CacheError> {
+    pub fn history(&self, experiment: &str, stage: &str) -> Result<Vec<HistoryEntry>, CacheError> {
         let changes: Vec<(i64, Key, String)> = self.read(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT h.experiment, h.stage, h.run, h.recipe, h.checksum, r.key, r.document, r.checksum \
+                "SELECT h.experiment, h.stage, h.run, h.recipe, h.checksum, r.key, r.recipe, r.checksum \
                  FROM history h JOIN recipes r ON r.key = h.recipe \
                  WHERE h.experiment = ? AND h.stage = ? ORDER BY h.run DESC",
             )?;
             let mut rows = statement.query([experiment, stage])?;
             let mut changes = Vec::new();
             while let Some(row) = rows.next()?
-                && changes.len() < MOST_CHANGES
+                && changes.len() < MAX_CHANGES
             {
-                if row::HISTORY.is_sound(row, 0)? && row::RECIPES.is_sound(row, 5)? {
+                if row::HISTORY.is_intact(row, 0)? && row::RECIPES.is_intact(row, 5)? {
                     changes.push((row.get(2)?, row.get(3)?, row.get(6)?));
                 }
             }
@@ -184,7 +184,7 @@ impl Index {
         })?;
         changes
             .into_iter()
-            .map(|(run, key, text)| Ok(Seen { run, key, recipe: parse(key, &text)? }))
+            .map(|(run, key, text)| Ok(HistoryEntry { run, key, recipe: parse(key, &text)? }))
             .collect()
     }
 }
@@ -197,7 +197,7 @@ fn recipe_before(connection: &Connection, experiment: &str, stage: &str) -> rusq
     )?;
     let mut rows = statement.query([experiment, stage])?;
     match rows.next()? {
-        Some(row) if row::HISTORY.is_sound(row, 0)? => Ok(Some(row.get(3)?)),
+        Some(row) if row::HISTORY.is_intact(row, 0)? => Ok(Some(row.get(3)?)),
         _ => Ok(None),
     }
 }

@@ -5,15 +5,15 @@ CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) 
 CREATE TABLE IF NOT EXISTS artifacts (
     digest BLOB PRIMARY KEY, bytes INTEGER NOT NULL, entries TEXT NOT NULL, checksum BLOB) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS traces (
-    key BLOB PRIMARY KEY, skeleton BLOB NOT NULL, record BLOB NOT NULL, manifest TEXT NOT NULL,
+    key BLOB PRIMARY KEY, shape BLOB NOT NULL, record BLOB NOT NULL, manifest TEXT NOT NULL,
     checksum BLOB) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS traces_by_skeleton ON traces (skeleton);
+CREATE INDEX IF NOT EXISTS traces_by_shape ON traces (shape);
 CREATE TABLE IF NOT EXISTS outputs (
     trace BLOB NOT NULL, name TEXT NOT NULL, artifact BLOB NOT NULL, count INTEGER NOT NULL, checksum BLOB,
     PRIMARY KEY (trace, name)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS outputs_by_artifact ON outputs (artifact);
 CREATE TABLE IF NOT EXISTS recipes (
-    key BLOB PRIMARY KEY, document TEXT NOT NULL, checksum BLOB) WITHOUT ROWID;
+    key BLOB PRIMARY KEY, recipe TEXT NOT NULL, checksum BLOB) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS results (
     recipe BLOB PRIMARY KEY, trace BLOB NOT NULL, checksum BLOB) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS results_by_trace ON results (trace);

@@ -16,22 +16,25 @@ impl Index {
     ///
     /// # Errors
     /// [`CacheError::Index`].
-    pub fn remembered(&self, path: &Path, print: &Fingerprint) -> Result<Option<Digest>, CacheError> {
+    pub fn remembered(&self, path: &Path, fingerprint: &Fingerprint) -> Result<Option<Digest>, CacheError> {
         let Some(name) = path.to_str() else {
             return Ok(None);
         };
         self.read(|connection| {
-            let mut statement = connection.prepare_cached("SELECT * FROM sources WHERE path = ?")?;
+            let mut statement = connection.prepare_cached(
+                "SELECT path, device, inode, bytes, mtime_ns, ctime_ns, digest, checksum FROM sources \
+                 WHERE path = ?",
+            )?;
             let mut rows = statement.query([name])?;
             let Some(row) = rows.next()? else {
                 return Ok(None);
             };
-            // A damaged one is replaced when the file has been read again.
-            if !row::SOURCES.is_sound(row, 0)? {
+            // A corrupt one is replaced when the file has been read again.
+            if !row::SOURCES.is_intact(row, 0)? {
                 return Ok(None);
             }
-            let (mtime, ctime) = (print.mtime_ns.to_be_bytes(), print.ctime_ns.to_be_bytes());
-            for (column, value) in values(name, print, &mtime, &ctime).iter().enumerate() {
+            let (mtime, ctime) = (fingerprint.mtime_ns.to_be_bytes(), fingerprint.ctime_ns.to_be_bytes());
+            for (column, value) in values(name, fingerprint, &mtime, &ctime).iter().enumerate() {
                 if row.get_ref(column)? != *value {
                     return Ok(None);
                 }
@@ -44,15 +47,15 @@ impl Index {
     ///
     /// # Errors
     /// [`CacheError::Index`].
-    pub fn remember(&self, path: &Path, print: &Fingerprint, digest: Digest) -> Result<(), CacheError> {
+    pub fn remember(&self, path: &Path, fingerprint: &Fingerprint, digest: Digest) -> Result<(), CacheError> {
         let Some(name) = path.to_str() else {
             return Ok(());
         };
         if self.access == Access::ReadOnly {
             return Ok(());
         }
-        let (mtime, ctime) = (print.mtime_ns.to_be_bytes(), print.ctime_ns.to_be_bytes());
-        let [name, device, inode, bytes, mtime, ctime] = values(name, print, &mtime, &ctime);
+        let (mtime, ctime) = (fingerprint.mtime_ns.to_be_bytes(), fingerprint.ctime_ns.to_be_bytes());
+        let [name, device, inode, bytes, mtime, ctime] = values(name, fingerprint, &mtime, &ctime);
         let values = [name, device, inode, bytes, mtime, ctime, row::digest(&digest)];
         self.write(|connection| row::SOURCES.put(connection, &values))
     }
@@ -61,15 +64,15 @@ impl Index {
 /// Writes what must stay the same, as a row has it.
 fn values<'a>(
     name: &'a str,
-    print: &Fingerprint,
+    fingerprint: &Fingerprint,
     mtime: &'a [u8; 16],
     ctime: &'a [u8; 16],
 ) -> [ValueRef<'a>; 6] {
     [
         row::text(name),
-        row::number(print.place.0),
-        row::number(print.place.1),
-        row::number(print.bytes),
+        row::number(fingerprint.device_and_inode.0),
+        row::number(fingerprint.device_and_inode.1),
+        row::number(fingerprint.bytes),
         ValueRef::Blob(mtime),
         ValueRef::Blob(ctime),
     ]

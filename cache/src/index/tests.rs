@@ -6,7 +6,7 @@ fn manifest(artifact: &Artifact) -> Manifest {
     Manifest {
         kind: "k".to_owned(),
         version: 1,
-        parts: vec![],
+        components: vec![],
         params: serde_json::json!({}),
         seed: None,
         inputs: vec![],
@@ -32,7 +32,7 @@ fn recipe() -> Recipe {
     Recipe {
         kind: "k".to_owned(),
         version: 1,
-        parts: vec![("p/q".to_owned(), 2)],
+        components: vec![("p/q".to_owned(), 2)],
         params: serde_json::json!({ "a": 1 }),
         seed: Some(7),
         inputs: vec![Input {
@@ -65,13 +65,13 @@ fn work_is_found_by_trace_and_by_every_recipe_until_forgotten() {
         .unwrap();
     index.alias((key("r2"), &recipe()), key("t")).unwrap();
 
-    let found = index.recipes(&[key("r"), key("none"), key("r2")]).unwrap();
-    assert_eq!(found[0], found[2]);
-    assert_eq!(found[1], None);
-    assert_eq!(found[0].as_ref().unwrap().output("out"), Some(artifact.digest()));
+    let traces = index.recipes(&[key("r"), key("none"), key("r2")]).unwrap();
+    assert_eq!(traces[0], traces[2]);
+    assert_eq!(traces[1], None);
+    assert_eq!(traces[0].as_ref().unwrap().output("out"), Some(artifact.digest()));
     assert_eq!(index.manifest(key("t")).unwrap().unwrap(), manifest(&artifact));
-    assert!(index.has_skeleton(key("s")).unwrap());
-    assert_eq!(index.makers(artifact.digest()).unwrap(), [key("t")]);
+    assert!(index.has_shape(key("s")).unwrap());
+    assert_eq!(index.producers(artifact.digest()).unwrap(), [key("t")]);
 
     index.forget(key("t")).unwrap();
     assert_eq!(index.recipes(&[key("r")]).unwrap(), [None]);
@@ -100,7 +100,7 @@ fn another_format_is_refused() {
     let connection = Connection::open(folder.path().join("index.sqlite")).unwrap();
     connection.execute("UPDATE meta SET value = 99 WHERE name = 'format'", []).unwrap();
     drop(connection);
-    assert!(matches!(Cache::open(folder.path()), Err(CacheError::Format { found: 99, .. })));
+    assert!(matches!(Cache::open(folder.path()), Err(CacheError::Format { format: 99, .. })));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! An index as it is, in memory, for those who cannot or must not write beside it.
+//! A copy of the index in memory, for processes that cannot or must not write beside it.
 //!
 //! SQLite reads a database with a write-ahead log by way of a file that all readers write to.
 //! Where that file cannot be made (a read-only or a full disk), or must not be made (it would be
@@ -17,13 +17,13 @@ const WAL_HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
 
 /// How long a writer is given to leave the file alone for as long as it takes to read it.
-const PATIENCE: Duration = Duration::from_secs(20);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Reads an index with its write-ahead log applied; `None` for one without such a log, which
 /// SQLite can read without help.
 ///
 /// Pages move from the log to the file at any time, and stay in the log until a new one is begun
-/// with another header. So the file is read before the log, and both again if either began anew
+/// with another header. So the file is read before the log, and both again if either was started again
 /// meanwhile: then every page is in the log, or has been in the file all the while.
 pub(crate) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let log_path = log_path(path);
@@ -40,7 +40,7 @@ pub(crate) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
         // the file.
         let is_of_one_moment = before.0 == after.0 && (!before.0.is_empty() || before.1 == after.1);
         if !is_of_one_moment {
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > BUSY_TIMEOUT {
                 return Err(io::Error::other("another process writes to it all the time"));
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -177,8 +177,8 @@ mod tests {
             }
             let view = open(&read(&path).unwrap().unwrap());
             assert_eq!(sum(&view), sum(&writer));
-            let complaint: String = view.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-            assert_eq!(complaint, "ok");
+            let message: String = view.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+            assert_eq!(message, "ok");
         }
         // What is not committed is not seen.
         let before = sum(&writer);
@@ -201,9 +201,9 @@ mod tests {
                     let view = open(&read(&path).unwrap().unwrap());
                     // Each transaction adds ten rows and takes ten away.
                     assert_eq!(sum(&view).0 % 10, 0);
-                    let complaint: String =
+                    let message: String =
                         view.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-                    assert_eq!(complaint, "ok");
+                    assert_eq!(message, "ok");
                 }
             });
             while !reader.is_finished() {

@@ -69,7 +69,7 @@ pub fn forecast(plan: &Plan, keys: &Keys, cache: Option<&Cache>) -> Result<Vec<S
                 if traces[position].is_some() { State::Hit } else { State::Run }
             }
             // Only work that was done before with other inputs can turn out to be known.
-            (Some(cache), None) if cache.index().has_skeleton(keys.skeleton(position))? => State::Maybe,
+            (Some(cache), None) if cache.index().has_shape(keys.skeleton(position))? => State::Maybe,
             (Some(_), None) => State::Run,
         };
         states.push(state);

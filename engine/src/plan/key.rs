@@ -7,7 +7,7 @@
 //! artifact digests in place of upstream keys and outputs. A **skeleton** has only `[port, label]`:
 //! works that differ in nothing but their inputs share it.
 
-use cache::{Digest, EncodeError, FORMAT, Input, Key, Recipe, Value};
+use cache::{Digest, EncodeError, Input, KEY_FORMAT, Key, Recipe, Value};
 
 use crate::kind::input_file::SourceFiles;
 use crate::plan::graph::Plan;
@@ -93,7 +93,7 @@ impl Keys {
         Recipe {
             kind: node.kind.name().to_owned(),
             version: node.kind.version(),
-            parts: node.parts.iter().map(|part| (part.name.to_owned(), part.version)).collect(),
+            components: node.parts.iter().map(|part| (part.name.to_owned(), part.version)).collect(),
             params: serde_json::to_value(self.params(node)).expect("parameters are plain data"),
             seed: node.seed,
             inputs: node
@@ -125,7 +125,7 @@ impl Keys {
     fn own(&self, node: &Node) -> Value {
         let parts = node.parts.iter().map(|part| vec![text(part.name), Value::Integer(part.version.into())]);
         Value::map([
-            ("format", Value::Integer(FORMAT.into())),
+            ("format", Value::Integer(KEY_FORMAT.into())),
             ("kind", text(node.kind.name())),
             ("version", Value::Integer(node.kind.version().into())),
             ("parts", list(parts)),

@@ -285,7 +285,7 @@ impl Work<'_> {
             let made = folder.join("run").join(output_folder(&output.name));
             let artifact = cache
                 .blobs()
-                .keep_folder(&made)
+                .ingest_dir(&made)
                 .map_err(|error| Trouble::cache(&format!("keep output `{}`", output.name), &error))?;
             outputs.push(Output {
                 name: output.name.to_string(),
@@ -300,7 +300,7 @@ impl Work<'_> {
         let manifest = Manifest {
             kind: recipe.kind.clone(),
             version: recipe.version,
-            parts: recipe.parts.clone(),
+            components: recipe.components.clone(),
             params: recipe.params.clone(),
             seed: recipe.seed,
             inputs: task.inputs.iter().map(input_of).collect(),
@@ -410,12 +410,12 @@ fn lay_out(task: &Task, cache: &Cache, scratch: &Path) -> Result<Result<Vec<JobI
                 let message = format!("the cache has lost the list of files of input `{port}`");
                 return Err(damaged(None, message));
             }
-            Err(error) if error.is_damage() => return Err(damaged(None, error.to_string())),
+            Err(error) if error.is_corruption() => return Err(damaged(None, error.to_string())),
             Err(error) => return Ok(Err(Trouble::cache("look up an input", &error))),
         };
         match lay_out_blobs(cache, &artifact, &scratch.join(&folder), copies) {
             Ok(()) => {}
-            Err(error) if error.is_damage() => return Err(damaged(error.blob(), error.to_string())),
+            Err(error) if error.is_corruption() => return Err(damaged(error.blob(), error.to_string())),
             Err(error) => return Ok(Err(Trouble::cache("lay out an input", &error))),
         }
         inputs.push(JobInput {
@@ -486,7 +486,7 @@ fn check_outputs(task: &Task, scratch: &Path) -> Result<(), Trouble> {
 fn read_metrics(path: &Path) -> Result<Vec<u8>, String> {
     let file = open_regular(path, Links::Refuse).map_err(|error| match error {
         CacheError::Io { source, .. } => source.to_string(),
-        CacheError::Unkeepable { what, .. } => format!("it is {what}, not a file"),
+        CacheError::UnsupportedFile { what, .. } => format!("it is {what}, not a file"),
         other => other.to_string(),
     })?;
     let mut text = Vec::new();

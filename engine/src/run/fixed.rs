@@ -130,8 +130,8 @@ pub(crate) fn lay_out_blobs(
     copies: bool,
 ) -> Result<(), CacheError> {
     match artifact.entries().iter().any(|entry| entry.executable) {
-        true => while_nothing_starts(|| cache.blobs().lay_out(artifact, folder, copies)),
-        false => cache.blobs().lay_out(artifact, folder, copies),
+        true => while_nothing_starts(|| cache.blobs().materialize(artifact, folder, copies)),
+        false => cache.blobs().materialize(artifact, folder, copies),
     }
 }
 
@@ -139,8 +139,8 @@ pub(crate) fn lay_out_blobs(
 fn take(cache: &Cache, path: &str, state: &SourceState) -> Result<(), FixError> {
     let changed = || FixError::Changed(PathBuf::from(path));
     for file in &state.files {
-        cache.blobs().take_source(file).map_err(|error| match error {
-            CacheError::Unstable { .. } | CacheError::Unkeepable { .. } => changed(),
+        cache.blobs().insert_source(file).map_err(|error| match error {
+            CacheError::Unstable { .. } | CacheError::UnsupportedFile { .. } => changed(),
             CacheError::Io { source, path, .. }
                 if path == file.path && source.kind() == std::io::ErrorKind::NotFound =>
             {

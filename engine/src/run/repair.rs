@@ -44,7 +44,7 @@ impl Schedule<'_> {
                     self.cache.invalidate(None, &[trace.key])?;
                     return Ok(false);
                 }
-                Err(error) if error.is_damage() => {
+                Err(error) if error.is_corruption() => {
                     let label = self.plan.nodes()[node].label();
                     tell(Event::Warning { message: format!("{error}; `{label}` is made again") });
                     self.lose(trace, &error)?;
@@ -64,7 +64,7 @@ impl Schedule<'_> {
     /// Says which records of the index were found damaged since this was last asked; their work is
     /// taken for work that was not done.
     pub(crate) fn warn_of_damaged_records(&self, tell: &mut dyn FnMut(Event)) {
-        for message in self.cache.index().take_damaged() {
+        for message in self.cache.index().take_corruption_messages() {
             tell(Event::Warning { message: format!("{message}; it is made again where it is needed") });
         }
     }
@@ -92,11 +92,11 @@ impl Schedule<'_> {
         let mut waiting = vec![node];
         // Another consumer may have noticed before; then the bytes are there again, or on their way.
         let is_damaged = match blob {
-            Some(blob) => self.cache.blobs().checked(blob).is_err_and(|error| error.is_damage()),
+            Some(blob) => self.cache.blobs().checked(blob).is_err_and(|error| error.is_corruption()),
             None => !matches!(self.cache.index().artifact(artifact), Ok(Some(_))),
         };
         if !makers.is_empty() && is_damaged {
-            self.cache.invalidate(blob, &self.cache.index().makers(artifact)?)?;
+            self.cache.invalidate(blob, &self.cache.index().producers(artifact)?)?;
             for input in makers {
                 let label = self.plan.nodes()[input].label();
                 tell(Event::Warning { message: format!("{message}; `{label}` is made again") });

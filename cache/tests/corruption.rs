@@ -50,7 +50,7 @@ impl Work {
         let recipe = Recipe {
             kind: "k".to_owned(),
             version: 1,
-            parts: vec![("p/q".to_owned(), 2)],
+            components: vec![("p/q".to_owned(), 2)],
             params: serde_json::json!({ "number": number, "file": format!("blake3:{}", Digest::of(b"s")) }),
             seed: Some(7),
             inputs: vec![],
@@ -58,7 +58,7 @@ impl Work {
         let manifest = Manifest {
             kind: "k".to_owned(),
             version: 1,
-            parts: recipe.parts.clone(),
+            components: recipe.components.clone(),
             params: recipe.params.clone(),
             seed: Some(7),
             inputs: vec![Input { port: "in".to_owned(), label: None, from: Digest::of(b"in"), output: None }],
@@ -87,10 +87,10 @@ impl Work {
         for output in ["out", "rest"] {
             let file = cache.folder().join("made");
             fs::write(&file, content(self.number, output)).unwrap();
-            cache.blobs().move_in(&file)?;
+            cache.blobs().insert_moved(&file)?;
         }
         let recipe = (self.recipe_key(), &self.recipe);
-        cache.commit(self.trace_key(), key("skeleton"), &self.manifest, &self.artifacts, recipe)
+        cache.commit(self.trace_key(), key("shape"), &self.manifest, &self.artifacts, recipe)
     }
 }
 
@@ -125,8 +125,8 @@ fn filled(folder: &Path) -> Vec<u8> {
     }
     let source = folder.join("source");
     fs::write(&source, "source").unwrap();
-    let print = Fingerprint::of(&fs::metadata(&source).unwrap());
-    cache.index().remember(&source, &print, Digest::of(b"source")).unwrap();
+    let fingerprint = Fingerprint::of(&fs::metadata(&source).unwrap());
+    cache.index().remember(&source, &fingerprint, Digest::of(b"source")).unwrap();
     cache.index().end_run(run, "done").unwrap();
     drop(cache);
     fs::read(index(folder)).unwrap()
@@ -195,26 +195,26 @@ fn serve(cache: &Cache) -> Served {
     if let Ok(digest) = Sources::remembered(index).digest(&source) {
         assert_eq!(digest, Digest::of(b"source"));
     }
-    let _ = (index.list(), index.totals(), index.seconds_of(key("skeleton")));
+    let _ = (index.list(), index.totals(), index.seconds_of(key("shape")));
     served
 }
 
 #[test]
-fn a_sound_index_is_served_and_has_no_flaw() {
+fn an_intact_index_is_served_and_has_no_flaw() {
     let folder = tempfile::tempdir().unwrap();
     filled(folder.path());
     let cache = Cache::open(folder.path()).unwrap();
     assert_eq!(serve(&cache).right, WORKS);
     let verification = cache.verify(&mut |_, _| {}).unwrap();
-    assert!(verification.is_sound(), "{verification:?}");
-    assert_eq!((verification.sound, verification.unreferenced), (3 * WORKS as u64, 0));
-    assert!(cache.index().take_damaged().is_empty());
+    assert!(verification.is_intact(), "{verification:?}");
+    assert_eq!((verification.intact, verification.unreferenced), (3 * WORKS as u64, 0));
+    assert!(cache.index().take_corruption_messages().is_empty());
 }
 
 #[test]
 fn every_single_column_is_checked() {
     let folder = tempfile::tempdir().unwrap();
-    let sound = filled(folder.path());
+    let intact = filled(folder.path());
     let connection = Connection::open(index(folder.path())).unwrap();
     let columns: Vec<(String, String)> = connection
         .prepare(
@@ -236,7 +236,7 @@ fn every_single_column_is_checked() {
     ];
     for (table, column) in &columns {
         for change in changes {
-            restore(folder.path(), &sound);
+            restore(folder.path(), &intact);
             let connection = Connection::open(index(folder.path())).unwrap();
             let value = change.replace("{c}", column);
             let sql = format!(
@@ -255,7 +255,7 @@ fn every_single_column_is_checked() {
             };
             let verification = cache.verify(&mut |_, _| {}).unwrap();
             let served = serve(&cache);
-            let is_noticed = !verification.is_sound() || served.absent > 0;
+            let is_noticed = !verification.is_intact() || served.absent > 0;
             // Nothing is believed of what a run says of itself, and the number of an attempt says
             // only that it was after another.
             let is_harmless = table == "runs" || (table == "executions" && column == "id");
@@ -268,7 +268,7 @@ fn every_single_column_is_checked() {
             }
             assert_eq!(serve(&cache).right, WORKS, "{table}.{column} after it was made again");
             let verification = cache.verify(&mut |_, _| {}).unwrap();
-            assert!(verification.is_sound(), "{table}.{column}: {verification:?}");
+            assert!(verification.is_intact(), "{table}.{column}: {verification:?}");
         }
     }
 }
@@ -276,7 +276,7 @@ fn every_single_column_is_checked() {
 #[test]
 fn flipped_bytes_of_an_index_serve_nothing_wrong() {
     let folder = tempfile::tempdir().unwrap();
-    let sound = filled(folder.path());
+    let intact = filled(folder.path());
     let mut random: u64 = 20_260_607;
     let mut next = move |below: usize| {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -284,7 +284,7 @@ fn flipped_bytes_of_an_index_serve_nothing_wrong() {
     };
     let (mut unusable, mut named, mut made_again) = (0, 0, 0);
     for _ in 0..200 {
-        let mut bytes = sound.clone();
+        let mut bytes = intact.clone();
         let at = next(bytes.len());
         bytes[at] ^= 1 << next(8);
         restore(folder.path(), &bytes);
@@ -292,7 +292,7 @@ fn flipped_bytes_of_an_index_serve_nothing_wrong() {
             unusable += 1;
             continue;
         };
-        let before = cache.verify(&mut |_, _| {}).map(|verification| verification.is_sound());
+        let before = cache.verify(&mut |_, _| {}).map(|verification| verification.is_intact());
         let served = serve(&cache);
         if served.right + served.absent == WORKS {
             made_again += usize::from(served.absent > 0);
@@ -314,15 +314,15 @@ fn flipped_bytes_of_an_index_serve_nothing_wrong() {
 #[test]
 fn an_index_is_made_again_from_the_records() {
     let folder = tempfile::tempdir().unwrap();
-    let sound = filled(folder.path());
-    // Of one result a file is gone, one record is damaged, and one is cut short.
+    let intact = filled(folder.path());
+    // Of one result a file is gone, one record is corrupt, and one is cut short.
     let blobs = Cache::open(folder.path()).unwrap();
     fs::remove_file(blobs.blobs().path(Digest::of(content(3, "out").as_bytes()))).unwrap();
     drop(blobs);
     for damage in ["gone", "zeros", "text", "empty"] {
         match damage {
             "gone" => fs::remove_file(index(folder.path())).unwrap(),
-            "zeros" => restore(folder.path(), &vec![0; sound.len()]),
+            "zeros" => restore(folder.path(), &vec![0; intact.len()]),
             "text" => restore(folder.path(), &b"this is no database, and never was one\n".repeat(99)),
             _ => restore(folder.path(), b""),
         }
@@ -333,12 +333,12 @@ fn an_index_is_made_again_from_the_records() {
         }
         let rebuilt = Cache::rebuild_index(folder.path()).unwrap();
         assert_eq!((rebuilt.results, rebuilt.incomplete), (WORKS as u64 - 1, 1), "{rebuilt:?}");
-        assert_eq!(rebuilt.kept.is_some(), damage != "gone");
+        assert_eq!(rebuilt.backup.is_some(), damage != "gone");
         let cache = Cache::open(folder.path()).unwrap();
         let served = serve(&cache);
         assert_eq!((served.right, served.absent), (WORKS - 1, 1), "{damage}: {served:?}");
         let verification = cache.verify(&mut |_, _| {}).unwrap();
-        assert!(verification.is_sound(), "{verification:?}");
+        assert!(verification.is_intact(), "{verification:?}");
     }
     // While another process may write to it, it stays as it is.
     let _cache = Cache::open(folder.path()).unwrap();
@@ -346,7 +346,7 @@ fn an_index_is_made_again_from_the_records() {
 }
 
 #[test]
-fn sources_that_were_taken_in_are_named_and_read() {
+fn stored_sources_are_counted_and_read() {
     let folder = tempfile::tempdir().unwrap();
     filled(folder.path());
     let cache = Cache::open(folder.path()).unwrap();
@@ -355,22 +355,22 @@ fn sources_that_were_taken_in_are_named_and_read() {
         let path = folder.path().join(name);
         fs::write(&path, content).unwrap();
         let state = Sources::rehashed().state(&path).unwrap();
-        cache.blobs().take_source(&state.files[0]).unwrap();
+        cache.blobs().insert_source(&state.files[0]).unwrap();
     }
     let verification = cache.verify(&mut |_, _| {}).unwrap();
-    assert!(verification.is_sound());
-    assert_eq!((verification.sound, verification.unreferenced), (3 * WORKS as u64 + 2, 1));
+    assert!(verification.is_intact());
+    assert_eq!((verification.intact, verification.unreferenced), (3 * WORKS as u64 + 2, 1));
     fs::remove_file(cache.blobs().path(Digest::of(b"s"))).unwrap();
     fs::write(cache.blobs().path(Digest::of(b"s")), "S").unwrap();
     let verification = cache.verify(&mut |_, _| {}).unwrap();
-    assert_eq!(verification.damaged.len(), 1);
+    assert_eq!(verification.corrupt.len(), 1);
     cache.repair(&verification).unwrap();
-    assert!(cache.verify(&mut |_, _| {}).unwrap().is_sound());
+    assert!(cache.verify(&mut |_, _| {}).unwrap().is_intact());
     assert_eq!(serve(&cache).right, WORKS);
 }
 
 #[test]
-fn a_damaged_record_is_named_and_written_again() {
+fn a_corrupt_record_is_reported_and_written_again() {
     let folder = tempfile::tempdir().unwrap();
     filled(folder.path());
     let cache = Cache::open(folder.path()).unwrap();
@@ -386,10 +386,10 @@ fn a_damaged_record_is_named_and_written_again() {
     fs::remove_file(&records[2]).unwrap();
     fs::create_dir(&records[2]).unwrap();
     let verification = cache.verify(&mut |_, _| {}).unwrap();
-    assert_eq!(verification.records.len(), 3);
+    assert_eq!(verification.corrupt_records.len(), 3);
     assert_eq!(serve(&cache).right, WORKS);
     cache.repair(&verification).unwrap();
-    assert!(cache.verify(&mut |_, _| {}).unwrap().is_sound());
+    assert!(cache.verify(&mut |_, _| {}).unwrap().is_intact());
     drop(cache);
     fs::remove_file(index(folder.path())).unwrap();
     assert_eq!(Cache::rebuild_index(folder.path()).unwrap().results, WORKS as u64);
