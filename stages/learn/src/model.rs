@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn_tensor::{Device, Tensor, TensorData};
 use choice::choices;
 use serde_json::{Map, Value, json};
 use weights::{AdapterTensor, LowRank, ModelFolder};

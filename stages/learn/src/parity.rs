@@ -13,7 +13,7 @@ mod t5;
 
 use std::path::PathBuf;
 
-use burn::tensor::Tensor;
+use burn_tensor::Tensor;
 use safetensors::SafeTensors;
 use serde_json::Value;
 use weights::ModelFolder;
@@ -434,7 +434,7 @@ fn lora_logits_gradients_and_merged_weights() {
 #[test]
 fn the_optimisers_trajectory() {
     use crate::train::adamw::{AdamW, Moments, Update, clip_coefficient, global_norm, step};
-    use burn::tensor::activation::{log_softmax, tanh};
+    use burn_tensor::activation::{log_softmax, tanh};
 
     let (tensors, expected) = (Tensors::open("optim/expected.safetensors"), expected("optim"));
     let device = tested_device();

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use burn::tensor::{Device, Distribution, Tensor};
+use burn_tensor::{Device, Distribution, Tensor};
 use rayon::prelude::*;
 
 use crate::tensor::device::{self, DeviceError, DeviceName, is_cpu};

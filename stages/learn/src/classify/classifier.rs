@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use burn::tensor::Device;
+use burn_tensor::Device;
 use rayon::prelude::*;
 use tokenizers::{TruncationDirection, TruncationParams, TruncationStrategy};
 use weights::ModelFolder;

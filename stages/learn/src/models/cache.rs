@@ -1,6 +1,6 @@
 //! What a decoder remembers of the tokens so far: their keys and values, layer by layer.
 
-use burn::tensor::{Device, Tensor};
+use burn_tensor::{Device, Tensor};
 
 use crate::tensor::indices::places;
 

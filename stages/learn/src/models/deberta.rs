@@ -15,8 +15,8 @@
 
 mod config;
 
-use burn::tensor::module::layer_norm;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn_tensor::module::layer_norm;
+use burn_tensor::{Device, Tensor, TensorData};
 use weights::ModelFolder;
 
 pub(crate) use config::Config;

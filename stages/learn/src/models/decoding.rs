@@ -1,6 +1,6 @@
 //! What passes between a network and those who train it or write outputs with it.
 
-use burn::tensor::Tensor;
+use burn_tensor::Tensor;
 
 /// What hides a token from others. Large, and not infinite: a row of nothing but filling has
 /// nothing to look at, and must not become NaN.

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor};
+use burn_tensor::{Device, Tensor};
 use serde_json::{Map, Value, json};
 use weights::{Dtype, Durability, ModelWriter, TensorSpec};
 

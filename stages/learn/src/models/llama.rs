@@ -6,7 +6,7 @@
 
 mod sizes;
 
-use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
+use burn_tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
 use super::cache::KeyValueCache;
 use super::decoding::HIDDEN;

@@ -1,6 +1,6 @@
 //! A network of whatever kind: what training, generation and adapters need of it.
 
-use burn::tensor::{Device, Tensor};
+use burn_tensor::{Device, Tensor};
 
 use super::llama::LlamaForCausalLM;
 use super::t5::T5ForConditionalGeneration;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor};
+use burn_tensor::{Device, Tensor};
 use serde_json::{Map, Value};
 use weights::{Dtype, Durability, MOST_SHARD_BYTES, ModelFolder, ModelWriter, TensorSpec};
 

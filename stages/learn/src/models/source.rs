@@ -1,6 +1,6 @@
 //! Where the parameters of a model come from.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn_tensor::{Device, Tensor, TensorData};
 
 use crate::tensor::layers::Weight;
 use crate::tensor::random::{Purpose, Random};

@@ -12,7 +12,7 @@ mod writing;
 
 use std::cell::Cell;
 
-use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
+use burn_tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
 use super::source::Source;
 use crate::tensor::fused::{Step, one_by_one, softmax};

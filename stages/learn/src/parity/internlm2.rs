@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use burn::tensor::Tensor;
+use burn_tensor::Tensor;
 
 use super::{Tensors, difference, logits, model, network};
 use crate::models::Source;

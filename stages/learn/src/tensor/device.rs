@@ -4,8 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use burn::backend::DispatchDevice;
-use burn::tensor::{Device, Tensor};
+use burn_dispatch::DispatchDevice;
+use burn_tensor::{Device, Tensor};
 
 /// A device by name: `cpu`, `cuda`, `cuda:1`, `wgpu`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,7 +139,7 @@ pub(crate) fn open(name: &DeviceName) -> Result<Device, DeviceError> {
         #[cfg(feature = "cuda")]
         DeviceName::Cuda(number) if is_there => Ok(Device::cuda(*number)),
         #[cfg(feature = "wgpu")]
-        DeviceName::Wgpu if is_there => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+        DeviceName::Wgpu if is_there => Ok(Device::wgpu(burn_tensor::DeviceKind::DefaultDevice)),
         DeviceName::Cuda(_) if !cfg!(feature = "cuda") => Err(DeviceError::NotBuilt("cuda")),
         DeviceName::Wgpu if !cfg!(feature = "wgpu") => Err(DeviceError::NotBuilt("wgpu")),
         DeviceName::Cuda(_) | DeviceName::Wgpu => {
@@ -151,7 +151,7 @@ pub(crate) fn open(name: &DeviceName) -> Result<Device, DeviceError> {
 
 #[cfg(feature = "cuda")]
 fn cuda_devices() -> Vec<DeviceName> {
-    (0..count(burn::tensor::DeviceType::Cuda)).map(DeviceName::Cuda).collect()
+    (0..count(burn_tensor::DeviceType::Cuda)).map(DeviceName::Cuda).collect()
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -161,7 +161,7 @@ fn cuda_devices() -> Vec<DeviceName> {
 
 #[cfg(feature = "wgpu")]
 fn wgpu_devices() -> Vec<DeviceName> {
-    if count(burn::tensor::DeviceType::Wgpu) > 0 { vec![DeviceName::Wgpu] } else { Vec::new() }
+    if count(burn_tensor::DeviceType::Wgpu) > 0 { vec![DeviceName::Wgpu] } else { Vec::new() }
 }
 
 #[cfg(not(feature = "wgpu"))]
@@ -171,7 +171,7 @@ fn wgpu_devices() -> Vec<DeviceName> {
 
 /// Counts devices; where a driver is missing, asking can panic.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-fn count(kind: burn::tensor::DeviceType) -> usize {
+fn count(kind: burn_tensor::DeviceType) -> usize {
     std::panic::catch_unwind(|| Device::enumerate(kind).into_iter().count()).unwrap_or(0)
 }
 

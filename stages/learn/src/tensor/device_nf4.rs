@@ -6,13 +6,13 @@
 // What the macros of kernels expand to is theirs.
 #![allow(missing_docs, clippy::too_many_arguments)]
 
-use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
-use burn::tensor::{DType, Device, FloatDType, Int, Shape, Tensor, TensorData};
+use burn_backend::tensor::{FloatTensor, IntTensor};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
+use burn_tensor::{DType, Device, FloatDType, Int, Shape, Tensor, TensorData};
 use cubecl::calculate_cube_count_elemwise;
 use cubecl::prelude::*;
 

@@ -1,6 +1,6 @@
 //! Tensors of whole numbers: ids of tokens, places in other tensors.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn_tensor::{Device, Int, Tensor, TensorData};
 
 /// Makes a tensor of token ids.
 pub(crate) fn token_ids(ids: &[u32], device: &Device) -> Tensor<1, Int> {

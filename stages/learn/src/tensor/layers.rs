@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use burn_tensor::{Device, FloatDType, Tensor, TensorData};
 
 use crate::tensor::device::is_cpu;
 use crate::tensor::device_nf4::PackedThere;

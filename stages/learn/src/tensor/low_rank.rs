@@ -1,6 +1,6 @@
 //! Products of low rank beside projections: LoRA's `(alpha / r) B A x`.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn_tensor::{Device, Tensor, TensorData};
 
 use crate::tensor::parameters::{Parameter, Slot};
 use crate::tensor::precision::Precision;

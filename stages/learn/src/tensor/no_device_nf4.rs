@@ -1,6 +1,6 @@
 //! Matrices in four bits on a GPU, in a program that knows no GPU.
 
-use burn::tensor::{Device, FloatDType, Tensor};
+use burn_tensor::{Device, FloatDType, Tensor};
 
 use crate::tensor::nf4::Nf4;
 

@@ -1,6 +1,6 @@
 //! The parameters of a model, by the names that transformers gives them.
 
-use burn::tensor::{Device, FloatDType, Tensor};
+use burn_tensor::{Device, FloatDType, Tensor};
 
 use crate::tensor::device::is_cpu;
 
@@ -136,7 +136,7 @@ impl Slot<'_> {
     }
 
     /// Takes its gradient off a tape, in a row.
-    pub fn take_gradient(&self, tape: &mut burn::tensor::Gradients) -> Option<Tensor<1>> {
+    pub fn take_gradient(&self, tape: &mut burn_tensor::Gradients) -> Option<Tensor<1>> {
         match self {
             Self::Vector(parameter) => parameter.value.grad_remove(tape),
             Self::Matrix(parameter) => parameter.value.grad_remove(tape).map(|found| found.flatten(0, 1)),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use burn::tensor::Device;
+use burn_tensor::Device;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 

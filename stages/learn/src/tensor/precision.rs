@@ -1,6 +1,6 @@
 //! What matrix products are computed in.
 
-use burn::tensor::{DType, Device, FloatDType, Tensor};
+use burn_tensor::{DType, Device, FloatDType, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +65,7 @@ fn round<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::Distribution;
+    use burn_tensor::Distribution;
     use half::bf16;
 
     fn numbers(tensor: Tensor<2>) -> Vec<f32> {

@@ -5,7 +5,7 @@
 //! of like length and are a matter of speed alone: a sum over them is the micro-batch's. How
 //! large they are does not depend on the machine, so neither does a result.
 
-use burn::tensor::{Device, Int, Tensor};
+use burn_tensor::{Device, Int, Tensor};
 
 use super::sequence::{Example, Sequence};
 use crate::tensor::device::is_cpu;

@@ -1,7 +1,7 @@
 //! AdamW: Loshchilov and Hutter, 2019, algorithm 2, as PyTorch's `AdamW` orders it: weights
 //! shrink first, then move by the bias-corrected moments, `epsilon` added outside the root.
 
-use burn::tensor::{Tensor, TensorData};
+use burn_tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -200,7 +200,7 @@ pub(crate) fn clip_coefficient(norm: f64, most: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, Distribution};
+    use burn_tensor::{Device, Distribution};
 
     #[test]
     fn one_pass_does_what_many_do() {

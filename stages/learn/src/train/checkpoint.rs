@@ -15,7 +15,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn_tensor::{Device, Tensor, TensorData};
 use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, TensorView, View};
 use serde::{Deserialize, Serialize};

@@ -5,7 +5,7 @@
 //! it has seen the log-probabilities. Written out, nothing of the size of the vocabulary is ever
 //! recorded, and hidden states that predict nothing of an output never reach the head.
 
-use burn::tensor::{Device, Tensor};
+use burn_tensor::{Device, Tensor};
 
 use rayon::ThreadPool;
 
@@ -181,7 +181,7 @@ impl Collected {
     }
 
     /// Takes what one piece found. What several pieces share has the sum.
-    fn take(&mut self, tape: &mut Network, found: &mut burn::tensor::Gradients) {
+    fn take(&mut self, tape: &mut Network, found: &mut burn_tensor::Gradients) {
         let mut places = self.0.iter_mut();
         tape.visit(&mut |_, slot: Slot<'_>| {
             let place = places.next().expect("a model shows the same parameters each time");

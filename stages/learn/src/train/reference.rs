@@ -1,6 +1,6 @@
 //! What a training compares with: a model that does not learn, and what it makes of the rows.
 
-use burn::tensor::Device;
+use burn_tensor::Device;
 use rayon::ThreadPool;
 
 use crate::model::Model;

@@ -6,8 +6,8 @@
 //! passes through one of them alone. burn has no collectives elsewhere; there gradients are added
 //! on the first device in the order of the shards, which gives the bits that one device gives.
 
-use burn::tensor::distributed::{CollectiveTensor, ReduceOperation, all_reduce};
-use burn::tensor::{Device, Tensor};
+use burn_tensor::distributed::{CollectiveTensor, ReduceOperation, all_reduce};
+use burn_tensor::{Device, Tensor};
 
 use crate::models::Network;
 use crate::tensor::device::{self, DeviceError, DeviceName};

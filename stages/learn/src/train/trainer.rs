@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use burn::tensor::Tensor;
+use burn_tensor::Tensor;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 

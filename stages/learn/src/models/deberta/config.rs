@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use burn::tensor::Tensor;
-use burn::tensor::activation::{gelu_approximate, relu, sigmoid, silu, tanh};
+use burn_tensor::Tensor;
+use burn_tensor::activation::{gelu_approximate, relu, sigmoid, silu, tanh};
 use serde_json::{Map, Value};
 
 use crate::models::config::{Reader, UnusableConfig};

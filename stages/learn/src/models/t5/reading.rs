@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn_tensor::{Device, Int, Tensor, TensorData};
 
 use super::{Direction, Drops, Stack, T5ForConditionalGeneration};
 use crate::models::decoding::{HIDDEN, Pieces};

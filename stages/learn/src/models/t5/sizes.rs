@@ -1,7 +1,7 @@
 //! The sizes of a T5, from parameters or from `config.json`.
 
-use burn::tensor::Tensor;
-use burn::tensor::activation::{gelu_approximate, relu, silu};
+use burn_tensor::Tensor;
+use burn_tensor::activation::{gelu_approximate, relu, silu};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -321,7 +321,7 @@ mod tests {
     use crate::models::Untrained;
     use crate::models::t5::T5ForConditionalGeneration;
     use crate::tensor::parameters::Parameters as _;
-    use burn::tensor::Device;
+    use burn_tensor::Device;
 
     fn shape(text: &str) -> T5 {
         serde_json::from_str(text).unwrap()

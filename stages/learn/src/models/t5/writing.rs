@@ -1,6 +1,6 @@
 //! T5 as it writes outputs, token by token.
 
-use burn::tensor::{Device, Tensor};
+use burn_tensor::{Device, Tensor};
 
 use super::{Direction, Drops, T5ForConditionalGeneration};
 use crate::models::cache::KeyValueCache;

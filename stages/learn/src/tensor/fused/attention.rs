@@ -7,9 +7,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use burn::backend::Flex;
-use burn::tensor::activation::softmax;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn_flex::Flex;
+use burn_tensor::activation::softmax;
+use burn_tensor::{Device, Tensor, TensorData};
 use weights::wide;
 
 use super::gemm::{View, multiply_into};
@@ -458,7 +458,7 @@ mod tests {
     fn a_step_sees_what_the_last_query_of_a_whole_row_sees() {
         let device = Device::flex();
         let (rows, places, heads, keys, head) = (2, 9, 4, 2, 6);
-        let spread = burn::tensor::Distribution::Normal(0.0, 1.0);
+        let spread = burn_tensor::Distribution::Normal(0.0, 1.0);
         let random = |shape: [usize; 4]| Tensor::<4>::random(shape, spread, &device);
         let q = random([rows, heads, 1, head]);
         let (k, v) = (random([rows, keys, places, head]), random([rows, keys, places, head]));

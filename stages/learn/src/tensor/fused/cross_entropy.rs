@@ -1,7 +1,7 @@
 //! How likely one token of each row of logits is: a softmax of which one place is looked at.
 
-use burn::backend::Flex;
-use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
+use burn_flex::Flex;
+use burn_tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 use weights::wide;
 
 use super::operation::{all_here, tensor};
@@ -131,7 +131,7 @@ wide! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, Distribution};
+    use burn_tensor::{Device, Distribution};
 
     #[test]
     fn both_ways_agree() {

@@ -1,7 +1,7 @@
 //! GELU: Hendrycks and Gimpel, 2016: `x Φ(x)`, with the normal distribution itself.
 
-use burn::tensor::Tensor;
-use burn::tensor::activation::gelu as composed;
+use burn_tensor::Tensor;
+use burn_tensor::activation::gelu as composed;
 use weights::wide;
 
 use super::operation::{Matrix, Operation, all_here, apply};

@@ -1,6 +1,6 @@
 //! `x Wᵀ`, of `[tokens, in]` and `[out, in]`.
 
-use burn::tensor::Tensor;
+use burn_tensor::Tensor;
 use rayon::prelude::*;
 
 use super::gemm::{View, multiply};
@@ -93,9 +93,9 @@ mod tests {
 
     #[test]
     fn threads_change_no_bit_of_a_large_product() {
-        let device = burn::tensor::Device::flex();
+        let device = burn_tensor::Device::flex();
         let random = |shape: [usize; 2]| {
-            Tensor::<2>::random(shape, burn::tensor::Distribution::Normal(0.0, 1.0), &device)
+            Tensor::<2>::random(shape, burn_tensor::Distribution::Normal(0.0, 1.0), &device)
         };
         let (x, weight) = (random([5, 512]), random([1000, 512]));
         let on = |threads: usize| -> Vec<f32> {

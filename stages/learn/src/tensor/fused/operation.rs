@@ -3,13 +3,13 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::{Autodiff, Flex};
-use burn::tensor::{DType, Tensor, TensorData};
-use burn_flex::FlexTensor;
+use burn_autodiff::Autodiff;
+use burn_autodiff::checkpoint::base::Checkpointer;
+use burn_autodiff::checkpoint::strategy::NoCheckpointing;
+use burn_autodiff::grads::Gradients;
+use burn_autodiff::ops::{Backward, Ops, OpsKind};
+use burn_flex::{Flex, FlexTensor};
+use burn_tensor::{DType, Tensor, TensorData};
 
 use crate::tensor::device::is_cpu;
 
@@ -117,7 +117,7 @@ pub(super) fn same<const N: usize>(
     fused: impl Fn([Tensor<2>; N]) -> Tensor<2>,
     composed: impl Fn([Tensor<2>; N]) -> Tensor<2>,
 ) {
-    use burn::tensor::{Device, Distribution};
+    use burn_tensor::{Device, Distribution};
     let device = Device::flex();
     let spread = Distribution::Normal(0.0, 1.0);
     let inputs = shapes.map(|shape| Tensor::<2>::random(shape, spread, &device));

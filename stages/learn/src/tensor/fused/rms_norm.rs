@@ -1,7 +1,7 @@
 //! Each row over its root mean square, times a gain: Zhang and Sennrich, 2019, eq. 4, with the
 //! small number inside the root as in LLaMA.
 
-use burn::tensor::Tensor;
+use burn_tensor::Tensor;
 use weights::wide;
 
 use super::operation::{Matrix, Operation, all_here, apply};

@@ -1,7 +1,7 @@
 //! Softmax over the last dimension.
 
-use burn::tensor::Tensor;
-use burn::tensor::activation::softmax as composed;
+use burn_tensor::Tensor;
+use burn_tensor::activation::softmax as composed;
 use weights::wide;
 
 use super::operation::{Matrix, Operation, all_here, apply};
@@ -74,7 +74,7 @@ wide! {
 mod tests {
     use super::*;
     use crate::tensor::fused::operation::same;
-    use burn::tensor::Device;
+    use burn_tensor::Device;
 
     #[test]
     fn it_is_what_it_is_composed_of() {

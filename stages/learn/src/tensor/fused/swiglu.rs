@@ -1,7 +1,7 @@
 //! `silu(gate) * up`, the middle of an MLP with SwiGLU: Shazeer, 2020, eq. 5.
 
-use burn::tensor::Tensor;
-use burn::tensor::activation::silu;
+use burn_tensor::Tensor;
+use burn_tensor::activation::silu;
 use weights::wide;
 
 use super::operation::{Matrix, Operation, all_here, apply};
