@@ -3,18 +3,18 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// How long freed memory is kept for what comes next, in milliseconds.
+/// How long freed memory is kept before it is returned to the system, in milliseconds.
 ///
-/// A training step frees what the next one asks for again. Given back to the system in between, as
-/// mimalloc does after ten milliseconds, it is a tenth of a step's time to get it again.
+/// A training step allocates what the one before it freed. If that was returned in between, as
+/// mimalloc does after ten milliseconds, fetching it again takes a tenth of a step's time.
 const KEPT: std::ffi::c_long = 1000;
 
 /// `mi_option_purge_delay`, which the crate has no name for; the same in versions 2 and 3.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
-/// Tells the allocator how it is used; to be called before anything else.
-pub fn settle() {
-    // SAFETY: There is one thread yet, and the option is a number that any may be set to.
+/// Configures the allocator; to be called before anything else.
+pub fn configure() {
+    // SAFETY: There is only one thread yet, and any number is a valid value of the option.
     #[allow(unsafe_code)]
     unsafe {
         libmimalloc_sys::mi_option_set_default(PURGE_DELAY, KEPT);

@@ -1,4 +1,4 @@
-//! `pipeline bench`: how long models take on this machine, and how much memory.
+//! `pipeline bench`: the speed and the memory of models on this machine.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -7,11 +7,11 @@ use std::process::Command;
 
 use stages::{ModelBench, ModelMeasured, Precision, QloraBench, QloraMeasured};
 
-use crate::exit::Stop;
-use crate::house::bytes;
+use crate::error::CliError;
 use crate::terminal;
+use crate::units::bytes;
 
-/// Measure how fast models are on this machine, and how much memory they take.
+/// Measure the speed and the memory of models on this machine.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -20,36 +20,36 @@ pub struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Open a model, have it read prompts and write outputs.
+    /// Load a model and generate with it.
     Model(ModelArguments),
-    /// Train adapters beside a model whose projections are in four bits.
+    /// Train adapters on a model whose projections are quantised to four bits.
     Qlora(QloraArguments),
 }
 
-/// Which model.
+/// The model and where it runs.
 #[derive(Debug, Clone, clap::Args)]
 struct Subject {
-    /// Make a model of random numbers in this shape: `tiny`, `small`, `1b` (TinyLlama-1.1B) or `7b`
+    /// Make a model with random weights in this shape: `tiny`, `small`, `1b` (TinyLlama-1.1B) or `7b`
     /// (LLaMA-2-7B).
-    #[arg(long, value_name = "SHAPE", default_value = "tiny", conflicts_with = "model")]
+    #[arg(long, value_name = "SHAPE", default_value = "tiny", conflicts_with = "model", value_parser = shape)]
     shape: String,
-    /// The type of its numbers in files: `f32`, `f16` or `bf16`.
-    #[arg(long, value_name = "TYPE", default_value = "bf16", conflicts_with = "model")]
+    /// The type of its weights in files: `f32`, `f16` or `bf16`.
+    #[arg(long, value_name = "TYPE", default_value = "bf16", conflicts_with = "model", value_parser = dtype)]
     dtype: String,
-    /// Where it is written, and removed again; a folder that is not there yet [default: below the
+    /// The folder to write it to; it must not exist, and is removed afterwards [default: in the
     /// system's folder for temporary files].
     #[arg(long, value_name = "FOLDER", conflicts_with = "model")]
     scratch: Option<PathBuf>,
-    /// Take the model in this folder instead.
+    /// Use the model in this folder instead.
     #[arg(long, value_name = "FOLDER")]
     model: Option<PathBuf>,
-    /// Compute on `cpu`, `cuda`, `cuda:N` or `wgpu`.
+    /// The device: `cpu`, `cuda`, `cuda:N` or `wgpu`.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: String,
-    /// How many threads compute [default: all cores].
+    /// The number of threads [default: all cores].
     #[arg(long, value_name = "THREADS")]
     threads: Option<u32>,
-    /// What matrix products are computed in: `f32` or `bf16`.
+    /// The precision of matrix products: `f32` or `bf16`.
     #[arg(long, value_name = "PRECISION", default_value = "f32", value_parser = precision)]
     precision: Precision,
     /// Print as JSON.
@@ -57,69 +57,79 @@ struct Subject {
     json: bool,
 }
 
-/// What a model is to do: a batch on each thread.
+/// The work of a model: a batch on each thread.
 #[derive(Debug, Clone, clap::Args)]
 struct ModelArguments {
     #[command(flatten)]
     subject: Subject,
-    /// Pack its projections into NF4 as they are read.
+    /// Quantise its projections to NF4 while loading.
     #[arg(long)]
     nf4: bool,
-    /// The prompts of a batch.
+    /// The number of prompts in a batch.
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     batch: u32,
-    /// The tokens of a prompt.
+    /// The length of a prompt in tokens.
     #[arg(long, value_name = "TOKENS", default_value_t = 128)]
     prompt: u32,
-    /// The tokens of an output.
+    /// The length of an output in tokens.
     #[arg(long, value_name = "TOKENS", default_value_t = 32)]
     new: u32,
 }
 
-/// How a model is to learn.
+/// The training of adapters.
 #[derive(Debug, Clone, clap::Args)]
 struct QloraArguments {
     #[command(flatten)]
     subject: Subject,
-    /// The texts of a step.
+    /// The number of texts in a step.
     #[arg(long, value_name = "COUNT", default_value_t = 4)]
     batch: u32,
-    /// The tokens of a text.
+    /// The length of a text in tokens.
     #[arg(long, value_name = "TOKENS", default_value_t = 512)]
     tokens: u32,
-    /// The steps that are timed, behind two that are not.
+    /// The number of steps that are timed, after two that are not.
     #[arg(long, value_name = "COUNT", default_value_t = 5)]
     steps: u32,
-    /// The rank of the adapters, which lie beside all projections.
+    /// The rank of the adapters, which are on all projections.
     #[arg(long, value_name = "RANK", default_value_t = 64)]
     rank: u32,
 }
 
+fn shape(text: &str) -> Result<String, String> {
+    stages::check_shape(text).map(|()| text.to_owned())
+}
+
+fn dtype(text: &str) -> Result<String, String> {
+    stages::check_weight_type(text).map(|()| text.to_owned())
+}
+
 fn precision(text: &str) -> Result<Precision, String> {
-    serde_json::from_value(text.into()).map_err(|_| "`f32` and `bf16` are known".to_owned())
+    serde_json::from_value(text.into()).map_err(|_| "the precision must be `f32` or `bf16`".to_owned())
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<(), Stop> {
+pub fn run(arguments: Arguments) -> Result<(), CliError> {
     match arguments.what {
         What::Model(arguments) => {
             if arguments.batch == 0 || arguments.prompt == 0 {
-                return Err(Stop::Usage("`--batch` and `--prompt` are at least 1".to_owned()));
+                return Err(CliError::Usage("`--batch` and `--prompt` must be at least 1".to_owned()));
             }
             if arguments.new < 2 {
-                let why = "`--new` is at least 2: the first token comes with the prompt";
-                return Err(Stop::Usage(why.to_owned()));
+                let why = "`--new` must be at least 2: the first token is computed with the prompt";
+                return Err(CliError::Usage(why.to_owned()));
             }
             arguments.subject.with_folder(|folder, device| measure_model(folder, device, &arguments))
         }
         What::Qlora(arguments) => {
             let QloraArguments { batch, tokens, steps, rank, .. } = arguments;
             if batch == 0 || steps == 0 || rank == 0 {
-                return Err(Stop::Usage("`--batch`, `--steps` and `--rank` are at least 1".to_owned()));
+                return Err(CliError::Usage(
+                    "`--batch`, `--steps` and `--rank` must be at least 1".to_owned(),
+                ));
             }
             if tokens < 2 {
-                let why = "`--tokens` is at least 2: a text has a prompt and an output";
-                return Err(Stop::Usage(why.to_owned()));
+                let why = "`--tokens` must be at least 2: a text has a prompt and an output";
+                return Err(CliError::Usage(why.to_owned()));
             }
             arguments.subject.with_folder(|folder, device| measure_qlora(folder, device, &arguments))
         }
@@ -127,71 +137,92 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
 }
 
 impl Subject {
-    /// Measures a model in a folder; or writes one and has it measured by a process of its own, for
-    /// what writing took must not count.
-    fn with_folder(&self, measure: impl FnOnce(&Path, String) -> Result<(), Stop>) -> Result<(), Stop> {
+    /// Measures the model in a folder; or writes one and measures it in a separate process, so that the
+    /// memory for writing it does not count.
+    fn with_folder(
+        &self,
+        measure: impl FnOnce(&Path, String) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
         if self.threads == Some(0) {
-            return Err(Stop::Usage("`--threads` is at least 1".to_owned()));
+            return Err(CliError::Usage("`--threads` must be at least 1".to_owned()));
         }
-        let device = stages::check_device(&self.device).map_err(Stop::Usage)?;
+        let device = stages::check_device(&self.device).map_err(CliError::Usage)?;
         if let Some(folder) = &self.model {
             return measure(folder, device);
         }
         let name = format!("pipeline-bench-{}-{}", self.shape, std::process::id());
         let folder = self.scratch.clone().unwrap_or_else(|| std::env::temp_dir().join(name));
-        fs::create_dir(&folder).map_err(|error| {
-            Stop::Usage(format!("failed to make the folder {}: {error}", folder.display()))
-        })?;
+        create_folder(&folder)?;
         let measured = stages::write_random_model(&self.shape, &self.dtype, &folder)
-            .map_err(Stop::Usage)
-            .and_then(|()| Ok(again(&folder)?.status()?));
-        let removed = fs::remove_dir_all(&folder);
-        if !measured?.success() {
-            return Err(Stop::Stage);
-        }
-        Ok(removed?)
+            .map_err(CliError::Io)
+            .and_then(|()| measure_in_new_process(&folder));
+        let removed = fs::remove_dir_all(&folder)
+            .map_err(|error| CliError::failed(&format!("remove the folder {}", folder.display()), &error));
+        measured.and(removed)
     }
 
     fn threads(&self) -> u32 {
-        self.threads.unwrap_or_else(crate::doctor::cores)
+        self.threads.unwrap_or_else(crate::machine::cores)
     }
 }
 
-/// Returns this command once more, with the model in a folder.
-fn again(folder: &Path) -> Result<Command, Stop> {
-    let mut command = Command::new(std::env::current_exe()?);
+/// Creates a folder that must not exist yet.
+fn create_folder(folder: &Path) -> Result<(), CliError> {
+    fs::create_dir(folder).map_err(|error| {
+        let message = format!("failed to create the folder {}: {error}", folder.display());
+        match error.kind() {
+            // The command line names a wrong folder.
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                CliError::Usage(message)
+            }
+            _ => CliError::Io(message),
+        }
+    })
+}
+
+/// Runs this command again in a new process, with the model in a folder.
+fn measure_in_new_process(folder: &Path) -> Result<(), CliError> {
+    let failed = |error: io::Error| CliError::failed("start the program again", &error);
+    let program = std::env::current_exe().map_err(failed)?;
+    let status = command_for(&program, folder).status().map_err(failed)?;
+    if status.success() { Ok(()) } else { Err(CliError::Stage) }
+}
+
+/// Returns this command with the model in a folder.
+fn command_for(program: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(program);
     let mut arguments = std::env::args_os().skip(1);
     while let Some(argument) = arguments.next() {
         let text = argument.to_string_lossy().into_owned();
-        let of_writing = ["--shape", "--dtype", "--scratch"];
-        if of_writing.contains(&text.as_str()) {
+        let options_of_writing = ["--shape", "--dtype", "--scratch"];
+        if options_of_writing.contains(&text.as_str()) {
             arguments.next();
-        } else if !of_writing.iter().any(|name| text.starts_with(&format!("{name}="))) {
+        } else if !options_of_writing.iter().any(|name| text.starts_with(&format!("{name}="))) {
             command.arg(argument);
         }
     }
     command.arg("--model").arg(folder);
-    Ok(command)
+    command
 }
 
 fn peak(bytes_at_most: Option<u64>) -> String {
-    bytes_at_most.map_or_else(|| "not known".to_owned(), bytes)
+    bytes_at_most.map_or_else(|| "unknown".to_owned(), bytes)
 }
 
 fn write_memory(
     out: &mut impl io::Write,
-    taken: Option<u64>,
-    foretold: u64,
+    measured: Option<u64>,
+    estimated: u64,
     on_device: Option<u64>,
-) -> Result<(), Stop> {
-    writeln!(out, "memory    {} at most; {} foretold", peak(taken), bytes(foretold))?;
+) -> Result<(), CliError> {
+    writeln!(out, "memory    peak {}; estimated {}", peak(measured), bytes(estimated))?;
     if let Some(on_device) = on_device {
-        writeln!(out, "device    {} of its memory at most", bytes(on_device))?;
+        writeln!(out, "device    peak {} of its memory", bytes(on_device))?;
     }
     Ok(())
 }
 
-fn measure_model(folder: &Path, device: String, arguments: &ModelArguments) -> Result<(), Stop> {
+fn measure_model(folder: &Path, device: String, arguments: &ModelArguments) -> Result<(), CliError> {
     let threads = arguments.subject.threads();
     let bench = ModelBench {
         device,
@@ -202,42 +233,42 @@ fn measure_model(folder: &Path, device: String, arguments: &ModelArguments) -> R
         is_packed: arguments.nf4,
         precision: arguments.subject.precision,
     };
-    let found = stages::bench_model(folder, &bench).map_err(Stop::Usage)?;
+    let measured = stages::bench_model(folder, &bench).map_err(CliError::Input)?;
     let mut out = terminal::stdout();
     if arguments.subject.json {
-        let text = serde_json::to_string_pretty(&found).expect("plain data");
+        let text = serde_json::to_string_pretty(&measured).expect("plain data");
         writeln!(out, "{}", terminal::json(&text))?;
         return Ok(());
     }
-    let ModelMeasured { load_seconds, load_peak_bytes, peak_bytes, .. } = found;
-    let kept = if bench.is_packed { "projections in NF4" } else { "single floats" };
+    let ModelMeasured { load_seconds, load_peak_bytes, peak_bytes, .. } = measured;
+    let kept = if bench.is_packed { "projections in NF4" } else { "f32" };
     writeln!(
         out,
         "model     {} parameters, {} in files, {} in memory ({kept})",
-        found.parameters,
-        bytes(found.file_bytes),
-        bytes(found.weight_bytes)
+        measured.parameters,
+        bytes(measured.file_bytes),
+        bytes(measured.weight_bytes)
     )?;
     writeln!(
         out,
         "load      {load_seconds:.2} s, {}/s; peak memory {}",
-        bytes((found.file_bytes as f64 / load_seconds) as u64),
+        bytes((measured.file_bytes as f64 / load_seconds) as u64),
         peak(load_peak_bytes)
     )?;
     writeln!(
         out,
-        "prefill   {:.1} tokens/s: {threads} times {} prompts of {} tokens",
-        found.prefill_tokens_per_second, bench.prompts, bench.prompt_tokens
+        "prefill   {:.1} tokens/s: {threads} threads, {} prompts each, of {} tokens",
+        measured.prefill_tokens_per_second, bench.prompts, bench.prompt_tokens
     )?;
     writeln!(
         out,
-        "decode    {:.1} tokens/s: {} tokens behind each",
-        found.decode_tokens_per_second, bench.new_tokens
+        "decode    {:.1} tokens/s: {} tokens per prompt",
+        measured.decode_tokens_per_second, bench.new_tokens
     )?;
-    write_memory(&mut out, peak_bytes, found.foretold_bytes, found.device_peak_bytes)
+    write_memory(&mut out, peak_bytes, measured.foretold_bytes, measured.device_peak_bytes)
 }
 
-fn measure_qlora(folder: &Path, device: String, arguments: &QloraArguments) -> Result<(), Stop> {
+fn measure_qlora(folder: &Path, device: String, arguments: &QloraArguments) -> Result<(), CliError> {
     let bench = QloraBench {
         device,
         threads: arguments.subject.threads(),
@@ -247,26 +278,26 @@ fn measure_qlora(folder: &Path, device: String, arguments: &QloraArguments) -> R
         rank: arguments.rank,
         precision: arguments.subject.precision,
     };
-    let found: QloraMeasured = stages::bench_qlora(folder, &bench).map_err(Stop::Usage)?;
+    let measured: QloraMeasured = stages::bench_qlora(folder, &bench).map_err(CliError::Input)?;
     let mut out = terminal::stdout();
     if arguments.subject.json {
-        let text = serde_json::to_string_pretty(&found).expect("plain data");
+        let text = serde_json::to_string_pretty(&measured).expect("plain data");
         writeln!(out, "{}", terminal::json(&text))?;
         return Ok(());
     }
-    writeln!(out, "model     {} parameters, of which {} learn", found.parameters, found.learning)?;
-    writeln!(out, "load      {:.2} s, packing among it", found.load_seconds)?;
+    writeln!(out, "model     {} parameters, {} of them trained", measured.parameters, measured.learning)?;
+    writeln!(out, "load      {:.2} s, with quantisation", measured.load_seconds)?;
     writeln!(
         out,
         "step      {:.3} s: {} texts of {} tokens, {:.1} tokens/s",
-        found.step_seconds, bench.batch, bench.tokens, found.tokens_per_second
+        measured.step_seconds, bench.batch, bench.tokens, measured.tokens_per_second
     )?;
     writeln!(
         out,
-        "products  {:.2} TFLOP/s, {:.0} % of the {:.2} that large products alone make here",
-        found.step_operations_per_second / 1e12,
-        100.0 * found.step_operations_per_second / found.limit_operations_per_second,
-        found.limit_operations_per_second / 1e12
+        "matmul    {:.2} TFLOP/s, {:.0} % of the {:.2} of large matrix products alone",
+        measured.step_operations_per_second / 1e12,
+        100.0 * measured.step_operations_per_second / measured.limit_operations_per_second,
+        measured.limit_operations_per_second / 1e12
     )?;
-    write_memory(&mut out, found.peak_bytes, found.foretold_bytes, found.device_peak_bytes)
+    write_memory(&mut out, measured.peak_bytes, measured.foretold_bytes, measured.device_peak_bytes)
 }

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use cache::{Cache, CacheError, Corruption, Key};
 
-use crate::exit::Stop;
-use crate::house::{CacheArguments, bytes, look_at, seconds};
+use crate::error::CliError;
+use crate::session::{CacheArguments, open_existing};
 use crate::terminal;
+use crate::units::{bytes, seconds};
 
 /// List, verify or repair the cache.
 #[derive(Debug, clap::Args)]
@@ -33,22 +34,22 @@ enum Action {
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<(), Stop> {
+pub fn run(arguments: Arguments) -> Result<(), CliError> {
     let folder = arguments.cache.folder(None);
     match arguments.action {
         Action::Ls => {
-            let cache = look_at(&folder)?.ok_or(CacheError::Absent { path: folder })?;
+            let cache = open_existing(&folder)?.ok_or(CacheError::Absent { path: folder })?;
             list(&cache)
         }
         Action::Verify { repair } => {
-            let cache = look_at(&folder)?.ok_or(CacheError::Absent { path: folder })?;
+            let cache = open_existing(&folder)?.ok_or(CacheError::Absent { path: folder })?;
             verify(&cache, repair)
         }
         Action::Rebuild => rebuild(&folder),
     }
 }
 
-fn rebuild(folder: &Path) -> Result<(), Stop> {
+fn rebuild(folder: &Path) -> Result<(), CliError> {
     let rebuilt = Cache::rebuild_index(folder)?;
     let mut out = terminal::stdout();
     for problem in &rebuilt.unreadable {
@@ -65,7 +66,7 @@ fn rebuild(folder: &Path) -> Result<(), Stop> {
     Ok(())
 }
 
-fn list(cache: &Cache) -> Result<(), Stop> {
+fn list(cache: &Cache) -> Result<(), CliError> {
     let mut out = BufWriter::new(terminal::stdout());
     let (listed, unreadable) = cache.index().list()?;
     let width = listed.iter().map(|entry| entry.manifest.stage.chars().count()).max().unwrap_or(0).min(60);
@@ -99,10 +100,10 @@ fn list(cache: &Cache) -> Result<(), Stop> {
     }
     drop(out);
     writeln!(terminal::stderr(), "help: run `pipeline cache verify --repair`")?;
-    Err(Stop::Damaged)
+    Err(CliError::CorruptCache)
 }
 
-fn verify(cache: &Cache, repair: bool) -> Result<(), Stop> {
+fn verify(cache: &Cache, repair: bool) -> Result<(), CliError> {
     let verification = cache.verify(&mut |_, _| {})?;
     let mut out = terminal::stdout();
     for error in &verification.sqlite_errors {
@@ -138,7 +139,7 @@ fn verify(cache: &Cache, repair: bool) -> Result<(), Stop> {
     if verification.is_intact() || (repair && verification.sqlite_errors.is_empty()) {
         Ok(())
     } else {
-        Err(Stop::Damaged)
+        Err(CliError::CorruptCache)
     }
 }
 

@@ -2,12 +2,10 @@
 
 use std::io::Write as _;
 
-use clap::CommandFactory as _;
-
-use crate::exit::Stop;
+use crate::error::CliError;
 use crate::terminal;
 
-/// Write a script that completes commands in a shell.
+/// Print a completion script for a shell.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The shell.
@@ -15,8 +13,8 @@ pub struct Arguments {
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<(), Stop> {
+pub fn run(arguments: Arguments, mut command: clap::Command) -> Result<(), CliError> {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut crate::Arguments::command(), "pipeline", &mut script);
+    clap_complete::generate(arguments.shell, &mut command, "pipeline", &mut script);
     Ok(terminal::stdout().write_all(&script)?)
 }

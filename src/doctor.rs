@@ -1,39 +1,39 @@
-//! `pipeline doctor`: what this machine has, and what the program makes of it.
+//! `pipeline doctor`: this machine and the program's settings.
 
 use std::io::Write as _;
-use std::process::{Command, Stdio};
 
 use engine::Sandbox;
 use stages::ModelNeeds;
-use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
-use crate::exit::Stop;
-use crate::house::{CacheArguments, bytes};
+use crate::error::CliError;
+use crate::machine::{cores, device_memory_bytes, gpus, memory_bytes};
+use crate::session::CacheArguments;
 use crate::terminal;
+use crate::units::bytes;
 
-/// Say what this machine has, and what the program makes of it.
+/// Print the cores, memory and devices of this machine, and the folders that the program uses.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
     cache: CacheArguments,
-    /// Say what memory computing with this model takes: a model folder, or `1b` or `7b`.
+    /// Estimate the memory for this model instead: a model folder, or `tiny`, `small`, `1b` or `7b`.
     #[arg(long, value_name = "FOLDER|SHAPE")]
     model: Option<String>,
-    /// The tokens of its texts [default: 512, or as many as it takes].
+    /// The length of the texts in tokens [default: 512, or the model's limit if that is lower].
     #[arg(long, value_name = "COUNT", requires = "model")]
     tokens: Option<u32>,
-    /// The prompts that it continues at once, on each thread.
+    /// The number of prompts that each thread generates for at once.
     #[arg(long, value_name = "COUNT", requires = "model", default_value_t = 1)]
     batch: u32,
-    /// Where it computes: `cpu`, `cuda`, `cuda:N` or `wgpu`.
+    /// The device: `cpu`, `cuda`, `cuda:N` or `wgpu`.
     #[arg(long, value_name = "DEVICE", requires = "model", default_value = "cpu")]
     device: String,
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<(), Stop> {
+pub fn run(arguments: Arguments) -> Result<(), CliError> {
     if let Some(model) = &arguments.model {
-        return tell_needs(model, &arguments);
+        return print_needs(model, &arguments);
     }
     let mut out = terminal::stdout();
     writeln!(out, "program   pipeline {}", env!("CARGO_PKG_VERSION"))?;
@@ -51,7 +51,7 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
     match Sandbox::available() {
         Sandbox::Enforced => {
             let signals = match Sandbox::confines_signals() {
-                true => "; signals reach only what they start",
+                true => "; their signals reach only processes that they start",
                 false => "; this system cannot confine their signals",
             };
             writeln!(out, "sandbox   programs may write only below their own folder{signals}")?;
@@ -66,8 +66,8 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
     let folder = arguments.cache.folder(None);
     let state = match folder.join("index.sqlite").try_exists() {
         Ok(true) => String::new(),
-        Ok(false) => " (not there yet)".to_owned(),
-        Err(error) => format!(" (cannot be looked into: {error})"),
+        Ok(false) => " (not created yet)".to_owned(),
+        Err(error) => format!(" (cannot be read: {error})"),
     };
     writeln!(out, "cache     {}{state}", folder.display())?;
     match std::env::var_os("PIPELINE_DATA") {
@@ -77,19 +77,19 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Says what computing with a model takes, and whether there is that much.
-fn tell_needs(model: &str, arguments: &Arguments) -> Result<(), Stop> {
+/// Prints the memory that a model needs for each use, and whether the machine has it.
+fn print_needs(model: &str, arguments: &Arguments) -> Result<(), CliError> {
     let device = arguments.device.as_str();
     let needs = stages::model_needs(model, arguments.tokens, arguments.batch, (device, cores()));
-    let ModelNeeds { model_type, parameters, tokens, work } = needs.map_err(Stop::Usage)?;
+    let ModelNeeds { model_type, parameters, tokens, work } = needs.map_err(CliError::Input)?;
     let own = device_memory_bytes(device);
-    let there_is = if device == "cpu" { Some(memory_bytes()) } else { own };
+    let available = if device == "cpu" { Some(memory_bytes()) } else { own };
     let mut out = terminal::stdout();
     writeln!(out, "model     {model_type}, {parameters} parameters")?;
-    let has = there_is.map_or_else(|| "memory that is not known".to_owned(), bytes);
+    let has = available.map_or_else(|| "unknown memory".to_owned(), bytes);
     writeln!(out, "device    {device}, {has}; {} threads, texts of {tokens} tokens", cores())?;
     writeln!(out)?;
-    let heads = ["weights", "moments", "gradients", "activations", "cache", "logits", "together"];
+    let heads = ["weights", "moments", "gradients", "activations", "cache", "logits", "total"];
     let heads: Vec<String> = heads.iter().map(|head| format!("{head:>12}")).collect();
     writeln!(out, "{:<10}{}", "", heads.concat())?;
     for (name, need) in work {
@@ -103,70 +103,13 @@ fn tell_needs(model: &str, arguments: &Arguments) -> Result<(), Stop> {
             need.all(),
         ];
         let put = |part: &u64| format!("{:>12}", if *part == 0 { "-".to_owned() } else { bytes(*part) });
-        let fits = match there_is {
-            Some(there_is) if need.least() > there_is => "  does not fit",
-            Some(there_is) if need.all() > there_is => "  may not fit",
+        let fits = match available {
+            Some(available) if need.least() > available => "  does not fit",
+            Some(available) if need.all() > available => "  may not fit",
             Some(_) => "  fits",
             None => "",
         };
         writeln!(out, "{name:<10}{}{fits}", parts.iter().map(put).collect::<String>())?;
     }
     Ok(())
-}
-
-/// Returns how many cores there are for us.
-pub fn cores() -> u32 {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
-}
-
-/// Returns how much memory there is for us: the machine's, or less if a control group says so.
-pub fn memory_bytes() -> u64 {
-    let kind = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
-    let Ok(system) = System::new_with_specifics(kind) else {
-        return u64::MAX;
-    };
-    let machine = system.total_memory();
-    let limit = system.cgroup_limits().map_or(machine, |limits| limits.total_memory);
-    // A group without a limit can report nothing, or more than there is.
-    if limit == 0 { machine } else { limit.min(machine) }
-}
-
-/// Returns how much memory a device has of its own, if the system tells it.
-pub fn device_memory_bytes(device: &str) -> Option<u64> {
-    // Of several the first: each has a model of its own.
-    let number: usize = match device.split(',').next()?.trim().strip_prefix("cuda")? {
-        "" => 0,
-        rest => rest.strip_prefix(':')?.parse().ok()?,
-    };
-    gpus().get(number).map(|gpu| gpu.memory_bytes)
-}
-
-/// A GPU as its driver describes it.
-struct Gpu {
-    name: String,
-    memory_bytes: u64,
-}
-
-/// Returns the NVIDIA GPUs that this process may use, in the order in which devices count them;
-/// none where there is no driver.
-fn gpus() -> Vec<Gpu> {
-    let query = ["--query-gpu=name,memory.total", "--format=csv,noheader,nounits"];
-    let Ok(told) = Command::new("nvidia-smi").args(query).stderr(Stdio::null()).output() else {
-        return Vec::new();
-    };
-    let text = String::from_utf8_lossy(&told.stdout);
-    let gpu = |line: &str| {
-        let (name, mebibytes) = line.rsplit_once(',')?;
-        let mebibytes: u64 = mebibytes.trim().parse().ok()?;
-        Some(Gpu { name: name.trim().to_owned(), memory_bytes: mebibytes << 20 })
-    };
-    let mut all: Vec<Option<Gpu>> = text.lines().map(gpu).collect();
-    match std::env::var("CUDA_VISIBLE_DEVICES") {
-        // By number; by other names it cannot be told which are meant.
-        Ok(visible) => {
-            let numbers = visible.split(',').map_while(|number| number.trim().parse::<usize>().ok());
-            numbers.map_while(|number| all.get_mut(number)?.take()).collect()
-        }
-        Err(_) => all.into_iter().flatten().collect(),
-    }
 }

@@ -1,19 +1,19 @@
-//! `pipeline graph FILE`: the stages as a drawing.
+//! `pipeline graph FILE`: a drawing of the stages.
 
 use std::io::Write as _;
 
 use engine::{DrawnState, State, drawing, forecast};
 
-use crate::exit::Stop;
-use crate::house::{ExperimentArguments, House, Use};
+use crate::error::CliError;
+use crate::session::{ExperimentArguments, Session, Use};
 use crate::terminal;
 
-/// Draw the stages, coloured by what would happen to them.
+/// Draw the graph of stages, coloured by what a run would do.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
     experiment: ExperimentArguments,
-    /// In which language.
+    /// The format of the drawing.
     #[arg(long, value_enum, default_value = "dot")]
     format: Format,
 }
@@ -24,20 +24,20 @@ enum Format {
     Dot,
     /// Mermaid, as GitHub shows it.
     Mermaid,
-    /// A picture.
+    /// An SVG image.
     Svg,
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<(), Stop> {
-    let house = House::open(&arguments.experiment, Use::Look)?;
-    let states = forecast(&house.plan, &house.keys, house.cache.as_ref())?;
+pub fn run(arguments: Arguments) -> Result<(), CliError> {
+    let session = Session::open(&arguments.experiment, Use::Look)?;
+    let states = forecast(&session.plan, &session.keys, session.cache.as_ref())?;
     let mut drawn = Vec::with_capacity(states.len());
     for (at, state) in states.iter().enumerate() {
-        let has_failed = match (&house.cache, state.state) {
+        let has_failed = match (&session.cache, state.state) {
             (Some(cache), State::Run | State::Maybe) => cache
                 .index()
-                .last_execution(house.keys.recipe(at))?
+                .last_execution(session.keys.recipe(at))?
                 .is_some_and(|last| last.outcome != "done"),
             _ => false,
         };
@@ -49,7 +49,7 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
             State::NotNeeded => DrawnState::Unknown,
         });
     }
-    let drawing = drawing(&house.plan, &|node| drawn[node]);
+    let drawing = drawing(&session.plan, &|node| drawn[node]);
     let text = match arguments.format {
         Format::Dot => engine::dot(&drawing),
         Format::Mermaid => engine::mermaid(&drawing),

@@ -3,11 +3,11 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use crate::exit::Stop;
-use crate::house::read_text;
+use crate::error::CliError;
+use crate::session::read_text;
 use crate::terminal;
 
-/// Write a recipe of mergekit as stages of an experiment.
+/// Convert a recipe of mergekit into stages of an experiment.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The recipe, a YAML file.
@@ -15,10 +15,10 @@ pub struct Arguments {
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<(), Stop> {
-    let file = arguments.file.display();
-    let recipe =
-        read_text(&arguments.file).map_err(|error| Stop::Usage(format!("cannot read {file}: {error}")))?;
-    let stages = stages::import_mergekit(&recipe).map_err(|what| Stop::Usage(format!("{file}: {what}")))?;
+pub fn run(arguments: Arguments) -> Result<(), CliError> {
+    let file = &arguments.file;
+    let recipe = read_text(file).map_err(|error| CliError::reading(file, &error))?;
+    let stages = stages::import_mergekit(&recipe)
+        .map_err(|problem| CliError::Input(format!("{}: {problem}", file.display())))?;
     Ok(write!(terminal::data(), "{stages}")?)
 }

@@ -5,31 +5,34 @@ mod bench;
 mod cache_command;
 mod completions;
 mod doctor;
-mod exit;
+mod error;
+mod exit_code;
 mod graph;
-mod house;
 mod import_mergekit;
 mod log;
+mod machine;
 mod plan;
 mod progress;
 mod run;
 mod schema;
 mod series;
+mod session;
 mod show;
 mod status;
 mod table;
 mod terminal;
+mod units;
 mod why;
 mod worker;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Turns a paper's tables into reproducible graphs.
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, after_help = exit_code::help())]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -57,7 +60,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    allocator::settle();
+    allocator::configure();
     let result = match arguments().command {
         Command::Run(arguments) => run::run(arguments),
         Command::Plan(arguments) => plan::run(arguments),
@@ -72,20 +75,20 @@ fn main() -> ExitCode {
         Command::Schema(arguments) => schema::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
-        Command::Completions(arguments) => completions::run(arguments),
+        Command::Completions(arguments) => completions::run(arguments, Arguments::command()),
         Command::Worker(arguments) => worker::run(arguments),
     };
-    exit::code(result)
+    error::report(result)
 }
 
-/// Reads the command line. What is wrong with it may be a name that somebody else gave to a file.
+/// Parses the command line. An error may quote the name of a file, which need not be printable.
 fn arguments() -> Arguments {
     Arguments::try_parse().unwrap_or_else(|error| {
-        let said = error.render().to_string();
-        let shown = terminal::printable(&said);
-        if shown != said {
-            let _ = terminal::stderr().write_all(shown.as_bytes());
-            std::process::exit(exit::WRONG.into());
+        let message = error.render().to_string();
+        let printable = terminal::printable(&message);
+        if printable != message {
+            let _ = terminal::stderr().write_all(printable.as_bytes());
+            std::process::exit(exit_code::INPUT.into());
         }
         error.exit()
     })
@@ -93,10 +96,10 @@ fn arguments() -> Arguments {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use super::*;
 
     #[test]
-    fn no_two_arguments_are_in_each_others_way() {
-        super::Arguments::command().debug_assert();
+    fn the_definition_of_the_arguments_is_consistent() {
+        Arguments::command().debug_assert();
     }
 }

@@ -1,25 +1,27 @@
-//! `pipeline plan FILE`: hit, run or maybe, per stage.
+//! `pipeline plan FILE`: what a run would do, stage by stage.
 
 use std::io::{BufWriter, Write as _};
 
 use engine::{Fit, Foresight, Machine, Memory, State, forecast, resolved};
 
-use crate::exit::Stop;
-use crate::house::{ExperimentArguments, House, Use, bytes, foresight, machine, seconds};
+use crate::error::CliError;
+use crate::machine::machine;
+use crate::session::{ExperimentArguments, Session, Use, foresight};
 use crate::terminal;
+use crate::units::{bytes, seconds};
 
-/// Say per stage what would happen: hit, run, maybe.
+/// Print what a run would do, stage by stage.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
     experiment: ExperimentArguments,
-    /// Print every value that came out, and the file and line it came from.
+    /// Print every resolved value, and the file and line that it comes from.
     #[arg(long)]
     resolved: bool,
     /// Print recipe keys in full.
     #[arg(long)]
     keys: bool,
-    /// Tell the memory for computing on `cpu`, `cuda`, `cuda:N` or `wgpu`.
+    /// The device to estimate memory for: `cpu`, `cuda`, `cuda:N` or `wgpu`.
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     device: String,
     /// Print as JSON.
@@ -28,14 +30,14 @@ pub struct Arguments {
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<(), Stop> {
-    let house = House::open(&arguments.experiment, Use::Look)?;
-    let states = forecast(&house.plan, &house.keys, house.cache.as_ref())?;
+pub fn run(arguments: Arguments) -> Result<(), CliError> {
+    let session = Session::open(&arguments.experiment, Use::Look)?;
+    let states = forecast(&session.plan, &session.keys, session.cache.as_ref())?;
     let machine = machine(arguments.device, None, None);
-    let foresight = foresight(&house.plan, &machine);
+    let foresight = foresight(&session.plan, &machine);
     let mut out = BufWriter::new(terminal::stdout());
     if arguments.json {
-        let stages: Vec<_> = house
+        let stages: Vec<_> = session
             .plan
             .nodes()
             .iter()
@@ -44,7 +46,7 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
             .map(|(at, (node, state))| {
                 serde_json::json!({
                     "stage": node.label(), "kind": node.kind().name(), "state": state.state.word(),
-                    "key": house.keys.recipe(at), "seconds": state.seconds,
+                    "key": session.keys.recipe(at), "seconds": state.seconds,
                     "memory": memory_as_json(foresight.of(at)),
                 })
             })
@@ -53,8 +55,9 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
         writeln!(out, "{}", terminal::json(&text))?;
         return Ok(out.flush()?);
     }
-    let width = house.plan.nodes().iter().map(|node| node.label().chars().count()).max().unwrap_or(0).min(60);
-    for (at, (node, state)) in house.plan.nodes().iter().zip(&states).enumerate() {
+    let width =
+        session.plan.nodes().iter().map(|node| node.label().chars().count()).max().unwrap_or(0).min(60);
+    for (at, (node, state)) in session.plan.nodes().iter().zip(&states).enumerate() {
         let mut line =
             format!("{:<10} {:<width$}  {:<10}", state.state.word(), node.label(), node.kind().name());
         if let Some(before) = state.seconds {
@@ -64,11 +67,11 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
             line.push_str(&memory(&foresight, at, &machine));
         }
         if arguments.keys {
-            line.push_str(&format!("  {}", house.keys.recipe(at)));
+            line.push_str(&format!("  {}", session.keys.recipe(at)));
         }
         writeln!(out, "{}", line.trim_end())?;
         if arguments.resolved {
-            let values = resolved(&house.plan, at);
+            let values = resolved(&session.plan, at);
             let column =
                 values.iter().map(|value| value.path.len() + value.value.len() + 3).max().unwrap_or(0);
             for value in values {
@@ -93,7 +96,7 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
     Ok(out.flush()?)
 }
 
-/// Says what a node needs of memory, and whether there is that much.
+/// Describes the memory that a node needs, and whether the machine has it.
 fn memory(foresight: &Foresight, at: usize, machine: &Machine) -> String {
     let need = match (foresight.of(at), foresight.fit(at, machine)) {
         (_, Fit::CannotFit(problem) | Fit::MayNotFit(problem)) => return format!("  {problem}"),

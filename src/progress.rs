@@ -10,8 +10,8 @@ use engine::{Comparison, Event, Plan, Progress, RunReport, StageResult};
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use serde_json::json;
 
-use crate::house::seconds;
 use crate::terminal;
+use crate::units::seconds;
 
 /// How many lines of a failed stage's log are shown.
 const LOG_LINES: usize = 8;
@@ -30,7 +30,7 @@ pub enum Mode {
 impl Mode {
     /// Chooses by what standard error is.
     pub fn choose(json: bool) -> Self {
-        match (json, terminal::is_watched()) {
+        match (json, terminal::is_terminal()) {
             (true, _) => Self::Json,
             (false, true) => Self::Live,
             (false, false) => Self::Plain,

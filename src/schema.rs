@@ -2,15 +2,15 @@
 
 use std::io::Write as _;
 
-use crate::exit::Stop;
+use crate::error::CliError;
 use crate::terminal;
 
-/// Write a JSON Schema of experiment files.
+/// Print a JSON Schema of experiment files.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {}
 
 /// Runs the command.
-pub fn run(_: Arguments) -> Result<(), Stop> {
+pub fn run(_: Arguments) -> Result<(), CliError> {
     let schema = engine::schema(stages::KINDS);
     let text = serde_json::to_string_pretty(&schema).expect("a schema is plain data");
     Ok(writeln!(terminal::stdout(), "{}", terminal::json(&text))?)

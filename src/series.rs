@@ -1,13 +1,13 @@
-//! Numbers that go on step by step, such as the curves of a training, in one line each.
+//! Numbers by step, such as the curves of a training, drawn in one line each.
 
 use serde_json::{Map, Value};
 
-use crate::house::bytes;
+use crate::units::bytes;
 
-/// How many characters a curve is wide at most.
+/// The most characters that a curve has.
 const WIDTH: usize = 30;
 
-/// The heights of a curve.
+/// The bars of a curve, from low to high.
 const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// The numbers of rows that each name a `step`, by their fields.
@@ -43,21 +43,21 @@ impl Series {
         }
     }
 
-    /// Returns a line for each field: its first and its last number, the least and the most of all,
-    /// and how it goes.
+    /// Returns a line for each field: its first, last, least and largest number, and its curve.
     pub fn lines(&self) -> Vec<String> {
         let widest = self.fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         let head =
             format!("{:widest$}  {:>10}  {:>10}  {:>10}  {:>10}", "", "first", "last", "least", "most");
         let line = |(name, numbers): &(String, Vec<f64>)| {
             let [least, most] = bounds(numbers);
-            let told = [numbers[0], numbers[numbers.len() - 1], least, most].map(|number| tell(name, number));
+            let cells =
+                [numbers[0], numbers[numbers.len() - 1], least, most].map(|number| cell(name, number));
             format!(
                 "{name:widest$}  {:>10}  {:>10}  {:>10}  {:>10}  {}",
-                told[0],
-                told[1],
-                told[2],
-                told[3],
+                cells[0],
+                cells[1],
+                cells[2],
+                cells[3],
                 curve(numbers)
             )
         };
@@ -70,7 +70,7 @@ fn bounds(numbers: &[f64]) -> [f64; 2] {
     [least, numbers.iter().copied().fold(f64::NEG_INFINITY, f64::max)]
 }
 
-fn tell(name: &str, number: f64) -> String {
+fn cell(name: &str, number: f64) -> String {
     match number.abs() {
         _ if name.ends_with("_bytes") => bytes(number as u64),
         _ if number.fract() == 0.0 && number.abs() < 1e9 => format!("{number}"),
@@ -80,7 +80,7 @@ fn tell(name: &str, number: f64) -> String {
     }
 }
 
-/// Draws numbers as a row of bars, each the mean of as many as do not fit otherwise.
+/// Draws numbers as a row of bars. If there are more than fit, each bar is a mean.
 fn curve(numbers: &[f64]) -> String {
     let width = numbers.len().min(WIDTH);
     let mean = |at: usize| {
@@ -128,7 +128,7 @@ mod tests {
         assert!(read("").is_none());
         assert!(read(r#"{"id":"a","score":1}"#).is_none());
         assert!(read("{\"step\":1}\nno row").is_none());
-        // What stands in some rows alone has the numbers of those.
+        // A field of some rows only has the numbers of those.
         let some = read("{\"step\":0,\"validation_loss\":2}\n{\"step\":1,\"loss\":0.25}").unwrap();
         assert_eq!(some.fields, [("validation_loss".to_owned(), vec![2.0]), ("loss".to_owned(), vec![0.25])]);
         assert_eq!(curve(&[f64::MAX]), "▁");

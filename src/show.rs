@@ -1,4 +1,4 @@
-//! `pipeline show FILE STAGE`: a look into what a stage made.
+//! `pipeline show FILE STAGE`: the result of a stage.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write};
@@ -7,49 +7,49 @@ use std::path::Path;
 use cache::{Artifact, Cache, CacheError, Manifest};
 use engine::forecast;
 
-use crate::exit::Stop;
-use crate::house::{ExperimentArguments, House, Use, bytes, seconds};
+use crate::error::CliError;
 use crate::series::Series;
+use crate::session::{ExperimentArguments, Session, Use};
 use crate::terminal;
+use crate::units::{bytes, seconds};
 
-/// Look into what a stage made: how it was made, its files, its numbers, its first rows.
+/// Show the result of a stage: how it was made, its files, its numbers and its first rows.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
     experiment: ExperimentArguments,
     /// The stage: `name` or `name[axis=variant]`.
     stage: String,
-    /// Show this output alone.
+    /// Show only this output.
     #[arg(long, value_name = "NAME")]
     output: Option<String>,
-    /// Write one file of the output to standard output, and nothing else.
+    /// Write only this file of the output to standard output.
     #[arg(long = "file", value_name = "PATH")]
     inside: Option<String>,
-    /// How many rows to show.
+    /// The number of rows to show.
     #[arg(long, default_value_t = 3, value_name = "N")]
     rows: usize,
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<(), Stop> {
-    let house = House::open(&arguments.experiment, Use::Look)?;
-    let node = house.select_one(&arguments.stage)?;
-    let cache = house.cache(&arguments.experiment)?;
-    let state = forecast(&house.plan, &house.keys, Some(cache))?.swap_remove(node);
-    let label = house.plan.nodes()[node].label();
+pub fn run(arguments: Arguments) -> Result<(), CliError> {
+    let session = Session::open(&arguments.experiment, Use::Look)?;
+    let node = session.select_one(&arguments.stage)?;
+    let cache = session.cache(&arguments.experiment)?;
+    let state = forecast(&session.plan, &session.keys, Some(cache))?.swap_remove(node);
+    let label = session.plan.nodes()[node].label();
     let Some(trace) = state.trace else {
-        return Err(Stop::Usage(format!("`{label}` has not been made yet: run the experiment first")));
+        return Err(CliError::NotMade(format!("`{label}` has not been made yet: run the experiment first")));
     };
-    let manifest = cache
-        .index()
-        .manifest(trace.key)?
-        .ok_or_else(|| Stop::Usage(format!("`{label}` has no manifest")))?;
+    let lost = |detail: String| CliError::Cache(CacheError::Row { key: trace.key, detail });
+    let manifest = cache.index().manifest(trace.key)?;
+    let manifest = manifest.ok_or_else(|| lost(format!("the manifest of `{label}` is missing")))?;
     let mut outputs: Vec<_> = manifest.outputs.iter().collect();
     if let Some(name) = &arguments.output {
         outputs.retain(|output| output.name == *name);
         if outputs.is_empty() {
             let names: Vec<&str> = manifest.outputs.iter().map(|output| output.name.as_str()).collect();
-            return Err(Stop::Usage(format!(
+            return Err(CliError::Usage(format!(
                 "`{label}` has no output `{name}`; it has {}",
                 names.join(", ")
             )));
@@ -61,7 +61,7 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
                 return Ok(terminal::raw().write_all(&content)?);
             }
         }
-        return Err(Stop::Usage(format!("`{label}` made no file `{path}`")));
+        return Err(CliError::Usage(format!("`{label}` made no file `{path}`")));
     }
     let mut out = terminal::stdout();
     if arguments.output.is_none() {
@@ -69,8 +69,7 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
     }
     for output in outputs {
         let Some(artifact) = cache.index().artifact(output.artifact)? else {
-            let detail = format!("the list of files of `{label}.{}` is lost", output.name);
-            return Err(Stop::Cache(CacheError::Row { key: trace.key, detail }));
+            return Err(lost(format!("the list of files of `{label}.{}` is lost", output.name)));
         };
         writeln!(
             out,
@@ -86,7 +85,12 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
     Ok(())
 }
 
-fn show_making(out: &mut impl Write, label: &str, manifest: &Manifest, key: cache::Key) -> Result<(), Stop> {
+fn show_making(
+    out: &mut impl Write,
+    label: &str,
+    manifest: &Manifest,
+    key: cache::Key,
+) -> Result<(), CliError> {
     writeln!(out, "{label}: {} version {}", manifest.kind, manifest.version)?;
     writeln!(out, "  trace key   {key}")?;
     writeln!(
@@ -115,7 +119,12 @@ fn show_making(out: &mut impl Write, label: &str, manifest: &Manifest, key: cach
     Ok(())
 }
 
-fn show_artifact(out: &mut impl Write, cache: &Cache, artifact: &Artifact, rows: usize) -> Result<(), Stop> {
+fn show_artifact(
+    out: &mut impl Write,
+    cache: &Cache,
+    artifact: &Artifact,
+    rows: usize,
+) -> Result<(), CliError> {
     for entry in artifact.entries() {
         writeln!(out, "  {}  {}", terminal::one_line(&entry.path), bytes(entry.bytes))?;
     }
@@ -130,13 +139,13 @@ fn show_artifact(out: &mut impl Write, cache: &Cache, artifact: &Artifact, rows:
                 writeln!(out, "    {short}{more}")?;
             }
             if let Some(series) = Series::read(lines_of(&blob)?) {
-                writeln!(out, "  step by step:")?;
+                writeln!(out, "  by step:")?;
                 for line in series.lines() {
                     writeln!(out, "    {line}")?;
                 }
             }
         } else if entry.path == "metrics.json" && is_small {
-            let text = std::fs::read(&blob).map_err(unread(&blob))?;
+            let text = std::fs::read(&blob).map_err(unreadable(&blob))?;
             if let Ok(serde_json::Value::Object(metrics)) = serde_json::from_slice(&text) {
                 for (name, value) in metrics {
                     writeln!(out, "    {name} = {value}")?;
@@ -144,7 +153,7 @@ fn show_artifact(out: &mut impl Write, cache: &Cache, artifact: &Artifact, rows:
             }
         } else if entry.path.ends_with(".json") && is_small {
             writeln!(out, "  {}:", terminal::one_line(&entry.path))?;
-            let text = std::fs::read(&blob).map_err(unread(&blob))?;
+            let text = std::fs::read(&blob).map_err(unreadable(&blob))?;
             for line in String::from_utf8_lossy(&text).lines().take(40) {
                 writeln!(out, "    {line}")?;
             }
@@ -156,19 +165,19 @@ fn show_artifact(out: &mut impl Write, cache: &Cache, artifact: &Artifact, rows:
     Ok(())
 }
 
-fn unread(path: &Path) -> impl FnOnce(std::io::Error) -> Stop {
-    move |error| Stop::Io(format!("failed to read {}: {error}", path.display()))
+fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> CliError {
+    move |error| CliError::failed(&format!("read {}", path.display()), &error)
 }
 
 /// Returns the lines of a file.
-fn lines_of(path: &Path) -> Result<impl Iterator<Item = String> + use<>, Stop> {
-    let file = File::open(path).map_err(unread(path))?;
+fn lines_of(path: &Path) -> Result<impl Iterator<Item = String> + use<>, CliError> {
+    let file = File::open(path).map_err(unreadable(path))?;
     let lines = BufReader::new(file).split(b'\n').map_while(Result::ok);
     Ok(lines.map(|line| String::from_utf8_lossy(&line).into_owned()))
 }
 
-/// Lays a model's files out as a folder of links, and lists its tensors.
-fn show_model(out: &mut impl Write, cache: &Cache, artifact: &Artifact) -> Result<(), Stop> {
+/// Lists the tensors of a model.
+fn show_model(out: &mut impl Write, cache: &Cache, artifact: &Artifact) -> Result<(), CliError> {
     let files: Vec<_> = artifact
         .entries()
         .iter()
@@ -180,7 +189,7 @@ fn show_model(out: &mut impl Write, cache: &Cache, artifact: &Artifact) -> Resul
                 writeln!(out, "    {line}")?;
             }
         }
-        Err(problem) => writeln!(out, "    not a model that can be read: {problem}")?,
+        Err(problem) => writeln!(out, "    the model cannot be read: {problem}")?,
     }
     Ok(())
 }

@@ -4,11 +4,11 @@ use std::io::{BufWriter, Write as _};
 
 use engine::{State, forecast};
 
-use crate::exit::Stop;
-use crate::house::{ExperimentArguments, House, Use};
+use crate::error::CliError;
+use crate::session::{ExperimentArguments, Session, Use};
 use crate::terminal;
 
-/// Say per stage whether it is done, running, missing or failed, and where its log is.
+/// Print for each stage whether it is done, running, missing or failed, and the path of its log.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -16,17 +16,18 @@ pub struct Arguments {
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<(), Stop> {
-    let house = House::open(&arguments.experiment, Use::Look)?;
-    let states = forecast(&house.plan, &house.keys, house.cache.as_ref())?;
+pub fn run(arguments: Arguments) -> Result<(), CliError> {
+    let session = Session::open(&arguments.experiment, Use::Look)?;
+    let states = forecast(&session.plan, &session.keys, session.cache.as_ref())?;
     let mut out = BufWriter::new(terminal::stdout());
-    let width = house.plan.nodes().iter().map(|node| node.label().chars().count()).max().unwrap_or(0).min(60);
-    for (at, (node, state)) in house.plan.nodes().iter().zip(&states).enumerate() {
+    let width =
+        session.plan.nodes().iter().map(|node| node.label().chars().count()).max().unwrap_or(0).min(60);
+    for (at, (node, state)) in session.plan.nodes().iter().zip(&states).enumerate() {
         let mut word = if state.state == State::Hit { "done" } else { "missing" };
         let mut more = String::new();
-        if let Some(cache) = &house.cache {
-            let last = cache.index().last_execution(house.keys.recipe(at))?;
-            if state.state != State::Hit && is_running(&house, &states, at) {
+        if let Some(cache) = &session.cache {
+            let last = cache.index().last_execution(session.keys.recipe(at))?;
+            if state.state != State::Hit && is_running(&session, &states, at) {
                 word = "running";
             } else if let Some(last) = &last
                 && state.state != State::Hit
@@ -48,13 +49,13 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
     Ok(out.flush()?)
 }
 
-/// Returns whether another run is making this node just now.
-fn is_running(house: &House, states: &[engine::StageState], at: usize) -> bool {
-    let Some(cache) = &house.cache else {
+/// Returns whether another run is making this node now.
+fn is_running(session: &Session, states: &[engine::StageState], at: usize) -> bool {
+    let Some(cache) = &session.cache else {
         return false;
     };
-    let inputs = house.plan.nodes()[at].inputs().iter();
+    let inputs = session.plan.nodes()[at].inputs().iter();
     let artifacts: Option<Vec<_>> =
         inputs.map(|edge| states[edge.from].trace.as_ref()?.output(&edge.output)).collect();
-    artifacts.is_some_and(|artifacts| cache.is_held(house.keys.trace(&house.plan, at, &artifacts)))
+    artifacts.is_some_and(|artifacts| cache.is_held(session.keys.trace(&session.plan, at, &artifacts)))
 }

@@ -1,19 +1,19 @@
-//! `pipeline table FILE`: the table, from what is there.
+//! `pipeline table FILE`: the table, from existing results.
 
 use std::io::Write as _;
 
 use engine::{CellValue, RowOrigin, Table, forecast};
 
-use crate::exit::Stop;
-use crate::house::{ExperimentArguments, House, Use};
+use crate::error::CliError;
+use crate::session::{ExperimentArguments, Session, Use};
 use crate::terminal;
 
-/// Print the table from what is there, running nothing.
+/// Print the table from existing results, without running anything.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
     experiment: ExperimentArguments,
-    /// How it is printed.
+    /// The format of the table.
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
@@ -27,34 +27,34 @@ pub enum Format {
     Markdown,
     /// Comma-separated values at full precision.
     Csv,
-    /// Everything, with the artifact that each number came from.
+    /// Everything, with the artifact that each number comes from.
     Json,
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<(), Stop> {
-    let house = House::open(&arguments.experiment, Use::Look)?;
-    let cache = house.cache(&arguments.experiment)?;
-    let states = forecast(&house.plan, &house.keys, Some(cache))?;
+pub fn run(arguments: Arguments) -> Result<(), CliError> {
+    let session = Session::open(&arguments.experiment, Use::Look)?;
+    let cache = session.cache(&arguments.experiment)?;
+    let states = forecast(&session.plan, &session.keys, Some(cache))?;
     let traces: Vec<_> = states.into_iter().map(|state| state.trace).collect();
     let reason = |node: usize| {
-        let label = house.plan.nodes()[node].label();
-        match cache.index().last_execution(house.keys.recipe(node)) {
+        let label = session.plan.nodes()[node].label();
+        match cache.index().last_execution(session.keys.recipe(node)) {
             Ok(Some(last)) if last.outcome != "done" => {
                 format!("`{label}` {}: {}", last.outcome, last.message)
             }
             _ => format!("`{label}` has not been run"),
         }
     };
-    let Some(table) = engine::fill(&house.plan, cache, &traces, &reason) else {
-        return Err(Stop::Usage(format!("{} has no `[table]`", arguments.experiment.file.display())));
+    let Some(table) = engine::fill(&session.plan, cache, &traces, &reason) else {
+        return Err(CliError::Usage(format!("{} has no `[table]`", arguments.experiment.file.display())));
     };
     print_table(&table, arguments.format)?;
-    if has_gaps(&table) { Err(Stop::Stage) } else { Ok(()) }
+    if has_gaps(&table) { Err(CliError::Stage) } else { Ok(()) }
 }
 
 /// Prints a table to standard output.
-pub fn print_table(table: &Table, format: Format) -> Result<(), Stop> {
+pub fn print_table(table: &Table, format: Format) -> Result<(), CliError> {
     let width = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
     let text = match format {
         Format::Text => engine::text(table, width),

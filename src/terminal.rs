@@ -1,4 +1,4 @@
-//! What is printed, and how: nothing that a terminal would act on comes from a stranger.
+//! Printing, so that no text from outside can send commands to a terminal.
 //!
 //! Names, messages, logs and rows are written by whoever wrote the experiment, the data or the
 //! model. Every command prints through [`stdout`] and [`stderr`], which make control characters
@@ -54,28 +54,28 @@ pub fn data() -> Box<dyn Write> {
     if io::stdout().is_terminal() { Box::new(stdout()) } else { Box::new(raw()) }
 }
 
-/// Returns standard output as it is, for a file that was asked for.
+/// Returns standard output without any change to what is written, for the content of a file.
 pub fn raw() -> StdoutLock<'static> {
     io::stdout().lock()
 }
 
-/// Writes to standard error what has colours of ours in it, and is printable otherwise.
-pub fn say_coloured(text: &str) {
-    // Where even the complaint cannot be written, the exit code has to do.
+/// Writes text with escape sequences for colours to standard error. All else in it must be printable.
+pub fn print_coloured(text: &str) {
+    // If even the message cannot be written, only the exit code is left.
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// Returns whether somebody looks at standard error.
-pub fn is_watched() -> bool {
+/// Returns whether standard error is a terminal.
+pub fn is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
 /// Returns whether reports have colours.
 pub fn has_colours() -> bool {
-    is_watched() && std::env::var_os("NO_COLOR").is_none()
+    is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
-/// Writes out what is still held back, so that a failure to write is noticed.
+/// Flushes standard output, so that a failure to write is noticed.
 pub fn flush() -> io::Result<()> {
     io::stdout().flush()
 }
@@ -118,51 +118,51 @@ fn picture(c: char) -> Option<char> {
 /// A writer that makes what passes through it printable. Bytes that are no UTF-8 become `�`.
 pub struct Printable<W: Write> {
     out: W,
-    /// The beginning of a character, or of a line's end, of which the rest has not come.
-    begun: Vec<u8>,
+    /// The first bytes of a character or of a line ending that is not complete yet.
+    incomplete: Vec<u8>,
 }
 
 impl<W: Write> Printable<W> {
     /// Puts it before a writer.
     pub fn new(out: W) -> Self {
-        Self { out, begun: Vec::new() }
+        Self { out, incomplete: Vec::new() }
     }
 
-    fn write_begun(&mut self) -> io::Result<()> {
-        let begun = std::mem::take(&mut self.begun);
-        self.out.write_all(printable(&String::from_utf8_lossy(&begun)).as_bytes())
+    fn write_incomplete(&mut self) -> io::Result<()> {
+        let incomplete = std::mem::take(&mut self.incomplete);
+        self.out.write_all(printable(&String::from_utf8_lossy(&incomplete)).as_bytes())
     }
 }
 
 impl<W: Write> Write for Printable<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut all = std::mem::take(&mut self.begun);
+        let mut all = std::mem::take(&mut self.incomplete);
         let all: Cow<'_, [u8]> = if all.is_empty() {
             Cow::Borrowed(bytes)
         } else {
             all.extend_from_slice(bytes);
             Cow::Owned(all)
         };
-        let (whole, begun) = all.split_at(whole_characters(&all));
-        self.begun = begun.to_vec();
+        let (whole, incomplete) = all.split_at(whole_characters(&all));
+        self.incomplete = incomplete.to_vec();
         self.out.write_all(printable(&String::from_utf8_lossy(whole)).as_bytes())?;
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.write_begun()?;
+        self.write_incomplete()?;
         self.out.flush()
     }
 }
 
 impl<W: Write> Drop for Printable<W> {
     fn drop(&mut self) {
-        // Who wants to know of a failure flushes.
-        let _ = self.write_begun();
+        // A caller that needs to know of failures flushes.
+        let _ = self.write_incomplete();
     }
 }
 
-/// Returns how many bytes can be judged already: all but a character begun, or a carriage return
+/// Returns how many bytes can be judged already: all but a character incomplete, or a carriage return
 /// that a newline may follow.
 fn whole_characters(bytes: &[u8]) -> usize {
     if bytes.last() == Some(&b'\r') {

@@ -1,14 +1,14 @@
-//! `pipeline why FILE STAGE`: what differs from the nearest earlier run, then the chain.
+//! `pipeline why FILE STAGE`: what differs from the most similar earlier run, and upstream of it.
 
 use std::io::Write as _;
 
 use engine::{State, explain};
 
-use crate::exit::Stop;
-use crate::house::{ExperimentArguments, House, Use};
+use crate::error::CliError;
+use crate::session::{ExperimentArguments, Session, Use};
 use crate::terminal;
 
-/// Say why a stage is a hit or must run: what changed since the nearest earlier run.
+/// Explain why a stage is a hit or must run: what changed since the most similar earlier run.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -18,17 +18,17 @@ pub struct Arguments {
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<(), Stop> {
-    let house = House::open(&arguments.experiment, Use::Look)?;
+pub fn run(arguments: Arguments) -> Result<(), CliError> {
+    let session = Session::open(&arguments.experiment, Use::Look)?;
     let mut out = terminal::stdout();
-    for node in house.select(&arguments.stage)? {
-        let label = house.plan.nodes()[node].label();
-        let explanation = explain(&house.plan, &house.keys, house.cache.as_ref(), node)?;
+    for node in session.select(&arguments.stage)? {
+        let label = session.plan.nodes()[node].label();
+        let explanation = explain(&session.plan, &session.keys, session.cache.as_ref(), node)?;
         let verdict = match explanation.state {
             State::Hit => "is a hit",
             State::Run => "must run",
-            State::Maybe => "may run: it depends on what its inputs come out as",
-            State::NotNeeded => "is not there, and nothing needs it",
+            State::Maybe => "may run: it depends on the content of its inputs",
+            State::NotNeeded => "has no result, and nothing needs it",
         };
         writeln!(out, "{label} {verdict}  (recipe {})", explanation.key.short())?;
         for (position, link) in explanation.chain.iter().enumerate() {
@@ -37,9 +37,9 @@ pub fn run(arguments: Arguments) -> Result<(), Stop> {
                 writeln!(out, "  because of {}", link.stage)?;
             }
             if !link.was_seen {
-                writeln!(out, "{indent}no earlier run of it is remembered")?;
+                writeln!(out, "{indent}no earlier run of it is known")?;
             } else if link.changes.is_empty() {
-                writeln!(out, "{indent}nothing has changed since it was last asked for")?;
+                writeln!(out, "{indent}nothing has changed since the last run that included it")?;
             }
             for change in &link.changes {
                 let place = change.place.as_ref().map_or_else(String::new, |place| format!(" ({place})"));

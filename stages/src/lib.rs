@@ -29,7 +29,8 @@ pub use learn::Precision;
 pub use source::describe_model;
 pub use support::devices::{check_device, devices};
 pub use tools::bench::{
-    ModelBench, ModelMeasured, QloraBench, QloraMeasured, bench_model, bench_qlora, write_random_model,
+    ModelBench, ModelMeasured, QloraBench, QloraMeasured, bench_model, bench_qlora, check_shape,
+    check_weight_type, write_random_model,
 };
 pub use tools::mergekit::import_mergekit;
 pub use tools::model_needs::{ModelNeeds, model_needs};

@@ -377,7 +377,7 @@ fn doctor_says_what_there_is() {
         "memory    ",
         "device    cpu",
         "sandbox   ",
-        "not there yet",
+        "not created yet",
         "$PIPELINE_DATA",
     ]);
 }
@@ -452,7 +452,7 @@ fn a_command_line_that_is_wrong_is_told_and_nothing_happens() {
     lab.run(["runn", "x.toml"]).expect(2).says(&["runn", "run"]);
     lab.run(["run"]).expect(2).says(&["FILE"]);
     lab.run(["run", "nothing.toml"]).expect(2).says(&["nothing.toml"]);
-    lab.run(["run", "x.toml", "--jobs", "0"]).expect(2).says(&["`--jobs` is at least 1"]);
+    lab.run(["run", "x.toml", "--jobs", "0"]).expect(2).says(&["`--jobs` must be at least 1"]);
     lab.run(["run", "x.toml", "--until", "sum"]).expect(2).says(&["`sum`"]);
     lab.run(["run", "x.toml", "--until", "some", "--only", "some"]).expect(2).says(&["cannot be used with"]);
     lab.run(["run", "x.toml", "--device", "abacus"]).expect(2).says(&["abacus"]);

@@ -25,9 +25,9 @@ fn onto_a_full_disk(lab: &Lab, arguments: &[&str]) -> Told {
 #[test]
 fn output_that_cannot_be_written_has_a_code_of_its_own() {
     let lab = Lab::with(NUMBERS);
-    let says = ["error: failed to write the output: No space left on device", "what was made is kept"];
+    let says = ["error: failed to write the output: No space left on device", "finished results are kept"];
     let _ = onto_a_full_disk(&lab, &["run", "x.toml"]).expect(5).says(&says).says(&["1 ran"]);
-    assert!(lab.run(["run", "x.toml"]).expect(0).ran().is_empty(), "what was made is kept");
+    assert!(lab.run(["run", "x.toml"]).expect(0).ran().is_empty(), "finished results are kept");
     for arguments in [
         &["run", "x.toml", "--json"][..],
         &["run", "x.toml", "--json", "--until", "s"],
@@ -94,7 +94,7 @@ fn what_is_no_file_is_no_experiment() {
         ("pipe", "is a named pipe"),
         ("folder", "is a folder"),
         ("loop.toml", "symbolic links"),
-        ("huge.toml", "is larger than 67108864 bytes"),
+        ("huge.toml", "is larger than the limit of 67108864 bytes"),
     ] {
         let include =
             format!("[experiment]\ninclude = [\"{name}\"]\n[stages.a]\nkind = \"source\"\npath = \"p\"\n");
@@ -130,7 +130,7 @@ fn a_source_that_changes_while_it_is_read_is_told_so() {
         is_done.store(true, Ordering::Relaxed);
         told
     });
-    let told = told.expect(2).says(&["changed while it was being read", "run again when nobody does"]);
+    let told = told.expect(2).says(&["changed while it was being read", "run again when it has ended"]);
     assert!(!told.stderr.contains("check the path"), "{}", told.stderr);
 }
 /// A folder that may not be entered is not one that is empty.

@@ -246,13 +246,13 @@ fn a_bench_of_qlora_trains_and_says_how_fast() {
     assert!(number("step_operations_per_second") > 0.0 && number("limit_operations_per_second") > 0.0);
     assert!(number("loss") > 0.0 && found["device_peak_bytes"].is_null(), "{found}");
     let shown = lab.run(asked).expect(0);
-    let _ = shown.shows(&["model     1059968 parameters, of which", "step", "TFLOP/s", "foretold"]);
+    let _ = shown.shows(&["model     1059968 parameters, ", "step", "TFLOP/s", "estimated"]);
     let refused = |arguments: &[&str], what: &str| -> Told {
         lab.run(["bench", "qlora"].iter().chain(arguments)).expect(2).says(&[what])
     };
-    refused(&["--steps", "0"], "`--batch`, `--steps` and `--rank` are at least 1");
-    refused(&["--tokens", "1"], "`--tokens` is at least 2");
-    refused(&["--precision", "f8"], "`f32` and `bf16` are known");
+    refused(&["--steps", "0"], "`--batch`, `--steps` and `--rank` must be at least 1");
+    refused(&["--tokens", "1"], "`--tokens` must be at least 2");
+    refused(&["--precision", "f8"], "the precision must be `f32` or `bf16`");
     refused(&["--device", "cuda"], "this program was built without `cuda`");
     // What only the model knows is found when there is one.
     lab.run(["bench", "qlora", "--tokens", "600"]).expect(3).says(&["the model takes no text of 600 tokens"]);
@@ -263,30 +263,30 @@ fn a_bench_of_a_model_says_how_fast_it_is_and_leaves_nothing() {
     let lab = Lab::new();
     let told = lab.run(["bench", "model", "--prompt", "8", "--new", "3", "--scratch", "here"]).expect(0);
     let _ = told.shows(&[
-        "model     1059968 parameters, 2.02 MiB in files, 4.04 MiB in memory (single floats)",
+        "model     1059968 parameters, 2.02 MiB in files, 4.04 MiB in memory (f32)",
         "load  ",
         "prefill  ",
         "decode  ",
         "tokens/s",
-        "foretold",
+        "estimated",
     ]);
     assert!(!lab.path("here").exists());
     let refused = |arguments: &[&str], what: &str| -> Told {
         lab.run(["bench", "model"].iter().chain(arguments)).expect(2).says(&[what])
     };
     refused(&["--shape", "70b"], "there is no shape `70b`; there are `tiny`, `small`, `1b`, `7b`");
-    refused(&["--dtype", "i8"], "`i8` is no type of numbers: `f32`, `f16` and `bf16` are");
-    refused(&["--new", "1"], "`--new` is at least 2");
+    refused(&["--dtype", "i8"], "there is no type `i8`; there are `f32`, `f16` and `bf16`");
+    refused(&["--new", "1"], "`--new` must be at least 2");
     refused(&["--model", "nowhere"], "there is no `config.json`");
     lab.write("here/x", "");
-    refused(&["--scratch", "here"], "failed to make the folder here");
+    refused(&["--scratch", "here"], "failed to create the folder here");
 }
 
 #[test]
 fn doctor_says_what_a_model_needs() {
     let lab = Lab::new();
     let told = lab.run(["doctor", "--model", "7b", "--tokens", "1024"]).expect(0);
-    let told = told.shows(&["model     llama, 6738415616 parameters", "texts of 1024 tokens", "together"]);
+    let told = told.shows(&["model     llama, 6738415616 parameters", "texts of 1024 tokens", "total"]);
     for work in ["generation", "training", "LoRA", "QLoRA"] {
         let line = told.stdout.lines().find(|line| line.starts_with(work)).expect("it is told");
         assert!(["does not fit", "may not fit", "fits"].iter().any(|fit| line.ends_with(fit)), "{line}");

@@ -29,7 +29,7 @@ const LENGTH: usize = 64;
 const VOCABULARY: u64 = 1000;
 
 fn main() {
-    allocator::settle();
+    allocator::configure();
     let mut arguments: Vec<String> =
         std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let peer = arguments.iter().position(|argument| argument == "--peer").map(|place| {

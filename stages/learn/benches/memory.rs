@@ -42,7 +42,7 @@ const TEXTS: usize = 4;
 const PROMPTS: usize = 4;
 
 fn main() {
-    allocator::settle();
+    allocator::configure();
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     if let [at, number, folder] = &arguments[..]
         && at == "--at"

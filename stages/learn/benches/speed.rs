@@ -28,7 +28,7 @@ const RUNS: usize = 9;
 const TURNS: usize = 3;
 
 fn main() {
-    allocator::settle();
+    allocator::configure();
     let arguments: Vec<String> = std::env::args().collect();
     let value = |name: &str| {
         let at = arguments.iter().position(|argument| argument == name)?;

@@ -60,15 +60,35 @@ pub struct ModelMeasured {
 /// What is wrong, and what to do.
 pub fn write_random_model(shape: &str, dtype: &str, folder: &Path) -> Result<(), String> {
     let config = shape_named(shape)?;
-    let dtype = match dtype {
-        "f32" => weights::Dtype::F32,
-        "f16" => weights::Dtype::F16,
-        "bf16" => weights::Dtype::BF16,
-        other => return Err(format!("`{other}` is no type of numbers: `f32`, `f16` and `bf16` are")),
-    };
+    let dtype = weight_type(dtype)?;
     let sizes = Sizes::read(&config).map_err(|error| error.to_string())?;
     let bytes = sizes.parameters() * dtype.bitsize() as u64 / 8;
     learn::write_random(&config, dtype, (bytes / 4).max(1 << 20), folder).map_err(|error| whole(&error))
+}
+
+/// Checks the name of a shape.
+///
+/// # Errors
+/// Which shapes there are.
+pub fn check_shape(shape: &str) -> Result<(), String> {
+    shape_named(shape).map(|_| ())
+}
+
+/// Checks the name of a type of weights.
+///
+/// # Errors
+/// Which types there are.
+pub fn check_weight_type(name: &str) -> Result<(), String> {
+    weight_type(name).map(|_| ())
+}
+
+fn weight_type(name: &str) -> Result<weights::Dtype, String> {
+    match name {
+        "f32" => Ok(weights::Dtype::F32),
+        "f16" => Ok(weights::Dtype::F16),
+        "bf16" => Ok(weights::Dtype::BF16),
+        other => Err(format!("there is no type `{other}`; there are `f32`, `f16` and `bf16`")),
+    }
 }
 
 /// Returns the `config.json` of a shape.

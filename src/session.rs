@@ -1,15 +1,15 @@
-//! What every command begins with: the experiment, its plan and keys, and the cache.
+//! What every command on an experiment starts with: the experiment, its plan and keys, and the cache.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use cache::{Cache, CacheError, Sources};
-use engine::{Device, Experiment, FileProblem, Foresight, Keys, Machine, Plan, Request, SourceFiles};
+use engine::{Experiment, FileProblem, Foresight, Keys, Machine, Plan, Request, SourceFiles};
 
-use crate::exit::Stop;
+use crate::error::CliError;
 
-/// A text that a person writes is not larger than this.
+/// The largest text file that is read.
 const TEXT_BYTES: u64 = 64 << 20;
 
 /// Which experiment, and how it is changed.
@@ -17,40 +17,40 @@ const TEXT_BYTES: u64 = 64 << 20;
 pub struct ExperimentArguments {
     /// The experiment file.
     pub file: PathBuf,
-    /// Lay this profile over the file; `mini` if the file has it.
+    /// Apply this profile [default: `mini`, if the file has it].
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
     /// Override one value: `stages.NAME.FIELD=VALUE`. Can be repeated.
     #[arg(long, value_name = "PATH=VALUE")]
     pub set: Vec<String>,
-    /// What `${data}` stands for [default: `$PIPELINE_DATA`].
+    /// The folder that `${data}` stands for [default: `$PIPELINE_DATA`].
     #[arg(long, value_name = "FOLDER")]
     pub data: Option<PathBuf>,
     #[command(flatten)]
     pub cache: CacheArguments,
-    /// Read all source files again instead of trusting their time stamps.
+    /// Hash all source files again, even if their time stamps have not changed.
     #[arg(long)]
     pub rehash: bool,
 }
 
-/// Where results are kept.
+/// Where the cache is.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CacheArguments {
-    /// Keep results here [default: `$PIPELINE_CACHE`, else `.pipeline` beside the workspace].
+    /// The folder of the cache [default: `$PIPELINE_CACHE`, else `.pipeline` in the workspace].
     #[arg(long, value_name = "FOLDER", global = true)]
     pub cache: Option<PathBuf>,
 }
 
 impl CacheArguments {
-    /// Returns the cache's folder for an experiment file, or for the folder where we are.
+    /// Returns the cache's folder for an experiment file, or for the current folder.
     pub fn folder(&self, file: Option<&Path>) -> PathBuf {
         let chosen = self.cache.clone().or_else(|| environment_path("PIPELINE_CACHE"));
         chosen.unwrap_or_else(|| workspace_of(file).join(".pipeline"))
     }
 }
 
-/// Finds the workspace of a file: the nearest folder above with a cache, else with a `.git`,
-/// else the file's own.
+/// Finds the workspace of a file: the nearest folder above it with a cache, else with a `.git`,
+/// else the file's own folder.
 fn workspace_of(file: Option<&Path>) -> PathBuf {
     let here = std::env::current_dir().unwrap_or_default();
     let start = match file {
@@ -68,27 +68,27 @@ fn environment_path(name: &str) -> Option<PathBuf> {
 /// How a command uses the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
-    /// It keeps results, and makes the cache if there is none.
+    /// It stores results, and creates the cache if there is none.
     Keep,
-    /// It only looks, and a cache that is not there is empty.
+    /// It only reads, and takes a missing cache for an empty one.
     Look,
 }
 
-/// An experiment, planned and keyed, with the cache it is kept in.
-pub struct House {
+/// An experiment, its plan and keys, and the cache.
+pub struct Session {
     pub plan: Plan,
     pub keys: Keys,
     pub cache: Option<Cache>,
 }
 
-impl House {
+impl Session {
     /// Opens everything that a command on an experiment needs.
-    pub fn open(arguments: &ExperimentArguments, use_of_cache: Use) -> Result<Self, Stop> {
+    pub fn open(arguments: &ExperimentArguments, use_of_cache: Use) -> Result<Self, CliError> {
         let plan = plan(arguments)?;
         let folder = arguments.cache.folder(Some(&arguments.file));
         let cache = match use_of_cache {
             Use::Keep => Some(Cache::open(&folder)?),
-            Use::Look => look_at(&folder)?,
+            Use::Look => open_existing(&folder)?,
         };
         let files = source_files(&plan, cache.as_ref().filter(|_| !arguments.rehash))?;
         let keys = Keys::new(&plan, files);
@@ -96,38 +96,38 @@ impl House {
     }
 
     /// Returns the cache, or says that there is none.
-    pub fn cache(&self, arguments: &ExperimentArguments) -> Result<&Cache, Stop> {
+    pub fn cache(&self, arguments: &ExperimentArguments) -> Result<&Cache, CliError> {
         let absent = || CacheError::Absent { path: arguments.cache.folder(Some(&arguments.file)) };
-        self.cache.as_ref().ok_or_else(|| Stop::Cache(absent()))
+        self.cache.as_ref().ok_or_else(|| CliError::Cache(absent()))
     }
 
     /// Returns the nodes that a text names.
-    pub fn select(&self, text: &str) -> Result<Vec<usize>, Stop> {
-        self.plan.select(text).map_err(Stop::Usage)
+    pub fn select(&self, text: &str) -> Result<Vec<usize>, CliError> {
+        self.plan.select(text).map_err(CliError::Usage)
     }
 
     /// Returns the one node that a text names.
-    pub fn select_one(&self, text: &str) -> Result<usize, Stop> {
-        let found = self.select(text)?;
-        let labels: Vec<&str> = found.iter().map(|node| self.plan.nodes()[*node].label()).collect();
-        match found.as_slice() {
+    pub fn select_one(&self, text: &str) -> Result<usize, CliError> {
+        let nodes = self.select(text)?;
+        let labels: Vec<&str> = nodes.iter().map(|node| self.plan.nodes()[*node].label()).collect();
+        match nodes.as_slice() {
             [only] => Ok(*only),
-            [] => Err(Stop::Usage(format!("`{text}` selects nothing"))),
-            _ => Err(Stop::Usage(format!("`{text}` is one of\n  {}\nname one of them", labels.join("\n  ")))),
+            [] => Err(CliError::Usage(format!("`{text}` selects no stage"))),
+            _ => Err(CliError::Usage(format!(
+                "`{text}` selects several stages:\n  {}\nname one of them",
+                labels.join("\n  ")
+            ))),
         }
     }
 }
 
-/// Opens a cache for looking; one that is not there is none. One that can be written to
-/// remembers the digests of sources, so that looking twice is quick.
-pub fn look_at(folder: &Path) -> Result<Option<Cache>, Stop> {
-    match Cache::exists(folder)? {
-        true => Ok(Some(Cache::open(folder)?)),
-        false => Ok(None),
-    }
+/// Opens a cache for reading, if there is one. If it can be written to, it remembers the digests of
+/// source files, so that the next command is quick.
+pub fn open_existing(folder: &Path) -> Result<Option<Cache>, CliError> {
+    if Cache::exists(folder)? { Ok(Some(Cache::open(folder)?)) } else { Ok(None) }
 }
 
-fn plan(arguments: &ExperimentArguments) -> Result<Plan, Stop> {
+fn plan(arguments: &ExperimentArguments) -> Result<Plan, CliError> {
     let request = Request {
         file: arguments.file.clone(),
         profile: arguments.profile.clone(),
@@ -138,8 +138,8 @@ fn plan(arguments: &ExperimentArguments) -> Result<Plan, Stop> {
     Ok(Plan::new(experiment)?)
 }
 
-/// Reads an experiment, a file that it includes, or another text that a person wrote. A device or
-/// a pipe would have a command wait for ever, or fill the memory.
+/// Reads an experiment, a file that it includes, or another text file that a person wrote. Devices
+/// and pipes are refused: reading one could block for ever or fill the memory.
 ///
 /// # Errors
 /// What the system says, and [`io::ErrorKind::InvalidInput`] for what is no file or too large.
@@ -151,7 +151,7 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     String::from_utf8(content).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
 }
 
-fn source_files(plan: &Plan, memory: Option<&Cache>) -> Result<SourceFiles, Stop> {
+fn source_files(plan: &Plan, memory: Option<&Cache>) -> Result<SourceFiles, CliError> {
     let sources = memory.map_or_else(Sources::rehashed, |cache| Sources::remembered(cache.index()));
     let here = std::env::current_dir().unwrap_or_default();
     let mut files = BTreeMap::new();
@@ -169,10 +169,11 @@ fn source_files(plan: &Plan, memory: Option<&Cache>) -> Result<SourceFiles, Stop
                 | CacheError::Unstable { .. }
                 | CacheError::UnsupportedFile { .. }),
             ) => {
-                let help = matches!(error, CacheError::Unstable { .. })
-                    .then_some("somebody writes to it: run again when nobody does, or take it from a copy");
+                let help = matches!(error, CacheError::Unstable { .. }).then_some(
+                    "another process writes to it: run again when it has ended, or use a copy of the file",
+                );
                 let message = match error {
-                    // As the experiment leads to it: an absolute path would say less.
+                    // The path as the experiment gives it, which says more than an absolute one.
                     CacheError::Io { source, .. } => format!("failed to read {}: {source}", path.display()),
                     error => error.to_string(),
                 };
@@ -187,33 +188,7 @@ fn source_files(plan: &Plan, memory: Option<&Cache>) -> Result<SourceFiles, Stop
     }
 }
 
-/// Returns where a plan is to run: as much of this machine as there is, or as is allowed.
-pub fn machine(device: String, cores: Option<u32>, memory_bytes: Option<u64>) -> Machine {
-    let device_memory_bytes = crate::doctor::device_memory_bytes(&device);
-    Machine {
-        cores: cores.unwrap_or_else(crate::doctor::cores),
-        memory_bytes: memory_bytes.unwrap_or_else(crate::doctor::memory_bytes),
-        device: Device(device),
-        device_memory_bytes,
-    }
-}
-
 /// Returns what the stages of a plan need of memory.
 pub fn foresight(plan: &Plan, machine: &Machine) -> Foresight {
     Foresight::new(plan, machine, &|path| read_text(path).ok())
-}
-
-/// Writes a number of bytes for people.
-pub fn bytes(bytes: u64) -> String {
-    indicatif::HumanBytes(bytes).to_string()
-}
-
-/// Writes a time for people.
-pub fn seconds(seconds: f64) -> String {
-    match seconds {
-        s if s < 0.1 => format!("{:.0} ms", s * 1e3),
-        s if s < 60.0 => format!("{s:.1} s"),
-        s if s < 3600.0 => format!("{:.0} min {:.0} s", (s / 60.0).floor(), s % 60.0),
-        s => format!("{:.0} h {:.0} min", (s / 3600.0).floor(), (s % 3600.0) / 60.0),
-    }
 }
