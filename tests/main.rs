@@ -4,6 +4,7 @@ mod cases {
     pub mod cache;
     mod commands;
     mod data;
+    mod docs;
     mod evaluation;
     mod exits;
     mod failures;
