@@ -5,6 +5,7 @@ mod cases {
     mod commands;
     mod data;
     mod docs;
+    mod entries;
     mod evaluation;
     mod exits;
     mod failures;

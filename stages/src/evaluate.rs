@@ -5,9 +5,10 @@
 
 mod column;
 mod draws;
-mod fcd;
+mod features;
 mod judged;
 mod metric;
+mod metrics;
 mod pairs;
 mod scorer;
 mod tally;
@@ -20,14 +21,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{JUDGEMENTS, PREDICTIONS, ROWS, SCORES};
-use metric::{Metric, Subject};
+pub use metric::{Better, MetricSummary, metrics};
+use metric::{Metric, Need, Subject};
 
 /// What to measure, and how.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
     /// The metrics to compute.
-    metrics: Vec<Metric>,
+    metrics: Vec<&'static Metric>,
     /// The field of rows with the text to measure, by default `caption`; with `direction` the one
     /// with the model's output, by default `output`.
     field: Option<String>,
@@ -167,7 +169,7 @@ impl Params {
         };
         let mut narrowest = *first;
         for metric in rest {
-            let (ours, theirs) = (narrowest.subject(), metric.subject());
+            let (ours, theirs) = (narrowest.subject, metric.subject);
             match (ours, theirs) {
                 (ours, theirs) if ours == theirs => {}
                 (Subject::Predictions, Subject::Captions | Subject::Molecules) => narrowest = *metric,
@@ -175,13 +177,12 @@ impl Params {
                 _ => {
                     return Err(format!(
                         "`{}` measures {ours} and `{}` {theirs}: use a stage for each",
-                        narrowest.name(),
-                        metric.name(),
+                        narrowest.name, metric.name,
                     ));
                 }
             }
         }
-        Ok(narrowest.subject())
+        Ok(narrowest.subject)
     }
 }
 
@@ -218,24 +219,15 @@ impl Stage for Evaluate {
     }
 
     fn resources(params: &Params) -> Resources {
-        let asks = |metric: Metric| params.metrics.contains(&metric);
-        let cores = match params.subject() {
-            _ if asks(Metric::Fcd) => u32::MAX,
-            // Fingerprints are slow to find.
-            Ok(Subject::Molecules) => 4,
-            // METEOR aligns the words of each pair; all else about captions is done before it is divided.
-            _ if asks(Metric::Meteor) || asks(Metric::MeteorNoWordnet) => 4,
-            _ => 1,
-        };
+        let cores = params.metrics.iter().map(|metric| metric.cores()).max().unwrap_or(1);
         Resources { cores, ..Resources::default() }
     }
 
     fn check(params: &Params) -> Result<(), String> {
         let subject = params.subject()?;
-        let mut metrics = params.metrics.clone();
-        metrics.sort_unstable();
-        metrics.dedup();
-        let is_of_tokens = params.metrics.iter().any(|metric| metric.is_of_tokens());
+        let is_repeated =
+            (1..params.metrics.len()).any(|at| params.metrics[..at].contains(&params.metrics[at]));
+        let needs = |need: Need| params.metrics.iter().any(|metric| metric.needs(need));
         let about_molecules = || match () {
             () if params.empty_prediction != EmptyPrediction::default() => Some("empty_prediction"),
             () if params.empty_fingerprints != EmptyFingerprints::default() => Some("empty_fingerprints"),
@@ -261,8 +253,7 @@ impl Stage for Evaluate {
         if params.compare.is_none() && params.relative_entropy != Estimator::default() {
             return Err("`relative_entropy` changes nothing: there is no `compare`".to_owned());
         }
-        let is_there = |metric: Metric| params.metrics.contains(&metric);
-        match (is_there(Metric::Meteor), &params.wordnet) {
+        match (needs(Need::WordNet), &params.wordnet) {
             (true, None) => {
                 return Err("`meteor` needs WordNet's files, `wordnet = \"…/wordnet-3.0.tar.xz\"`; \
                             without them there is `meteor_no_wordnet`"
@@ -271,7 +262,7 @@ impl Stage for Evaluate {
             (false, Some(_)) => return Err("`wordnet` changes nothing: `meteor` is not asked for".to_owned()),
             _ => {}
         }
-        match (is_there(Metric::Fcd), &params.chemnet) {
+        match (needs(Need::ChemNet), &params.chemnet) {
             (true, None) => {
                 return Err("`fcd` needs ChemNet's weights, `chemnet = \"…/chemnet.safetensors\"`; \
                             tests/reference/convert_chemnet.py makes the file from the package `fcd`"
@@ -297,7 +288,7 @@ impl Stage for Evaluate {
             (Subject::Molecules, _) if params.least_reference_words.is_some() => {
                 Err("`least_reference_words` is for captions: a molecule has one word".to_owned())
             }
-            _ if metrics.len() < params.metrics.len() => Err("`metrics` names one twice".to_owned()),
+            _ if is_repeated => Err("`metrics` names one twice".to_owned()),
             (Subject::Rows, Some(_)) => {
                 Err("`direction` is for outputs of a model, which `words` does not measure".to_owned())
             }
@@ -314,7 +305,7 @@ impl Stage for Evaluate {
                 Err("`field` is for rows: predictions have their own; rows with outputs need a `direction`"
                     .to_owned())
             }
-            _ if params.tokens != Tokens::Words && !is_of_tokens => {
+            _ if params.tokens != Tokens::Words && !needs(Need::Tokens) => {
                 Err("`tokens` changes nothing: none of the `metrics` is of tokens of captions".to_owned())
             }
             (Subject::Molecules, _) => Ok(()),

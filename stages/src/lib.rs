@@ -25,6 +25,7 @@ mod train;
 
 use engine::Kind;
 
+pub use evaluate::{Better, MetricSummary, metrics};
 pub use learn::Precision;
 pub use source::describe_model;
 pub use support::devices::{check_device, devices};

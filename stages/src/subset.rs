@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{REPORT, ROWS};
+use crate::support::parallel::parallel_map;
 use crate::support::rows::{RowWriter, read_rows, read_rows_of_all, write_json};
 
 /// Which rows to take.
@@ -84,9 +85,9 @@ impl Stage for Subset {
         let mut excluded = Excluded::default();
         for input in context.inputs("without") {
             let rows = read_rows(&input.folder)?;
-            in_batches(rows, threads, |row| Candidate::of(row, &apart), &mut |found: Candidate| {
-                excluded.identities.insert(&found.identity.text);
-                if let Some(group) = &found.group {
+            for_each_row(rows, threads, |row| Candidate::of(row, &apart), &mut |candidate: Candidate| {
+                excluded.identities.insert(&candidate.identity.text);
+                if let Some(group) = &candidate.group {
                     excluded.groups.insert(group);
                 }
             })?;
@@ -94,7 +95,7 @@ impl Stage for Subset {
         let traits =
             Traits { stratify: params.stratify.as_deref(), longest: params.longest.as_ref(), ..apart };
         let mut candidates = Vec::new();
-        in_batches(
+        for_each_row(
             read_rows_of_all(context.inputs("rows"))?,
             threads,
             |row| Candidate::of(row, &traits),
@@ -144,26 +145,18 @@ fn tell(params: &Params, report: &SampleReport, context: &mut Context) {
     }
 }
 
-/// Finds something out about every row, side by side, and hears of it in the order of the rows.
-fn in_batches<T: Send>(
+/// Computes a value for every row, on several threads, and hands them over in the order of the rows.
+fn for_each_row<T: Send>(
     rows: impl Iterator<Item = Result<Row, Failure>>,
     threads: usize,
-    find: impl Fn(&Row) -> Result<T, MissingField> + Sync,
-    hear: &mut dyn FnMut(T),
+    compute: impl Fn(&Row) -> Result<T, MissingField> + Sync,
+    on_value: &mut dyn FnMut(T),
 ) -> Result<(), Failure> {
     let mut rows = rows.peekable();
     while rows.peek().is_some() {
         let batch = rows.by_ref().take(BATCH).collect::<Result<Vec<_>, _>>()?;
-        let share = batch.len().div_ceil(threads.max(1));
-        let found: Vec<Result<T, MissingField>> = std::thread::scope(|scope| {
-            let parts: Vec<_> = batch
-                .chunks(share)
-                .map(|part| scope.spawn(|| part.iter().map(&find).collect::<Vec<_>>()))
-                .collect();
-            parts.into_iter().flat_map(|part| part.join().expect("finding does not panic")).collect()
-        });
-        for one in found {
-            hear(one.map_err(|error| Failure::new(error.to_string()))?);
+        for value in parallel_map(&batch, threads, &compute) {
+            on_value(value.map_err(|error| Failure::new(error.to_string()))?);
         }
     }
     Ok(())

@@ -6,6 +6,7 @@ pub(crate) mod examples;
 pub(crate) mod judgements;
 pub(crate) mod kept;
 pub(crate) mod memory;
+pub(crate) mod parallel;
 pub(crate) mod prompts;
 pub(crate) mod rows;
 pub(crate) mod tensorboard;

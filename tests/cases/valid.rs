@@ -25,6 +25,16 @@ fn lab() -> Lab {
         }
     }
     lab.write_judge("parts/judge");
+    let chemnet = project().join("stages/learn/tests/golden/chemnet/chemnet.safetensors");
+    lab.write("parts/chemnet.safetensors", fs::read(chemnet).expect("a file"));
+    // WordNet with one set of synonyms.
+    for part in ["noun", "verb", "adj", "adv"] {
+        for file in [format!("index.{part}"), format!("data.{part}"), format!("{part}.exc")] {
+            lab.write(&format!("parts/wordnet/{file}"), "");
+        }
+    }
+    lab.write("parts/wordnet/index.noun", "sea n 1 0 1 0 00000009\nbrine n 1 0 1 0 00000009\n");
+    lab.write("parts/wordnet/data.noun", "00000009 00 n 02 sea 0 brine 0 000 | salt water\n");
     lab
 }
 

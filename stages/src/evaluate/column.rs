@@ -3,20 +3,19 @@
 use metrics::bleu::Counts;
 use metrics::summary::sum;
 
-use super::metric::Metric;
-use super::scorer::Score;
+use super::metric::{Metric, Score};
 
 /// All scores of one metric, by row.
 pub(super) enum Column {
     Numbers(Vec<Option<f64>>),
-    Counts { longest: usize, rows: Vec<Counts> },
+    Counts { max_order: usize, rows: Vec<Counts> },
 }
 
 impl Column {
     /// Makes an empty one for a metric.
-    pub(super) fn new(metric: Metric) -> Self {
-        match metric.longest_n_gram() {
-            Some(longest) => Self::Counts { longest, rows: Vec::new() },
+    pub(super) fn new(metric: &Metric) -> Self {
+        match metric.max_order() {
+            Some(max_order) => Self::Counts { max_order, rows: Vec::new() },
             None => Self::Numbers(Vec::new()),
         }
     }
@@ -35,7 +34,7 @@ impl Column {
     /// scored.
     pub(super) fn estimate(&self, rows: impl Iterator<Item = usize>) -> Option<f64> {
         match self {
-            Self::Counts { longest, rows: counts } => bleu(rows.map(|row| counts[row]), *longest),
+            Self::Counts { max_order, rows: counts } => bleu(rows.map(|row| counts[row]), *max_order),
             Self::Numbers(numbers) => mean(rows.map(|row| numbers[row])),
         }
     }
@@ -43,9 +42,9 @@ impl Column {
     /// Returns how much more this column comes to than another one if some rows change places.
     pub(super) fn gain_if_swapped(&self, other: &Self, swapped: &[bool]) -> Option<f64> {
         match (self, other) {
-            (Self::Counts { longest, rows: ours }, Self::Counts { rows: theirs, .. }) => {
-                let gained = bleu(mixed(ours, theirs, swapped), *longest)?;
-                Some(gained - bleu(mixed(theirs, ours, swapped), *longest)?)
+            (Self::Counts { max_order, rows: ours }, Self::Counts { rows: theirs, .. }) => {
+                let swapped_bleu = bleu(mixed(ours, theirs, swapped), *max_order)?;
+                Some(swapped_bleu - bleu(mixed(theirs, ours, swapped), *max_order)?)
             }
             (Self::Numbers(ours), Self::Numbers(theirs)) => {
                 Some(mean(mixed(ours, theirs, swapped))? - mean(mixed(theirs, ours, swapped))?)
@@ -61,10 +60,10 @@ fn mixed<T: Copy>(ours: &[T], theirs: &[T], swapped: &[bool]) -> impl Iterator<I
 }
 
 /// Returns the BLEU of some rows; nothing if none of their references has an n-gram to be matched.
-fn bleu(rows: impl Iterator<Item = Counts>, longest: usize) -> Option<f64> {
+fn bleu(rows: impl Iterator<Item = Counts>, max_order: usize) -> Option<f64> {
     let mut can_be_matched = false;
-    let all: Counts = rows.inspect(|row| can_be_matched |= row.has_n_gram(longest)).sum();
-    can_be_matched.then(|| all.bleu(longest))
+    let all: Counts = rows.inspect(|row| can_be_matched |= row.has_n_gram(max_order)).sum();
+    can_be_matched.then(|| all.bleu(max_order))
 }
 
 /// Returns the mean of the rows that have a number; nothing if none has.

@@ -10,10 +10,10 @@ use metrics::relative_entropy::{self, by_kernel_density, relative_entropy};
 use serde_json::{Map, Value, json};
 
 use super::column::Column;
-use super::metric::Metric;
-use super::scorer::{Score, side_by_side};
+use super::metric::{Metric, Range, Score};
 use super::totals::{BLEU_COUNTS, Totals};
 use super::{Draws, Estimator, Params};
+use crate::support::parallel::parallel_map;
 use crate::support::rows::read_rows;
 
 /// Keeps the numbers that draw rows apart from all others drawn from the same seed.
@@ -42,9 +42,9 @@ pub(super) fn columns(params: &Params) -> Vec<String> {
             if compare.permutations.is_some() {
                 add(PERMUTATION_P);
             }
-            if metric.longest_n_gram().is_none() {
+            if metric.max_order().is_none() {
                 SIDES.into_iter().for_each(&mut add);
-                if !metric.is_a_count() {
+                if metric.range != Range::Integers {
                     RELATIVE_ENTROPY.into_iter().for_each(&mut add);
                 }
             }
@@ -53,12 +53,12 @@ pub(super) fn columns(params: &Params) -> Vec<String> {
     columns
 }
 
-fn drawable(params: &Params) -> impl Iterator<Item = Metric> {
+fn drawable(params: &Params) -> impl Iterator<Item = &'static Metric> {
     params.metrics.iter().copied().filter(|metric| metric.is_of_single_rows())
 }
 
-fn name(metric: Metric, end: &str) -> String {
-    format!("{}_{end}", metric.name())
+fn name(metric: &Metric, end: &str) -> String {
+    format!("{}_{end}", metric.name)
 }
 
 /// Returns the numbers of those columns.
@@ -72,7 +72,7 @@ pub(super) fn measure(
     let context_seed = context.seed()?;
     let seed = context_seed ^ DRAW;
     let threads = context.cores() as usize;
-    let columns: Vec<(Metric, &Column)> = params.metrics.iter().copied().zip(columns).collect();
+    let columns: Vec<(&'static Metric, &Column)> = params.metrics.iter().copied().zip(columns).collect();
     let columns: Vec<_> = columns.into_iter().filter(|(metric, _)| metric.is_of_single_rows()).collect();
     if let Some(draws) = &params.intervals {
         let all = draw_all(draws, totals.rows, seed, threads, |rows| {
@@ -80,8 +80,8 @@ pub(super) fn measure(
         });
         for (at, (metric, _)) in columns.iter().enumerate() {
             let drawn: Vec<f64> = all.iter().filter_map(|one| one[at]).collect();
-            let names = INTERVAL.map(|end| name(*metric, end));
-            insert(&mut found, names, ends(&drawn, draws), || totals.reason(*metric));
+            let names = INTERVAL.map(|end| name(metric, end));
+            insert(&mut found, names, ends(&drawn, draws), || totals.reason(metric));
         }
     }
     if let (Some(compare), Some(ids)) = (&params.compare, &totals.ids) {
@@ -100,7 +100,7 @@ pub(super) fn measure(
                 columns.map(|((_, ours), theirs)| ours.gain_if_swapped(theirs, swapped)).collect::<Vec<_>>()
             };
             let numbers: Vec<u64> = (0..permutations.count()).collect();
-            let all = side_by_side(&numbers, threads, |number| find(&permutations.swapped(*number)));
+            let all = parallel_map(&numbers, threads, |number| find(&permutations.swapped(*number)));
             (permutations, all)
         });
         let rows: Vec<usize> = (0..totals.rows).collect();
@@ -108,12 +108,12 @@ pub(super) fn measure(
             let drawn: Vec<f64> = all.iter().filter_map(|one| one[at]).collect();
             let numbers = gain(ours, theirs, &rows).zip(ends(&drawn, draws));
             let numbers = numbers.map(|(gain, [low, high])| [gain, low, high, p_of_differences(&drawn)]);
-            let why = || format!("{}, here or in the baseline", totals.reason(*metric));
-            insert(&mut found, GAIN.map(|end| name(*metric, end)), numbers, why);
+            let why = || format!("{}, here or in the baseline", totals.reason(metric));
+            insert(&mut found, GAIN.map(|end| name(metric, end)), numbers, why);
             if let Some((permutations, all)) = &permuted {
                 let permuted: Vec<f64> = all.iter().filter_map(|one| one[at]).collect();
                 let p = gain(ours, theirs, &rows).map(|gain| [permutations.p(gain, &permuted)]);
-                insert(&mut found, [name(*metric, PERMUTATION_P)], p, why);
+                insert(&mut found, [name(metric, PERMUTATION_P)], p, why);
             }
             if let (Column::Numbers(ours), Column::Numbers(theirs)) = (*ours, theirs) {
                 let both: Vec<(f64, f64)> =
@@ -123,8 +123,8 @@ pub(super) fn measure(
                     rows as f64 / both.len() as f64
                 };
                 let shares = (!both.is_empty()).then(|| [count(f64::gt), count(f64::lt)]);
-                insert(&mut found, SIDES.map(|end| name(*metric, end)), shares, why);
-                if !metric.is_a_count() {
+                insert(&mut found, SIDES.map(|end| name(metric, end)), shares, why);
+                if metric.range != Range::Integers {
                     let [ours, theirs] =
                         [ours, theirs].map(|all| all.iter().flatten().copied().collect::<Vec<_>>());
                     let entropy = |one: &[f64], other: &[f64]| match params.relative_entropy {
@@ -132,7 +132,7 @@ pub(super) fn measure(
                         Estimator::KernelDensity => by_kernel_density(one, other),
                     };
                     let both = entropy(&ours, &theirs).zip(entropy(&theirs, &ours));
-                    let names = RELATIVE_ENTROPY.map(|end| name(*metric, end));
+                    let names = RELATIVE_ENTROPY.map(|end| name(metric, end));
                     insert(&mut found, names, both.map(|(one, other)| [one, other]), || {
                         let narrow = "all scores of one of the models are the same";
                         if ours.is_empty() || theirs.is_empty() { why() } else { narrow.to_owned() }
@@ -169,14 +169,14 @@ fn draw_all(
     find: impl Fn(&[usize]) -> Vec<Option<f64>> + Sync,
 ) -> Vec<Vec<Option<f64>>> {
     let numbers: Vec<u64> = (0..draws.draws as u64).collect();
-    side_by_side(&numbers, threads, |number| find(&draw(rows, seed, *number)))
+    parallel_map(&numbers, threads, |number| find(&draw(rows, seed, *number)))
 }
 
 /// Reads the scores of the same rows by another model, in the order of ours.
 fn read_baseline(
     folder: &Path,
     ids: &[String],
-    columns: &[(Metric, &Column)],
+    columns: &[(&'static Metric, &Column)],
 ) -> Result<Vec<Column>, Failure> {
     let mut by_id: HashMap<String, Vec<Score>> = HashMap::new();
     for row in read_rows(folder)? {
@@ -185,10 +185,10 @@ fn read_baseline(
         for (metric, column) in columns {
             let field = match column {
                 Column::Counts { .. } => BLEU_COUNTS,
-                Column::Numbers(_) => metric.name(),
+                Column::Numbers(_) => metric.name,
             };
             let value = row.get(field).ok_or_else(|| {
-                Failure::new(format!("the baseline has no `{}`", metric.name()))
+                Failure::new(format!("the baseline has no `{}`", metric.name))
                     .help("let both stages name the same metrics")
             })?;
             scores.push(match column {
@@ -202,7 +202,7 @@ fn read_baseline(
         }
         by_id.insert(row.id().to_owned(), scores);
     }
-    let mut found: Vec<Column> = columns.iter().map(|(metric, _)| Column::new(*metric)).collect();
+    let mut found: Vec<Column> = columns.iter().map(|(metric, _)| Column::new(metric)).collect();
     for id in ids {
         let scores = by_id.get(id).ok_or_else(|| {
             Failure::new(format!("the baseline has no row `{id}`")).help("both must score the same rows")

@@ -1,15 +1,14 @@
 //! Pools what a judge said of captions: nothing is computed but means, least and greatest numbers.
 
 use engine::{Context, Failure};
-use metrics::entailment::{Verdict, coverage, hallucination, mean_entailment};
 use serde_json::Value;
 
 use super::Params;
-use super::metric::Metric;
+use super::metric::{Metric, RowScore, Score};
 use super::pairs::Pair;
-use super::scorer::{Score, Scored, truth};
+use super::scorer::Scored;
 use super::totals::{Totals, finish, line};
-use crate::support::judgements::{Judged, Judgement, Level};
+use crate::support::judgements::Judgement;
 use crate::support::rows::{RowWriter, read_records};
 
 /// Scores all judgements.
@@ -23,7 +22,7 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
             continue;
         }
         let scores =
-            params.metrics.iter().map(|metric| score(*metric, &row)).collect::<Result<Vec<_>, _>>()?;
+            params.metrics.iter().map(|metric| score(metric, &row)).collect::<Result<Vec<_>, _>>()?;
         let has_none = scores.iter().any(|score| matches!(score, Score::Missing));
         let trouble = match (has_none, row.is_empty) {
             (false, _) => None,
@@ -51,31 +50,14 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
 }
 
 /// Scores one row.
-fn score(metric: Metric, row: &Judgement) -> Result<Score, Failure> {
-    let level = |level: Level| -> Result<&Judged, Failure> {
-        row.levels.get(&level).ok_or_else(|| {
-            let (metric, level) = (metric.name(), level.name());
-            Failure::new(format!("`{metric}` is of level `{level}`, which was not judged"))
-                .help(format!("add `{level}` to the `levels` of the `judge` stage"))
-        })
+fn score(metric: &Metric, row: &Judgement) -> Result<Score, Failure> {
+    let RowScore::Judgement(level, pool) = metric.score else {
+        unreachable!("`{}` is not pooled from judgements", metric.name)
     };
-    let number = |number: Option<f64>| number.map_or(Score::Missing, Score::Number);
-    let hallucination = |judged: &Judged| number(hallucination(&judged.from_reference));
-    let coverage = |judged: &Judged| number(coverage(&judged.from_prediction));
-    let first = |judged: &Judged| judged.from_reference.first().and_then(|row| row.first().copied());
-    Ok(match metric {
-        Metric::Entailment => number(first(level(Level::Full)?).map(|verdict| f64::from(verdict.entailment))),
-        Metric::EntailmentWinRate => {
-            let verdict: Option<Verdict> = first(level(Level::Full)?);
-            verdict.map_or(Score::Missing, |verdict| truth(verdict.is_entailment()))
-        }
-        Metric::CoverageFull => coverage(level(Level::Full)?),
-        Metric::CoverageSentence => coverage(level(Level::Sentence)?),
-        Metric::CoverageSentenceMean => number(mean_entailment(&level(Level::Sentence)?.from_prediction)),
-        Metric::CoverageAtomic => coverage(level(Level::Atomic)?),
-        Metric::HallucinationFull => hallucination(level(Level::Full)?),
-        Metric::HallucinationSentence => hallucination(level(Level::Sentence)?),
-        Metric::HallucinationAtomic => hallucination(level(Level::Atomic)?),
-        _ => unreachable!("`{}` is not pooled from judgements", metric.name()),
-    })
+    let judged = row.levels.get(&level).ok_or_else(|| {
+        let (metric, level) = (metric.name, level.name());
+        Failure::new(format!("`{metric}` is of level `{level}`, which was not judged"))
+            .help(format!("add `{level}` to the `levels` of the `judge` stage"))
+    })?;
+    Ok(pool(judged).map_or(Score::Missing, Score::Number))
 }

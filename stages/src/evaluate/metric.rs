@@ -1,89 +1,77 @@
-//! The metrics by name.
+//! What a metric is: its name, what it measures and needs, the score of a row, and the number that
+//! the scores of all rows give.
 
 use std::fmt;
 
 use corpus::Direction;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use engine::{Context, Failure};
+use metrics::bleu::Counts;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{DeserializeSeed, EnumAccess, VariantAccess as _, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::json;
 
-/// A metric by name. But for `words`, its name is its column in tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Metric {
-    /// Whitespace-separated words of a text.
-    Words,
-    /// BLEU of captions over tokens, to bigrams.
-    Bleu2,
-    /// BLEU of captions over tokens, to 4-grams.
-    Bleu4,
-    /// F1 of the words that captions share.
-    Rouge1,
-    /// F1 of the pairs of words that captions share.
-    Rouge2,
-    /// F1 of the longest common subsequence of words.
-    #[serde(rename = "rougeL")]
-    RougeL,
-    /// METEOR of captions over tokens, with the synonyms of `wordnet`.
-    Meteor,
-    /// METEOR without synonyms: exact words and stems.
-    MeteorNoWordnet,
-    /// BLEU of molecules over characters, to 4-grams.
-    Bleu,
-    /// The share of predictions that are their molecule, told by canonical SMILES.
-    Exact,
-    /// The same, told by InChI: some tautomers are one molecule.
-    ExactInchi,
-    /// The share of predictions that are molecules.
-    Validity,
-    /// Tanimoto similarity of MACCS keys, over rows with two molecules.
-    MaccsFts,
-    /// The same, over all rows: 0 where the prediction is no molecule.
-    MaccsFtsInvalidZero,
-    /// Tanimoto similarity of RDKit's path fingerprints, over rows with two molecules.
-    RdkFts,
-    /// The same, over all rows: 0 where the prediction is no molecule.
-    RdkFtsInvalidZero,
-    /// Tanimoto similarity of Morgan fingerprints of radius 2, over rows with two molecules.
-    MorganFts,
-    /// The same, over all rows: 0 where the prediction is no molecule.
-    MorganFtsInvalidZero,
-    /// The share of molecules that no earlier prediction was.
-    Uniqueness,
-    /// The share of predictions that are molecules, have chr-F above 0.3, and are less than 5
-    /// characters longer or shorter than their reference.
-    WinRate,
-    /// CharacTER: what it costs to shift and edit characters, over the prediction's length.
-    Character,
-    /// Fréchet ChemNet Distance of the molecules predicted and those of reference.
-    Fcd,
-    /// The share of predictions that are their reference, character by character.
-    ExactString,
-    /// Edit distance in characters.
-    Levenshtein,
-    /// chr-F of character 1-, 2- and 3-grams, recall and precision weighed alike.
-    Chrf,
-    /// The same with recall weighed twice: beta is 2.
-    Chrf2,
-    /// How much longer predictions are: in characters for molecules, in words for captions.
-    LengthDeviation,
-    /// The probability that the reference entails the caption.
-    Entailment,
-    /// The share of captions that are likelier entailed by their reference than not.
-    EntailmentWinRate,
-    /// The probability that the caption entails the reference.
-    CoverageFull,
-    /// How likely the reference's sentences are entailed by one of the caption's.
-    CoverageSentence,
-    /// How likely the reference's sentences are entailed by the caption's, on average.
-    CoverageSentenceMean,
-    /// How likely the reference's facts are entailed by one of the caption's.
-    CoverageAtomic,
-    /// The probability that the reference contradicts the caption.
-    HallucinationFull,
-    /// How likely the caption's sentences are contradicted by each of the reference's.
-    HallucinationSentence,
-    /// How likely the caption's facts are contradicted by each of the reference's.
-    HallucinationAtomic,
+use super::Params;
+use super::features::Features;
+use super::metrics::METRICS;
+use super::scorer::Scored;
+use crate::support::judgements::{Judged, Level};
+
+/// A metric. But for `words`, its name is its column in tables.
+pub(super) struct Metric {
+    /// Its name, as in `metrics = ["bleu2"]`.
+    pub(super) name: &'static str,
+    /// What it measures, in one sentence.
+    pub(super) description: &'static str,
+    /// What it is a metric of.
+    pub(super) subject: Subject,
+    /// What it is computed from, beside the two texts.
+    pub(super) needs: &'static [Need],
+    /// The heading of its column in a table.
+    pub(super) label: &'static str,
+    /// The digits after the point that a table shows.
+    pub(super) digits: u8,
+    /// Which way is better.
+    pub(super) better: Better,
+    /// The numbers that a row may have.
+    pub(super) range: Range,
+    /// The score of a row.
+    pub(super) score: RowScore,
+    /// The number of all rows.
+    pub(super) aggregate: Aggregate,
+    /// Says why there is no number, given how many rows there are and how many of them lack a
+    /// score for a reason of their own; nothing if those reasons say it.
+    pub(super) why_missing: fn(rows: usize, unscored: usize) -> Option<String>,
+}
+
+/// What others need to know of a metric: those that show its numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricSummary {
+    /// Its name, which is its column in tables.
+    pub name: &'static str,
+    /// What it measures, in one sentence.
+    pub description: &'static str,
+    /// What it is a metric of, as messages name it.
+    pub subject: String,
+    /// The heading of its column in a table.
+    pub label: &'static str,
+    /// The digits after the point that a table shows.
+    pub digits: u8,
+    /// Which way is better.
+    pub better: Better,
+}
+
+/// Returns all metrics, in the order in which the manual shows them.
+pub fn metrics() -> Vec<MetricSummary> {
+    let summary = |metric: &&Metric| MetricSummary {
+        name: metric.name,
+        description: metric.description,
+        subject: metric.subject.to_string(),
+        label: metric.label,
+        digits: metric.digits,
+        better: metric.better,
+    };
+    METRICS.iter().map(summary).collect()
 }
 
 /// What a metric measures.
@@ -99,6 +87,169 @@ pub(super) enum Subject {
     Predictions,
     /// What a judge said of captions.
     Judgements,
+}
+
+/// What a metric is computed from, beside the two texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// What captions are split into.
+    Tokens,
+    /// The words of both captions, aligned: slow.
+    Alignment,
+    /// The synonyms of WordNet.
+    WordNet,
+    /// The molecules that the texts are.
+    Molecules,
+    /// Fingerprints of the molecules.
+    Fingerprints,
+    /// The activations of ChemNet.
+    ChemNet,
+}
+
+/// Which way a number is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    /// The higher.
+    Higher,
+    /// The lower.
+    Lower,
+    /// Nearer to 0, or to nothing in particular.
+    Neither,
+}
+
+/// The numbers that a row may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Range {
+    /// From 0 to 1, or about there.
+    Unit,
+    /// Whole numbers, far from 0 or not.
+    Integers,
+    /// Any number from 0.
+    NonNegative,
+}
+
+/// What one metric says of one row.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) enum Score {
+    Number(f64),
+    /// What a BLEU is made of.
+    Counts(Counts),
+    /// It has none.
+    Missing,
+}
+
+impl Score {
+    /// Returns 1 or 0.
+    pub(super) fn truth(is_true: bool) -> Self {
+        Self::Number(f64::from(u8::from(is_true)))
+    }
+}
+
+/// Why a row has no score.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unscored {
+    /// The metric does not apply to it, which is counted elsewhere.
+    NotApplicable,
+    /// There is something to score, and it cannot be.
+    Because(String),
+    /// Its stage fails.
+    Fatal(String),
+}
+
+/// Scores rows one after the other, by those before.
+pub(super) type SequentialScore = Box<dyn FnMut(&Scored) -> Score>;
+
+/// How a row is scored.
+pub(super) enum RowScore {
+    /// By its text alone.
+    Text(fn(&str) -> f64),
+    /// By a prediction and its reference.
+    Pair(fn(&Features<'_>) -> Result<Score, Unscored>),
+    /// By what a judge said of it on one level.
+    Judgement(Level, fn(&Judged) -> Option<f64>),
+    /// By what was predicted in the rows before, in their order.
+    Sequential(fn() -> SequentialScore),
+    /// Not at all: the metric is of all rows together.
+    None,
+}
+
+/// What the scores of all rows come to.
+pub(super) enum Aggregate {
+    /// The mean over the rows that have one.
+    Mean,
+    /// Mean, deviation, median and more, a column each.
+    Statistics,
+    /// BLEU of the corpus, to n-grams of this order.
+    CorpusBleu { max_order: usize },
+    /// A number of all predictions as a set.
+    Set(fn(&Params) -> Result<Box<dyn SetScore>, Failure>),
+}
+
+/// A number of all predictions together. What it keeps must not grow with them.
+pub(super) trait SetScore {
+    /// Adds some rows.
+    ///
+    /// # Errors
+    /// [`Failure`] if it cannot be computed, or was cancelled.
+    fn add(&mut self, rows: &[Scored], context: &mut Context) -> Result<(), Failure>;
+
+    /// Returns the number.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn value(&self) -> Result<f64, String>;
+}
+
+/// For metrics whose rows say why they lack a score.
+pub(super) fn rows_say_why(_rows: usize, _unscored: usize) -> Option<String> {
+    None
+}
+
+impl Metric {
+    /// Returns the metric of a name.
+    pub(super) fn named(name: &str) -> Option<&'static Self> {
+        METRICS.iter().copied().find(|metric| metric.name == name)
+    }
+
+    pub(super) fn needs(&self, need: Need) -> bool {
+        self.needs.contains(&need)
+    }
+
+    /// Returns whether a row's score says something of that row alone, so that rows can be drawn.
+    pub(super) fn is_of_single_rows(&self) -> bool {
+        !matches!(self.score, RowScore::Sequential(_) | RowScore::None)
+    }
+
+    /// Returns the order of the longest n-grams of a BLEU.
+    pub(super) fn max_order(&self) -> Option<usize> {
+        match self.aggregate {
+            Aggregate::CorpusBleu { max_order } => Some(max_order),
+            _ => None,
+        }
+    }
+
+    /// Returns how many cores can share its work.
+    pub(super) fn cores(&self) -> u32 {
+        let cores = |need: &Need| match need {
+            Need::ChemNet => u32::MAX,
+            // All else about captions is done before it is divided.
+            Need::Molecules | Need::Fingerprints | Need::Alignment => 4,
+            Need::Tokens | Need::WordNet => 1,
+        };
+        self.needs.iter().map(cores).max().unwrap_or(1)
+    }
+}
+
+impl fmt::Debug for Metric {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_tuple("Metric").field(&self.name).finish()
+    }
+}
+
+impl PartialEq for Metric {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
 }
 
 impl Subject {
@@ -124,127 +275,106 @@ impl fmt::Display for Subject {
     }
 }
 
-impl Metric {
-    /// Returns its name, as in `metrics = ["bleu2"]`.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Words => "words",
-            Self::Bleu2 => "bleu2",
-            Self::Bleu4 => "bleu4",
-            Self::Rouge1 => "rouge1",
-            Self::Rouge2 => "rouge2",
-            Self::RougeL => "rougeL",
-            Self::Meteor => "meteor",
-            Self::MeteorNoWordnet => "meteor_no_wordnet",
-            Self::Bleu => "bleu",
-            Self::Exact => "exact",
-            Self::ExactInchi => "exact_inchi",
-            Self::Validity => "validity",
-            Self::MaccsFts => "maccs_fts",
-            Self::MaccsFtsInvalidZero => "maccs_fts_invalid_zero",
-            Self::RdkFts => "rdk_fts",
-            Self::RdkFtsInvalidZero => "rdk_fts_invalid_zero",
-            Self::MorganFts => "morgan_fts",
-            Self::MorganFtsInvalidZero => "morgan_fts_invalid_zero",
-            Self::Uniqueness => "uniqueness",
-            Self::WinRate => "win_rate",
-            Self::Character => "character",
-            Self::Fcd => "fcd",
-            Self::ExactString => "exact_string",
-            Self::Levenshtein => "levenshtein",
-            Self::Chrf => "chrf",
-            Self::Chrf2 => "chrf2",
-            Self::LengthDeviation => "length_deviation",
-            Self::Entailment => "entailment",
-            Self::EntailmentWinRate => "entailment_win_rate",
-            Self::CoverageFull => "coverage_full",
-            Self::CoverageSentence => "coverage_sentence",
-            Self::CoverageSentenceMean => "coverage_sentence_mean",
-            Self::CoverageAtomic => "coverage_atomic",
-            Self::HallucinationFull => "hallucination_full",
-            Self::HallucinationSentence => "hallucination_sentence",
-            Self::HallucinationAtomic => "hallucination_atomic",
-        }
-    }
-
-    /// Returns what it measures.
-    pub(super) fn subject(self) -> Subject {
-        match self {
-            Self::Words => Subject::Rows,
-            Self::Bleu2
-            | Self::Bleu4
-            | Self::Rouge1
-            | Self::Rouge2
-            | Self::RougeL
-            | Self::Meteor
-            | Self::MeteorNoWordnet => Subject::Captions,
-            Self::Bleu
-            | Self::Exact
-            | Self::ExactInchi
-            | Self::Validity
-            | Self::MaccsFts
-            | Self::MaccsFtsInvalidZero
-            | Self::RdkFts
-            | Self::RdkFtsInvalidZero
-            | Self::MorganFts
-            | Self::MorganFtsInvalidZero
-            | Self::Uniqueness
-            | Self::WinRate
-            | Self::Character
-            | Self::Fcd => Subject::Molecules,
-            Self::ExactString | Self::Levenshtein | Self::Chrf | Self::Chrf2 | Self::LengthDeviation => {
-                Subject::Predictions
-            }
-            Self::Entailment
-            | Self::EntailmentWinRate
-            | Self::CoverageFull
-            | Self::CoverageSentence
-            | Self::CoverageSentenceMean
-            | Self::CoverageAtomic
-            | Self::HallucinationFull
-            | Self::HallucinationSentence
-            | Self::HallucinationAtomic => Subject::Judgements,
-        }
-    }
-
-    /// Returns whether it depends on what captions are split into.
-    pub(super) fn is_of_tokens(self) -> bool {
-        matches!(self, Self::Bleu2 | Self::Bleu4 | Self::Meteor | Self::MeteorNoWordnet)
-    }
-
-    /// Returns the longest n-grams of a BLEU.
-    pub(super) fn longest_n_gram(self) -> Option<usize> {
-        match self {
-            Self::Bleu2 => Some(2),
-            Self::Bleu4 | Self::Bleu => Some(4),
-            _ => None,
-        }
-    }
-
-    /// Returns whether a row's score says something of that row alone, so that rows can be drawn.
-    pub(super) fn is_of_single_rows(self) -> bool {
-        !matches!(self, Self::Uniqueness | Self::Fcd)
-    }
-
-    /// Returns whether it is a whole number that may be far from 0, and not a score in [0, 1].
-    pub(super) fn is_a_count(self) -> bool {
-        matches!(self, Self::Levenshtein | Self::LengthDeviation)
+impl Serialize for Metric {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name)
     }
 }
+
+impl<'de> Deserialize<'de> for &'static Metric {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // As an enum, so that an error is at the characters of the name.
+        deserializer.deserialize_enum("Metric", NAMES, MetricVisitor)
+    }
+}
+
+struct MetricVisitor;
+
+impl<'de> Visitor<'de> for MetricVisitor {
+    type Value = &'static Metric;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("the name of a metric")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Self::Value, E> {
+        Metric::named(name).ok_or_else(|| E::unknown_variant(name, NAMES))
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<Self::Value, A::Error> {
+        let (metric, content) = access.variant_seed(self)?;
+        content.unit_variant()?;
+        Ok(metric)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for MetricVisitor {
+    type Value = &'static Metric;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_identifier(self)
+    }
+}
+
+impl JsonSchema for Metric {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Metric".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let name = |metric: &&Metric| json!({ "description": metric.description, "type": "string", "const": metric.name });
+        let names: Vec<_> = METRICS.iter().map(name).collect();
+        json_schema!({
+            "description": "A metric by name. But for `words`, its name is its column in tables.",
+            "oneOf": names,
+        })
+    }
+}
+
+/// The names of all metrics.
+const NAMES: &[&str] = &{
+    let mut names = [""; METRICS.len()];
+    let mut at = 0;
+    while at < METRICS.len() {
+        names[at] = METRICS[at].name;
+        at += 1;
+    }
+    names
+};
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_metric_is_written_as_it_is_called() {
-        let schema = schemars::schema_for!(Metric).to_value();
-        let names = schema["oneOf"].as_array().expect("a list").iter();
-        let names: Vec<&str> = names.map(|one| one["const"].as_str().expect("a name")).collect();
-        assert!(names.len() >= 26, "{names:?}");
-        for name in names {
-            let metric: Metric = serde_json::from_value(name.into()).expect("a metric");
-            assert_eq!(metric.name(), name);
+    fn a_metric_is_written_by_its_name() {
+        for metric in METRICS {
+            let json = serde_json::to_value(metric).expect("JSON");
+            assert_eq!(json, metric.name);
+            let read: &'static Metric = serde_json::from_value(json).expect("a metric");
+            assert_eq!(read, *metric);
+        }
+        let mut names = NAMES.to_vec();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), METRICS.len(), "two metrics have one name");
+        let error = serde_json::from_value::<&'static Metric>("bleu9".into()).expect_err("unknown");
+        assert!(error.to_string().starts_with("unknown variant `bleu9`, expected one of `words`, `bleu2`"));
+    }
+
+    #[test]
+    fn what_is_said_of_a_metric_fits_together() {
+        for metric in METRICS {
+            let name = metric.name;
+            assert!(metric.description.ends_with('.') && !metric.label.is_empty(), "{name}");
+            assert_eq!(metric.subject == Subject::Rows, matches!(metric.score, RowScore::Text(_)), "{name}");
+            let is_judged = matches!(metric.score, RowScore::Judgement(..));
+            assert_eq!(metric.subject == Subject::Judgements, is_judged, "{name}");
+            let is_of_a_set = matches!(metric.aggregate, Aggregate::Set(_));
+            assert_eq!(matches!(metric.score, RowScore::None), is_of_a_set, "{name}");
+            // Whether a prediction is a molecule is counted for all of them.
+            assert_eq!(metric.subject == Subject::Molecules, metric.needs(Need::Molecules), "{name}");
+            assert!(metric.digits <= 4 && metric.cores() > 0, "{name}");
         }
     }
 }

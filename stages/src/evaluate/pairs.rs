@@ -86,7 +86,7 @@ impl<'a> Pairs<'a> {
     pub(super) fn read(self) -> Result<impl Iterator<Item = Result<(Direction, Pair), Failure>>, Failure> {
         let predictions = self.predictions()?;
         let wanted = self.direction;
-        let metrics = self.params.metrics.first().map(|metric| metric.name()).unwrap_or_default();
+        let metrics = self.params.metrics.first().map(|metric| metric.name).unwrap_or_default();
         let mut others = self.references.map(Vec::into_iter);
         let mut first = None;
         Ok(predictions.map(move |prediction| {

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use metrics::bleu::Counts;
 use metrics::summary::{Histogram, MOST_BINS, Sum, SummaryError};
 
-use super::metric::Metric;
-use super::scorer::Score;
+use super::metric::{Metric, Range, Score};
 
 /// Bins of the distribution of a score in [0, 1].
 const BINS: usize = 20;
@@ -18,15 +17,15 @@ pub(super) enum Tally {
     /// Whole numbers, and how often each came up.
     Whole { sum: Sum, rows: u64, times: BTreeMap<i64, u64> },
     /// What a BLEU is made of, and whether a reference has an n-gram of the longest.
-    Bleu { longest: usize, counts: Counts, can_be_matched: bool },
+    Bleu { max_order: usize, counts: Counts, can_be_matched: bool },
 }
 
 impl Tally {
     /// Makes an empty one for a metric.
-    pub(super) fn new(metric: Metric) -> Self {
-        match metric.longest_n_gram() {
-            Some(longest) => Self::Bleu { longest, counts: Counts::default(), can_be_matched: false },
-            None if metric.is_a_count() => {
+    pub(super) fn new(metric: &Metric) -> Self {
+        match metric.max_order() {
+            Some(max_order) => Self::Bleu { max_order, counts: Counts::default(), can_be_matched: false },
+            None if metric.range == Range::Integers => {
                 Self::Whole { sum: Sum::default(), rows: 0, times: BTreeMap::new() }
             }
             None => Self::Shares { sum: Sum::default(), rows: 0, bins: [0; BINS] },
@@ -46,8 +45,8 @@ impl Tally {
                 *rows += 1;
                 *times.entry(number.floor() as i64).or_default() += 1;
             }
-            (Self::Bleu { longest, counts, can_be_matched }, Score::Counts(row)) => {
-                *can_be_matched |= row.has_n_gram(*longest);
+            (Self::Bleu { max_order, counts, can_be_matched }, Score::Counts(row)) => {
+                *can_be_matched |= row.has_n_gram(*max_order);
                 *counts += row;
             }
             _ => {}
@@ -60,7 +59,9 @@ impl Tally {
             Self::Shares { sum, rows, .. } | Self::Whole { sum, rows, .. } => {
                 (*rows > 0).then(|| sum.value() / *rows as f64)
             }
-            Self::Bleu { longest, counts, can_be_matched } => can_be_matched.then(|| counts.bleu(*longest)),
+            Self::Bleu { max_order, counts, can_be_matched } => {
+                can_be_matched.then(|| counts.bleu(*max_order))
+            }
         }
     }
 

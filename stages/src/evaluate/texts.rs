@@ -1,14 +1,11 @@
 //! Measures the text of a field of rows.
 
-use std::collections::BTreeMap;
-
 use engine::{Context, Failure};
 use metrics::summary::{Sorted, Summary};
-use metrics::words;
 use serde_json::json;
 
 use super::Params;
-use super::metric::Metric;
+use super::metric::{Metric, RowScore};
 use crate::support::rows::{RowWriter, read_rows, write_json};
 
 /// The field that is measured if none is named.
@@ -21,8 +18,8 @@ const STATISTICS: [&str; 6] = ["mean", "std", "median", "min", "max", "rows"];
 const BIN: f64 = 1.0;
 
 /// Returns the columns for tables.
-pub(super) fn columns(metrics: &[Metric]) -> Vec<String> {
-    let each = |metric: &Metric| STATISTICS.map(|statistic| format!("{}_{statistic}", metric.name()));
+pub(super) fn columns(metrics: &[&Metric]) -> Vec<String> {
+    let each = |metric: &&Metric| STATISTICS.map(|statistic| format!("{}_{statistic}", metric.name));
     metrics.iter().flat_map(each).collect()
 }
 
@@ -31,7 +28,15 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
     let field = params.field.as_deref().unwrap_or(CAPTION);
     let folder = context.output("scores")?;
     let mut writer = RowWriter::create(&folder)?;
-    let mut scores: BTreeMap<Metric, Vec<f64>> = BTreeMap::new();
+    let scorers: Vec<fn(&str) -> f64> = params
+        .metrics
+        .iter()
+        .filter_map(|metric| match metric.score {
+            RowScore::Text(score) => Some(score),
+            _ => None,
+        })
+        .collect();
+    let mut scores: Vec<Vec<f64>> = vec![Vec::new(); scorers.len()];
     for row in read_rows(context.input("rows")?)? {
         let row = row?;
         let text = row
@@ -39,18 +44,21 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
             .map_err(|error| Failure::new(error.to_string()).help("name another `field`"))?;
         let mut line = serde_json::Map::new();
         line.insert("id".to_owned(), row.id().into());
-        for metric in &params.metrics {
-            let score = words::count(text) as f64;
-            line.insert(metric.name().to_owned(), score.into());
-            scores.entry(*metric).or_default().push(score);
+        for ((metric, scorer), scores) in params.metrics.iter().zip(&scorers).zip(&mut scores) {
+            let score = scorer(text);
+            line.insert(metric.name.to_owned(), score.into());
+            scores.push(score);
         }
         writer.write(&line)?;
     }
     writer.finish()?;
+    if scores.iter().all(Vec::is_empty) {
+        return Err(Failure::new("there are no rows to measure"));
+    }
     let mut metrics = serde_json::Map::new();
     let mut distributions = serde_json::Map::new();
-    for (metric, values) in &scores {
-        let doing = || format!("summarise `{}`", metric.name());
+    for (metric, values) in params.metrics.iter().zip(&scores) {
+        let doing = || format!("summarise `{}`", metric.name);
         let summary = Summary::of(values).map_err(|error| Failure::caused(doing(), error))?;
         let sorted = Sorted::of(values).map_err(|error| Failure::caused(doing(), error))?;
         let histogram = sorted.histogram(BIN).map_err(|error| Failure::caused(doing(), error))?;
@@ -63,13 +71,10 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
             values.len() as f64,
         ];
         for (statistic, number) in STATISTICS.iter().zip(numbers) {
-            metrics.insert(format!("{}_{statistic}", metric.name()), number.into());
+            metrics.insert(format!("{}_{statistic}", metric.name), number.into());
         }
         let bins = json!({ "start": histogram.start, "width": histogram.width, "counts": histogram.counts });
-        distributions.insert(metric.name().to_owned(), bins);
-    }
-    if scores.is_empty() {
-        return Err(Failure::new("there are no rows to measure"));
+        distributions.insert(metric.name.to_owned(), bins);
     }
     write_json(&folder.join("distributions.json"), &distributions)?;
     write_json(&folder.join("metrics.json"), &metrics)

@@ -1,19 +1,17 @@
 //! Scores all predictions, and says what the scores come to.
 
-use std::collections::HashSet;
-
 use engine::{Context, Failure};
 use serde_json::{Map, Value, json};
 
 use super::column::Column;
 use super::draws;
-use super::fcd::Fcd;
-use super::metric::{Metric, Subject};
+use super::metric::{Aggregate, Metric, RowScore, Score, SequentialScore, SetScore, Subject};
 use super::pairs::{Pair, Pairs};
-use super::scorer::{Score, Scored, Scorer, side_by_side, truth};
+use super::scorer::{Scored, Scorer};
 use super::tally::Tally;
 use super::{Evaluate, Params};
 use crate::support::kept::KeptRows;
+use crate::support::parallel::parallel_map;
 use crate::support::rows::{RowWriter, write_json};
 
 /// How many rows are read before they are scored, side by side, and kept.
@@ -30,7 +28,7 @@ const INVALID_REFERENCES: &str = "invalid_references";
 
 /// Returns the columns for tables.
 pub(super) fn columns(params: &Params, subject: Subject) -> Vec<String> {
-    let mut columns: Vec<String> = params.metrics.iter().map(|metric| metric.name().to_owned()).collect();
+    let mut columns: Vec<String> = params.metrics.iter().map(|metric| metric.name.to_owned()).collect();
     columns.extend([ROWS, EMPTY].map(str::to_owned));
     if subject == Subject::Molecules {
         columns.extend([INVALID, INVALID_REFERENCES].map(str::to_owned));
@@ -47,7 +45,12 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
     let mut writer = RowWriter::create(&folder)?;
     let mut pairs = Pairs::open(params, context)?.read()?.peekable();
     let mut totals = Totals::new(params);
-    let mut fcd = Fcd::open(params)?;
+    let mut sets: Vec<(&Metric, Box<dyn SetScore>)> = Vec::new();
+    for metric in &params.metrics {
+        if let Aggregate::Set(open) = metric.aggregate {
+            sets.push((metric, open(params)?));
+        }
+    }
     let mut kept = KeptRows::open::<Evaluate, Scored>(&context.keep()?)?;
     let mut before = kept.read::<Scored>()?;
     kept.tell("scored", context);
@@ -71,14 +74,14 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
             is_kept = false;
         }
         let rest = &batch[scored.len()..];
-        let found = side_by_side(rest, threads, |(direction, pair)| scorer.score(*direction, pair));
+        let found = parallel_map(rest, threads, |(direction, pair)| scorer.score(*direction, pair));
         // After the last batch there is nothing left to be killed in.
         if is_kept && pairs.peek().is_some() {
             kept.add(&found)?;
         }
         scored.extend(found);
-        if let Some(fcd) = &mut fcd {
-            fcd.add(&scored, context)?;
+        for (_, set) in &mut sets {
+            set.add(&scored, context)?;
         }
         for ((_, pair), mut row) in batch.iter().zip(scored) {
             if let Some(what) = &row.failure {
@@ -91,15 +94,21 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
         context.progress(totals.rows as u64, 0, "predictions");
     }
     writer.finish()?;
-    let more = fcd.iter().map(|fcd| (Metric::Fcd.name().to_owned(), fcd.value())).collect();
-    finish(params, totals, more, context)
+    let of_sets = sets.iter().map(|(metric, set)| {
+        let value = match set.value() {
+            Ok(number) => number.into(),
+            Err(reason) => json!({ "missing": reason }),
+        };
+        (metric.name.to_owned(), value)
+    });
+    finish(params, totals, of_sets.collect(), context)
 }
 
-/// Says what all scores come to, and writes it; some numbers are not made of scores of rows.
+/// Writes the numbers of all rows; those of sets are not made of scores of rows.
 pub(super) fn finish(
     params: &Params,
     totals: Totals<'_>,
-    more: Map<String, Value>,
+    of_sets: Map<String, Value>,
     context: &mut Context,
 ) -> Result<(), Failure> {
     let folder = context.output("scores")?;
@@ -107,25 +116,25 @@ pub(super) fn finish(
     if totals.rows == 0 {
         return Err(Failure::new("there are no predictions to measure"));
     }
-    let mut found = totals.metrics(params.subject() == Ok(Subject::Molecules));
-    found.extend(more);
-    found.extend(draws::measure(params, &totals, context)?);
+    let mut numbers = totals.metrics(params.subject() == Ok(Subject::Molecules));
+    numbers.extend(of_sets);
+    numbers.extend(draws::measure(params, &totals, context)?);
     write_json(&folder.join("distributions.json"), &totals.distributions()?)?;
-    write_json(&folder.join("metrics.json"), &found)
+    write_json(&folder.join("metrics.json"), &numbers)
 }
 
 /// Returns what is written of a row.
-pub(super) fn line(pair: &Pair, metrics: &[Metric], scored: &Scored) -> Map<String, Value> {
+pub(super) fn line(pair: &Pair, metrics: &[&Metric], scored: &Scored) -> Map<String, Value> {
     let mut line = Map::new();
     line.insert("id".to_owned(), pair.id.as_str().into());
     if let Some(other) = &pair.reference_id {
         line.insert("reference_id".to_owned(), other.as_str().into());
     }
     let scores = metrics.iter().zip(&scored.scores);
-    for (metric, score) in scores.filter(|(metric, _)| **metric != Metric::Fcd) {
+    for (metric, score) in scores.filter(|(metric, _)| !matches!(metric.score, RowScore::None)) {
         match score {
-            Score::Number(number) => line.insert(metric.name().to_owned(), (*number).into()),
-            Score::Missing => line.insert(metric.name().to_owned(), Value::Null),
+            Score::Number(number) => line.insert(metric.name.to_owned(), (*number).into()),
+            Score::Missing => line.insert(metric.name.to_owned(), Value::Null),
             Score::Counts(counts) => line.insert(BLEU_COUNTS.to_owned(), json!(counts)),
         };
     }
@@ -134,15 +143,15 @@ pub(super) fn line(pair: &Pair, metrics: &[Metric], scored: &Scored) -> Map<Stri
 
 /// What has been scored so far.
 pub(super) struct Totals<'a> {
-    metrics: &'a [Metric],
+    metrics: &'a [&'static Metric],
     tallies: Vec<Tally>,
     /// The scores themselves, where rows are drawn or permuted; else nothing grows with the rows.
     pub columns: Option<Vec<Column>>,
     pub rows: usize,
     /// The rows' ids, where they are needed again.
     pub ids: Option<Vec<String>>,
-    /// Molecules that were predicted, in canonical form, where that is counted.
-    seen: Option<HashSet<String>>,
+    /// By metric, where a score depends on the rows before.
+    sequential: Vec<Option<SequentialScore>>,
     pub left_out: usize,
     empty: usize,
     empty_references: usize,
@@ -158,12 +167,19 @@ impl<'a> Totals<'a> {
     pub(super) fn new(params: &'a Params) -> Self {
         Self {
             metrics: &params.metrics,
-            tallies: params.metrics.iter().map(|metric| Tally::new(*metric)).collect(),
+            tallies: params.metrics.iter().map(|metric| Tally::new(metric)).collect(),
             columns: (params.intervals.is_some() || params.compare.is_some())
-                .then(|| params.metrics.iter().map(|metric| Column::new(*metric)).collect()),
+                .then(|| params.metrics.iter().map(|metric| Column::new(metric)).collect()),
             rows: 0,
             ids: params.compare.as_ref().map(|_| Vec::new()),
-            seen: params.metrics.contains(&Metric::Uniqueness).then(HashSet::new),
+            sequential: params
+                .metrics
+                .iter()
+                .map(|metric| match metric.score {
+                    RowScore::Sequential(begin) => Some(begin()),
+                    _ => None,
+                })
+                .collect(),
             left_out: 0,
             empty: 0,
             empty_references: 0,
@@ -177,18 +193,16 @@ impl<'a> Totals<'a> {
 
     /// Fills in the scores that depend on the rows before.
     fn settle(&mut self, row: &mut Scored) {
-        if let (Some(seen), Some(canonical)) = (&mut self.seen, &row.canonical) {
-            let is_new = seen.insert(canonical.clone());
-            let scores = self.metrics.iter().zip(&mut row.scores);
-            scores
-                .filter(|(metric, _)| **metric == Metric::Uniqueness)
-                .for_each(|(_, score)| *score = truth(is_new));
+        for (at, sequential) in self.sequential.iter_mut().enumerate() {
+            if let Some(score) = sequential {
+                row.scores[at] = score(row);
+            }
         }
     }
 
     pub(super) fn add(&mut self, pair: &Pair, row: Scored) {
-        let is_short = |(metric, score): (&Metric, &Score)| match (metric.longest_n_gram(), score) {
-            (Some(longest), Score::Counts(counts)) => counts.output_tokens < longest as u64,
+        let is_short = |(metric, score): (&&Metric, &Score)| match (metric.max_order(), score) {
+            (Some(max_order), Score::Counts(counts)) => counts.output_tokens < max_order as u64,
             _ => false,
         };
         self.short += usize::from(!row.is_empty && self.metrics.iter().zip(&row.scores).any(is_short));
@@ -227,7 +241,7 @@ impl<'a> Totals<'a> {
             context.note(format!("{} of {rows} references are empty", self.empty_references));
         }
         if let (true, Some(longest)) =
-            (self.short > 0, self.metrics.iter().filter_map(|metric| metric.longest_n_gram()).max())
+            (self.short > 0, self.metrics.iter().filter_map(|metric| metric.max_order()).max())
         {
             context.note(format!(
                 "{} of {rows} predictions have fewer than {longest} tokens; BLEU takes each for an n-gram that \
@@ -253,9 +267,9 @@ impl<'a> Totals<'a> {
         for (metric, tally) in self.metrics.iter().zip(&self.tallies) {
             let value = match tally.value() {
                 Some(number) => number.into(),
-                None => json!({ "missing": self.reason(*metric) }),
+                None => json!({ "missing": self.reason(metric) }),
             };
-            found.insert(metric.name().to_owned(), value);
+            found.insert(metric.name.to_owned(), value);
         }
         found.insert(ROWS.to_owned(), self.rows.into());
         found.insert(EMPTY.to_owned(), self.empty.into());
@@ -267,32 +281,24 @@ impl<'a> Totals<'a> {
     }
 
     /// Says why a metric has no number.
-    pub(super) fn reason(&self, metric: Metric) -> String {
-        match metric {
-            _ if self.invalid_references == self.rows => "no reference is a molecule".to_owned(),
-            Metric::Uniqueness => "no prediction is a molecule".to_owned(),
-            Metric::Bleu2 | Metric::Bleu4 | Metric::Bleu => {
-                let longest = metric.longest_n_gram().unwrap_or_default();
-                format!("no reference has {longest} tokens, so there is nothing that could be matched")
-            }
-            Metric::MaccsFts | Metric::RdkFts | Metric::MorganFts if self.troubles == 0 => {
-                format!("none of {} rows has two molecules to compare", self.rows)
-            }
-            _ => match &self.first_trouble {
-                Some(first) => format!("no row could be scored: {first}"),
-                None => "no row could be scored".to_owned(),
-            },
+    pub(super) fn reason(&self, metric: &Metric) -> String {
+        if self.invalid_references == self.rows {
+            return "no reference is a molecule".to_owned();
         }
+        (metric.why_missing)(self.rows, self.troubles).unwrap_or_else(|| match &self.first_trouble {
+            Some(first) => format!("no row could be scored: {first}"),
+            None => "no row could be scored".to_owned(),
+        })
     }
 
     fn distributions(&self) -> Result<Map<String, Value>, Failure> {
         let mut found = Map::new();
         for (metric, tally) in self.metrics.iter().zip(&self.tallies) {
             let histogram = tally.histogram();
-            let histogram = histogram
-                .map_err(|error| Failure::caused(format!("summarise `{}`", metric.name()), error))?;
+            let histogram =
+                histogram.map_err(|error| Failure::caused(format!("summarise `{}`", metric.name), error))?;
             if let Some(histogram) = histogram {
-                found.insert(metric.name().to_owned(), json!(histogram));
+                found.insert(metric.name.to_owned(), json!(histogram));
             }
         }
         Ok(found)
