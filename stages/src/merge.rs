@@ -13,7 +13,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weights::merges::Method;
 use weights::{
-    Adapter, Durability, Expert, MergeError, ModelError, ModelFolder, Recipe, Running, Setting, Weighing,
+    Adapter, Durability, Expert, MergeError, MergeOptions, ModelError, ModelFolder, Normalization, Recipe,
+    Setting,
 };
 
 use crate::artifacts::{ADAPTER, WEIGHTS};
@@ -123,7 +124,7 @@ impl Stage for Merge {
             return Err(format!("`{name}` is not in `{what}`"));
         }
         let names: Vec<&str> = models.keys().map(String::as_str).collect();
-        params.method.check(&names, weighing(params))
+        params.method.check(&names, normalization(params))
     }
 
     /// The result is of the architecture of what is merged, piece by piece in little memory.
@@ -164,7 +165,7 @@ impl Stage for Merge {
         let recipe = Recipe {
             experts,
             base: base.filter(|_| params.method.needs_base()),
-            weighing: weighing(params),
+            normalization: normalization(params),
             method: params.method.clone(),
             dtype: params.dtype.map(|dtype| match dtype {
                 Dtype::F32 => weights::Dtype::F32,
@@ -175,13 +176,14 @@ impl Stage for Merge {
         };
         let output = context.output("model")?;
         let threads = context.cores() as usize;
-        let mut hear = |done, all| {
+        let mut on_progress = |done, all| {
             context.progress(done, all, "bytes");
             if context.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         // The cache takes care of what is to outlive a power cut.
-        let running = Running { threads, durability: Durability::Buffered, hear: &mut hear };
-        let merged = weights::merge(&recipe, &output, running).map_err(|error| failure(error, &output))?;
+        let options =
+            MergeOptions { threads, durability: Durability::Buffered, on_progress: &mut on_progress };
+        let merged = weights::merge(&recipe, &output, options).map_err(|error| failure(error, &output))?;
         context.log(format_args!("{} tensors, {} parameters", merged.tensors, merged.parameters));
         for note in merged.notes {
             context.note(note);
@@ -190,8 +192,8 @@ impl Stage for Merge {
     }
 }
 
-fn weighing(params: &Params) -> Weighing {
-    if params.ratio.is_some() { Weighing::Ratio } else { Weighing::AsIs }
+fn normalization(params: &Params) -> Normalization {
+    if params.ratio.is_some() { Normalization::SumToOne } else { Normalization::None }
 }
 
 fn failure(error: MergeError, output: &Path) -> Failure {

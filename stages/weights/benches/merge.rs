@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use weights::{
-    Dtype, Durability, Expert, MOST_SHARD_BYTES, ModelFolder, ModelWriter, Recipe, Running, Setting,
-    TensorSpec, Weighing, merge,
+    Dtype, Durability, Expert, MOST_SHARD_BYTES, MergeOptions, ModelFolder, ModelWriter, Normalization,
+    Recipe, Setting, TensorSpec, merge,
 };
 
 fn main() {
@@ -164,14 +164,14 @@ fn one(folder: &Path, out: &Path, method: &str, threads: usize, durability: &str
     let recipe = Recipe {
         experts: vec![expert("a", 1.0), expert("b", 18.0)],
         base: Some(open("base")),
-        weighing: Weighing::Ratio,
+        normalization: Normalization::SumToOne,
         method: serde_json::from_value(Value::Object(named)).expect("a method"),
         dtype: None,
         files_from: None,
     };
     let durability = if durability == "synced" { Durability::Synced } else { Durability::Buffered };
-    let mut hear = |_, _| ControlFlow::Continue(());
-    merge(&recipe, out, Running { threads, durability, hear: &mut hear }).expect("merged");
+    let mut on_progress = |_, _| ControlFlow::Continue(());
+    merge(&recipe, out, MergeOptions { threads, durability, on_progress: &mut on_progress }).expect("merged");
 }
 
 /// Reads so many models and writes one of them, 1 MiB at a time, by one thread.

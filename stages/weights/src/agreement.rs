@@ -1,15 +1,15 @@
-//! Whether models fit together: their configurations and vocabularies.
+//! Whether models are compatible: their configurations and vocabularies.
 
 use crate::error::MergeError;
+use crate::expert::Expert;
 use crate::folder::ModelFolder;
-use crate::merge::Expert;
 use crate::writer::TensorSpec;
 use safetensors::Dtype;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What the result takes over from the models, and in what they differ.
-pub(crate) struct Agreed<'a> {
+/// What the result takes from the models, and notes on their differences.
+pub(crate) struct Agreement<'a> {
     pub config: Map<String, Value>,
     pub files: &'a ModelFolder,
     pub notes: Vec<String>,
@@ -19,7 +19,7 @@ pub(crate) struct Agreed<'a> {
 const INCIDENTAL: [&str; 6] =
     ["_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "_commit_hash"];
 
-/// Keys of a configuration in which models that fit together do not differ.
+/// Keys of a configuration that are equal in compatible models.
 const STRUCTURAL: [&str; 26] = [
     "model_type",
     "architectures",
@@ -54,7 +54,7 @@ pub(crate) fn check<'a>(
     experts: &'a [Expert],
     base: Option<&ModelFolder>,
     files_from: Option<&str>,
-) -> Result<Agreed<'a>, MergeError> {
+) -> Result<Agreement<'a>, MergeError> {
     let wanted = files_from.unwrap_or_else(|| experts.first().map_or("", |expert| &expert.name));
     let from = experts.iter().find(|expert| expert.name == wanted);
     let from =
@@ -80,20 +80,20 @@ pub(crate) fn check<'a>(
             (None, None) => {}
         }
     }
-    Ok(Agreed { config: from.model.config().clone(), files: carried, notes })
+    Ok(Agreement { config: from.model.config().clone(), files: carried, notes })
 }
 
-/// Returns the tensors that are tied to another and that not all models bother to hold.
-pub(crate) fn left_out(models: &[(&str, &ModelFolder)]) -> BTreeSet<String> {
+/// Returns the tensors that are tied to another and that only some of the models store.
+pub(crate) fn omitted_tensors(models: &[(&str, &ModelFolder)]) -> BTreeSet<String> {
     let is_tied = |model: &ModelFolder| model.config().get("tie_word_embeddings") == Some(&Value::Bool(true));
     let head = "lm_head.weight";
     let have_it = models.iter().filter(|(_, model)| model.tensor(head).is_some()).count();
-    let is_left_out = have_it < models.len() && have_it > 0 && models.iter().all(|(_, model)| is_tied(model));
-    is_left_out.then(|| head.to_owned()).into_iter().collect()
+    let is_omitted = have_it < models.len() && have_it > 0 && models.iter().all(|(_, model)| is_tied(model));
+    is_omitted.then(|| head.to_owned()).into_iter().collect()
 }
 
-/// Says in a configuration of what type the tensors are, if they are of one.
-pub(crate) fn tell_dtype(config: &mut Map<String, Value>, tensors: &[TensorSpec]) {
+/// Sets the type of the tensors in a configuration, if they all have the same type.
+pub(crate) fn set_dtype(config: &mut Map<String, Value>, tensors: &[TensorSpec]) {
     let types: BTreeSet<_> = tensors.iter().map(|tensor| tensor.dtype).collect();
     let name = |dtype: &Dtype| match dtype {
         Dtype::F32 => Some("float32"),
@@ -125,7 +125,7 @@ fn compare_configs(
             continue;
         }
         let [one_value, other_value] = values.map(shown);
-        // What one version of a library writes and another leaves out is no difference yet.
+        // A key that only one version of a library writes is not a difference.
         if STRUCTURAL.contains(&key.as_str()) && values.iter().all(Option::is_some) {
             return Err(MergeError::Configs {
                 key: key.clone(),
@@ -149,7 +149,7 @@ struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Reads `tokenizer.json`; none if there is none, or it has no vocabulary that is understood.
+    /// Reads `tokenizer.json`; `None` if it is missing or its vocabulary has another form.
     fn of(model: &ModelFolder) -> Option<Self> {
         let text = std::fs::read(model.path().join("tokenizer.json")).ok()?;
         let Ok(Value::Object(mut rest)) = serde_json::from_slice(&text) else { return None };

@@ -1,8 +1,8 @@
 //! Named tensors on the host, in the layout of Hugging Face.
 //!
-//! [`ModelFolder`] reads what a folder says of its model: the configuration, and of every tensor
-//! its name, type, shape and place. The bytes of the tensors stay in their files, which are
-//! mapped, until somebody asks for one. [`ModelWriter`] writes such a folder tensor by tensor.
+//! [`ModelFolder`] reads the configuration of a model, and the name, type, shape and position of
+//! every tensor. The bytes of the tensors stay in their files, which are
+//! mapped, until one is read. [`ModelWriter`] writes such a folder tensor by tensor.
 //! The crate refuses to know what computes with them: no device, no layer, no forward pass. It
 //! trusts no file: whatever a header claims is checked against the bytes that are there.
 //!
@@ -24,6 +24,7 @@
 
 mod agreement;
 mod error;
+mod expert;
 pub mod floats;
 mod folder;
 mod header;
@@ -34,19 +35,19 @@ mod merge;
 pub mod mergekit;
 pub mod merges;
 mod operands;
+mod ops;
 mod place;
 mod setting;
-pub mod verbs;
+mod tensors;
 mod wide;
 mod writer;
 
-pub use error::{HeaderFault, MergeError, ModelError};
+pub use error::{MergeError, ModelError};
+pub use expert::{Expert, Normalization};
 pub use folder::ModelFolder;
-pub use header::{LARGEST_HEADER_BYTES, Tensor};
+pub use header::Tensor;
 pub use lora::{Adapter, AdapterTensor, LowRank};
-pub use merge::{Expert, Merged, Recipe, Running, Tensors, Weighing, merge};
-pub use operands::{Operands, PIECE, Piece};
-pub use place::{Group, Place};
+pub use merge::{MergeOptions, MergeReport, Recipe, merge};
 pub use safetensors::Dtype;
-pub use setting::{PerModel, Rule, Setting};
+pub use setting::Setting;
 pub use writer::{Durability, MOST_SHARD_BYTES, ModelWriter, TensorSpec};

@@ -2,7 +2,7 @@
 //!
 //! The bits of a float without its sign grow with its magnitude. They are counted by their upper
 //! half, which tells where the wanted number lies, and then, among those there, by their lower
-//! half: two readings, whatever the numbers.
+//! half: two passes, whatever the numbers.
 
 use crate::wide::wide;
 const LOWER_BITS: u32 = 15;
@@ -26,7 +26,7 @@ impl Magnitudes {
     }
 
     /// Counts numbers.
-    pub fn see(&mut self, values: &[f32]) {
+    pub fn count(&mut self, values: &[f32]) {
         match self.upper {
             None => count_upper(values, &mut self.counts),
             Some(upper) => count_lower(values, upper, &mut self.counts),
@@ -163,9 +163,9 @@ mod tests {
 
     fn cut(values: &[f32], wanted: u64) -> Cut {
         let mut coarse = Magnitudes::of_largest(wanted);
-        coarse.see(values);
+        coarse.count(values);
         let mut fine = coarse.closer();
-        fine.see(values);
+        fine.count(values);
         fine.cut()
     }
 

@@ -1,19 +1,21 @@
 //! Reads the recipes of mergekit.
 //!
-//! What a recipe asks for and this crate does otherwise, or cannot do, is told: what would change
-//! the result is an error, the rest is a note. Written for mergekit 0.1.5.
+//! What this crate does differently, or cannot do, is reported: as an error if it would change the
+//! result, else as a note. Written for mergekit 0.1.5.
 
+mod scopes;
+mod yaml;
+
+use self::scopes::{ModelPaths, Scopes};
 use crate::merges::Method;
 use crate::setting::Setting;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use yaml_rust2::parser::{Event, Parser};
-use yaml_rust2::{Yaml, YamlLoader};
 
-/// A recipe of mergekit, in our words.
+/// A recipe of mergekit in the terms of this crate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Imported {
-    /// The models by the names that they are given here, and where mergekit would look for them.
+    /// The models by name, and where mergekit would look for them.
     pub models: BTreeMap<String, String>,
     /// Those of them that are adapters on the base.
     pub adapters: BTreeSet<String>,
@@ -21,25 +23,25 @@ pub struct Imported {
     pub base: Option<String>,
     /// The method.
     pub method: Method,
-    /// How much each model counts against the others; else `weights` are given.
+    /// The weights that are normalised; else `weights` are given.
     pub ratio: Option<BTreeMap<String, Setting>>,
-    /// What each model is multiplied with.
+    /// The weights that are used as they are.
     pub weights: Option<BTreeMap<String, Setting>>,
     /// The type of the result: `f32`, `f16` or `bf16`.
     pub dtype: Option<&'static str>,
-    /// What is different here, or left to do.
+    /// What is different here, or remains to be done.
     pub notes: Vec<String>,
 }
 
 /// Reads a recipe.
 ///
 /// # Errors
-/// What is not YAML, no recipe, or asks for what this crate does not do.
+/// If it is not YAML, is not a recipe, or needs something that this crate does not support.
 pub fn import(text: &str) -> Result<Imported, String> {
-    let recipe = document(text)?;
+    let recipe = yaml::parse(text)?;
     let recipe = recipe.as_object().ok_or("a recipe is a table with `merge_method`")?;
     if let Some(key) = recipe.keys().find(|key| !KNOWN.contains(&key.as_str())) {
-        return Err(format!("`{key}` is not understood"));
+        return Err(format!("`{key}` is not supported"));
     }
     let mut notes = Vec::new();
     for (key, note) in UNUSED {
@@ -54,13 +56,13 @@ pub fn import(text: &str) -> Result<Imported, String> {
     let bf16 = dtype.and_then(Value::as_str) == Some("bfloat16");
     let imported = match method {
         "slerp" => slerp(&scopes, base)?,
-        "linear" => weighed(&scopes, None, true, |_| Ok(json!({ "soup": {} })))?,
-        "task_arithmetic" => weighed(&scopes, needed(base)?, false, |scopes| {
+        "linear" => weighted_method(&scopes, None, true, |_| Ok(json!({ "soup": {} })))?,
+        "task_arithmetic" => weighted_method(&scopes, required(base)?, false, |scopes| {
             let mut method = json!({ "lambda": scopes.lambda()? });
             note_intermediates(&mut method, bf16, dtype.is_some(), &mut notes);
             Ok(json!({ "task-arithmetic": method }))
         })?,
-        "ties" => weighed(&scopes, needed(base)?, true, |scopes| {
+        "ties" => weighted_method(&scopes, required(base)?, true, |scopes| {
             if scopes.flag("rescale", false)? {
                 return Err("`rescale` of ties is not supported".to_owned());
             }
@@ -68,7 +70,7 @@ pub fn import(text: &str) -> Result<Imported, String> {
             note_intermediates(&mut method, bf16, dtype.is_some(), &mut notes);
             Ok(json!({ "ties": method }))
         })?,
-        "dare_linear" | "dare_ties" => weighed(&scopes, needed(base)?, false, |scopes| {
+        "dare_linear" | "dare_ties" => weighted_method(&scopes, required(base)?, false, |scopes| {
             if !scopes.flag("rescale", true)? {
                 return Err("dare without `rescale` is not supported".to_owned());
             }
@@ -98,7 +100,7 @@ pub fn import(text: &str) -> Result<Imported, String> {
     Ok(Imported { dtype, notes, ..imported })
 }
 
-/// What a recipe may hold at the top.
+/// The fields of a recipe.
 const KNOWN: [&str; 11] = [
     "merge_method",
     "base_model",
@@ -113,21 +115,21 @@ const KNOWN: [&str; 11] = [
     "name",
 ];
 
-/// What is read and not followed.
+/// Fields that are read and not followed.
 const UNUSED: [(&str, &str); 3] = [
     ("tokenizer_source", "vocabularies have to be the same here; `files_from` says whose tokenizer is taken"),
     ("tokenizer", "vocabularies have to be the same here; `files_from` says whose tokenizer is taken"),
     ("chat_template", "the template is that of the model that `files_from` names"),
 ];
 
-fn needed(base: Option<&str>) -> Result<Option<&str>, String> {
+fn required(base: Option<&str>) -> Result<Option<&str>, String> {
     base.map(Some).ok_or_else(|| "the method needs a `base_model`".to_owned())
 }
 
-fn note_intermediates(method: &mut Value, bf16: bool, is_told: bool, notes: &mut Vec<String>) {
+fn note_intermediates(method: &mut Value, bf16: bool, has_dtype: bool, notes: &mut Vec<String>) {
     if bf16 {
         method["intermediates"] = "bf16".into();
-    } else if !is_told {
+    } else if !has_dtype {
         notes.push(
             "without `dtype` mergekit computes in the type of the models: for models of bf16 add \
              `intermediates = \"bf16\"` to have its rounding"
@@ -136,194 +138,7 @@ fn note_intermediates(method: &mut Value, bf16: bool, is_told: bool, notes: &mut
     }
 }
 
-/// Where parameters are looked for: by model, then in the slice, then at the top.
-struct Scopes {
-    /// The models, as the recipe calls them.
-    models: Vec<String>,
-    /// One, or several that follow upon each other.
-    slices: Vec<Slice>,
-    top: Map<String, Value>,
-}
-
-/// Where models are.
-#[derive(Default)]
-struct Places {
-    models: BTreeMap<String, String>,
-    adapters: BTreeSet<String>,
-    base: Option<String>,
-}
-
-/// Some layers of all models.
-struct Slice {
-    /// From this one to before that one; all of them, if there is but one slice.
-    layers: Option<[u64; 2]>,
-    /// By model.
-    own: Vec<Map<String, Value>>,
-    shared: Map<String, Value>,
-}
-
-impl Scopes {
-    fn of(recipe: &Map<String, Value>, notes: &mut Vec<String>) -> Result<Self, String> {
-        let top = parameters(recipe)?;
-        let (models, slices) = match (recipe.get("models"), recipe.get("slices")) {
-            (Some(Value::Array(models)), None) => {
-                let (names, own) = listed(models)?.into_iter().unzip();
-                (names, vec![Slice { layers: None, own, shared: Map::new() }])
-            }
-            (None, Some(Value::Array(slices))) => {
-                let slices = sliced(slices)?;
-                notes.push(match slices.1.as_slice() {
-                    [_] => "the slice is taken for all of the layers".to_owned(),
-                    _ => "the slices are taken for all of the layers".to_owned(),
-                });
-                slices
-            }
-            _ => return Err("a recipe has either `models` or `slices`".to_owned()),
-        };
-        Ok(Self { models, slices, top })
-    }
-
-    /// Returns a parameter of a model: its own, and what it leaves open from further out.
-    fn setting(&self, model: Option<usize>, key: &str) -> Result<Option<Value>, String> {
-        let each = self.slices.iter().map(|slice| self.setting_in(slice, model, key));
-        let each = each.collect::<Result<Vec<_>, _>>()?;
-        let [first, .., last] = each.as_slice() else { return Ok(each.into_iter().next().flatten()) };
-        if each.iter().all(Option::is_none) {
-            return Ok(None);
-        }
-        let mut rules = Vec::new();
-        for (slice, value) in self.slices.iter().zip(&each) {
-            for mut rule in closed(value.as_ref(), key)? {
-                rule.insert("layers".to_owned(), json!(slice.layers));
-                rules.push(Value::Object(rule));
-            }
-        }
-        // What is in no layer has the parameters of the slice that it is next to, at its beginning.
-        let outside = |value: &Option<Value>| -> Result<Vec<_>, String> {
-            let mut rules = closed(value.as_ref(), key)?;
-            rules.iter_mut().for_each(|rule| rule["value"] = first_of(&rule["value"]));
-            Ok(rules)
-        };
-        let (before, after) = (outside(first)?, outside(last)?);
-        match before.as_slice() {
-            _ if before == after => {}
-            [only] => rules.push(json!({ "name_has": "embed", "value": only["value"] })),
-            _ => return Err(format!("filters of `{key}` in the first of several slices are not supported")),
-        }
-        rules.extend(after.into_iter().map(Value::Object));
-        Ok(Some(Value::Array(rules)))
-    }
-
-    fn setting_in(&self, slice: &Slice, model: Option<usize>, key: &str) -> Result<Option<Value>, String> {
-        let own = model.map(|model| &slice.own[model]);
-        let mut rules: Vec<Value> = Vec::new();
-        for scope in own.into_iter().chain([&slice.shared, &self.top]) {
-            let Some(value) = scope.get(key) else { continue };
-            match translated(value).map_err(|what| format!("`{key}`: {what}"))? {
-                Value::Array(items) if items.iter().all(Value::is_object) => {
-                    let is_closed = items.iter().any(|rule| rule.get("name_has").is_none());
-                    rules.extend(items);
-                    if is_closed {
-                        return Ok(Some(Value::Array(rules)));
-                    }
-                }
-                value if rules.is_empty() => return Ok(Some(value)),
-                value => {
-                    rules.push(json!({ "value": value }));
-                    return Ok(Some(Value::Array(rules)));
-                }
-            }
-        }
-        Ok((!rules.is_empty()).then_some(Value::Array(rules)))
-    }
-
-    fn flag(&self, key: &str, default: bool) -> Result<bool, String> {
-        let each: Vec<_> =
-            self.slices.iter().map(|slice| slice.shared.get(key).or(self.top.get(key))).collect();
-        if each.windows(2).any(|pair| pair[0] != pair[1]) {
-            return Err(format!("`{key}` is the same in all slices here"));
-        }
-        match each.first().copied().flatten() {
-            None => Ok(default),
-            Some(value) => value.as_bool().ok_or_else(|| format!("`{key}` is true or false")),
-        }
-    }
-
-    fn lambda(&self) -> Result<f64, String> {
-        match self.setting(None, "lambda")? {
-            None => Ok(1.0),
-            Some(value) => value.as_f64().ok_or_else(|| "`lambda` is one number here".to_owned()),
-        }
-    }
-
-    /// Returns the models but for the base, with the names that they have here.
-    fn experts(&self, base: Option<&str>) -> Vec<(usize, String)> {
-        let listed = self.models.iter().enumerate().filter(|(_, path)| Some(path.as_str()) != base);
-        let mut named: Vec<(usize, String)> = Vec::new();
-        for (at, path) in listed {
-            let last = path.trim_end_matches('/').rsplit(['/', '+']).next().unwrap_or(path);
-            let plain: String = last
-                .chars()
-                .map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '_' })
-                .collect();
-            let mut name = if plain == "base" || plain.is_empty() { format!("model_{plain}") } else { plain };
-            while named.iter().any(|(_, other)| *other == name) {
-                name.push_str("_2");
-            }
-            named.push((at, name));
-        }
-        named
-    }
-
-    fn places(&self, named: &[(usize, String)], base: Option<&str>) -> Result<Places, String> {
-        if let Some(base) = base.filter(|base| base.contains('+')) {
-            return Err(format!("`base_model: {base}` is a model with an adapter, which is not supported"));
-        }
-        let mut places = Places { base: base.map(str::to_owned), ..Places::default() };
-        for (at, name) in named {
-            let mut path = self.models[*at].as_str();
-            if let Some((under, adapter)) = path.split_once('+') {
-                let base = places.base.get_or_insert_with(|| under.to_owned());
-                if base != under {
-                    return Err(format!("`{path}` is an adapter on another model than `{base}`"));
-                }
-                places.adapters.insert(name.clone());
-                path = adapter;
-            }
-            places.models.insert(name.clone(), path.to_owned());
-        }
-        Ok(places)
-    }
-
-    fn densities(&self, base: Option<&str>) -> Result<Value, String> {
-        let mut densities = Map::new();
-        for (at, name) in self.experts(base) {
-            densities.insert(name, self.setting(Some(at), "density")?.unwrap_or_else(|| json!(1.0)));
-        }
-        let first = densities.values().next().cloned();
-        // One for all, where it is the same for all.
-        match first {
-            Some(first) if densities.values().all(|density| *density == first) => Ok(first),
-            _ => Ok(Value::Object(densities)),
-        }
-    }
-}
-
-fn parameters(scope: &Map<String, Value>) -> Result<Map<String, Value>, String> {
-    match scope.get("parameters") {
-        None | Some(Value::Null) => Ok(Map::new()),
-        Some(Value::Object(parameters)) => {
-            let known = ["weight", "density", "t", "normalize", "lambda", "int8_mask", "rescale"];
-            match parameters.keys().find(|key| !known.contains(&key.as_str())) {
-                Some(key) => Err(format!("the parameter `{key}` is not supported")),
-                None => Ok(parameters.clone()),
-            }
-        }
-        Some(_) => Err("`parameters` is a table".to_owned()),
-    }
-}
-
-fn weighed(
+fn weighted_method(
     scopes: &Scopes,
     base: Option<&str>,
     normalize: bool,
@@ -336,7 +151,7 @@ fn weighed(
         let weight = weight.ok_or_else(|| format!("`{}` has no `weight`", scopes.models[*at]))?;
         weights.insert(name.clone(), setting(weight)?);
     }
-    let Places { models, adapters, base } = scopes.places(&named, base)?;
+    let ModelPaths { models, adapters, base } = scopes.model_paths(&named, base)?;
     let method = method(scopes)?;
     let method = serde_json::from_value(method).map_err(|error| error.to_string())?;
     let (ratio, weights) =
@@ -345,7 +160,7 @@ fn weighed(
 }
 
 fn slerp(scopes: &Scopes, base: Option<&str>) -> Result<Imported, String> {
-    let first = needed(base)?.unwrap_or_default();
+    let first = required(base)?.unwrap_or_default();
     let named = scopes.experts(None);
     let [(_, one), (_, other)] = named.as_slice() else {
         return Err(format!("slerp is between two models, and there are {}", named.len()));
@@ -358,7 +173,7 @@ fn slerp(scopes: &Scopes, base: Option<&str>) -> Result<Imported, String> {
     };
     let share = scopes.setting(None, "t")?.ok_or("slerp has no `t`")?;
     let ratio = BTreeMap::from([(from.clone(), setting(complement(&share))?), (to.clone(), setting(share)?)]);
-    let Places { models, adapters, base } = scopes.places(&named, None)?;
+    let ModelPaths { models, adapters, base } = scopes.model_paths(&named, None)?;
     let method = serde_json::from_value(json!({ "slerp": {} })).map_err(|error| error.to_string())?;
     Ok(Imported {
         models,
@@ -372,76 +187,11 @@ fn slerp(scopes: &Scopes, base: Option<&str>) -> Result<Imported, String> {
     })
 }
 
-/// What a model is called, and its parameters.
-type Listed = (String, Map<String, Value>);
-
-/// Reads a list of models.
-fn listed(models: &[Value]) -> Result<Vec<Listed>, String> {
-    let mut found = Vec::with_capacity(models.len());
-    for model in models {
-        let name = model.get("model").and_then(Value::as_str).ok_or("a model has no `model`")?;
-        found.push((name.to_owned(), parameters(model.as_object().expect("it has a key"))?));
-    }
-    Ok(found)
-}
-
-/// Reads slices, which must be the layers of all models in their order.
-fn sliced(slices: &[Value]) -> Result<(Vec<String>, Vec<Slice>), String> {
-    let rearranged = || "slices that rearrange layers or leave some out are not supported".to_owned();
-    let mut models: Vec<String> = Vec::new();
-    let mut read = Vec::new();
-    let mut next = 0;
-    for slice in slices {
-        let slice = slice.as_object().ok_or("a slice is a table")?;
-        let sources = slice.get("sources").and_then(Value::as_array).ok_or("a slice has no `sources`")?;
-        let mut own = listed(sources)?;
-        if models.is_empty() {
-            models = own.iter().map(|(name, _)| name.clone()).collect();
-        }
-        // In the order of the first slice.
-        own.sort_by_key(|(name, _)| models.iter().position(|model| model == name));
-        if !own.iter().map(|(name, _)| name).eq(&models) {
-            return Err("slices of different models are not supported".to_owned());
-        }
-        let ranges = sources.iter().map(|source| serde_json::from_value(source["layer_range"].clone()));
-        let ranges: Vec<[u64; 2]> =
-            ranges.collect::<Result<_, _>>().map_err(|_| "a source of a slice has no `layer_range`")?;
-        let [start, end] = *ranges.first().ok_or("a slice has no `sources`")?;
-        if ranges.iter().any(|range| *range != [start, end]) || start != next || end <= start {
-            return Err(rearranged());
-        }
-        next = end;
-        let own = own.into_iter().map(|(_, own)| own).collect();
-        read.push(Slice { layers: Some([start, end]), own, shared: parameters(slice)? });
-    }
-    if models.is_empty() {
-        return Err("there are no `slices`".to_owned());
-    }
-    Ok((models, read))
-}
-
-/// Returns a setting as rules of which one fits whatever is asked for.
-fn closed(value: Option<&Value>, key: &str) -> Result<Vec<Map<String, Value>>, String> {
-    let open = || format!("`{key}` is not given for every tensor of every slice");
-    let rules: Vec<Map<String, Value>> = match value.ok_or_else(open)? {
-        Value::Array(items) if items.iter().all(Value::is_object) => {
-            items.iter().filter_map(Value::as_object).cloned().collect()
-        }
-        value => vec![Map::from_iter([("value".to_owned(), value.clone())])],
-    };
-    if rules.iter().any(|rule| !rule.contains_key("name_has")) { Ok(rules) } else { Err(open()) }
-}
-
-/// Returns the number that a list begins with.
-fn first_of(value: &Value) -> Value {
-    value.get(0).unwrap_or(value).clone()
-}
-
 fn setting(value: Value) -> Result<Setting, String> {
     serde_json::from_value(value).map_err(|error| error.to_string())
 }
 
-/// Returns what is left of 1.
+/// Returns 1 minus a value.
 fn complement(value: &Value) -> Value {
     match value {
         Value::Number(number) => json!(1.0 - number.as_f64().unwrap_or_default()),
@@ -455,101 +205,6 @@ fn complement(value: &Value) -> Value {
         }
         other => other.clone(),
     }
-}
-
-/// Turns a setting of mergekit into one of ours.
-fn translated(value: &Value) -> Result<Value, String> {
-    match value {
-        Value::Number(_) => Ok(value.clone()),
-        // YAML 1.1 reads `1e-5` as a text.
-        Value::String(text) => match text.parse::<f64>() {
-            Ok(number) => Ok(json!(number)),
-            Err(_) => Err(format!("`{text}` is not a number")),
-        },
-        Value::Array(items) => items.iter().map(translated).collect(),
-        Value::Object(rule) if rule.contains_key("value") => {
-            let mut ours = Map::new();
-            if let Some(filter) = rule.get("filter").and_then(Value::as_str).filter(|filter| *filter != "*") {
-                ours.insert("name_has".to_owned(), filter.into());
-            }
-            ours.insert("value".to_owned(), translated(&rule["value"])?);
-            Ok(Value::Object(ours))
-        }
-        other => Err(format!("{other} is not a number, a list or a rule")),
-    }
-}
-
-/// The longest recipe that is read, and how much it may be with a part wherever its name stands: a
-/// few lines that name each other are more than any memory.
-const LONGEST_BYTES: usize = 1 << 18;
-
-/// How deep a recipe may be nested.
-const DEEPEST: usize = 64;
-
-fn document(text: &str) -> Result<Value, String> {
-    if text.len() > LONGEST_BYTES {
-        return Err(format!("a recipe has at most {LONGEST_BYTES} bytes, and this one {}", text.len()));
-    }
-    check_size(text)?;
-    let documents = YamlLoader::load_from_str(text).map_err(|error| format!("this is not YAML: {error}"))?;
-    match documents.as_slice() {
-        [document] => json_of(document),
-        _ => Err(format!("a recipe is one document, and there are {}", documents.len())),
-    }
-}
-
-/// Checks how large and how deep a recipe is with every alias in full, of which none is written out.
-fn check_size(text: &str) -> Result<(), String> {
-    let mut parser = Parser::new_from_str(text);
-    let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
-    // Of the parts that have begun, the names, as numbers, and the sizes so far; the whole is first.
-    let mut begun: Vec<(usize, usize)> = vec![(0, 0)];
-    loop {
-        let (event, _) = parser.next_token().map_err(|error| format!("this is not YAML: {error}"))?;
-        let mut ended = match event {
-            Event::StreamEnd => return Ok(()),
-            Event::SequenceStart(name, _) | Event::MappingStart(name, _) => {
-                begun.push((name, 1));
-                if begun.len() > DEEPEST {
-                    return Err(format!("a recipe is nested at most {DEEPEST} deep"));
-                }
-                continue;
-            }
-            Event::SequenceEnd | Event::MappingEnd => begun.pop().expect("what ends has begun"),
-            Event::Scalar(text, _, name, _) => (name, 1 + text.len()),
-            // One that is part of itself is an error of the loader.
-            Event::Alias(name) => (0, sizes.get(&name).copied().unwrap_or(1)),
-            _ => continue,
-        };
-        let (name, size) = &mut ended;
-        let whole = &mut begun.last_mut().expect("the whole never ends").1;
-        *whole = whole.saturating_add(*size);
-        if *whole > LONGEST_BYTES {
-            return Err(format!("a recipe with every alias in full has at most {LONGEST_BYTES} bytes"));
-        }
-        if *name > 0 {
-            sizes.insert(*name, *size);
-        }
-    }
-}
-
-fn json_of(yaml: &Yaml) -> Result<Value, String> {
-    Ok(match yaml {
-        Yaml::Real(_) => json!(yaml.as_f64().ok_or("a number cannot be read")?),
-        Yaml::Integer(number) => json!(number),
-        Yaml::String(text) => json!(text),
-        Yaml::Boolean(truth) => json!(truth),
-        Yaml::Array(items) => Value::Array(items.iter().map(json_of).collect::<Result<_, _>>()?),
-        Yaml::Hash(entries) => {
-            let entries = entries.iter().map(|(key, value)| {
-                let key = key.as_str().ok_or_else(|| "a key is not a text".to_owned())?;
-                Ok((key.to_owned(), json_of(value)?))
-            });
-            Value::Object(entries.collect::<Result<_, String>>()?)
-        }
-        Yaml::Null => Value::Null,
-        Yaml::Alias(_) | Yaml::BadValue => return Err("a value cannot be read".to_owned()),
-    })
 }
 
 #[cfg(test)]
@@ -763,7 +418,7 @@ parameters: {weight: 5}
     }
 
     #[test]
-    fn what_cannot_be_done_is_told() {
+    fn what_is_not_supported_is_an_error() {
         let refused = |text: &str| import(text).unwrap_err();
         assert!(
             refused("merge_method: karcher\nmodels: []").contains("`merge_method: karcher` is not supported")
@@ -793,7 +448,7 @@ parameters: {weight: 5}
         assert!(slices("[5, 8]", "a").contains("rearrange layers"));
         assert!(slices("[4, 8]", "b").contains("slices of different models"));
         assert!(refused("merge_method: linear\nslices: []").contains("no `slices`"));
-        assert!(refused("merge_method: linear\nmodules: {}").contains("`modules` is not understood"));
+        assert!(refused("merge_method: linear\nmodules: {}").contains("`modules` is not supported"));
         let density =
             "merge_method: ties\nbase_model: o\nmodels: [{model: a, parameters: {weight: 1, density: 0}}]";
         assert!(refused(density).contains("0 is not a density"));

@@ -1,9 +1,10 @@
-//! The methods of merging: one file each, composed of [`crate::verbs`].
+//! The methods of merging: one file each, composed of the functions in `ops.rs`.
 
 use crate::error::MergeError;
-use crate::merge::{Tensors, Weighing};
+use crate::expert::Normalization;
 use crate::operands::{Operands, Piece};
 use crate::setting::{PerModel, Setting};
+use crate::tensors::Tensors;
 use choice::choices;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,9 +18,9 @@ pub mod ties;
 choices! {
     /// How models are merged.
     pub enum Method: Merge in "merge" {
-        /// Along the arc between two models.
+        /// Spherical interpolation between two models.
         slerp::Slerp,
-        /// What is largest in each task vector, where their signs agree.
+        /// Trimmed task vectors, merged where their signs agree.
         ties::Ties,
         /// The base and a weighted sum of task vectors.
         task_arithmetic::TaskArithmetic,
@@ -30,32 +31,32 @@ choices! {
     }
 }
 
-/// A method of merging. It sees numbers, never files.
+/// A method of merging. It works on numbers, never on files.
 pub trait Merge: std::fmt::Debug + Sync {
-    /// Says whether it needs the model that the others were tuned from.
+    /// Returns whether it needs the model that the others were tuned from.
     fn needs_base(&self) -> bool;
 
-    /// Returns how often it reads every number.
-    fn readings(&self) -> u64;
+    /// Returns how often it reads every number: the passes over the models.
+    fn passes(&self) -> u64;
 
     /// Checks what is known before any model is opened: the names of the models, and how
-    /// their weights are meant.
-    fn check(&self, models: &[&str], weighing: Weighing) -> Result<(), String>;
+    /// their weights are normalised.
+    fn check(&self, models: &[&str], normalization: Normalization) -> Result<(), String>;
 
-    /// Finds out what has to be known of all tensors, and returns how each one is merged.
+    /// Computes what depends on all tensors, and returns the function that merges one tensor.
     fn begin<'a>(&'a self, tensors: &Tensors) -> Result<PerTensor<'a>, MergeError>;
 }
 
-/// Says how a tensor is merged, once what has to be known of it is found out.
+/// Returns the function that merges the pieces of a tensor.
 pub type PerTensor<'a> = Box<dyn Fn(&Operands) -> Result<PerPiece<'a>, MergeError> + Sync + 'a>;
 
 /// Merges numbers: the pieces of a tensor come in order.
 pub type PerPiece<'a> = Box<dyn FnMut(&mut Piece, &mut [f32]) + 'a>;
 
-/// In which numbers a method computes between its inputs and its result.
+/// The type of intermediate results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Intermediates {
-    /// f32: with inputs of bf16 nothing is lost on the way.
+    /// f32: with inputs of bf16 nothing is rounded before the result.
     #[default]
     #[serde(rename = "f32")]
     F32,
@@ -65,7 +66,7 @@ pub enum Intermediates {
 }
 
 impl Intermediates {
-    /// Returns a number as it is kept.
+    /// Rounds an intermediate result.
     fn round(self, value: f32) -> f32 {
         match self {
             Self::F32 => value,
@@ -74,7 +75,7 @@ impl Intermediates {
     }
 }
 
-/// What a number is counted against.
+/// The numbers among which magnitudes are ranked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
@@ -85,7 +86,7 @@ pub enum Scope {
     Model,
 }
 
-/// Shares of numbers to keep, each in (0, 1].
+/// The share of numbers to keep, in (0, 1].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "PerModel", into = "PerModel")]
 pub struct Density(PerModel);
@@ -145,8 +146,8 @@ fn at_least(least: usize, models: &[&str]) -> Result<(), String> {
     Err(format!("at least {least} models are needed, and there are {}", models.len()))
 }
 
-/// The default of what multiplies a sum.
-fn one() -> f64 {
+/// The default factor of the sum.
+fn default_lambda() -> f64 {
     1.0
 }
 
@@ -185,16 +186,18 @@ mod tests {
             assert!(message.contains("density") || message.contains("empty") || message.contains("expected"));
         }
         let each = method(r#"{"ties":{"density":{"a":0.5,"b":[1,0.1]}}}"#).unwrap();
-        assert_eq!(each.check(&["a", "b"], Weighing::Ratio), Ok(()));
-        assert!(each.check(&["a", "c"], Weighing::Ratio).unwrap_err().contains("names `b`"));
-        assert!(each.check(&["a", "b", "c"], Weighing::Ratio).unwrap_err().contains("leaves out `c`"));
+        assert_eq!(each.check(&["a", "b"], Normalization::SumToOne), Ok(()));
+        assert!(each.check(&["a", "c"], Normalization::SumToOne).unwrap_err().contains("names `b`"));
+        assert!(
+            each.check(&["a", "b", "c"], Normalization::SumToOne).unwrap_err().contains("leaves out `c`")
+        );
     }
 
     #[test]
     fn slerp_takes_two_and_a_ratio() {
         let slerp = method(r#"{"slerp":{}}"#).unwrap();
-        assert!(slerp.check(&["a", "b", "c"], Weighing::Ratio).unwrap_err().contains("there are 3"));
-        assert!(slerp.check(&["a", "b"], Weighing::AsIs).unwrap_err().contains("`ratio`"));
+        assert!(slerp.check(&["a", "b", "c"], Normalization::SumToOne).unwrap_err().contains("there are 3"));
+        assert!(slerp.check(&["a", "b"], Normalization::None).unwrap_err().contains("`ratio`"));
         assert!(!slerp.needs_base());
         assert!(method(r#"{"slerp":{"vectors":"task"}}"#).unwrap().needs_base());
     }

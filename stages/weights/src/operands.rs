@@ -52,12 +52,12 @@ pub struct Operands<'a> {
     pub(crate) shape: &'a [u64],
     pub(crate) base: Option<Operand<'a>>,
     pub(crate) models: Vec<Operand<'a>>,
-    pub(crate) watch: &'a Watch,
+    pub(crate) progress: &'a Progress,
 }
 
 /// What goes on in all threads.
 #[derive(Default)]
-pub(crate) struct Watch {
+pub(crate) struct Progress {
     pub bytes_read: AtomicU64,
     pub stop: AtomicBool,
 }
@@ -86,7 +86,7 @@ impl Operands<'_> {
         let elements = self.elements();
         let mut piece = Piece { base: Vec::new(), models: vec![Vec::new(); self.models.len()] };
         let mut start = 0;
-        while start < elements && !self.watch.stop.load(Ordering::Relaxed) {
+        while start < elements && !self.progress.stop.load(Ordering::Relaxed) {
             let length = PIECE.min(elements - start);
             let mut bytes = 0;
             let base = self.base.iter().zip(std::iter::once(&mut piece.base));
@@ -104,7 +104,7 @@ impl Operands<'_> {
                     operand.model.release(&operand.name, bytes);
                 }
             }
-            self.watch.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
+            self.progress.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
             start += length;
         }
     }

@@ -306,7 +306,7 @@ fn shards(
         let bits = bits.filter(|bits| bits.is_multiple_of(8) && *bits < 1 << 60);
         let bytes = bits.ok_or_else(|| ModelError::Header {
             file: WEIGHTS.to_owned(),
-            fault: crate::HeaderFault::Shape { tensor: tensor.name.clone() },
+            fault: crate::error::HeaderFault::Shape { tensor: tensor.name.clone() },
         })? / 8;
         if held > 0 && held + bytes > most_shard_bytes {
             shards.push(Vec::new());

@@ -10,8 +10,8 @@ use std::process::Command;
 use tempfile::TempDir;
 use weights::merges::Method;
 use weights::{
-    Adapter, Dtype, Durability, Expert, MOST_SHARD_BYTES, MergeError, Merged, ModelError, ModelFolder,
-    ModelWriter, Recipe, Running, Setting, TensorSpec, Weighing, merge,
+    Adapter, Dtype, Durability, Expert, MOST_SHARD_BYTES, MergeError, MergeOptions, MergeReport, ModelError,
+    ModelFolder, ModelWriter, Normalization, Recipe, Setting, TensorSpec, merge,
 };
 
 fn golden(file: &str) -> PathBuf {
@@ -75,21 +75,24 @@ fn recipe(method: Value, [a, b, base]: &[ModelFolder; 3], weights: [Value; 2]) -
     Recipe {
         experts: vec![expert("a", a, a_weight), expert("b", b, b_weight)],
         base: Some(base.clone()),
-        weighing: Weighing::Ratio,
+        normalization: Normalization::SumToOne,
         method: serde_json::from_value::<Method>(method).expect("a method"),
         dtype: None,
         files_from: None,
     }
 }
 
-fn run(recipe: &Recipe, threads: usize) -> (TempDir, Result<Merged, MergeError>) {
+fn run(recipe: &Recipe, threads: usize) -> (TempDir, Result<MergeReport, MergeError>) {
     let folder = TempDir::new().expect("a folder");
-    let mut hear = |read, all| {
+    let mut on_progress = |read, all| {
         assert!(read <= all, "{read} of {all}");
         ControlFlow::Continue(())
     };
-    let merged =
-        merge(recipe, folder.path(), Running { threads, durability: Durability::Buffered, hear: &mut hear });
+    let merged = merge(
+        recipe,
+        folder.path(),
+        MergeOptions { threads, durability: Durability::Buffered, on_progress: &mut on_progress },
+    );
     (folder, merged)
 }
 
@@ -188,7 +191,7 @@ fn ties_is_that_of_mergekit_bit_for_bit() {
     assert_eq!(difference(&found, "ties_d0.2_w1_18_norm.safetensors").1, 0);
     let method = json!({ "ties": { "lambda": 0.9, "density": { "a": 0.2, "b": 0.2 } } });
     let recipe = recipe(method, &models, [json!(0.3), json!(0.7)]);
-    let (_folder, found) = merged(&Recipe { weighing: Weighing::AsIs, ..recipe });
+    let (_folder, found) = merged(&Recipe { normalization: Normalization::None, ..recipe });
     assert_eq!(difference(&found, "ties_d0.2_w0.3_0.7_nonorm_lambda0.9.safetensors").1, 0);
 }
 
@@ -514,9 +517,10 @@ fn a_merge_that_is_told_to_stop_leaves_nothing() {
     let (_folders, models) = inputs(Dtype::F32);
     let recipe = recipe(json!({ "soup": {} }), &models, [json!(1), json!(1)]);
     let folder = TempDir::new().expect("a folder");
-    let mut hear = |_, _| ControlFlow::Break(());
-    let running = Running { threads: 1, durability: Durability::Buffered, hear: &mut hear };
-    let error = merge(&recipe, folder.path(), running).expect_err("it was stopped");
+    let mut on_progress = |_, _| ControlFlow::Break(());
+    let options =
+        MergeOptions { threads: 1, durability: Durability::Buffered, on_progress: &mut on_progress };
+    let error = merge(&recipe, folder.path(), options).expect_err("it was stopped");
     assert!(matches!(error, MergeError::Cancelled), "{error}");
     assert_eq!(bytes(&folder), []);
 }
@@ -547,15 +551,16 @@ fn fill_up(folder: &Path) {
     let (_folders, models) = inputs(Dtype::F32);
     // It reads everything before it writes anything: the limit is there in time.
     let recipe = recipe(json!({ "slerp": { "angle": "model" } }), &models, [json!(1), json!(1)]);
-    let mut hear = |_, _| {
+    let mut on_progress = |_, _| {
         let partial = folder.join("model.safetensors.partial");
         let limit = fs::metadata(partial).expect("the room is taken").len() * 2 / 3;
         let limit = Rlimit { current: Some(limit), ..getrlimit(Resource::Fsize) };
         setrlimit(Resource::Fsize, limit).expect("a limit may be lowered");
         ControlFlow::Continue(())
     };
-    let running = Running { threads: 1, durability: Durability::Buffered, hear: &mut hear };
-    let error = merge(&recipe, folder, running).expect_err("there is no room");
+    let options =
+        MergeOptions { threads: 1, durability: Durability::Buffered, on_progress: &mut on_progress };
+    let error = merge(&recipe, folder, options).expect_err("there is no room");
     let MergeError::Writing(ModelError::WriteTensor { tensor, file, source }) = &error else {
         panic!("{error}")
     };
@@ -744,7 +749,7 @@ fn a_head_that_is_tied_may_be_left_to_the_embedding() {
     let (folder, report) = run(&recipe(json!({ "ties": {} }), &mixed, [json!(1), json!(1)]), 2);
     assert_eq!(
         report.expect("merged").notes,
-        ["`lm_head.weight` is left out: it is tied to the embedding, and not all models have it"]
+        ["`lm_head.weight` is not written: it is tied to the embedding, and not all models have it"]
     );
     assert!(open(&folder).tensor("lm_head.weight").is_none());
     let all = with.each_ref().map(open);

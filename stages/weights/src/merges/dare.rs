@@ -12,9 +12,10 @@
 use super::ties::{Join as Joining, Rule};
 use super::{Density, Intermediates, Merge, PerTensor, at_least};
 use crate::error::MergeError;
-use crate::merge::{Tensors, Weighing};
+use crate::expert::Normalization;
 use crate::operands::Piece;
-use crate::verbs::{add, subtract, sum, weigh};
+use crate::ops::{add, scale, subtract, sum};
+use crate::tensors::Tensors;
 use crate::wide::wide;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,7 +36,7 @@ pub struct Dare {
     #[serde(default)]
     join: Join,
     /// What the sum or the mean is multiplied with.
-    #[serde(default = "super::one")]
+    #[serde(default = "super::default_lambda")]
     lambda: f64,
 }
 
@@ -55,17 +56,17 @@ impl Merge for Dare {
         true
     }
 
-    fn readings(&self) -> u64 {
+    fn passes(&self) -> u64 {
         1
     }
 
-    fn check(&self, models: &[&str], _: Weighing) -> Result<(), String> {
+    fn check(&self, models: &[&str], _: Normalization) -> Result<(), String> {
         self.density.check(models)?;
         at_least(1, models)
     }
 
     fn begin<'a>(&'a self, tensors: &Tensors) -> Result<PerTensor<'a>, MergeError> {
-        let weighing = tensors.weighing();
+        let normalization = tensors.normalization();
         let lambda = self.lambda;
         Ok(Box::new(move |tensor| {
             let densities = self.density.at(tensor);
@@ -75,12 +76,12 @@ impl Merge for Dare {
                 .zip(densities)
                 .map(|(model, density)| Drops::new(self.seed, [model, &tensor.place.name], density))
                 .collect();
-            let shares = match weighing {
-                Weighing::Ratio => tensor.shares(),
-                Weighing::AsIs => tensor.weights.clone(),
+            let shares = match normalization {
+                Normalization::SumToOne => tensor.shares(),
+                Normalization::None => tensor.weights.clone(),
             };
             let joining =
-                Joining { rule: Rule::Mergekit, weighing, lambda, intermediates: Intermediates::F32 };
+                Joining { rule: Rule::Mergekit, normalization, lambda, intermediates: Intermediates::F32 };
             let mut elect = joining.of(&tensor.weights);
             Ok(Box::new(move |piece, out| {
                 let Piece { base, models } = &mut *piece;
@@ -91,10 +92,10 @@ impl Merge for Dare {
                 match self.join {
                     Join::Sum => {
                         for (model, share) in models.iter_mut().zip(&shares) {
-                            weigh(model, *share as f32, |value| value);
+                            scale(model, *share as f32, |value| value);
                         }
                         sum(models, out);
-                        weigh(out, lambda as f32, |value| value);
+                        scale(out, lambda as f32, |value| value);
                         add(out, base, |value| value);
                     }
                     Join::Ties => elect(piece, out),
@@ -134,7 +135,7 @@ impl Drops {
             if let Ok(keep_below) = u32::try_from(self.keep_below) {
                 drop_some(here, keys, self.next as u32, keep_below);
             }
-            weigh(here, self.scale, |value| value);
+            scale(here, self.scale, |value| value);
             self.next += here.len() as u64;
             rest = behind;
         }

@@ -12,9 +12,10 @@
 
 use super::{Merge, PerTensor, Scope};
 use crate::error::MergeError;
-use crate::merge::{Tensors, Weighing};
+use crate::expert::Normalization;
 use crate::operands::Operands;
-use crate::verbs::{Angle, add, along_arc, interpolate, subtract};
+use crate::ops::{Angle, add, interpolate, slerp_weights, subtract};
+use crate::tensors::Tensors;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -51,13 +52,13 @@ impl Slerp {
             if self.needs_base() {
                 piece.models.iter_mut().for_each(|model| subtract(model, &piece.base, |value| value));
             }
-            angle.see(&piece.models[0], &piece.models[1]);
+            angle.update(&piece.models[0], &piece.models[1]);
         });
         angle
     }
 
     fn cosine(&self, angle: &Angle, tensor: Option<&Operands>) -> Result<f64, MergeError> {
-        let zero = match (angle.one == 0.0, angle.other == 0.0) {
+        let zero = match (angle.first == 0.0, angle.second == 0.0) {
             (true, false) => 0,
             (false, true) => 1,
             // Whatever the angle between two zeros, what lies between them is zero.
@@ -80,12 +81,12 @@ impl Merge for Slerp {
         self.vectors == Vectors::Task
     }
 
-    fn readings(&self) -> u64 {
+    fn passes(&self) -> u64 {
         2
     }
 
-    fn check(&self, models: &[&str], weighing: Weighing) -> Result<(), String> {
-        if weighing == Weighing::AsIs {
+    fn check(&self, models: &[&str], normalization: Normalization) -> Result<(), String> {
+        if normalization == Normalization::None {
             return Err("slerp needs a `ratio`: weights that are not shares mean nothing to it".to_owned());
         }
         if models.len() == 2 {
@@ -100,7 +101,7 @@ impl Merge for Slerp {
             Scope::Model => {
                 let mut whole = Angle::default();
                 // In the order of the tensors, or the last bits depend on the threads.
-                tensors.look(|tensor| Ok(self.angle(tensor)))?.iter().for_each(|angle| whole.add(angle));
+                tensors.map(|tensor| Ok(self.angle(tensor)))?.iter().for_each(|angle| whole.add(angle));
                 Some(self.cosine(&whole, None)?)
             }
         };
@@ -109,7 +110,7 @@ impl Merge for Slerp {
                 Some(cosine) => cosine,
                 None => self.cosine(&self.angle(tensor), Some(tensor))?,
             };
-            let weights = along_arc(cosine, tensor.shares()[1]);
+            let weights = slerp_weights(cosine, tensor.shares()[1]);
             Ok(Box::new(move |piece, out| {
                 if self.needs_base() {
                     piece.models.iter_mut().for_each(|model| subtract(model, &piece.base, |value| value));

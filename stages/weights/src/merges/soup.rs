@@ -6,8 +6,9 @@
 
 use super::{Merge, PerTensor, at_least};
 use crate::error::MergeError;
-use crate::merge::{Tensors, Weighing};
-use crate::verbs::interpolate;
+use crate::expert::Normalization;
+use crate::ops::interpolate;
+use crate::tensors::Tensors;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -24,20 +25,20 @@ impl Merge for Soup {
         false
     }
 
-    fn readings(&self) -> u64 {
+    fn passes(&self) -> u64 {
         1
     }
 
-    fn check(&self, models: &[&str], _: Weighing) -> Result<(), String> {
+    fn check(&self, models: &[&str], _: Normalization) -> Result<(), String> {
         at_least(2, models)
     }
 
     fn begin<'a>(&'a self, tensors: &Tensors) -> Result<PerTensor<'a>, MergeError> {
-        let weighing = tensors.weighing();
+        let normalization = tensors.normalization();
         Ok(Box::new(move |tensor| {
-            let weights = match weighing {
-                Weighing::Ratio => tensor.shares(),
-                Weighing::AsIs => tensor.weights.clone(),
+            let weights = match normalization {
+                Normalization::SumToOne => tensor.shares(),
+                Normalization::None => tensor.weights.clone(),
             };
             Ok(Box::new(move |piece, out| interpolate(&piece.models, &weights, out)))
         }))

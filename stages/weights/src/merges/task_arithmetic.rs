@@ -7,8 +7,9 @@
 
 use super::{Intermediates, Merge, PerTensor, at_least};
 use crate::error::MergeError;
-use crate::merge::{Tensors, Weighing};
-use crate::verbs::{add, subtract, sum, weigh};
+use crate::expert::Normalization;
+use crate::ops::{add, scale, subtract, sum};
+use crate::tensors::Tensors;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +21,7 @@ pub const VERSION: u32 = 1;
 #[serde(deny_unknown_fields)]
 pub struct TaskArithmetic {
     /// What the sum is multiplied with.
-    #[serde(default = "super::one")]
+    #[serde(default = "super::default_lambda")]
     lambda: f64,
     /// In which numbers it is computed.
     #[serde(default)]
@@ -32,32 +33,32 @@ impl Merge for TaskArithmetic {
         true
     }
 
-    fn readings(&self) -> u64 {
+    fn passes(&self) -> u64 {
         1
     }
 
-    fn check(&self, models: &[&str], _: Weighing) -> Result<(), String> {
+    fn check(&self, models: &[&str], _: Normalization) -> Result<(), String> {
         at_least(1, models)
     }
 
     fn begin<'a>(&'a self, tensors: &Tensors) -> Result<PerTensor<'a>, MergeError> {
-        let weighing = tensors.weighing();
+        let normalization = tensors.normalization();
         let round = |value| self.intermediates.round(value);
         let lambda = self.lambda as f32;
         Ok(Box::new(move |tensor| {
-            let weights = match weighing {
-                Weighing::Ratio => tensor.shares(),
-                Weighing::AsIs => tensor.weights.clone(),
+            let weights = match normalization {
+                Normalization::SumToOne => tensor.shares(),
+                Normalization::None => tensor.weights.clone(),
             };
             let weights: Vec<f32> = weights.iter().map(|weight| round(*weight as f32)).collect();
             Ok(Box::new(move |piece, out| {
                 for (model, weight) in piece.models.iter_mut().zip(&weights) {
                     subtract(model, &piece.base, round);
-                    weigh(model, *weight, round);
+                    scale(model, *weight, round);
                 }
                 sum(&piece.models, out);
-                weigh(out, 1.0, round);
-                weigh(out, lambda, round);
+                scale(out, 1.0, round);
+                scale(out, lambda, round);
                 add(out, &piece.base, round);
             }))
         }))

@@ -19,10 +19,11 @@
 
 use super::{Density, Intermediates, Merge, PerTensor, Scope, at_least};
 use crate::error::MergeError;
+use crate::expert::Normalization;
 use crate::magnitudes::{Cut, Magnitudes, kept};
-use crate::merge::{Tensors, Weighing};
 use crate::operands::{Operands, Piece};
-use crate::verbs::{add, disjoint_sum, divide, elect_sign, larger_wins, subtract, sum, trim, weigh};
+use crate::ops::{add, disjoint_sum, divide, elect_sign, magnitude_consensus, scale, subtract, sum, trim};
+use crate::tensors::Tensors;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +35,7 @@ pub const VERSION: u32 = 1;
 #[serde(deny_unknown_fields)]
 pub struct Ties {
     /// The share of each task vector that is kept.
-    #[serde(default = "fifth")]
+    #[serde(default = "default_density")]
     density: Density,
     /// What happens where models disagree, and what the sum is divided by.
     #[serde(default)]
@@ -43,14 +44,14 @@ pub struct Ties {
     #[serde(default)]
     trim: Scope,
     /// What the mean is multiplied with.
-    #[serde(default = "super::one")]
+    #[serde(default = "super::default_lambda")]
     lambda: f64,
     /// In which numbers it is computed.
     #[serde(default)]
     intermediates: Intermediates,
 }
 
-fn fifth() -> Density {
+fn default_density() -> Density {
     Density::of(0.2).expect("0.2 is a density")
 }
 
@@ -76,7 +77,7 @@ impl Ties {
     fn count(&self, tensor: &Operands, mut counted: Vec<Magnitudes>) -> Vec<Magnitudes> {
         tensor.read(|_, piece| {
             self.subtract(piece);
-            counted.iter_mut().zip(&piece.models).for_each(|(counted, model)| counted.see(model));
+            counted.iter_mut().zip(&piece.models).for_each(|(counted, model)| counted.count(model));
         });
         counted
     }
@@ -95,7 +96,7 @@ impl Ties {
 
     /// Finds the cuts in the whole of each model, and what is left of them for each tensor.
     fn cuts_of_all(&self, tensors: &Tensors) -> Result<Vec<Vec<Option<Cut>>>, MergeError> {
-        let elements = tensors.look(|tensor| Ok((tensor.elements() as f64, self.density.at(tensor))))?;
+        let elements = tensors.map(|tensor| Ok((tensor.elements() as f64, self.density.at(tensor))))?;
         let models = elements.first().map_or(0, |(_, densities)| densities.len());
         // With a list of densities the share of the whole is the mean, weighted by size.
         let wanted = |model: usize| {
@@ -103,7 +104,7 @@ impl Ties {
             (kept as u64).max(1)
         };
         let count = |counted: Vec<Magnitudes>| -> Result<Vec<Magnitudes>, MergeError> {
-            let seen = tensors.look(|tensor| Ok(self.count(tensor, counted.clone())))?;
+            let seen = tensors.map(|tensor| Ok(self.count(tensor, counted.clone())))?;
             let mut all = counted;
             for seen in seen {
                 all.iter_mut().zip(&seen).for_each(|(all, seen)| all.add(seen));
@@ -113,7 +114,7 @@ impl Ties {
         let coarse = count((0..models).map(|model| Magnitudes::of_largest(wanted(model))).collect())?;
         let fine = count(coarse.iter().map(Magnitudes::closer).collect())?;
         let cuts: Vec<Cut> = fine.iter().map(Magnitudes::cut).collect();
-        let equal = tensors.look(|tensor| {
+        let equal = tensors.map(|tensor| {
             let mut equal = vec![0; models];
             tensor.read(|_, piece| {
                 self.subtract(piece);
@@ -138,25 +139,26 @@ impl Merge for Ties {
         true
     }
 
-    fn readings(&self) -> u64 {
+    fn passes(&self) -> u64 {
         match self.trim {
             Scope::Tensor => 3,
             Scope::Model => 4,
         }
     }
 
-    fn check(&self, models: &[&str], _: Weighing) -> Result<(), String> {
+    fn check(&self, models: &[&str], _: Normalization) -> Result<(), String> {
         self.density.check(models)?;
         at_least(1, models)
     }
 
     fn begin<'a>(&'a self, tensors: &Tensors) -> Result<PerTensor<'a>, MergeError> {
-        let weighing = tensors.weighing();
+        let normalization = tensors.normalization();
         let known = match self.trim {
             Scope::Tensor => None,
             Scope::Model => Some(self.cuts_of_all(tensors)?),
         };
-        let join = Join { rule: self.rule, weighing, lambda: self.lambda, intermediates: self.intermediates };
+        let join =
+            Join { rule: self.rule, normalization, lambda: self.lambda, intermediates: self.intermediates };
         Ok(Box::new(move |tensor| {
             let mut cuts = match &known {
                 Some(known) => known[tensor.number].clone(),
@@ -176,11 +178,11 @@ impl Merge for Ties {
     }
 }
 
-/// How task vectors that are trimmed become one model.
+/// How trimmed task vectors are joined into one model.
 #[derive(Clone, Copy)]
 pub(super) struct Join {
     pub rule: Rule,
-    pub weighing: Weighing,
+    pub normalization: Normalization,
     pub lambda: f64,
     pub intermediates: Intermediates,
 }
@@ -198,26 +200,26 @@ impl Join {
             match self.rule {
                 Rule::Mergekit => {
                     for (model, weight) in models.iter_mut().zip(&weights) {
-                        weigh(model, *weight, round);
+                        scale(model, *weight, round);
                     }
                     elect_sign(models, one);
                     disjoint_sum(models, &weights, one, out, other);
-                    if self.weighing == Weighing::Ratio {
+                    if self.normalization == Normalization::SumToOne {
                         divide(out, other, round);
                     }
                 }
                 Rule::Paper => {
-                    larger_wins(models, one, other);
+                    magnitude_consensus(models, one, other);
                     sum(models, out);
                     other.fill(models.len() as f32);
                     divide(out, other, round);
                 }
             }
             if self.intermediates != Intermediates::F32 {
-                weigh(out, 1.0, round);
+                scale(out, 1.0, round);
             }
             if self.lambda != 1.0 {
-                weigh(out, self.lambda as f32, round);
+                scale(out, self.lambda as f32, round);
             }
             add(out, base, round);
         }

@@ -1,9 +1,9 @@
-//! What methods of merging are made of: pure functions over slices of numbers.
+//! The operations that methods of merging are composed of: pure functions over slices.
 //!
-//! A task vector is what fine-tuning added to a base. Where a function takes `round`, every
-//! intermediate result goes through it: the identity keeps f32.
+//! A task vector is the difference between a fine-tuned model and its base. Where a function takes
+//! `round`, it is applied to every intermediate result: the identity keeps f32.
 
-pub use crate::magnitudes::{Cut, Magnitudes};
+use crate::magnitudes::Cut;
 use crate::wide::wide;
 
 wide! {
@@ -17,14 +17,14 @@ wide! {
 
 wide! {
     /// Multiplies by a weight.
-    pub fn weigh(deltas: &mut [f32], weight: f32, round: impl Fn(f32) -> f32) {
+    pub fn scale(deltas: &mut [f32], weight: f32, round: impl Fn(f32) -> f32) {
         for delta in deltas {
             *delta = round(*delta * weight);
         }
     }
 }
 
-/// Keeps the largest by magnitude and puts zeros in place of the rest.
+/// Keeps the largest by magnitude and sets the rest to zero.
 pub fn trim(deltas: &mut [f32], cut: &mut Cut) {
     cut.apply(deltas);
 }
@@ -42,7 +42,8 @@ wide! {
 }
 
 wide! {
-    /// Writes one of each number's signs, 1 or -1: that of the sum over models. 0 counts as plus.
+    /// Writes the elected sign of each number, 1 or -1: the sign of the sum over models. 0 counts as
+    /// positive.
     pub fn elect_sign(deltas: &[Vec<f32>], signs: &mut [f32]) {
         sum(deltas, signs);
         for sign in signs {
@@ -81,9 +82,9 @@ wide! {
 }
 
 wide! {
-    /// Where models pull in opposite directions, keeps those that pull the way of the strongest,
-    /// and puts zeros in place of the others. If both ways pull equally strongly none is kept.
-    pub fn larger_wins(deltas: &mut [Vec<f32>], up: &mut [f32], down: &mut [f32]) {
+    /// Where signs differ between models, keeps the numbers with the sign of the largest magnitude,
+    /// and sets the others to zero. If the largest magnitudes of both signs are equal, none is kept.
+    pub fn magnitude_consensus(deltas: &mut [Vec<f32>], up: &mut [f32], down: &mut [f32]) {
         up.fill(0.0);
         down.fill(0.0);
         for deltas in &*deltas {
@@ -122,7 +123,7 @@ wide! {
 }
 
 wide! {
-    /// Divides by numbers of their own.
+    /// Divides element by element.
     pub fn divide(values: &mut [f32], divisors: &[f32], round: impl Fn(f32) -> f32) {
         for (value, divisor) in values.iter_mut().zip(divisors) {
             *value = round(round(*value) / round(*divisor));
@@ -131,7 +132,7 @@ wide! {
 }
 
 wide! {
-    /// Adds the base again.
+    /// Adds the base.
     pub fn add(out: &mut [f32], base: &[f32], round: impl Fn(f32) -> f32) {
         for (value, base) in out.iter_mut().zip(base) {
             *value = round(base + *value);
@@ -139,41 +140,41 @@ wide! {
     }
 }
 
-/// What the angle between two vectors is told by.
+/// The sums that give the angle between two vectors.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Angle {
-    /// The squared length of the one.
-    pub one: f64,
-    /// The squared length of the other.
-    pub other: f64,
-    /// The product of the two.
+    /// The squared norm of the first.
+    pub first: f64,
+    /// The squared norm of the second.
+    pub second: f64,
+    /// Their dot product.
     pub dot: f64,
 }
 
 impl Angle {
-    /// Adds some of the numbers of the two vectors, in f64, always in the same order.
-    pub fn see(&mut self, one: &[f32], other: &[f32]) {
-        let [one, other, dot] = products(one, other);
-        self.add(&Self { one, other, dot });
+    /// Adds a piece of the two vectors, in f64, always in the same order.
+    pub fn update(&mut self, first: &[f32], second: &[f32]) {
+        let [first, second, dot] = dot_products(first, second);
+        self.add(&Self { first, second, dot });
     }
 
-    /// Adds what was seen elsewhere.
+    /// Adds the sums of another piece.
     pub fn add(&mut self, more: &Self) {
-        self.one += more.one;
-        self.other += more.other;
+        self.first += more.first;
+        self.second += more.second;
         self.dot += more.dot;
     }
 
     /// Returns the cosine; 0 where one of the vectors is 0.
     pub fn cosine(&self) -> f64 {
-        let lengths = self.one.sqrt() * self.other.sqrt();
+        let lengths = self.first.sqrt() * self.second.sqrt();
         if lengths == 0.0 { 0.0 } else { (self.dot / lengths).clamp(-1.0, 1.0) }
     }
 }
 
 wide! {
-    /// Returns the squared lengths of two vectors and their product.
-    fn products(one: &[f32], other: &[f32]) -> [f64; 3] {
+    /// Returns the squared norms of two vectors and their dot product.
+    fn dot_products(one: &[f32], other: &[f32]) -> [f64; 3] {
         const LANES: usize = 8;
         let mut sums = [[0.0f64; LANES]; 3];
         let (ones, rest) = one.as_chunks::<LANES>();
@@ -196,10 +197,10 @@ wide! {
     }
 }
 
-/// Returns the numbers to multiply two vectors with, so that the result is `share` of the way
-/// along the arc from the one to the other; along the line where they are nearly parallel.
-pub fn along_arc(cosine: f64, share: f64) -> [f64; 2] {
-    // As in mergekit, where the arc and the line can no longer be told apart in f32.
+/// Returns the weights of two vectors in a spherical interpolation: `share` of the way along the arc
+/// from the first to the second, or along the line if they are nearly parallel.
+pub fn slerp_weights(cosine: f64, share: f64) -> [f64; 2] {
+    // As in mergekit: beyond this the arc and the line are equal in f32.
     const PARALLEL: f64 = 0.9995;
     if cosine.abs() > PARALLEL {
         return [1.0 - share, share];
@@ -234,17 +235,17 @@ mod tests {
     }
 
     #[test]
-    fn in_a_conflict_the_larger_wins() {
+    fn signs_follow_the_largest_magnitude() {
         let mut deltas = [vec![1.0, -3.0, 2.0, -2.0, 0.0], vec![2.0, 1.0, -2.0, 0.0, 5.0]];
-        larger_wins(&mut deltas, &mut [0.0; 5], &mut [0.0; 5]);
+        magnitude_consensus(&mut deltas, &mut [0.0; 5], &mut [0.0; 5]);
         assert_eq!(deltas, [vec![1.0, -3.0, 0.0, -2.0, 0.0], vec![2.0, 0.0, 0.0, 0.0, 5.0]]);
     }
 
     #[test]
     fn the_arc_is_a_line_between_what_is_parallel() {
-        assert_eq!(along_arc(0.9996, 0.25), [0.75, 0.25]);
-        assert_eq!(along_arc(-1.0, 0.25), [0.75, 0.25]);
-        let [one, other] = along_arc(0.0, 0.5);
+        assert_eq!(slerp_weights(0.9996, 0.25), [0.75, 0.25]);
+        assert_eq!(slerp_weights(-1.0, 0.25), [0.75, 0.25]);
+        let [one, other] = slerp_weights(0.0, 0.5);
         assert!((one - 0.5f64.sqrt()).abs() < 1e-15 && (one - other).abs() < 1e-15);
         assert_eq!(Angle::default().cosine(), 0.0);
     }
@@ -252,20 +253,20 @@ mod tests {
     proptest! {
         #[test]
         fn both_ends_of_the_arc_are_exact(cosine in -1.0f64..=1.0) {
-            prop_assert_eq!(along_arc(cosine, 0.0), [1.0, 0.0]);
-            prop_assert_eq!(along_arc(cosine, 1.0), [0.0, 1.0]);
+            prop_assert_eq!(slerp_weights(cosine, 0.0), [1.0, 0.0]);
+            prop_assert_eq!(slerp_weights(cosine, 1.0), [0.0, 1.0]);
         }
 
         #[test]
         fn the_arc_has_no_direction(cosine in -0.999f64..=0.999, share in 0.0f64..=1.0) {
-            let [one, other] = along_arc(cosine, share);
-            let [back_other, back_one] = along_arc(cosine, 1.0 - share);
+            let [one, other] = slerp_weights(cosine, share);
+            let [back_other, back_one] = slerp_weights(cosine, 1.0 - share);
             prop_assert!((one - back_one).abs() < 1e-12 && (other - back_other).abs() < 1e-12);
         }
 
         #[test]
         fn unit_vectors_stay_on_the_sphere(angle in 0.04f64..3.1, share in 0.0f64..=1.0) {
-            let [one, other] = along_arc(angle.cos(), share);
+            let [one, other] = slerp_weights(angle.cos(), share);
             let squared = one * one + other * other + 2.0 * one * other * angle.cos();
             prop_assert!((squared - 1.0).abs() < 1e-9, "{}", squared);
         }
@@ -287,17 +288,17 @@ mod tests {
             let mut delta = model.clone();
             subtract(&mut delta, &base, exact);
             add(&mut delta, &base, exact);
-            prop_assert!(delta.iter().zip(&model).all(|(found, expected)| (found - expected).abs() < 1e-6));
+            prop_assert!(delta.iter().zip(&model).all(|(actual, expected)| (actual - expected).abs() < 1e-6));
         }
 
         #[test]
-        fn angles_do_not_depend_on_where_they_are_cut(values in proptest::collection::vec(-1.0f32..1.0, 2..100)) {
+        fn angles_do_not_depend_on_the_pieces(values in proptest::collection::vec(-1.0f32..1.0, 2..100)) {
             let other: Vec<f32> = values.iter().rev().copied().collect();
             let (mut whole, mut parts) = (Angle::default(), Angle::default());
-            whole.see(&values, &other);
+            whole.update(&values, &other);
             let middle = values.len() / 2;
-            parts.see(&values[..middle], &other[..middle]);
-            parts.see(&values[middle..], &other[middle..]);
+            parts.update(&values[..middle], &other[..middle]);
+            parts.update(&values[middle..], &other[middle..]);
             prop_assert!((whole.cosine() - parts.cosine()).abs() < 1e-12);
         }
     }
