@@ -1,0 +1,256 @@
+//! Which nodes are wanted, which are done, and which can run: demand from the targets down.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cache::{Cache, Digest, Key, Trace};
+
+use crate::plan::graph::Plan;
+use crate::plan::key::Keys;
+use crate::run::events::{Event, RunError, RunOptions, RunReport, StageResult};
+
+/// Where a node stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Status {
+    /// Not there, and nobody has asked for it yet.
+    Absent,
+    /// Waits for this many inputs.
+    Blocked(usize),
+    Ready,
+    /// Another run holds its key.
+    Locked,
+    Running,
+    Done(Trace),
+    /// Failed or skipped.
+    Lost,
+}
+
+/// The nodes of a plan on their way to being done.
+pub(crate) struct Demand<'a> {
+    pub plan: &'a Plan,
+    pub cache: &'a Cache,
+    pub options: &'a RunOptions,
+    /// The first node with the same recipe: equal work is done once.
+    leaders: Vec<usize>,
+    pub consumers: Vec<Vec<usize>>,
+    pub statuses: Vec<Status>,
+    pub results: Vec<Option<StageResult>>,
+    pub ready: BTreeSet<usize>,
+    pub locked: BTreeSet<usize>,
+    /// How often inputs of a node turned out damaged.
+    pub repairs: BTreeMap<usize, usize>,
+    /// Nodes whose finished work must not be looked up: forced ones.
+    pub forced: BTreeSet<usize>,
+    /// Nodes that the table reads.
+    pub in_table: BTreeSet<usize>,
+    pub is_stopping: bool,
+}
+
+impl<'a> Demand<'a> {
+    /// Looks up what is done already.
+    ///
+    /// # Errors
+    /// [`RunError`] if the cache cannot be read.
+    pub fn new(
+        plan: &'a Plan,
+        keys: &'a Keys,
+        cache: &'a Cache,
+        options: &'a RunOptions,
+    ) -> Result<Self, RunError> {
+        let count = plan.nodes().len();
+        let mut first: BTreeMap<Key, usize> = BTreeMap::new();
+        let leaders: Vec<usize> =
+            (0..count).map(|node| *first.entry(keys.recipe(node)).or_insert(node)).collect();
+        let mut consumers: Vec<Vec<usize>> = vec![Vec::new(); count];
+        for (position, node) in plan.nodes().iter().enumerate() {
+            if leaders[position] != position {
+                continue;
+            }
+            for from in inputs_of(&leaders, node.inputs().iter().map(|edge| edge.from)) {
+                consumers[from].push(position);
+            }
+        }
+        let table = plan.table.iter().flat_map(|table| table.nodes());
+        let in_table: BTreeSet<usize> = table.map(|node| leaders[node]).collect();
+        let forced: BTreeSet<usize> = options.force.iter().map(|node| leaders[*node]).collect();
+        let found = cache.index().recipes(keys.recipes())?;
+        let whole = |(node, trace): (usize, Option<Trace>)| match trace {
+            Some(trace) if is_whole(plan, node, &trace) => Status::Done(trace),
+            _ => Status::Absent,
+        };
+        let statuses = found.into_iter().enumerate().map(whole).collect();
+        let mut demand = Self {
+            plan,
+            cache,
+            options,
+            leaders,
+            consumers,
+            statuses,
+            results: vec![None; count],
+            ready: BTreeSet::new(),
+            locked: BTreeSet::new(),
+            repairs: BTreeMap::new(),
+            forced,
+            in_table,
+            is_stopping: false,
+        };
+        demand.reopen_forced();
+        Ok(demand)
+    }
+
+    /// Takes back that forced nodes are done, and so what lies between them and the targets: a
+    /// forced node may come out otherwise, and then its old consumers' results are not of it.
+    fn reopen_forced(&mut self) {
+        if self.forced.is_empty() {
+            return;
+        }
+        let mut is_wanted = vec![false; self.leaders.len()];
+        let mut open = self.targets();
+        while let Some(node) = open.pop() {
+            if !std::mem::replace(&mut is_wanted[node], true) {
+                open.extend(self.inputs_of(node));
+            }
+        }
+        let mut open: Vec<usize> = self.forced.iter().copied().collect();
+        let mut seen = BTreeSet::new();
+        while let Some(node) = open.pop() {
+            if is_wanted[node] && seen.insert(node) {
+                self.statuses[node] = Status::Absent;
+                open.extend(self.consumers[node].iter().copied());
+            }
+        }
+    }
+
+    /// Returns the leaders among the inputs of a node, each once.
+    pub fn inputs_of(&self, node: usize) -> Vec<usize> {
+        inputs_of(&self.leaders, self.plan.nodes()[node].inputs().iter().map(|edge| edge.from))
+    }
+
+    /// What must be there at the end: what was asked for, or else the table and all ends.
+    pub fn targets(&self) -> Vec<usize> {
+        let wanted: BTreeSet<usize> = if self.options.targets.is_empty() {
+            let ends = (0..self.leaders.len()).filter(|node| self.consumers[self.leaders[*node]].is_empty());
+            let table = self.plan.table.as_ref().map(|table| table.nodes().collect::<Vec<_>>());
+            ends.chain(table.into_iter().flatten()).collect()
+        } else {
+            self.options.targets.iter().copied().collect()
+        };
+        let leaders: BTreeSet<usize> =
+            wanted.into_iter().chain(self.forced.iter().copied()).map(|node| self.leaders[node]).collect();
+        leaders.into_iter().collect()
+    }
+
+    /// Asks for a node and, as far as they are not there, for all its inputs.
+    pub fn request(&mut self, target: usize, tell: &mut dyn FnMut(Event)) {
+        let mut open = vec![target];
+        while let Some(node) = open.pop() {
+            if self.statuses[node] != Status::Absent {
+                continue;
+            }
+            let is_asked_for = self.options.targets.iter().any(|target| self.leaders[*target] == node);
+            if self.options.only_targets && !is_asked_for {
+                let because = "its result is not there, and `--only` forbids making it".to_owned();
+                self.give_up(node, StageResult::Skipped { because }, tell);
+                continue;
+            }
+            let missing: Vec<usize> = self
+                .inputs_of(node)
+                .into_iter()
+                .filter(|input| !matches!(self.statuses[*input], Status::Done(_)))
+                .collect();
+            self.statuses[node] = Status::Blocked(missing.len());
+            if missing.is_empty() {
+                self.statuses[node] = Status::Ready;
+                self.ready.insert(node);
+            }
+            if missing.iter().any(|input| self.statuses[*input] == Status::Lost) {
+                let because = "an input could not be made".to_owned();
+                self.give_up(node, StageResult::Skipped { because }, tell);
+                continue;
+            }
+            open.extend(missing);
+        }
+    }
+
+    pub fn artifacts_of(&self, node: usize) -> Vec<Digest> {
+        let inputs = self.plan.nodes()[node].inputs().iter();
+        inputs
+            .map(|edge| match &self.statuses[self.leaders[edge.from]] {
+                // `is_whole` says so of everything that is done.
+                Status::Done(trace) => trace.output(&edge.output).expect("finished work has all its outputs"),
+                other => unreachable!("an input of a ready node is {other:?}"),
+            })
+            .collect()
+    }
+
+    pub fn finish(&mut self, node: usize, trace: Trace, result: StageResult, tell: &mut dyn FnMut(Event)) {
+        self.statuses[node] = Status::Done(trace);
+        self.results[node] = Some(result.clone());
+        self.forced.remove(&node);
+        tell(Event::Finished { node, result });
+        for consumer in self.consumers[node].clone() {
+            if let Status::Blocked(missing) = &mut self.statuses[consumer] {
+                *missing -= 1;
+                if *missing == 0 {
+                    self.statuses[consumer] = Status::Ready;
+                    self.ready.insert(consumer);
+                }
+            }
+        }
+    }
+
+    /// Gives a node up, and with it everything that waits for it.
+    pub fn give_up(&mut self, node: usize, result: StageResult, tell: &mut dyn FnMut(Event)) {
+        let culprit = self.plan.nodes()[node].label().to_owned();
+        self.statuses[node] = Status::Lost;
+        self.ready.remove(&node);
+        self.results[node] = Some(result.clone());
+        tell(Event::Finished { node, result });
+        let mut open = self.consumers[node].clone();
+        while let Some(consumer) = open.pop() {
+            if !matches!(self.statuses[consumer], Status::Blocked(_)) {
+                continue;
+            }
+            self.statuses[consumer] = Status::Lost;
+            let result = StageResult::Skipped { because: format!("`{culprit}` was not made") };
+            self.results[consumer] = Some(result.clone());
+            tell(Event::Finished { node: consumer, result });
+            open.extend(self.consumers[consumer].iter().copied());
+        }
+    }
+
+    pub fn report(&self, before: &[bool], was_interrupted: bool) -> RunReport {
+        let mut results = Vec::with_capacity(self.leaders.len());
+        let mut traces = Vec::with_capacity(self.leaders.len());
+        for (node, leader) in self.leaders.iter().enumerate() {
+            traces.push(match &self.statuses[*leader] {
+                Status::Done(trace) => Some(trace.clone()),
+                _ => None,
+            });
+            results.push(match (&self.results[*leader], &self.statuses[*leader]) {
+                // The work was done once, for the first node with this recipe.
+                (Some(StageResult::Ran { .. }), _) if node != *leader => StageResult::Hit,
+                (Some(result), _) => result.clone(),
+                (None, Status::Done(_)) if before[*leader] => StageResult::Hit,
+                (None, Status::Absent) => StageResult::NotNeeded,
+                _ if was_interrupted => {
+                    StageResult::Skipped { because: "the run was interrupted".to_owned() }
+                }
+                _ => StageResult::Skipped { because: "the run stopped after a failure".to_owned() },
+            });
+        }
+        RunReport { results, traces, was_interrupted }
+    }
+}
+
+/// Returns whether finished work has every output that the plan takes from it.
+pub(crate) fn is_whole(plan: &Plan, node: usize, trace: &Trace) -> bool {
+    plan.nodes()[node].outputs.iter().all(|output| trace.output(&output.name).is_some())
+}
+
+/// Returns the leaders among some inputs, each once.
+fn inputs_of(leaders: &[usize], inputs: impl Iterator<Item = usize>) -> Vec<usize> {
+    let mut found: Vec<usize> = inputs.map(|input| leaders[input]).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
