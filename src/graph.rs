@@ -2,8 +2,10 @@
 
 use std::io::Write as _;
 
-use engine::{DrawnState, State, drawing, forecast};
+use engine::{State, forecast};
+use report::graph;
 
+use crate::convert;
 use crate::error::CliError;
 use crate::session::{ExperimentArguments, Session, Use};
 use crate::terminal;
@@ -42,18 +44,18 @@ pub fn run(arguments: Arguments) -> Result<(), CliError> {
             _ => false,
         };
         drawn.push(match state.state {
-            _ if has_failed => DrawnState::Failed,
-            State::Hit => DrawnState::Hit,
-            State::Run => DrawnState::Run,
-            State::Maybe => DrawnState::Maybe,
-            State::NotNeeded => DrawnState::Unknown,
+            _ if has_failed => graph::State::Failed,
+            State::Hit => graph::State::Hit,
+            State::Run => graph::State::Run,
+            State::Maybe => graph::State::Maybe,
+            State::NotNeeded => graph::State::Unknown,
         });
     }
-    let drawing = drawing(&session.plan, &|node| drawn[node]);
+    let graph = convert::graph(&session.plan, &drawn);
     let text = match arguments.format {
-        Format::Dot => engine::dot(&drawing),
-        Format::Mermaid => engine::mermaid(&drawing),
-        Format::Svg => engine::svg(&drawing),
+        Format::Dot => graph::dot(&graph),
+        Format::Mermaid => graph::mermaid(&graph),
+        Format::Svg => graph::svg(&graph),
     };
     Ok(terminal::stdout().write_all(text.as_bytes())?)
 }

@@ -4,6 +4,7 @@ mod allocator;
 mod bench;
 mod cache_command;
 mod completions;
+mod convert;
 mod doctor;
 mod error;
 mod exit_code;

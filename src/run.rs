@@ -5,6 +5,7 @@ use std::io::Write as _;
 
 use engine::{Cancel, RunOptions, RunReport, StageResult, run as run_plan};
 
+use crate::convert;
 use crate::error::CliError;
 use crate::exit_code::INTERRUPTED;
 use crate::machine::machine;
@@ -69,7 +70,7 @@ pub fn run(arguments: Arguments) -> Result<(), CliError> {
         if let Some(table) = engine::fill(&session.plan, cache, &report.traces, &reasons) {
             has_gaps = crate::table::has_gaps(&table);
             let table_printed = if arguments.json {
-                let table = compact(&engine::json(&table));
+                let table = compact(&report::table::json(&convert::table(&table)));
                 let table = terminal::json(&table);
                 writeln!(terminal::stdout(), "{{\"event\":\"table\",\"table\":{table}}}")
                     .map_err(CliError::from)

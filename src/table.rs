@@ -3,7 +3,9 @@
 use std::io::Write as _;
 
 use engine::{CellValue, RowOrigin, Table, forecast};
+use report::table;
 
+use crate::convert;
 use crate::error::CliError;
 use crate::session::{ExperimentArguments, Session, Use};
 use crate::terminal;
@@ -56,11 +58,12 @@ pub fn run(arguments: Arguments) -> Result<(), CliError> {
 /// Prints a table to standard output.
 pub fn print_table(table: &Table, format: Format) -> Result<(), CliError> {
     let width = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    let table = convert::table(table);
     let text = match format {
-        Format::Text => engine::text(table, width),
-        Format::Markdown => engine::markdown(table),
-        Format::Csv => engine::csv(table),
-        Format::Json => terminal::json(&engine::json(table)).into_owned(),
+        Format::Text => table::text(&table, width),
+        Format::Markdown => table::markdown(&table),
+        Format::Csv => table::csv(&table),
+        Format::Json => terminal::json(&table::json(&table)).into_owned(),
     };
     let mut out = terminal::stdout();
     out.write_all(text.as_bytes())?;

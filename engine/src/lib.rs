@@ -42,23 +42,20 @@
 //! # Ok::<(), engine::Report>(())
 //! ```
 
-mod draw;
 mod experiment;
 mod inspect;
 mod kind;
 mod plan;
 mod process;
-mod render;
 mod run;
 mod table;
 mod toml;
 
 pub use choice::Part;
-pub use draw::{Drawing, State as DrawnState, dot, mermaid, svg};
 pub use experiment::spec::{Experiment, Request};
 pub use experiment::table_spec::{Better, Column};
 pub use inspect::explain::{Change, Explanation, Link, explain};
-pub use inspect::status::{StageState, State, drawing, forecast};
+pub use inspect::status::{StageState, State, forecast};
 pub use kind::context::{Context, Input};
 pub use kind::failure::Failure;
 pub use kind::input_file::{InputFile, NamedFile, SourceFiles};
@@ -71,12 +68,12 @@ pub use plan::key::Keys;
 pub use plan::memory_forecast::{Fit, Foresight};
 pub use plan::node::{Edge, Node};
 pub use plan::resolved::{ResolvedValue, resolved};
+pub use plan::stage_graph::{PlannedStage, StageEdge, StageGraph, stage_graph};
 pub use process::cancel::{Cancel, while_nothing_starts};
 pub use process::device::Device;
 pub use process::job::{Job, JobInput, Outcome, Progress, Reason};
 pub use process::program::{Ended, Program};
 pub use process::sandbox::Sandbox;
-pub use render::{csv, json, markdown, number, text};
 pub use run::events::{Comparison, Event, RunError, RunOptions, RunReport, StageResult};
 pub use run::scheduler::run;
 pub use run::worker::work;

@@ -9,4 +9,5 @@ pub(crate) mod memory_forecast;
 pub(crate) mod node;
 pub(crate) mod order;
 pub(crate) mod resolved;
+pub(crate) mod stage_graph;
 pub(crate) mod table;

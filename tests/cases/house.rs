@@ -18,8 +18,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("metrics", &["choice", "chem"]),
     ("learn", &["choice", "weights"]),
     ("engine", &["cache", "choice"]),
+    ("report", &[]),
     ("stages", &["engine", "corpus", "metrics", "weights", "learn"]),
-    ("pipeline", &["stages", "engine", "cache"]),
+    ("pipeline", &["stages", "engine", "report", "cache"]),
 ];
 
 /// Beginnings of words that the engine and the cache must not know.

@@ -1,10 +1,7 @@
 //! What would happen, before anything does.
 
-use std::collections::BTreeSet;
-
 use cache::{Cache, CacheError, Digest, Trace};
 
-use crate::draw;
 use crate::plan::graph::Plan;
 use crate::plan::key::Keys;
 
@@ -114,45 +111,4 @@ fn leave_out_unneeded(plan: &Plan, states: &mut [State]) {
             is_needed[edge.from] = true;
         }
     }
-}
-
-/// Makes a drawing of the stages, each with the state of its nodes.
-pub fn drawing(plan: &Plan, states: &dyn Fn(usize) -> draw::State) -> draw::Drawing {
-    let mut nodes = Vec::new();
-    let mut place = vec![usize::MAX; plan.by_stage().len()];
-    // In the order of the plan, so that inputs stand before what reads them.
-    let mut order: Vec<usize> = (0..plan.by_stage().len()).collect();
-    order.sort_by_key(|stage| plan.by_stage()[*stage].first().copied());
-    for stage in order {
-        let own = &plan.by_stage()[stage];
-        let Some(first) = own.first() else {
-            continue;
-        };
-        place[stage] = nodes.len();
-        let rank = |state: &draw::State| match state {
-            draw::State::Failed => 4,
-            draw::State::Run => 3,
-            draw::State::Maybe => 2,
-            draw::State::Unknown => 1,
-            draw::State::Hit => 0,
-        };
-        let state = own.iter().map(|node| states(*node)).max_by_key(rank).unwrap_or(draw::State::Unknown);
-        nodes.push(draw::Node {
-            name: plan.stage_name(stage).to_owned(),
-            kind: plan.nodes()[*first].kind().name().to_owned(),
-            copies: own.len(),
-            state,
-        });
-    }
-    let mut edges: Vec<draw::Edge> = Vec::new();
-    let mut known: BTreeSet<(usize, usize, &str)> = BTreeSet::new();
-    for node in plan.nodes() {
-        for edge in node.inputs() {
-            let (from, to) = (place[plan.nodes()[edge.from].stage], place[node.stage]);
-            if known.insert((from, to, &edge.port)) {
-                edges.push(draw::Edge { from, to, port: edge.port.to_string() });
-            }
-        }
-    }
-    draw::Drawing { title: plan.experiment().title(), nodes, edges }
 }

@@ -1,13 +1,11 @@
 //! A finished table as plain values: what was made, what was published, and where each number came from.
 //!
-//! Numbers are kept at full precision; `render` rounds them, once.
-
-use serde::Serialize;
+//! Numbers are kept at full precision; whoever renders them rounds them, once.
 
 use crate::experiment::table_spec::Column;
 
 /// Holds a finished table.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Table {
     /// Is the heading.
     pub title: String,
@@ -22,7 +20,7 @@ pub struct Table {
 }
 
 /// Holds one row; cells stand in the order of the columns.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     /// Names the row.
     pub label: String,
@@ -33,8 +31,7 @@ pub struct Row {
 }
 
 /// Says where a row comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowOrigin {
     /// Marks a row that a stage makes.
     Made {
@@ -46,7 +43,7 @@ pub enum RowOrigin {
 }
 
 /// Holds one cell.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
     /// Is our number, or why there is none.
     pub value: CellValue,
@@ -57,8 +54,7 @@ pub struct Cell {
 }
 
 /// Holds our number, or why there is none.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq)]
 pub enum CellValue {
     /// Is a single number.
     Number(f64),
@@ -79,7 +75,7 @@ pub enum CellValue {
 }
 
 /// Points at the place a number was read from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Provenance {
     /// Names the stage that made the artifact.
     pub stage: String,
@@ -90,7 +86,7 @@ pub struct Provenance {
 }
 
 /// Holds the difference between two rows; cells stand in the order of the columns.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Delta {
     /// Names the difference.
     pub label: String,
@@ -99,7 +95,7 @@ pub struct Delta {
 }
 
 /// Holds one difference three times over.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DeltaCell {
     /// Is the difference of our rows, in the metric's unit.
     pub ours: Option<f64>,

@@ -1,6 +1,6 @@
 //! Where vertices stand across their layers.
 
-use super::order::{Order, Ordered, rank};
+use crate::graph::layout::order::{Order, Ordered, rank};
 
 const NODE_GAP: f64 = 26.0;
 const BEND_GAP: f64 = 12.0;
@@ -8,7 +8,7 @@ const BEND_GAP: f64 = 12.0;
 /// Returns the centres of all vertices across the layers, the first border at zero.
 ///
 /// `extents` are their sizes; the first `nodes` of them are nodes, the others bends.
-pub(super) fn across(order: &Order, extents: &[f64], nodes: usize) -> Vec<f64> {
+pub(crate) fn across(order: &Order, extents: &[f64], nodes: usize) -> Vec<f64> {
     let offsets = order.layers.iter().map(|layer| offsets(layer, extents, nodes)).collect();
     let mut across = Across { order, nodes, offsets, centres: vec![0.0; extents.len()] };
     across.pack();
@@ -57,7 +57,7 @@ impl Across<'_> {
                 let at = if forth { step } else { last - step };
                 let layer = &self.order.layers[at];
                 let wishes: Vec<(f64, f64)> = layer.iter().map(|&vertex| self.wish(vertex, pull)).collect();
-                for (&vertex, centre) in layer.iter().zip(settled(&wishes, &self.offsets[at])) {
+                for (&vertex, centre) in layer.iter().zip(isotonic(&wishes, &self.offsets[at])) {
                     self.centres[vertex] = centre;
                 }
             }
@@ -74,7 +74,7 @@ impl Across<'_> {
                 false => (self.centres[vertex], firm),
             };
             let wishes: Vec<(f64, f64)> = layer.iter().map(wish).collect();
-            for (&vertex, centre) in layer.iter().zip(settled(&wishes, offsets)) {
+            for (&vertex, centre) in layer.iter().zip(isotonic(&wishes, offsets)) {
                 self.centres[vertex] = centre;
             }
         }
@@ -234,7 +234,7 @@ fn offsets(layer: &[usize], extents: &[f64], nodes: usize) -> Vec<f64> {
 
 /// Returns the centres nearest to the wishes, by weighted squares, that keep the distances of
 /// `offsets`: pool adjacent violators.
-fn settled(wishes: &[(f64, f64)], offsets: &[f64]) -> Vec<f64> {
+fn isotonic(wishes: &[(f64, f64)], offsets: &[f64]) -> Vec<f64> {
     let mut blocks: Vec<(f64, f64, usize)> = Vec::with_capacity(wishes.len());
     for (&(wish, weight), offset) in wishes.iter().zip(offsets) {
         let (mut place, mut weight, mut count) = (wish - offset, weight, 1);
@@ -255,12 +255,12 @@ fn settled(wishes: &[(f64, f64)], offsets: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::draw::layout::{Graph, Link, Size};
+    use crate::graph::layout::geometry::{LayoutInput, Link, Size};
 
     fn across_of(count: usize, pairs: &[(usize, usize)]) -> Vec<f64> {
         let links = pairs.iter().map(|&(from, to)| Link { from, to }).collect();
         let sizes = vec![Size { width: 100.0, height: 40.0 }; count];
-        let order = Order::of(&Graph { sizes, links });
+        let order = Order::of(&LayoutInput { sizes, links });
         let mut extents = vec![40.0; count];
         extents.resize(order.before.len(), 6.0);
         across(&order, &extents, count)
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn vertices_keep_their_distance() {
-        let places = settled(&[(5.0, 1.0), (5.0, 1.0), (100.0, 1.0)], &[0.0, 10.0, 20.0]);
+        let places = isotonic(&[(5.0, 1.0), (5.0, 1.0), (100.0, 1.0)], &[0.0, 10.0, 20.0]);
         assert_eq!(places, [0.0, 10.0, 100.0]);
     }
 

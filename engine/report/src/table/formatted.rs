@@ -4,30 +4,29 @@
 
 use std::collections::BTreeMap;
 
-use super::number::{decimals, digits_for, number, signed};
-use super::settle::settled;
-use crate::experiment::table_spec::{Better, Column};
-use crate::table::cells::{Cell, CellValue, Delta, DeltaCell, Row, RowOrigin, Table};
+use crate::table::cells::{Better, Cell, CellValue, Column, Delta, DeltaCell, Row, RowOrigin, Table};
+use crate::table::normalize::normalize;
+use crate::table::number::{decimals, digits_for, number, signed};
 
 /// Is a table as people read it.
-pub(super) struct Faces {
+pub(crate) struct FormattedTable {
     pub title: String,
     pub heads: Vec<String>,
-    pub rows: Vec<RowFace>,
-    pub deltas: Vec<DeltaFace>,
+    pub rows: Vec<FormattedRow>,
+    pub deltas: Vec<FormattedDelta>,
     pub legend: Vec<String>,
     pub footnotes: Vec<Footnote>,
     pub delta_legend: Vec<String>,
     pub notes: Vec<String>,
 }
 
-pub(super) struct RowFace {
+pub(crate) struct FormattedRow {
     pub label: String,
-    pub cells: Vec<Face>,
+    pub cells: Vec<FormattedCell>,
 }
 
 /// Is one cell; either half may be empty, never both.
-pub(super) struct Face {
+pub(crate) struct FormattedCell {
     pub ours: String,
     /// Is the number of the footnote that says why the cell is missing.
     pub footnote: Option<usize>,
@@ -35,29 +34,29 @@ pub(super) struct Face {
     pub published: String,
 }
 
-pub(super) struct DeltaFace {
+pub(crate) struct FormattedDelta {
     pub label: String,
-    pub lines: Vec<DeltaLine>,
+    pub lines: Vec<FormattedDeltaLine>,
 }
 
-pub(super) struct DeltaLine {
+pub(crate) struct FormattedDeltaLine {
     pub source: &'static str,
-    pub cells: Vec<DeltaText>,
+    pub cells: Vec<FormattedDeltaCell>,
 }
 
-pub(super) struct DeltaText {
+pub(crate) struct FormattedDeltaCell {
     pub number: String,
     pub verdict: Verdict,
 }
 
 /// Says whether a printed difference follows from the printed rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Agrees,
     Disagrees,
 }
 
-pub(super) struct Footnote {
+pub(crate) struct Footnote {
     pub stage: Option<String>,
     pub reason: String,
 }
@@ -66,28 +65,28 @@ pub(super) struct Footnote {
 const NOTHING: &str = "–";
 const MISSING: &str = "missing";
 
-impl Faces {
+impl FormattedTable {
     pub fn of(table: &Table) -> Self {
-        let table = settled(table);
+        let table = normalize(table);
         let digits: Vec<u8> = (0..table.columns.len()).map(|at| column_digits(&table, at)).collect();
         let spread = Spread::of(&table);
         let mut footnotes = Footnotes::default();
-        let face = |row: &Row| RowFace {
+        let format_row = |row: &Row| FormattedRow {
             label: match row.origin {
                 RowOrigin::Made { .. } => one_line(&row.label),
                 RowOrigin::PublishedOnly => format!("{} (published only)", one_line(&row.label)),
             },
             cells: (row.cells.iter().zip(&digits))
-                .map(|(cell, &digits)| cell_face(row, cell, (digits, spread), &mut footnotes))
+                .map(|(cell, &digits)| format_cell(row, cell, (digits, spread), &mut footnotes))
                 .collect(),
         };
-        let rows = table.rows.iter().map(face).collect();
+        let rows = table.rows.iter().map(format_row).collect();
         let deltas = Deltas { table: &table, digits: &digits };
         Self {
             title: one_line(&table.title),
             heads: table.columns.iter().map(head).collect(),
             rows,
-            deltas: deltas.faces(),
+            deltas: deltas.format(),
             legend: legend(&table, spread),
             footnotes: footnotes.list,
             delta_legend: deltas.legend(),
@@ -98,7 +97,7 @@ impl Faces {
 
 /// Returns the text without line breaks and control characters, which would break a table or
 /// drive a terminal.
-pub(super) fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let spaced: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     spaced.trim().to_owned()
 }
@@ -169,7 +168,7 @@ impl Footnotes {
     }
 }
 
-fn cell_face(row: &Row, cell: &Cell, style: (u8, Spread), footnotes: &mut Footnotes) -> Face {
+fn format_cell(row: &Row, cell: &Cell, style: (u8, Spread), footnotes: &mut Footnotes) -> FormattedCell {
     let (digits, spread) = style;
     let shown = |value: f64| number(value, Some(digits));
     let published = cell.published.map(|value| format!("({})", shown(value))).unwrap_or_default();
@@ -189,7 +188,7 @@ fn cell_face(row: &Row, cell: &Cell, style: (u8, Spread), footnotes: &mut Footno
             (MISSING.to_owned(), Some(footnotes.number(cell.blamed(row), reason)))
         }
     };
-    Face { ours, footnote, published }
+    FormattedCell { ours, footnote, published }
 }
 
 fn legend(table: &Table, spread: Spread) -> Vec<String> {
@@ -216,26 +215,26 @@ fn legend(table: &Table, spread: Spread) -> Vec<String> {
     lines
 }
 
-/// Renders the differences of a settled table, all in the unit of the rows above them.
+/// Renders the differences of a normalized table, all in the unit of the rows above them.
 struct Deltas<'a> {
     table: &'a Table,
     digits: &'a [u8],
 }
 
 impl Deltas<'_> {
-    fn faces(&self) -> Vec<DeltaFace> {
+    fn format(&self) -> Vec<FormattedDelta> {
         let digits: Vec<u8> = (0..self.digits.len()).map(|at| self.column_digits(at)).collect();
         let any = |pick: fn(&DeltaCell) -> Option<f64>| {
             let mut cells = self.table.deltas.iter().flat_map(|delta| &delta.cells);
             cells.any(|cell| pick(cell).is_some())
         };
         let (published, printed) = (any(|cell| cell.published), any(|cell| cell.printed));
-        let face = |delta: &Delta| {
-            let line = |source, text: &dyn Fn(usize, &DeltaCell) -> DeltaText| DeltaLine {
+        let format_delta = |delta: &Delta| {
+            let line = |source, text: &dyn Fn(usize, &DeltaCell) -> FormattedDeltaCell| FormattedDeltaLine {
                 source,
                 cells: delta.cells.iter().enumerate().map(|(at, cell)| text(at, cell)).collect(),
             };
-            let plain = |value: Option<f64>, digits: u8, absent: &str| DeltaText {
+            let plain = |value: Option<f64>, digits: u8, absent: &str| FormattedDeltaCell {
                 number: value.map_or_else(|| absent.to_owned(), |value| signed(value, digits)),
                 verdict: Verdict::Agrees,
             };
@@ -244,14 +243,14 @@ impl Deltas<'_> {
                 lines.push(line("published", &|at, cell| plain(cell.published, digits[at], NOTHING)));
             }
             if printed {
-                lines.push(line("printed", &|at, cell| DeltaText {
+                lines.push(line("printed", &|at, cell| FormattedDeltaCell {
                     verdict: self.verdict(at, cell),
                     ..plain(in_metric_unit(cell), digits[at], NOTHING)
                 }));
             }
-            DeltaFace { label: one_line(&delta.label), lines }
+            FormattedDelta { label: one_line(&delta.label), lines }
         };
-        self.table.deltas.iter().map(face).collect()
+        self.table.deltas.iter().map(format_delta).collect()
     }
 
     /// Returns decimals enough for the rows and for what the paper prints: a printed number that
@@ -301,8 +300,8 @@ impl Deltas<'_> {
     }
 
     fn legend(&self) -> Vec<String> {
-        let faces = self.faces();
-        let lines = || faces.iter().flat_map(|face| &face.lines);
+        let formatted = self.format();
+        let lines = || formatted.iter().flat_map(|delta| &delta.lines);
         let source = |name: &str| lines().any(|line| line.source == name);
         let mut legend = Vec::new();
         if source("published") {
@@ -325,7 +324,7 @@ fn in_metric_unit(cell: &DeltaCell) -> Option<f64> {
 }
 
 #[cfg(test)]
-pub(in crate::render) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::table::cells::Provenance;
 
@@ -446,25 +445,25 @@ pub(in crate::render) mod tests {
 
     #[test]
     fn one_reason_is_one_footnote() {
-        let faces = Faces::of(&full());
-        assert_eq!(faces.footnotes.len(), 1);
-        assert_eq!(faces.footnotes[0].reason, "out of memory at step 3");
-        assert_eq!(faces.rows[1].cells[2].footnote, Some(1));
+        let formatted = FormattedTable::of(&full());
+        assert_eq!(formatted.footnotes.len(), 1);
+        assert_eq!(formatted.footnotes[0].reason, "out of memory at step 3");
+        assert_eq!(formatted.rows[1].cells[2].footnote, Some(1));
     }
 
     #[test]
     fn uneven_averages_are_counted_one_by_one() {
         let mean = |n| cell(CellValue::Mean { mean: 0.5, std: 0.1, n }, None);
         let rows = vec![made("a", vec![mean(3)]), made("b", vec![mean(2)])];
-        let faces = Faces::of(&table(vec![column("accuracy")], rows));
-        assert_eq!(faces.rows[1].cells[0].ours, "0.50 ± 0.10 (n=2)");
-        assert_eq!(faces.legend, ["±: standard deviation of n numbers"]);
+        let formatted = FormattedTable::of(&table(vec![column("accuracy")], rows));
+        assert_eq!(formatted.rows[1].cells[0].ours, "0.50 ± 0.10 (n=2)");
+        assert_eq!(formatted.legend, ["±: standard deviation of n numbers"]);
     }
 
     #[test]
     fn no_cell_is_blank() {
-        let faces = Faces::of(&full());
-        for cell in faces.rows.iter().flat_map(|row| &row.cells) {
+        let formatted = FormattedTable::of(&full());
+        for cell in formatted.rows.iter().flat_map(|row| &row.cells) {
             assert!(!(cell.ours.is_empty() && cell.published.is_empty()));
         }
     }

@@ -2,24 +2,24 @@
 
 use std::fmt::Write as _;
 
-use super::{Drawing, State};
+use crate::graph::value::{Graph, State};
 
 /// Returns the graph in the DOT language, from left to right, with a legend.
-pub fn dot(drawing: &Drawing) -> String {
+pub fn dot(graph: &Graph) -> String {
     let mut out = String::from("digraph experiment {\n");
-    let title = quoted(&drawing.title);
+    let title = quoted(&graph.title);
     let font = "fontname=\"Helvetica,Arial,sans-serif\"";
     let _ = writeln!(out, "  graph [rankdir=LR, label={title}, labelloc=t, {font}];");
     let _ = writeln!(out, "  node [shape=box, style=\"rounded,filled\", {font}, fontsize=11];");
     let _ = writeln!(out, "  edge [color=\"#7b8494\", {font}, fontsize=9, arrowsize=0.7];");
-    for (at, node) in drawing.nodes.iter().enumerate() {
+    for (at, node) in graph.nodes.iter().enumerate() {
         let label = quoted(&format!("{}\n{}\n{}", node.name, node.subtitle(), node.state.word()));
         let _ = writeln!(out, "  n{at} [label={label}, {}];", colours(node.state));
     }
-    for edge in drawing.sound_edges() {
+    for edge in graph.valid_edges() {
         let _ = writeln!(out, "  n{} -> n{} [label={}];", edge.from, edge.to, quoted(&edge.port));
     }
-    let states = drawing.states();
+    let states = graph.states();
     if !states.is_empty() {
         out.push_str("  subgraph cluster_legend {\n    label=\"legend\"; color=\"#c5cad3\";\n");
         for state in states {
@@ -56,13 +56,13 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::draw::svg::tests::{drawing, nasty};
+    use crate::graph::svg::tests::{graph, nasty};
     use insta::assert_snapshot;
     use proptest::prelude::*;
 
     #[test]
     fn a_chain_is_drawn() {
-        assert_snapshot!(dot(&drawing(2, &[(0, 1)])), @r##"
+        assert_snapshot!(dot(&graph(2, &[(0, 1)])), @r##"
         digraph experiment {
           graph [rankdir=LR, label="A graph", labelloc=t, fontname="Helvetica,Arial,sans-serif"];
           node [shape=box, style="rounded,filled", fontname="Helvetica,Arial,sans-serif", fontsize=11];

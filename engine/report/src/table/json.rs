@@ -1,16 +1,16 @@
 //! The table as JSON: everything, at full precision, provenance included.
 
-use super::settle::settled;
 use crate::table::cells::Table;
+use crate::table::normalize::normalize;
 
 /// Returns the whole table as indented JSON.
 ///
 /// # Panics
 ///
-/// Never: a settled table has only string keys and finite numbers.
+/// Never: a normalized table has only string keys and finite numbers.
 pub fn json(table: &Table) -> String {
-    let mut out = serde_json::to_string_pretty(&settled(table))
-        .expect("a settled table has only string keys and finite numbers");
+    let mut out = serde_json::to_string_pretty(&normalize(table))
+        .expect("a normalized table has only string keys and finite numbers");
     out.push('\n');
     out
 }
@@ -18,8 +18,8 @@ pub fn json(table: &Table) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::faces::tests::{cell, column, made, table};
     use crate::table::cells::CellValue;
+    use crate::table::formatted::tests::{cell, column, made, table};
     use insta::assert_snapshot;
 
     #[test]

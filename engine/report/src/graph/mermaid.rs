@@ -2,21 +2,21 @@
 
 use std::fmt::Write as _;
 
-use super::Drawing;
+use crate::graph::value::Graph;
 
 /// Returns the graph as a Mermaid flowchart, from left to right.
-pub fn mermaid(drawing: &Drawing) -> String {
+pub fn mermaid(graph: &Graph) -> String {
     let mut out = String::new();
-    if !drawing.title.trim().is_empty() {
-        let _ = writeln!(out, "---\ntitle: \"{}\"\n---", yaml(&drawing.title));
+    if !graph.title.trim().is_empty() {
+        let _ = writeln!(out, "---\ntitle: \"{}\"\n---", yaml(&graph.title));
     }
     out.push_str("flowchart LR\n");
-    for (at, node) in drawing.nodes.iter().enumerate() {
+    for (at, node) in graph.nodes.iter().enumerate() {
         let (name, subtitle) = (escaped(&node.name), escaped(&node.subtitle()));
         let (word, class) = (node.state.word(), node.state.class());
         let _ = writeln!(out, "  n{at}[\"{name}<br/>{subtitle}<br/>{word}\"]:::{class}");
     }
-    for edge in drawing.sound_edges() {
+    for edge in graph.valid_edges() {
         // An empty label is a syntax error.
         let port = match edge.port.trim() {
             "" => String::new(),
@@ -24,7 +24,7 @@ pub fn mermaid(drawing: &Drawing) -> String {
         };
         let _ = writeln!(out, "  n{} -->{port} n{}", edge.from, edge.to);
     }
-    for state in drawing.states() {
+    for state in graph.states() {
         let (class, fill, stroke) = (state.class(), state.fill(), state.stroke());
         let _ = writeln!(out, "  classDef {class} fill:{fill},stroke:{stroke},color:#1f2430");
     }
@@ -65,13 +65,13 @@ fn yaml(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::draw::svg::tests::{drawing, nasty};
+    use crate::graph::svg::tests::{graph, nasty};
     use insta::assert_snapshot;
     use proptest::prelude::*;
 
     #[test]
     fn a_chain_is_drawn() {
-        assert_snapshot!(mermaid(&drawing(2, &[(0, 1)])), @r#"
+        assert_snapshot!(mermaid(&graph(2, &[(0, 1)])), @r#"
         ---
         title: "A graph"
         ---
@@ -97,7 +97,7 @@ mod tests {
             let nodes = text.lines().filter(|line| line.contains("]:::")).count();
             prop_assert_eq!(nodes, nasty.nodes.len());
             let edges = text.lines().filter(|line| line.contains(" -->")).count();
-            prop_assert_eq!(edges, nasty.sound_edges().count());
+            prop_assert_eq!(edges, nasty.valid_edges().count());
         }
     }
 }

@@ -5,72 +5,9 @@
 //! linear time. Everything is bounded by the number of nodes and edges: a long edge gets a bend in
 //! every layer only while there are not too many bends in all.
 
-mod across;
-mod order;
-
-use across::across;
-use order::{Chain, Flow, Order};
-
-/// Holds what is to be placed.
-pub(super) struct Graph {
-    pub sizes: Vec<Size>,
-    /// Lists the edges between different nodes, each pair once.
-    pub links: Vec<Link>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Size {
-    pub width: f64,
-    pub height: f64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Link {
-    pub from: usize,
-    pub to: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Point {
-    pub x: f64,
-    pub y: f64,
-}
-
-/// Says where successors are drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Direction {
-    Right,
-    Down,
-}
-
-impl Direction {
-    /// Returns the point at a distance along the layers and one across them.
-    pub fn point(self, along: f64, across: f64) -> Point {
-        match self {
-            Self::Right => Point { x: along, y: across },
-            Self::Down => Point { x: across, y: along },
-        }
-    }
-
-    /// Returns how far a point lies along the layers, and across them.
-    pub fn split(self, point: Point) -> (f64, f64) {
-        match self {
-            Self::Right => (point.x, point.y),
-            Self::Down => (point.y, point.x),
-        }
-    }
-}
-
-/// Holds the places.
-pub(super) struct Placed {
-    pub direction: Direction,
-    pub size: Size,
-    /// Lists the centres of the nodes.
-    pub centres: Vec<Point>,
-    /// Lists the points of each link, from its source's border to its target's. It runs straight
-    /// inside layers, from the first point to the second and so on, and crosses gaps between.
-    pub routes: Vec<Vec<Point>>,
-}
+use crate::graph::layout::across::across;
+use crate::graph::layout::geometry::{Direction, Layout, LayoutInput, Link, Point, Size};
+use crate::graph::layout::order::{Chain, Flow, Order};
 
 /// Is the width up to which a drawing runs to the right: that of a page.
 const PAGE: f64 = 1000.0;
@@ -78,7 +15,7 @@ const BEND: f64 = 6.0;
 
 /// Returns the places of everything: to the right if that fits a page, or else downwards if that is
 /// narrower.
-pub(super) fn place(graph: &Graph) -> Placed {
+pub(crate) fn place(graph: &LayoutInput) -> Layout {
     let order = Order::of(graph);
     let right = placed(graph, &order, Direction::Right);
     if right.size.width <= PAGE {
@@ -88,7 +25,7 @@ pub(super) fn place(graph: &Graph) -> Placed {
     if down.size.width < right.size.width { down } else { right }
 }
 
-fn placed(graph: &Graph, order: &Order, direction: Direction) -> Placed {
+fn placed(graph: &LayoutInput, order: &Order, direction: Direction) -> Layout {
     let grid = Grid::of(graph, order, direction);
     let nodes = 0..graph.sizes.len();
     let far = (grid.across.iter().zip(&grid.sizes))
@@ -96,7 +33,7 @@ fn placed(graph: &Graph, order: &Order, direction: Direction) -> Placed {
         .fold(0.0, f64::max);
     let along = grid.starts.last().zip(grid.depths.last()).map_or(0.0, |(start, depth)| start + depth);
     let far = direction.point(along, far);
-    Placed {
+    Layout {
         direction,
         size: Size { width: far.x, height: far.y },
         centres: nodes.map(|node| direction.point(grid.middle(node), grid.across[node])).collect(),
@@ -124,7 +61,7 @@ struct Extent {
 }
 
 impl<'a> Grid<'a> {
-    fn of(graph: &Graph, order: &'a Order, direction: Direction) -> Self {
+    fn of(graph: &LayoutInput, order: &'a Order, direction: Direction) -> Self {
         let node = |size: &Size| match direction {
             Direction::Right => Extent { along: size.width, across: size.height },
             Direction::Down => Extent { along: size.height, across: size.width },
@@ -165,7 +102,7 @@ fn starts(order: &Order, depths: &[f64], across: &[f64]) -> Vec<f64> {
     starts
 }
 
-fn routes(graph: &Graph, grid: &Grid) -> Vec<Vec<Point>> {
+fn routes(graph: &LayoutInput, grid: &Grid) -> Vec<Vec<Point>> {
     let docks = Docks::of(graph, grid);
     let point = |along: f64, across: f64| grid.direction.point(along, across);
     let route = |(at, (&link, chain)): (usize, (&Link, &Chain))| {
@@ -196,7 +133,7 @@ struct Docks {
 }
 
 impl Docks {
-    fn of(graph: &Graph, grid: &Grid) -> Self {
+    fn of(graph: &LayoutInput, grid: &Grid) -> Self {
         let mut leaves: Vec<Vec<(f64, usize)>> = vec![Vec::new(); graph.sizes.len()];
         let mut enters = leaves.clone();
         for (at, (&link, chain)) in graph.links.iter().zip(&grid.order.chains).enumerate() {
@@ -227,9 +164,9 @@ impl Docks {
 mod tests {
     use super::*;
 
-    fn graph(count: usize, pairs: &[(usize, usize)]) -> Graph {
+    fn graph(count: usize, pairs: &[(usize, usize)]) -> LayoutInput {
         let links = pairs.iter().map(|&(from, to)| Link { from, to }).collect();
-        Graph { sizes: vec![Size { width: 100.0, height: 40.0 }; count], links }
+        LayoutInput { sizes: vec![Size { width: 100.0, height: 40.0 }; count], links }
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! What a state looks like, so that all drawings agree.
 
-use super::{Drawing, Edge, Node, State};
+use crate::graph::value::{Edge, Graph, Node, State};
 
 /// Lists the states in the order of the legend.
 const STATES: [State; 5] = [State::Hit, State::Run, State::Maybe, State::Failed, State::Unknown];
 
 impl State {
     /// Returns the word for people who see no colours.
-    pub(super) fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Hit => "cached",
             Self::Run => "to run",
@@ -18,7 +18,7 @@ impl State {
     }
 
     /// Returns the identifier of its class.
-    pub(super) fn class(self) -> &'static str {
+    pub(crate) fn class(self) -> &'static str {
         match self {
             Self::Hit => "hit",
             Self::Run => "run",
@@ -29,7 +29,7 @@ impl State {
     }
 
     /// Returns the colour of its surface.
-    pub(super) fn fill(self) -> &'static str {
+    pub(crate) fn fill(self) -> &'static str {
         match self {
             Self::Hit => "#e6f4ea",
             Self::Run => "#e3eefb",
@@ -40,7 +40,7 @@ impl State {
     }
 
     /// Returns the colour of its border; dark enough for white upon it.
-    pub(super) fn stroke(self) -> &'static str {
+    pub(crate) fn stroke(self) -> &'static str {
         match self {
             Self::Hit => "#2f7d46",
             Self::Run => "#2563b0",
@@ -53,20 +53,20 @@ impl State {
 
 impl Node {
     /// Returns the kind, with the number of copies if there are several.
-    pub(super) fn subtitle(&self) -> String {
+    pub(crate) fn subtitle(&self) -> String {
         if self.copies > 1 { format!("{} ×{}", self.kind, self.copies) } else { self.kind.clone() }
     }
 }
 
-impl Drawing {
+impl Graph {
     /// Returns the states that occur, in the order of the legend.
-    pub(super) fn states(&self) -> Vec<State> {
+    pub(crate) fn states(&self) -> Vec<State> {
         let occurs = |state: &State| self.nodes.iter().any(|node| node.state == *state);
         STATES.into_iter().filter(occurs).collect()
     }
 
     /// Returns the edges whose ends exist.
-    pub(super) fn sound_edges(&self) -> impl Iterator<Item = &Edge> {
+    pub(crate) fn valid_edges(&self) -> impl Iterator<Item = &Edge> {
         let count = self.nodes.len();
         self.edges.iter().filter(move |edge| edge.from < count && edge.to < count)
     }

@@ -1,7 +1,7 @@
 //! Numbers as text: the one place that rounds.
 
 /// Stands for NaN and the infinities wherever a number would be shown.
-pub(super) const NOT_A_NUMBER: &str = "not a number";
+pub(crate) const NOT_A_NUMBER: &str = "not a number";
 
 /// Returns a number rounded to so many decimals, half to even.
 ///
@@ -24,13 +24,13 @@ pub fn number(value: f64, digits: Option<u8>) -> String {
 }
 
 /// Returns a difference rounded like [`number`], with its sign unless it rounds to zero.
-pub(super) fn signed(value: f64, digits: u8) -> String {
+pub(crate) fn signed(value: f64, digits: u8) -> String {
     let text = number(value, Some(digits));
     if value > 0.0 && value.is_finite() && !is_zero(&text) { format!("+{text}") } else { text }
 }
 
 /// Returns the decimals that suit all the values of a column.
-pub(super) fn digits_for(values: &[f64]) -> u8 {
+pub(crate) fn digits_for(values: &[f64]) -> u8 {
     if values.iter().all(|value| value.fract() == 0.0) {
         return 0;
     }
@@ -44,7 +44,7 @@ pub(super) fn digits_for(values: &[f64]) -> u8 {
 }
 
 /// Returns the decimals with which a published number was written, as far as its digits tell.
-pub(super) fn decimals(value: f64) -> u8 {
+pub(crate) fn decimals(value: f64) -> u8 {
     let text = format!("{value}");
     let count = text.split_once('.').map_or(0, |(_, decimals)| decimals.len());
     count.min(9) as u8

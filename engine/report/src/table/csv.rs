@@ -1,8 +1,7 @@
 //! The table as CSV: one line per row, full precision, quoted as RFC 4180 says.
 
-use super::settle::settled;
-use crate::experiment::table_spec::Column;
-use crate::table::cells::{Cell, CellValue, Row, RowOrigin, Table};
+use crate::table::cells::{Cell, CellValue, Column, Row, RowOrigin, Table};
+use crate::table::normalize::normalize;
 
 /// Returns the table as CSV with a header, one line per row.
 ///
@@ -10,7 +9,7 @@ use crate::table::cells::{Cell, CellValue, Row, RowOrigin, Table};
 /// of the table is an average. The last field, `missing`, holds the reasons for empty ones. Text
 /// that a spreadsheet would run as a formula is left as it is: this is for programs.
 pub fn csv(table: &Table) -> String {
-    let table = settled(table);
+    let table = normalize(table);
     let averaged = Averaged::of(&table);
     let mut out = String::new();
     let columns = table.columns.iter().flat_map(|column| averaged.names(column));
@@ -102,7 +101,7 @@ fn line(out: &mut String, groups: [Vec<String>; 3]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::faces::tests::{cell, column, failed, made, published_only, table};
+    use crate::table::formatted::tests::{cell, column, failed, made, published_only, table};
     use insta::assert_snapshot;
 
     #[test]

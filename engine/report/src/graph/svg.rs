@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::layout::{Direction, Graph, Link, Placed, Point, Size, place};
-use super::{Drawing, Node, State};
+use crate::graph::layout::geometry::{Direction, Layout, LayoutInput, Link, Point, Size};
+use crate::graph::layout::place::place;
+use crate::graph::value::{Graph, Node, State};
 
 const MARGIN: f64 = 28.0;
 const TITLE_HEIGHT: f64 = 34.0;
@@ -20,20 +21,20 @@ const LINE: &str = "#8a93a3";
 const FONT: &str = "Helvetica, Arial, 'DejaVu Sans', sans-serif";
 
 /// Returns the graph as an SVG document in layers, with a legend.
-pub fn svg(drawing: &Drawing) -> String {
-    let faces: Vec<Face> = drawing.nodes.iter().map(Face::of).collect();
-    let wires = Wires::of(drawing);
-    let graph = Graph {
-        sizes: faces.iter().map(|face| Size { width: face.width, height: NODE_HEIGHT }).collect(),
+pub fn svg(graph: &Graph) -> String {
+    let boxes: Vec<NodeBox> = graph.nodes.iter().map(NodeBox::of).collect();
+    let wires = Wires::of(graph);
+    let input = LayoutInput {
+        sizes: boxes.iter().map(|node_box| Size { width: node_box.width, height: NODE_HEIGHT }).collect(),
         links: wires.ports.keys().copied().collect(),
     };
-    let placed = place(&graph);
-    let title = shortened(&drawing.title, 120);
+    let layout = place(&input);
+    let title = shortened(&graph.title, 120);
     let top = if title.is_empty() { MARGIN } else { MARGIN + TITLE_HEIGHT };
-    let legend = legend(&drawing.states());
-    let inner = placed.size.width.max(text_width(&title, 16.0)).max(legend.width);
+    let legend = legend(&graph.states());
+    let inner = layout.size.width.max(text_width(&title, 16.0)).max(legend.width);
     let below = if legend.body.is_empty() { 0.0 } else { LEGEND_HEIGHT };
-    let (width, height) = (inner + 2.0 * MARGIN, top + placed.size.height + below + MARGIN);
+    let (width, height) = (inner + 2.0 * MARGIN, top + layout.size.height + below + MARGIN);
 
     let mut out = String::new();
     let _ = writeln!(
@@ -43,20 +44,20 @@ pub fn svg(drawing: &Drawing) -> String {
         px(width),
         px(height),
     );
-    let _ = writeln!(out, "<title>{}</title>", escaped(&drawing.title));
+    let _ = writeln!(out, "<title>{}</title>", escaped(&graph.title));
     let _ = writeln!(out, "<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>");
     if !title.is_empty() {
         let (x, y) = (px(MARGIN), px(MARGIN + 14.0));
         let style = format!("font-size=\"16\" font-weight=\"bold\" fill=\"{INK}\"");
         let _ = writeln!(out, "<text x=\"{x}\" y=\"{y}\" {style}>{}</text>", escaped(&title));
     }
-    let left = MARGIN + (inner - placed.size.width) / 2.0;
+    let left = MARGIN + (inner - layout.size.width) / 2.0;
     let _ = writeln!(out, "<g transform=\"translate({} {})\">", px(left), px(top));
-    edges(&mut out, drawing, &wires, (&graph, &placed));
-    nodes(&mut out, drawing, &faces, &placed);
+    edges(&mut out, graph, &wires, (&input, &layout));
+    nodes(&mut out, graph, &boxes, &layout);
     out.push_str("</g>\n");
     if !legend.body.is_empty() {
-        let y = top + placed.size.height + LEGEND_HEIGHT - 10.0;
+        let y = top + layout.size.height + LEGEND_HEIGHT - 10.0;
         let _ = writeln!(out, "<g transform=\"translate({} {})\">", px(MARGIN), px(y));
         out.push_str(&legend.body);
         out.push_str("</g>\n");
@@ -66,14 +67,14 @@ pub fn svg(drawing: &Drawing) -> String {
 }
 
 /// Holds the text in a node's box and the width that it takes.
-struct Face {
+struct NodeBox {
     name: String,
     kind: String,
     copies: String,
     width: f64,
 }
 
-impl Face {
+impl NodeBox {
     fn of(node: &Node) -> Self {
         let name = shortened(&node.name, 30);
         let kind = shortened(&node.kind, 30);
@@ -91,9 +92,9 @@ struct Wires<'a> {
 }
 
 impl<'a> Wires<'a> {
-    fn of(drawing: &'a Drawing) -> Self {
+    fn of(graph: &'a Graph) -> Self {
         let mut wires = Self { ports: BTreeMap::new(), loops: BTreeMap::new() };
-        for edge in drawing.sound_edges() {
+        for edge in graph.valid_edges() {
             let ports = if edge.from == edge.to {
                 wires.loops.entry(edge.from).or_default()
             } else {
@@ -105,15 +106,15 @@ impl<'a> Wires<'a> {
     }
 }
 
-fn edges(out: &mut String, drawing: &Drawing, wires: &Wires, (graph, placed): (&Graph, &Placed)) {
+fn edges(out: &mut String, graph: &Graph, wires: &Wires, (input, layout): (&LayoutInput, &Layout)) {
     let _ = writeln!(out, "<g stroke=\"{LINE}\" stroke-width=\"1.4\" fill=\"none\">");
-    for ((link, ports), route) in wires.ports.iter().zip(&placed.routes) {
-        let (from, to) = (&drawing.nodes[link.from].name, &drawing.nodes[link.to].name);
-        wire(out, &format!("{from} → {to}: {}", ports.join(", ")), &curve(route, placed.direction));
+    for ((link, ports), route) in wires.ports.iter().zip(&layout.routes) {
+        let (from, to) = (&graph.nodes[link.from].name, &graph.nodes[link.to].name);
+        wire(out, &format!("{from} → {to}: {}", ports.join(", ")), &curve(route, layout.direction));
     }
     for (&node, ports) in &wires.loops {
-        let name = &drawing.nodes[node].name;
-        let path = ear(placed.centres[node], graph.sizes[node]);
+        let name = &graph.nodes[node].name;
+        let path = ear(layout.centres[node], input.sizes[node]);
         wire(out, &format!("{name} → {name}: {}", ports.join(", ")), &path);
     }
     out.push_str("</g>\n");
@@ -160,24 +161,24 @@ fn ear(centre: Point, size: Size) -> (String, String) {
     (line, head)
 }
 
-fn nodes(out: &mut String, drawing: &Drawing, faces: &[Face], placed: &Placed) {
-    for ((node, face), centre) in drawing.nodes.iter().zip(faces).zip(&placed.centres) {
-        let (x, y) = (centre.x - face.width / 2.0, centre.y - NODE_HEIGHT / 2.0);
+fn nodes(out: &mut String, graph: &Graph, boxes: &[NodeBox], layout: &Layout) {
+    for ((node, node_box), centre) in graph.nodes.iter().zip(boxes).zip(&layout.centres) {
+        let (x, y) = (centre.x - node_box.width / 2.0, centre.y - NODE_HEIGHT / 2.0);
         let hover = format!("{}: {}, {}", node.name, node.subtitle(), node.state.word());
         let corner = xy(Point { x, y });
         let _ = writeln!(out, "<g transform=\"translate({corner})\"><title>{}</title>", escaped(&hover));
         if node.copies > 1 {
             // A second card behind says that there are more.
-            card(out, Point { x: 4.0, y: 4.0 }, face.width, node.state);
+            card(out, Point { x: 4.0, y: 4.0 }, node_box.width, node.state);
         }
-        card(out, Point { x: 0.0, y: 0.0 }, face.width, node.state);
+        card(out, Point { x: 0.0, y: 0.0 }, node_box.width, node.state);
         mark(out, Point { x: 20.0, y: NODE_HEIGHT / 2.0 }, node.state);
-        let (name, kind) = (escaped(&face.name), escaped(&face.kind));
+        let (name, kind) = (escaped(&node_box.name), escaped(&node_box.kind));
         let bold = format!("font-weight=\"bold\" fill=\"{INK}\"");
         let _ = writeln!(out, "<text x=\"37\" y=\"21\" font-size=\"13\" {bold}>{name}</text>");
         let _ = writeln!(out, "<text x=\"37\" y=\"37\" font-size=\"11\" fill=\"{PALE_INK}\">{kind}</text>");
         if node.copies > 1 {
-            let (x, copies) = (px(face.width - 12.0), &face.copies);
+            let (x, copies) = (px(node_box.width - 12.0), &node_box.copies);
             let style = format!("font-size=\"12\" text-anchor=\"end\" {bold}");
             let _ = writeln!(out, "<text x=\"{x}\" y=\"28\" {style}>{copies}</text>");
         }
@@ -298,12 +299,12 @@ fn px(value: f64) -> String {
 }
 
 #[cfg(test)]
-pub(in crate::draw) mod tests {
+pub(crate) mod tests {
     use super::*;
-    use crate::draw::Edge;
+    use crate::graph::value::Edge;
     use proptest::prelude::*;
 
-    pub fn drawing(nodes: usize, edges: &[(usize, usize)]) -> Drawing {
+    pub fn graph(nodes: usize, edges: &[(usize, usize)]) -> Graph {
         let node = |at: usize| Node {
             name: format!("stage_{at}"),
             kind: "kind".into(),
@@ -311,7 +312,7 @@ pub(in crate::draw) mod tests {
             state: [State::Hit, State::Run, State::Maybe, State::Failed, State::Unknown][at % 5],
         };
         let edge = |&(from, to): &(usize, usize)| Edge { from, to, port: "rows".into() };
-        Drawing {
+        Graph {
             title: "A graph".into(),
             nodes: (0..nodes).map(node).collect(),
             edges: edges.iter().map(edge).collect(),
@@ -319,7 +320,7 @@ pub(in crate::draw) mod tests {
     }
 
     /// Makes drawings with any names and any edges: loops, cycles, and ends that do not exist.
-    pub fn nasty() -> impl Strategy<Value = Drawing> {
+    pub fn nasty() -> impl Strategy<Value = Graph> {
         let state = prop_oneof![
             Just(State::Hit),
             Just(State::Run),
@@ -337,7 +338,7 @@ pub(in crate::draw) mod tests {
         let edge = (0..14_usize, 0..14_usize, text()).prop_map(|(from, to, port)| Edge { from, to, port });
         let nodes = proptest::collection::vec(node, 0..12);
         let edges = proptest::collection::vec(edge, 0..40);
-        (text(), nodes, edges).prop_map(|(title, nodes, edges)| Drawing { title, nodes, edges })
+        (text(), nodes, edges).prop_map(|(title, nodes, edges)| Graph { title, nodes, edges })
     }
 
     /// Checks that tags nest, that text holds nothing to escape, and that all numbers are finite.
@@ -367,7 +368,7 @@ pub(in crate::draw) mod tests {
 
     #[test]
     fn a_graph_is_drawn() {
-        let svg = svg(&drawing(3, &[(0, 1), (1, 2), (0, 2)]));
+        let svg = svg(&graph(3, &[(0, 1), (1, 2), (0, 2)]));
         assert_eq!(well_formed(&svg), Ok(()));
         assert_eq!(svg.matches(" → ").count(), 3);
         assert!(svg.contains("<title>stage_1: kind ×2, to run</title>"));
@@ -375,7 +376,7 @@ pub(in crate::draw) mod tests {
 
     #[test]
     fn nothing_is_drawn_too() {
-        let empty = Drawing { title: String::new(), nodes: Vec::new(), edges: Vec::new() };
+        let empty = Graph { title: String::new(), nodes: Vec::new(), edges: Vec::new() };
         assert_eq!(well_formed(&svg(&empty)), Ok(()));
     }
 
@@ -387,7 +388,7 @@ pub(in crate::draw) mod tests {
 
     #[test]
     fn parallel_edges_share_a_line() {
-        let svg = svg(&drawing(2, &[(0, 1), (0, 1)]));
+        let svg = svg(&graph(2, &[(0, 1), (0, 1)]));
         assert!(svg.contains("<title>stage_0 → stage_1: rows, rows</title>"));
     }
 
@@ -398,7 +399,7 @@ pub(in crate::draw) mod tests {
         let chain = (1..count).map(|at| (at - 1, at));
         let far = (0..count).map(|at| (at, (at * 7919 + 13) % count));
         let edges: Vec<(usize, usize)> = chain.chain(far).collect();
-        assert_eq!(well_formed(&svg(&drawing(count, &edges))), Ok(()));
+        assert_eq!(well_formed(&svg(&graph(count, &edges))), Ok(()));
     }
 
     proptest! {
@@ -419,9 +420,9 @@ pub(in crate::draw) mod tests {
                 .collect();
             links.sort();
             links.dedup();
-            let placed = place(&Graph { sizes, links });
-            for (at, a) in placed.centres.iter().enumerate() {
-                for b in &placed.centres[..at] {
+            let layout = place(&LayoutInput { sizes, links });
+            for (at, a) in layout.centres.iter().enumerate() {
+                for b in &layout.centres[..at] {
                     prop_assert!((a.x - b.x).abs() >= 99.9 || (a.y - b.y).abs() >= NODE_HEIGHT - 0.1);
                 }
             }

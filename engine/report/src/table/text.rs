@@ -1,33 +1,33 @@
 //! The table for a terminal.
 
-use super::faces::{DeltaText, Face, Faces, Footnote, Verdict};
 use crate::table::cells::Table;
+use crate::table::formatted::{Footnote, FormattedCell, FormattedDeltaCell, FormattedTable, Verdict};
 
 /// Returns the table as aligned columns, our number first and the published one in brackets.
 ///
 /// Columns that do not fit in `width` go into further blocks below, each with the row labels.
 pub fn text(table: &Table, width: Option<usize>) -> String {
-    let faces = Faces::of(table);
+    let formatted = FormattedTable::of(table);
     let mut page = Page { out: String::new(), width };
-    page.wrapped("", &faces.title);
-    page.grid(&rows_grid(&faces));
-    if !(faces.legend.is_empty() && faces.footnotes.is_empty()) {
+    page.wrapped("", &formatted.title);
+    page.grid(&rows_grid(&formatted));
+    if !(formatted.legend.is_empty() && formatted.footnotes.is_empty()) {
         page.gap();
     }
-    page.lines(&faces.legend);
-    for (at, footnote) in faces.footnotes.iter().enumerate() {
+    page.lines(&formatted.legend);
+    for (at, footnote) in formatted.footnotes.iter().enumerate() {
         page.wrapped(&format!("[{}] ", at + 1), &because(footnote));
     }
-    if !faces.deltas.is_empty() {
-        page.grid(&deltas_grid(&faces));
-        if !faces.delta_legend.is_empty() {
+    if !formatted.deltas.is_empty() {
+        page.grid(&deltas_grid(&formatted));
+        if !formatted.delta_legend.is_empty() {
             page.gap();
         }
-        page.lines(&faces.delta_legend);
+        page.lines(&formatted.delta_legend);
     }
-    if !faces.notes.is_empty() {
+    if !formatted.notes.is_empty() {
         page.gap();
-        page.lines(&faces.notes);
+        page.lines(&formatted.notes);
     }
     page.out
 }
@@ -35,7 +35,7 @@ pub fn text(table: &Table, width: Option<usize>) -> String {
 /// Returns the columns that a text takes on a terminal.
 ///
 /// Only what tables hold is told apart: marks that combine take none, wide scripts and emoji two.
-pub(super) fn columns(text: &str) -> usize {
+pub(crate) fn columns(text: &str) -> usize {
     let wide = |c: char| {
         matches!(u32::from(c), 0x1100..=0x115F | 0x2E80..=0xA4CF | 0xAC00..=0xD7A3
             | 0xF900..=0xFAFF | 0xFE30..=0xFE6F | 0xFF00..=0xFF60 | 0xFFE0..=0xFFE6
@@ -148,9 +148,9 @@ impl Page {
     }
 }
 
-fn rows_grid(faces: &Faces) -> Grid {
+fn rows_grid(formatted: &FormattedTable) -> Grid {
     let column = |(at, head): (usize, &String)| {
-        let cells: Vec<&Face> = faces.rows.iter().map(|row| &row.cells[at]).collect();
+        let cells: Vec<&FormattedCell> = formatted.rows.iter().map(|row| &row.cells[at]).collect();
         let ours: Vec<String> = cells.iter().map(|cell| ours(cell)).collect();
         let ours_width = ours.iter().map(|text| columns(text)).max().unwrap_or(0);
         let published = cells.iter().map(|cell| columns(&cell.published)).max().unwrap_or(0);
@@ -165,15 +165,15 @@ fn rows_grid(faces: &Faces) -> Grid {
     };
     Grid {
         corner: "",
-        labels: faces.rows.iter().map(|row| row.label.clone()).collect(),
-        columns: faces.heads.iter().enumerate().map(column).collect(),
+        labels: formatted.rows.iter().map(|row| row.label.clone()).collect(),
+        columns: formatted.heads.iter().enumerate().map(column).collect(),
     }
 }
 
-fn deltas_grid(faces: &Faces) -> Grid {
-    let lines = || faces.deltas.iter().flat_map(|delta| &delta.lines);
-    let name_width = faces.deltas.iter().map(|delta| columns(&delta.label)).max().unwrap_or(0);
-    let labels = faces.deltas.iter().flat_map(|delta| {
+fn deltas_grid(formatted: &FormattedTable) -> Grid {
+    let lines = || formatted.deltas.iter().flat_map(|delta| &delta.lines);
+    let name_width = formatted.deltas.iter().map(|delta| columns(&delta.label)).max().unwrap_or(0);
+    let labels = formatted.deltas.iter().flat_map(|delta| {
         delta.lines.iter().enumerate().map(move |(at, line)| {
             // The name stands once, at the head of its lines.
             let name = if at == 0 { delta.label.as_str() } else { "" };
@@ -181,7 +181,7 @@ fn deltas_grid(faces: &Faces) -> Grid {
         })
     });
     let column = |(at, head): (usize, &String)| {
-        let cells: Vec<&DeltaText> = lines().map(|line| &line.cells[at]).collect();
+        let cells: Vec<&FormattedDeltaCell> = lines().map(|line| &line.cells[at]).collect();
         let marked = cells.iter().any(|cell| cell.verdict == Verdict::Disagrees);
         let body = cells.iter().map(|cell| match (cell.verdict, marked) {
             (Verdict::Disagrees, _) => format!("{} !", cell.number),
@@ -193,11 +193,11 @@ fn deltas_grid(faces: &Faces) -> Grid {
     Grid {
         corner: "difference",
         labels: labels.collect(),
-        columns: faces.heads.iter().enumerate().map(column).collect(),
+        columns: formatted.heads.iter().enumerate().map(column).collect(),
     }
 }
 
-fn ours(cell: &Face) -> String {
+fn ours(cell: &FormattedCell) -> String {
     match cell.footnote {
         Some(number) => format!("{} [{number}]", cell.ours),
         None => cell.ours.clone(),
@@ -218,19 +218,19 @@ fn even(head: &str, mut cells: Vec<String>) -> Vec<String> {
     cells.iter().map(|cell| pad_left(cell, width)).collect()
 }
 
-pub(super) fn pad_left(text: &str, width: usize) -> String {
+pub(crate) fn pad_left(text: &str, width: usize) -> String {
     format!("{}{text}", " ".repeat(width.saturating_sub(columns(text))))
 }
 
-pub(super) fn pad_right(text: &str, width: usize) -> String {
+pub(crate) fn pad_right(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(columns(text))))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::faces::tests::{cell, column, full, made, numbers, table};
     use crate::table::cells::CellValue;
+    use crate::table::formatted::tests::{cell, column, full, made, numbers, table};
     use insta::assert_snapshot;
     use proptest::prelude::*;
 

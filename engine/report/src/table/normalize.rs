@@ -1,21 +1,21 @@
 //! The copy of a table that every rendering starts from.
 
-use super::number::NOT_A_NUMBER;
 use crate::table::cells::{Cell, CellValue, Delta, DeltaCell, Row, RowOrigin, Table};
+use crate::table::number::NOT_A_NUMBER;
 
 /// Returns the table with one cell per column in every row, and nothing in it that is not a number.
-pub(super) fn settled(table: &Table) -> Table {
+pub(crate) fn normalize(table: &Table) -> Table {
     let width = table.columns.len();
     Table {
-        rows: table.rows.iter().map(|row| settled_row(row, width)).collect(),
-        deltas: table.deltas.iter().map(|delta| settled_delta(delta, width)).collect(),
+        rows: table.rows.iter().map(|row| normalized_row(row, width)).collect(),
+        deltas: table.deltas.iter().map(|delta| normalized_delta(delta, width)).collect(),
         ..table.clone()
     }
 }
 
 impl Cell {
     /// Returns the stage to name when the cell is missing.
-    pub(super) fn blamed<'a>(&'a self, row: &'a Row) -> Option<&'a str> {
+    pub(crate) fn blamed<'a>(&'a self, row: &'a Row) -> Option<&'a str> {
         match (self.provenance.first(), &row.origin) {
             (Some(provenance), _) => Some(&provenance.stage),
             (None, RowOrigin::Made { stage }) => Some(stage),
@@ -24,24 +24,26 @@ impl Cell {
     }
 }
 
-fn settled_row(row: &Row, width: usize) -> Row {
+fn normalized_row(row: &Row, width: usize) -> Row {
     let absent = Cell { value: missing("no value was given"), published: None, provenance: Vec::new() };
     Row {
         label: row.label.clone(),
         origin: row.origin.clone(),
-        cells: (0..width).map(|at| row.cells.get(at).map_or_else(|| absent.clone(), settled_cell)).collect(),
+        cells: (0..width)
+            .map(|at| row.cells.get(at).map_or_else(|| absent.clone(), normalized_cell))
+            .collect(),
     }
 }
 
-fn settled_cell(cell: &Cell) -> Cell {
+fn normalized_cell(cell: &Cell) -> Cell {
     Cell {
-        value: settled_value(&cell.value),
+        value: normalized_value(&cell.value),
         published: finite(cell.published),
         provenance: cell.provenance.clone(),
     }
 }
 
-fn settled_value(value: &CellValue) -> CellValue {
+fn normalized_value(value: &CellValue) -> CellValue {
     match value {
         CellValue::Number(number) if !number.is_finite() => missing(NOT_A_NUMBER),
         // One number has no spread; its mean is still a number.
@@ -54,17 +56,17 @@ fn settled_value(value: &CellValue) -> CellValue {
     }
 }
 
-fn settled_delta(delta: &Delta, width: usize) -> Delta {
+fn normalized_delta(delta: &Delta, width: usize) -> Delta {
     let absent = DeltaCell { ours: None, published: None, printed: None, printed_scale: 1.0 };
     Delta {
         label: delta.label.clone(),
         cells: (0..width)
-            .map(|at| delta.cells.get(at).map_or_else(|| absent.clone(), settled_delta_cell))
+            .map(|at| delta.cells.get(at).map_or_else(|| absent.clone(), normalized_delta_cell))
             .collect(),
     }
 }
 
-fn settled_delta_cell(cell: &DeltaCell) -> DeltaCell {
+fn normalized_delta_cell(cell: &DeltaCell) -> DeltaCell {
     let scale = cell.printed_scale;
     DeltaCell {
         ours: finite(cell.ours),
@@ -89,25 +91,25 @@ mod tests {
     #[test]
     fn what_is_not_a_number_is_missing() {
         let not_a_number = missing(NOT_A_NUMBER);
-        assert_eq!(settled_value(&CellValue::Number(f64::NAN)), not_a_number);
+        assert_eq!(normalized_value(&CellValue::Number(f64::NAN)), not_a_number);
         let spread = CellValue::Mean { mean: 1.0, std: f64::INFINITY, n: 3 };
-        assert_eq!(settled_value(&spread), not_a_number);
+        assert_eq!(normalized_value(&spread), not_a_number);
         let centre = CellValue::Mean { mean: f64::NAN, std: 0.0, n: 0 };
-        assert_eq!(settled_value(&centre), not_a_number);
+        assert_eq!(normalized_value(&centre), not_a_number);
     }
 
     #[test]
     fn a_mean_of_one_is_the_number() {
         let single = CellValue::Mean { mean: 0.5, std: f64::NAN, n: 1 };
-        assert_eq!(settled_value(&single), CellValue::Number(0.5));
+        assert_eq!(normalized_value(&single), CellValue::Number(0.5));
     }
 
     #[test]
     fn rows_are_as_wide_as_the_table() {
         let origin = RowOrigin::Made { stage: "s".into() };
         let short = Row { label: "a".into(), origin, cells: Vec::new() };
-        assert_eq!(settled_row(&short, 2).cells.len(), 2);
+        assert_eq!(normalized_row(&short, 2).cells.len(), 2);
         let delta = Delta { label: "d".into(), cells: Vec::new() };
-        assert_eq!(settled_delta(&delta, 2).cells.len(), 2);
+        assert_eq!(normalized_delta(&delta, 2).cells.len(), 2);
     }
 }

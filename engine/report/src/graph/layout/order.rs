@@ -1,10 +1,10 @@
 //! The layers of a graph and the order within them.
 
-use super::{Graph, Link};
+use crate::graph::layout::geometry::{LayoutInput, Link};
 
 /// Holds nodes and bends in their layers. Vertices below the number of nodes are nodes, the others
 /// are bends.
-pub(super) struct Order {
+pub(crate) struct Order {
     pub layers: Vec<Vec<usize>>,
     pub before: Vec<Vec<usize>>,
     pub after: Vec<Vec<usize>>,
@@ -13,7 +13,7 @@ pub(super) struct Order {
     pub chains: Vec<Chain>,
 }
 
-pub(super) struct Chain {
+pub(crate) struct Chain {
     pub bends: Vec<usize>,
     pub flow: Flow,
 }
@@ -30,13 +30,13 @@ impl Chain {
 
 /// Says whether a link runs with the layers, or back against them to close a cycle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Flow {
+pub(crate) enum Flow {
     Forth,
     Back,
 }
 
 impl Order {
-    pub fn of(graph: &Graph) -> Self {
+    pub fn of(graph: &LayoutInput) -> Self {
         let count = graph.sizes.len();
         let flows = flows(count, &graph.links);
         let arcs: Vec<Link> = (graph.links.iter().zip(&flows))
@@ -218,7 +218,7 @@ fn layers(count: usize, arcs: &[Link]) -> Vec<usize> {
     layers
 }
 
-pub(super) fn rank(ranks: &mut [usize], layer: &[usize]) {
+pub(crate) fn rank(ranks: &mut [usize], layer: &[usize]) {
     for (rank, &vertex) in layer.iter().enumerate() {
         ranks[vertex] = rank;
     }
@@ -235,7 +235,7 @@ fn sort_by_barycentre(layer: &mut [usize], neighbours: &[Vec<usize>], ranks: &[u
 
 /// Orders finite numbers.
 #[derive(PartialEq)]
-pub(super) struct Ordered(pub f64);
+pub(crate) struct Ordered(pub f64);
 
 impl Eq for Ordered {}
 
@@ -275,7 +275,7 @@ fn inversions(values: &[usize]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::draw::layout::Size;
+    use crate::graph::layout::geometry::Size;
 
     fn links(pairs: &[(usize, usize)]) -> Vec<Link> {
         pairs.iter().map(|&(from, to)| Link { from, to }).collect()
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn long_links_bend_in_every_layer() {
         let sizes = vec![Size { width: 100.0, height: 40.0 }; 4];
-        let order = Order::of(&Graph { sizes, links: links(&[(0, 1), (1, 2), (2, 3), (0, 3)]) });
+        let order = Order::of(&LayoutInput { sizes, links: links(&[(0, 1), (1, 2), (2, 3), (0, 3)]) });
         assert_eq!(order.chains[3].bends.len(), 2);
         assert_eq!(order.layers.iter().map(Vec::len).collect::<Vec<_>>(), [1, 2, 2, 1]);
     }
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn a_tangle_is_untangled() {
         let sizes = vec![Size { width: 100.0, height: 40.0 }; 4];
-        let order = Order::of(&Graph { sizes, links: links(&[(0, 3), (1, 2)]) });
+        let order = Order::of(&LayoutInput { sizes, links: links(&[(0, 3), (1, 2)]) });
         assert_eq!(order.layers, [[0, 1], [3, 2]]);
     }
 

@@ -1,27 +1,27 @@
 //! The table as GitHub renders it.
 
-use super::faces::{DeltaFace, Face, Faces, Verdict};
-use super::text::{columns, pad_left, pad_right};
 use crate::table::cells::Table;
+use crate::table::formatted::{FormattedCell, FormattedDelta, FormattedTable, Verdict};
+use crate::table::text::{columns, pad_left, pad_right};
 
 /// Returns the table as GitHub-flavoured Markdown.
 ///
 /// Footnotes are numbered lines below the table rather than linked ones, so that several tables
 /// can share a page.
 pub fn markdown(table: &Table) -> String {
-    let faces = Faces::of(table);
+    let formatted = FormattedTable::of(table);
     let mut blocks = Vec::new();
-    if !faces.title.is_empty() {
-        blocks.push(format!("### {}", escaped(&faces.title)));
+    if !formatted.title.is_empty() {
+        blocks.push(format!("### {}", escaped(&formatted.title)));
     }
-    blocks.push(rows_grid(&faces));
-    blocks.push(list(&faces.legend));
-    blocks.push(footnotes(&faces));
-    if !faces.deltas.is_empty() {
-        blocks.push(deltas_grid(&faces));
-        blocks.push(list(&faces.delta_legend));
+    blocks.push(rows_grid(&formatted));
+    blocks.push(list(&formatted.legend));
+    blocks.push(footnotes(&formatted));
+    if !formatted.deltas.is_empty() {
+        blocks.push(deltas_grid(&formatted));
+        blocks.push(list(&formatted.delta_legend));
     }
-    blocks.push(list(&faces.notes));
+    blocks.push(list(&formatted.notes));
     blocks.retain(|block| !block.is_empty());
     blocks.join("\n\n") + "\n"
 }
@@ -54,8 +54,8 @@ fn list(lines: &[String]) -> String {
     lines.join("\n")
 }
 
-fn footnotes(faces: &Faces) -> String {
-    let lines = faces.footnotes.iter().enumerate().map(|(at, footnote)| {
+fn footnotes(formatted: &FormattedTable) -> String {
+    let lines = formatted.footnotes.iter().enumerate().map(|(at, footnote)| {
         let reason = escaped(&footnote.reason);
         match &footnote.stage {
             Some(stage) => format!("- <sup>{}</sup> {}: {reason}", at + 1, escaped(stage)),
@@ -65,9 +65,9 @@ fn footnotes(faces: &Faces) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn rows_grid(faces: &Faces) -> String {
-    let mut lines = vec![heads(faces, &[""])];
-    lines.extend(faces.rows.iter().map(|row| {
+fn rows_grid(formatted: &FormattedTable) -> String {
+    let mut lines = vec![heads(formatted, &[""])];
+    lines.extend(formatted.rows.iter().map(|row| {
         let mut line = vec![escaped(&row.label)];
         line.extend(row.cells.iter().map(cell));
         line
@@ -75,18 +75,18 @@ fn rows_grid(faces: &Faces) -> String {
     grid(&lines, 1)
 }
 
-fn deltas_grid(faces: &Faces) -> String {
-    let mut lines = vec![heads(faces, &["difference", ""])];
-    lines.extend(faces.deltas.iter().flat_map(delta));
+fn deltas_grid(formatted: &FormattedTable) -> String {
+    let mut lines = vec![heads(formatted, &["difference", ""])];
+    lines.extend(formatted.deltas.iter().flat_map(delta));
     grid(&lines, 2)
 }
 
-fn heads(faces: &Faces, corner: &[&str]) -> Vec<String> {
+fn heads(formatted: &FormattedTable, corner: &[&str]) -> Vec<String> {
     let corner = corner.iter().map(|text| (*text).to_owned());
-    corner.chain(faces.heads.iter().map(|head| escaped(head))).collect()
+    corner.chain(formatted.heads.iter().map(|head| escaped(head))).collect()
 }
 
-fn cell(cell: &Face) -> String {
+fn cell(cell: &FormattedCell) -> String {
     let ours = match cell.footnote {
         Some(number) => format!("{} <sup>{number}</sup>", cell.ours),
         None => cell.ours.clone(),
@@ -94,7 +94,7 @@ fn cell(cell: &Face) -> String {
     format!("{ours} {}", cell.published).trim().to_owned()
 }
 
-fn delta(delta: &DeltaFace) -> impl Iterator<Item = Vec<String>> {
+fn delta(delta: &FormattedDelta) -> impl Iterator<Item = Vec<String>> {
     delta.lines.iter().map(|source| {
         let mut line = vec![escaped(&delta.label), source.source.to_owned()];
         line.extend(source.cells.iter().map(|cell| match cell.verdict {
@@ -132,7 +132,7 @@ fn grid(lines: &[Vec<String>], labels: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::faces::tests::{full, table};
+    use crate::table::formatted::tests::{full, table};
     use insta::assert_snapshot;
     use proptest::prelude::*;
 
