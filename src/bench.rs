@@ -265,7 +265,7 @@ fn measure_model(folder: &Path, device: String, arguments: &ModelArguments) -> R
         "decode    {:.1} tokens/s: {} tokens per prompt",
         measured.decode_tokens_per_second, bench.new_tokens
     )?;
-    write_memory(&mut out, peak_bytes, measured.foretold_bytes, measured.device_peak_bytes)
+    write_memory(&mut out, peak_bytes, measured.estimated_bytes, measured.device_peak_bytes)
 }
 
 fn measure_qlora(folder: &Path, device: String, arguments: &QloraArguments) -> Result<(), CliError> {
@@ -299,5 +299,5 @@ fn measure_qlora(folder: &Path, device: String, arguments: &QloraArguments) -> R
         100.0 * measured.step_operations_per_second / measured.limit_operations_per_second,
         measured.limit_operations_per_second / 1e12
     )?;
-    write_memory(&mut out, measured.peak_bytes, measured.foretold_bytes, measured.device_peak_bytes)
+    write_memory(&mut out, measured.peak_bytes, measured.estimated_bytes, measured.device_peak_bytes)
 }

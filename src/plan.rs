@@ -2,11 +2,11 @@
 
 use std::io::{BufWriter, Write as _};
 
-use engine::{Fit, Foresight, Machine, Memory, State, forecast, resolved};
+use engine::{Fit, Machine, Memory, MemoryForecast, State, forecast, resolved};
 
 use crate::error::CliError;
 use crate::machine::machine;
-use crate::session::{ExperimentArguments, Session, Use, foresight};
+use crate::session::{ExperimentArguments, Session, Use, memory_forecast};
 use crate::terminal;
 use crate::units::{bytes, seconds};
 
@@ -34,7 +34,7 @@ pub fn run(arguments: Arguments) -> Result<(), CliError> {
     let session = Session::open(&arguments.experiment, Use::Look)?;
     let states = forecast(&session.plan, &session.keys, session.cache.as_ref())?;
     let machine = machine(arguments.device, None, None);
-    let foresight = foresight(&session.plan, &machine);
+    let memory_forecast = memory_forecast(&session.plan, &machine);
     let mut out = BufWriter::new(terminal::stdout());
     if arguments.json {
         let stages: Vec<_> = session
@@ -47,7 +47,7 @@ pub fn run(arguments: Arguments) -> Result<(), CliError> {
                 serde_json::json!({
                     "stage": node.label(), "kind": node.kind().name(), "state": state.state.word(),
                     "key": session.keys.recipe(at), "seconds": state.seconds,
-                    "memory": memory_as_json(foresight.of(at)),
+                    "memory": memory_as_json(memory_forecast.of(at)),
                 })
             })
             .collect();
@@ -64,7 +64,7 @@ pub fn run(arguments: Arguments) -> Result<(), CliError> {
             line.push_str(&format!("  about {}", seconds(before)));
         }
         if state.state != State::Hit {
-            line.push_str(&memory(&foresight, at, &machine));
+            line.push_str(&memory(&memory_forecast, at, &machine));
         }
         if arguments.keys {
             line.push_str(&format!("  {}", session.keys.recipe(at)));
@@ -97,8 +97,8 @@ pub fn run(arguments: Arguments) -> Result<(), CliError> {
 }
 
 /// Describes the memory that a node needs, and whether the machine has it.
-fn memory(foresight: &Foresight, at: usize, machine: &Machine) -> String {
-    let need = match (foresight.of(at), foresight.fit(at, machine)) {
+fn memory(memory_forecast: &MemoryForecast, at: usize, machine: &Machine) -> String {
+    let need = match (memory_forecast.of(at), memory_forecast.fit(at, machine)) {
         (_, Fit::CannotFit(problem) | Fit::MayNotFit(problem)) => return format!("  {problem}"),
         (Memory::Little, Fit::Fits) => return String::new(),
         (Memory::Unknown(because), Fit::Fits) => return format!("  memory not known: {because}"),

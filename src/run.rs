@@ -10,7 +10,7 @@ use crate::error::CliError;
 use crate::exit_code::INTERRUPTED;
 use crate::machine::machine;
 use crate::progress::{Listener, Mode};
-use crate::session::{ExperimentArguments, Session, Use, foresight};
+use crate::session::{ExperimentArguments, Session, Use, memory_forecast};
 use crate::table::{Format, print_table};
 use crate::terminal;
 use crate::worker;
@@ -123,7 +123,7 @@ fn options(arguments: &Arguments, session: &Session, device: String) -> Result<R
     let memory = arguments.memory.map(|gib| (gib * 1_073_741_824.0) as u64);
     let machine = machine(device, arguments.jobs, memory);
     Ok(RunOptions {
-        foresight: foresight(&session.plan, &machine),
+        memory_forecast: memory_forecast(&session.plan, &machine),
         machine,
         keep_going: arguments.keep_going,
         only_targets: !only.is_empty(),

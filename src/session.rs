@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use cache::{Cache, CacheError, Sources};
-use engine::{Experiment, FileProblem, Foresight, Keys, Machine, Plan, Request, SourceFiles};
+use engine::{Experiment, FileProblem, MemoryForecast, Keys, Machine, Plan, Request, SourceFiles};
 
 use crate::error::CliError;
 
@@ -189,6 +189,6 @@ fn source_files(plan: &Plan, memory: Option<&Cache>) -> Result<SourceFiles, CliE
 }
 
 /// Returns what the stages of a plan need of memory.
-pub fn foresight(plan: &Plan, machine: &Machine) -> Foresight {
-    Foresight::new(plan, machine, &|path| read_text(path).ok())
+pub fn memory_forecast(plan: &Plan, machine: &Machine) -> MemoryForecast {
+    MemoryForecast::new(plan, machine, &|path| read_text(path).ok())
 }

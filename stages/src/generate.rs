@@ -8,7 +8,8 @@ use std::sync::Mutex;
 
 use corpus::{Direction, MissingField, Prediction};
 use engine::{
-    ArtifactType, Context, Failure, Foreseen, InputFile, Outlook, Part, Place, Ports, Resources, Stage,
+    ArtifactType, Context, Estimate, EstimateContext, Failure, InputFile, Part, Place, Ports, Resources,
+    Stage,
 };
 use learn::{
     Continuing, GenerateError, Generated, Generation, Kept, Model, Precision, Sizes, Strategy,
@@ -94,7 +95,7 @@ impl Stage for Generate {
     const KIND: &'static str = "generate";
     const VERSION: u32 = 2;
     const PLACE: Place = Place::Worker;
-    const FORESEES: bool = true;
+    const ESTIMATES: bool = true;
     type Params = Params;
 
     fn ports(params: &Params) -> Ports {
@@ -115,7 +116,7 @@ impl Stage for Generate {
         Resources { cores: u32::MAX, ..Resources::default() }
     }
 
-    fn foresee(params: &Params, outlook: &Outlook<'_>) -> Foreseen {
+    fn estimate(params: &Params, context: &EstimateContext<'_>) -> Estimate {
         let of = |sizes: Sizes| {
             let prompt_tokens = text_tokens(&sizes, None);
             let need = sizes.generation(&Continuing {
@@ -123,17 +124,17 @@ impl Stage for Generate {
                 beams: params.strategy.followed() as u64,
                 prompt_tokens,
                 new_tokens: u64::from(params.max_new_tokens).min(sizes.longest()),
-                threads: u64::from(outlook.cores()),
+                threads: u64::from(context.cores()),
                 // The CPU computes with single floats, rounded or not.
-                kept: match (params.precision, is_on_cpu(outlook)) {
+                kept: match (params.precision, is_on_cpu(context)) {
                     (Precision::Bf16, false) => Kept::Bf16,
                     _ => Kept::F32,
                 },
             });
-            memory(&need, outlook, prompt_tokens)
+            memory(&need, context, prompt_tokens)
         };
-        let memory = sizes(outlook, "model").map_or_else(|unknown| unknown, of);
-        Foreseen { memory, ..Foreseen::default() }
+        let memory = sizes(context, "model").map_or_else(|unknown| unknown, of);
+        Estimate { memory, ..Estimate::default() }
     }
 
     fn check(params: &Params) -> Result<(), String> {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
 use corpus::{Direction, Prediction, facts};
-use engine::{Context, Failure, Foreseen, Outlook, Place, Ports, Resources, Stage};
+use engine::{Context, Estimate, EstimateContext, Failure, Place, Ports, Resources, Stage};
 use learn::{Classifier, Sizes};
 use metrics::entailment::Verdict;
 use metrics::words;
@@ -82,7 +82,7 @@ impl Stage for Judge {
     /// 3: a judgement knows how many words the reference has.
     const VERSION: u32 = 3;
     const PLACE: Place = Place::Worker;
-    const FORESEES: bool = true;
+    const ESTIMATES: bool = true;
     type Params = Params;
 
     fn ports(params: &Params) -> Ports {
@@ -102,13 +102,13 @@ impl Stage for Judge {
         Resources { cores: u32::MAX, ..Resources::default() }
     }
 
-    fn foresee(_: &Params, outlook: &Outlook<'_>) -> Foreseen {
+    fn estimate(_: &Params, context: &EstimateContext<'_>) -> Estimate {
         let of = |sizes: Sizes| {
             let tokens = sizes.longest().min(Classifier::MOST_TOKENS as u64);
-            memory(&sizes.judging(tokens, u64::from(outlook.cores())), outlook, tokens)
+            memory(&sizes.judging(tokens, u64::from(context.cores())), context, tokens)
         };
-        let memory = sizes(outlook, "model").map_or_else(|unknown| unknown, of);
-        Foreseen { memory, ..Foreseen::default() }
+        let memory = sizes(context, "model").map_or_else(|unknown| unknown, of);
+        Estimate { memory, ..Estimate::default() }
     }
 
     fn check(params: &Params) -> Result<(), String> {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use engine::{Context, Failure, Foreseen, Outlook, Part, Place, Ports, Resources, Stage};
+use engine::{Context, Estimate, EstimateContext, Failure, Part, Place, Ports, Resources, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weights::merges::Method;
@@ -76,7 +76,7 @@ impl Stage for Merge {
     const KIND: &'static str = "merge";
     const VERSION: u32 = 1;
     const PLACE: Place = Place::Worker;
-    const FORESEES: bool = true;
+    const ESTIMATES: bool = true;
     type Params = Params;
 
     fn ports(params: &Params) -> Ports {
@@ -128,13 +128,13 @@ impl Stage for Merge {
     }
 
     /// The result is of the architecture of what is merged, piece by piece in little memory.
-    fn foresee(params: &Params, outlook: &Outlook<'_>) -> Foreseen {
+    fn estimate(params: &Params, context: &EstimateContext<'_>) -> Estimate {
         let names = params.files_from.iter().chain(params.models().keys());
         let mut names =
             names.map(String::as_str).filter(|name| !params.adapters.contains(*name)).chain([BASE]);
-        let sketch = names.find_map(|name| outlook.input(name));
-        let outputs = sketch.map(|sketch| ("model".to_owned(), sketch.clone()));
-        Foreseen { outputs: outputs.into_iter().collect(), ..Foreseen::default() }
+        let hint = names.find_map(|name| context.input(name));
+        let outputs = hint.map(|hint| ("model".to_owned(), hint.clone()));
+        Estimate { outputs: outputs.into_iter().collect(), ..Estimate::default() }
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {

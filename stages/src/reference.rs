@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use corpus::Record;
-use engine::{Context, Failure, Foreseen, Outlook, Place, Ports, Resources, Stage};
+use engine::{Context, Estimate, EstimateContext, Failure, Place, Ports, Resources, Stage};
 use learn::{Example, Examples, Feed, Model, Precision, ReferenceLogps, Sizes, reference_logps};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -64,7 +64,7 @@ impl Stage for Reference {
     const KIND: &'static str = "reference";
     const VERSION: u32 = 1;
     const PLACE: Place = Place::Worker;
-    const FORESEES: bool = true;
+    const ESTIMATES: bool = true;
     type Params = Params;
 
     fn ports(params: &Params) -> Ports {
@@ -78,13 +78,13 @@ impl Stage for Reference {
         Resources { cores: u32::MAX, ..Resources::default() }
     }
 
-    fn foresee(params: &Params, outlook: &Outlook<'_>) -> Foreseen {
+    fn estimate(params: &Params, context: &EstimateContext<'_>) -> Estimate {
         let of = |sizes: Sizes| {
             let tokens = text_tokens(&sizes, params.max_length);
-            memory(&sizes.asking(tokens, u64::from(outlook.cores())), outlook, tokens)
+            memory(&sizes.asking(tokens, u64::from(context.cores())), context, tokens)
         };
-        let memory = sizes(outlook, "model").map_or_else(|unknown| unknown, of);
-        Foreseen { memory, ..Foreseen::default() }
+        let memory = sizes(context, "model").map_or_else(|unknown| unknown, of);
+        Estimate { memory, ..Estimate::default() }
     }
 
     fn check(params: &Params) -> Result<(), String> {

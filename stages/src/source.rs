@@ -10,13 +10,13 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use corpus::formats::{self, OnBadRow, ReadOptions, Report};
-use engine::{Context, Failure, Foreseen, InputFile, Outlook, Place, Ports, Stage};
+use engine::{Context, Estimate, EstimateContext, Failure, InputFile, Place, Ports, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weights::{Adapter, ModelFolder};
 
 use crate::artifacts::{ADAPTER, REPORT, ROWS, WEIGHTS};
-use crate::support::memory::model_sketch;
+use crate::support::memory::model_hint;
 use crate::support::rows::{RowWriter, write_json};
 
 /// What to bring in.
@@ -114,7 +114,7 @@ impl Stage for Source {
     const KIND: &'static str = "source";
     const VERSION: u32 = 1;
     const PLACE: Place = Place::Worker;
-    const FORESEES: bool = true;
+    const ESTIMATES: bool = true;
     type Params = Params;
 
     fn ports(params: &Params) -> Ports {
@@ -126,14 +126,14 @@ impl Stage for Source {
         }
     }
 
-    fn foresee(params: &Params, outlook: &Outlook<'_>) -> Foreseen {
+    fn estimate(params: &Params, context: &EstimateContext<'_>) -> Estimate {
         if !matches!(params.format, Format::Model) {
-            return Foreseen::default();
+            return Estimate::default();
         }
-        let text = outlook.read(&params.path.path().join("config.json"));
+        let text = context.read(&params.path.path().join("config.json"));
         let config: Option<serde_json::Map<_, _>> = text.and_then(|text| serde_json::from_str(&text).ok());
-        let outputs = config.map(|config| ("model".to_owned(), model_sketch(&config)));
-        Foreseen { outputs: outputs.into_iter().collect(), ..Foreseen::default() }
+        let outputs = config.map(|config| ("model".to_owned(), model_hint(&config)));
+        Estimate { outputs: outputs.into_iter().collect(), ..Estimate::default() }
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {

@@ -1,12 +1,12 @@
 //! `kind = "tokenizer"`: trains a tokenizer on rows, for models made from scratch.
 
-use engine::{Context, Failure, Foreseen, Outlook, Part, Place, Ports, Stage};
+use engine::{Context, Estimate, EstimateContext, Failure, Part, Place, Ports, Stage};
 use learn::TokenizerModel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{ROWS, TOKENIZER};
-use crate::support::memory::tokenizer_sketch;
+use crate::support::memory::tokenizer_hint;
 use crate::support::prompts::Prompts;
 use crate::support::rows::read_rows;
 
@@ -35,7 +35,7 @@ impl Stage for Tokenizer {
     const KIND: &'static str = "tokenizer";
     const VERSION: u32 = 1;
     const PLACE: Place = Place::Worker;
-    const FORESEES: bool = true;
+    const ESTIMATES: bool = true;
     type Params = Params;
 
     fn ports(_: &Params) -> Ports {
@@ -53,9 +53,9 @@ impl Stage for Tokenizer {
         params.model.check()
     }
 
-    fn foresee(params: &Params, _: &Outlook<'_>) -> Foreseen {
-        let sketch = tokenizer_sketch(params.model.most_tokens());
-        Foreseen { outputs: [("tokenizer".to_owned(), sketch)].into(), ..Foreseen::default() }
+    fn estimate(params: &Params, _: &EstimateContext<'_>) -> Estimate {
+        let hint = tokenizer_hint(params.model.most_tokens());
+        Estimate { outputs: [("tokenizer".to_owned(), hint)].into(), ..Estimate::default() }
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {

@@ -6,7 +6,8 @@
 use std::path::Path;
 
 use engine::{
-    ArtifactType, Context, Failure, Foreseen, Memory, Outlook, Part, Place, Ports, Resources, Sketch, Stage,
+    ArtifactType, Context, Estimate, EstimateContext, Failure, Memory, OutputHint, Part, Place, Ports,
+    Resources, Stage,
 };
 use learn::{
     AdamW, AdapterMethod, Against, Architecture, Compared, Feed, Length, Model, News, Objective, Point,
@@ -21,7 +22,7 @@ use crate::reference::read_logps;
 use crate::support::adapters::{check_base, name_base};
 use crate::support::devices::parse_devices;
 use crate::support::examples::{Reader, artifact_of};
-use crate::support::memory::{self, model_sketch, most_tokens, sizes_of, text_tokens};
+use crate::support::memory::{self, model_hint, most_tokens, sizes_of, text_tokens};
 use crate::support::prompts::Prompts;
 use crate::support::rows::{RowWriter, write_json};
 use crate::support::tensorboard::{curve_scalars, throughput_scalars, write_events};
@@ -126,7 +127,7 @@ impl Stage for Train {
     const VERSION: u32 = 6;
     const SEEDED: bool = true;
     const PLACE: Place = Place::Worker;
-    const FORESEES: bool = true;
+    const ESTIMATES: bool = true;
     const UNKEYED: &'static [&'static str] = &["gradient_checkpointing"];
     type Params = Params;
 
@@ -163,17 +164,17 @@ impl Stage for Train {
         Resources { cores: u32::MAX, ..Resources::default() }
     }
 
-    fn foresee(params: &Params, outlook: &Outlook<'_>) -> Foreseen {
-        let sketch = match &params.model {
-            Some(model) => outlook
+    fn estimate(params: &Params, context: &EstimateContext<'_>) -> Estimate {
+        let hint = match &params.model {
+            Some(model) => context
                 .input("tokenizer")
                 .and_then(most_tokens)
-                .map(|tokens| model_sketch(&model.config(tokens))),
-            None => outlook.input("model").cloned(),
+                .map(|tokens| model_hint(&model.config(tokens))),
+            None => context.input("model").cloned(),
         };
-        let memory = memory_of(params, sketch.as_ref(), outlook).unwrap_or_else(|unknown| unknown);
-        let outputs = sketch.map(|sketch| ("model".to_owned(), sketch));
-        Foreseen { memory, outputs: outputs.into_iter().collect() }
+        let memory = memory_of(params, hint.as_ref(), context).unwrap_or_else(|unknown| unknown);
+        let outputs = hint.map(|hint| ("model".to_owned(), hint));
+        Estimate { memory, outputs: outputs.into_iter().collect() }
     }
 
     fn check(params: &Params) -> Result<(), String> {
@@ -337,12 +338,16 @@ impl Stage for Train {
 }
 
 /// Says what a training of a model takes.
-fn memory_of(params: &Params, sketch: Option<&Sketch>, outlook: &Outlook<'_>) -> Result<Memory, Memory> {
+fn memory_of(
+    params: &Params,
+    hint: Option<&OutputHint>,
+    context: &EstimateContext<'_>,
+) -> Result<Memory, Memory> {
     let unknown = "nothing is known of the model before it is made";
-    let sketch = sketch.ok_or_else(|| Memory::Unknown(unknown.to_owned()))?;
-    let sizes = sizes_of(sketch).map_err(Memory::Unknown)?;
-    let has = |port: &str| params.objective.needs_reference() && outlook.has_input(port);
-    let other = if has("reference") { Some(memory::sizes(outlook, "reference")?) } else { None };
+    let hint = hint.ok_or_else(|| Memory::Unknown(unknown.to_owned()))?;
+    let sizes = sizes_of(hint).map_err(Memory::Unknown)?;
+    let has = |port: &str| params.objective.needs_reference() && context.has_input(port);
+    let other = if has("reference") { Some(memory::sizes(context, "reference")?) } else { None };
     let compared = match &other {
         Some(other) => Compared::With(other),
         None if params.objective.needs_reference() && !has("reference_logps") => Compared::Itself,
@@ -354,12 +359,12 @@ fn memory_of(params: &Params, sketch: Option<&Sketch>, outlook: &Outlook<'_>) ->
         adapter: params.adapter.as_ref(),
         tokens,
         outputs: if params.objective.feed() == Feed::Pairs { 2 * rows } else { rows },
-        threads: u64::from(outlook.cores()),
+        threads: u64::from(context.cores()),
         compared,
         recomputes: params.gradient_checkpointing,
-        is_on_cpu: memory::is_on_cpu(outlook),
+        is_on_cpu: memory::is_on_cpu(context),
     });
-    Ok(memory::memory(&need, outlook, tokens))
+    Ok(memory::memory(&need, context, tokens))
 }
 
 /// The numbers that a training gives a table.

@@ -51,7 +51,7 @@ fn words() -> Lab {
 }
 
 #[test]
-fn plan_foretells_hit_run_and_maybe() {
+fn plan_predicts_hit_run_and_maybe() {
     let lab = words();
     let plan = |arguments: &[&str]| {
         let told = lab.run(["plan", "x.toml", "--json"].iter().chain(arguments)).expect(0);

@@ -194,7 +194,7 @@ fn peak_of_training(lab: &Lab, stage: &str) -> u64 {
 }
 
 #[test]
-fn a_training_takes_what_was_foretold() {
+fn a_training_takes_what_was_estimated() {
     let lab = house();
     let need = &needs(&lab, "model")["machine"];
     let (least, likely) = (need["least"].as_u64().unwrap(), need["likely"].as_u64().unwrap());
@@ -202,9 +202,9 @@ fn a_training_takes_what_was_foretold() {
     let peak = peak_of_training(&lab, "model");
     // What the program takes by itself differs by system, and is about 40 MiB.
     let slack = 40 << 20;
-    assert!(least <= peak + slack, "at least {least} were foretold, and it took {peak}");
-    assert!(peak <= likely + likely * 3 / 10 + slack, "{likely} were foretold, and it took {peak}");
-    assert!(likely <= peak + peak * 3 / 10 + slack, "{likely} were foretold, and it took {peak}");
+    assert!(least <= peak + slack, "at least {least} were estimated, and it took {peak}");
+    assert!(peak <= likely + likely * 3 / 10 + slack, "{likely} were estimated, and it took {peak}");
+    assert!(likely <= peak + peak * 3 / 10 + slack, "{likely} were estimated, and it took {peak}");
 }
 
 fn bench(arguments: &[&str]) -> Value {

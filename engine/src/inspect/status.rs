@@ -41,7 +41,7 @@ pub struct StageState {
     pub seconds: Option<f64>,
 }
 
-/// Foretells a run.
+/// Predicts a run.
 ///
 /// # Errors
 /// [`CacheError`] if the cache cannot be read.

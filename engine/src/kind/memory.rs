@@ -1,4 +1,4 @@
-//! What a kind can say of a stage before it runs: the memory it needs, and what its outputs are like.
+//! What a kind can say of a stage before it runs: how much memory it needs, and what its outputs are like.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,15 +8,15 @@ use serde::Serialize;
 use crate::process::device::Device;
 
 /// What is known of an artifact before it is made.
-pub type Sketch = serde_json::Value;
+pub type OutputHint = serde_json::Value;
 
 /// What a kind says of one stage, before it runs.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Foreseen {
+pub struct Estimate {
     /// What it needs of memory.
     pub memory: Memory,
     /// What is known of its outputs, by their names.
-    pub outputs: BTreeMap<String, Sketch>,
+    pub outputs: BTreeMap<String, OutputHint>,
 }
 
 /// What a stage needs of memory.
@@ -42,7 +42,7 @@ pub struct Need {
     pub assuming: String,
 }
 
-/// A number of bytes that cannot be told exactly.
+/// A number of bytes that is not known exactly.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Amount {
     /// What is needed whatever the inputs hold.
@@ -51,17 +51,17 @@ pub struct Amount {
     pub likely: u64,
 }
 
-/// What a kind can look at when it is asked about a stage.
-pub struct Outlook<'a> {
-    pub(crate) inputs: Vec<(&'a str, Option<&'a Sketch>)>,
+/// What a kind can look at when it estimates a stage.
+pub struct EstimateContext<'a> {
+    pub(crate) inputs: Vec<(&'a str, Option<&'a OutputHint>)>,
     pub(crate) device: &'a Device,
     pub(crate) cores: u32,
     pub(crate) read: &'a dyn Fn(&Path) -> Option<String>,
 }
 
-impl Outlook<'_> {
+impl EstimateContext<'_> {
     /// Returns what is known of the first input of a port.
-    pub fn input(&self, port: &str) -> Option<&Sketch> {
+    pub fn input(&self, port: &str) -> Option<&OutputHint> {
         self.inputs.iter().find(|(name, _)| *name == port)?.1
     }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kind::context::Context;
 use crate::kind::failure::Failure;
-use crate::kind::memory::{Foreseen, Outlook};
+use crate::kind::memory::{Estimate, EstimateContext};
 use crate::kind::ports::{Ports, Resources};
 use crate::process::job::Job;
 use crate::toml::deserialize::read;
@@ -27,8 +27,8 @@ pub trait Stage: 'static {
     const SEEDED: bool = false;
     /// Where it runs.
     const PLACE: Place = Place::Thread;
-    /// Whether it can say before it runs what it needs of memory, or what its outputs will be like.
-    const FORESEES: bool = false;
+    /// Whether it can estimate its memory, or say what its outputs will be like, before it runs.
+    const ESTIMATES: bool = false;
     /// The parameters that say how it is computed, and change no byte of what comes out: they are no
     /// part of the key.
     const UNKEYED: &'static [&'static str] = &[];
@@ -48,9 +48,9 @@ pub trait Stage: 'static {
         Resources::default()
     }
 
-    /// Says before it runs what it needs of memory, and what is known of its outputs.
-    fn foresee(_: &Self::Params, _: &Outlook<'_>) -> Foreseen {
-        Foreseen::default()
+    /// Estimates the memory it needs, and says what is known of its outputs, before it runs.
+    fn estimate(_: &Self::Params, _: &EstimateContext<'_>) -> Estimate {
+        Estimate::default()
     }
 
     /// Checks what no single field can promise.
@@ -91,7 +91,7 @@ pub struct Parsed {
     pub resources: Resources,
 }
 
-type Foresee = fn(&Value, &Outlook<'_>) -> Foreseen;
+type EstimateFn = fn(&Value, &EstimateContext<'_>) -> Estimate;
 type Parse = fn(&Node) -> Result<Parsed, Finding>;
 type Run = fn(&Job, &mut Context) -> Result<(), Failure>;
 
@@ -103,8 +103,8 @@ pub struct Kind {
     seeded: bool,
     place: Place,
     unkeyed: &'static [&'static str],
-    /// Only where the kind foresees anything.
-    foresee: Option<Foresee>,
+    /// Only where the kind estimates anything.
+    estimate: Option<EstimateFn>,
     parse: Parse,
     run: Run,
     schema: fn() -> serde_json::Value,
@@ -125,7 +125,7 @@ impl Kind {
             seeded: S::SEEDED,
             place: S::PLACE,
             unkeyed: S::UNKEYED,
-            foresee: if S::FORESEES { Some(foresee::<S>) } else { None },
+            estimate: if S::ESTIMATES { Some(estimate::<S>) } else { None },
             parse: parse::<S>,
             run: run::<S>,
             schema: schema_of::<S>,
@@ -169,13 +169,9 @@ impl Kind {
         fields.into_iter().flatten().map(|(name, _)| name.clone()).collect()
     }
 
-    /// Returns whether it can say anything before it runs.
-    pub(crate) fn foresees(&self) -> bool {
-        self.foresee.is_some()
-    }
-
-    pub(crate) fn foresee(&self, params: &Value, outlook: &Outlook<'_>) -> Foreseen {
-        self.foresee.map_or_else(Foreseen::default, |foresee| foresee(params, outlook))
+    /// Returns what it says of a stage before it runs; nothing for kinds that estimate nothing.
+    pub(crate) fn estimate(&self, params: &Value, context: &EstimateContext<'_>) -> Estimate {
+        self.estimate.map_or_else(Estimate::default, |estimate| estimate(params, context))
     }
 
     pub(crate) fn parse(&self, params: &Node) -> Result<Parsed, Finding> {
@@ -204,10 +200,10 @@ fn parse<S: Stage>(node: &Node) -> Result<Parsed, Finding> {
     Ok(Parsed { value, ports, parts: S::parts(&params), resources: S::resources(&params) })
 }
 
-fn foresee<S: Stage>(params: &Value, outlook: &Outlook<'_>) -> Foreseen {
+fn estimate<S: Stage>(params: &Value, context: &EstimateContext<'_>) -> Estimate {
     // As a worker reads them. What cannot be read fails there, and says why.
     let params = serde_json::to_value(params).ok().and_then(|params| S::Params::deserialize(params).ok());
-    params.map_or_else(Foreseen::default, |params| S::foresee(&params, outlook))
+    params.map_or_else(Estimate::default, |params| S::estimate(&params, context))
 }
 
 fn run<S: Stage>(job: &Job, context: &mut Context) -> Result<(), Failure> {

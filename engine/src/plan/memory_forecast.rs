@@ -1,19 +1,19 @@
-//! What stages will need of memory, told before anything runs.
+//! How much memory stages will need, estimated before anything runs.
 //!
-//! Node by node, inputs first, each kind is asked what it needs and what is known of its outputs.
-//! What is known of an output is a [`Sketch`], which the engine hands on to whatever reads it and
-//! does not understand. Files are read by a function that is handed in, as everywhere in planning.
+//! Node by node, inputs first, each kind estimates the memory it needs and says what it knows of its
+//! outputs. What it knows of an output is an [`OutputHint`], which the engine passes to the stages that
+//! read the output and does not interpret. Files are read by a function that the caller passes in.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::kind::memory::{Amount, Foreseen, Machine, Memory, Need, Outlook, Sketch};
+use crate::kind::memory::{Amount, Estimate, EstimateContext, Machine, Memory, Need, OutputHint};
 use crate::plan::graph::Plan;
 use crate::plan::node::Node;
 
 /// What the stages of a plan need of memory.
 #[derive(Debug, Clone)]
-pub struct Foresight(Vec<Memory>);
+pub struct MemoryForecast(Vec<Memory>);
 
 /// Whether a stage has room.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,31 +26,28 @@ pub enum Fit {
     CannotFit(String),
 }
 
-impl Foresight {
-    /// Asks the kinds of a plan's stages. `read` returns the text of a file, if it can be read.
+impl MemoryForecast {
+    /// Estimates the memory of every node of a plan. `read` returns the text of a file, if it can be read.
     pub fn new(plan: &Plan, machine: &Machine, read: &dyn Fn(&Path) -> Option<String>) -> Self {
-        let mut sketches: Vec<BTreeMap<String, Sketch>> = Vec::with_capacity(plan.nodes().len());
-        let mut found = Vec::with_capacity(plan.nodes().len());
+        let mut hints: Vec<BTreeMap<String, OutputHint>> = Vec::with_capacity(plan.nodes().len());
+        let mut memories = Vec::with_capacity(plan.nodes().len());
         for node in plan.nodes() {
-            let Foreseen { memory, outputs } = match node.kind().foresees() {
-                true => {
-                    let inputs = node.inputs().iter();
-                    let inputs = inputs
-                        .map(|edge| (edge.port.as_str(), sketches[edge.from].get(&edge.output)))
-                        .collect();
-                    let cores = node.resources().cores.min(machine.cores);
-                    node.kind()
-                        .foresee(&node.params, &Outlook { inputs, device: &machine.device, cores, read })
-                }
-                false => Foreseen::default(),
+            let inputs = node.inputs().iter();
+            let inputs = inputs.map(|edge| (edge.port.as_str(), hints[edge.from].get(&edge.output)));
+            let context = EstimateContext {
+                inputs: inputs.collect(),
+                device: &machine.device,
+                cores: node.resources().cores.min(machine.cores),
+                read,
             };
-            sketches.push(outputs);
-            found.push(declared(node).unwrap_or(memory));
+            let Estimate { memory, outputs } = node.kind().estimate(&node.params, &context);
+            hints.push(outputs);
+            memories.push(declared(node).unwrap_or(memory));
         }
-        Self(found)
+        Self(memories)
     }
 
-    /// Foresees nothing.
+    /// Takes only what the experiment declares.
     pub fn none(plan: &Plan) -> Self {
         Self(plan.nodes().iter().map(|node| declared(node).unwrap_or_default()).collect())
     }
@@ -94,7 +91,7 @@ impl Foresight {
     }
 }
 
-/// Returns what the experiment says that a stage needs, which counts for more than what is foreseen.
+/// Returns what the experiment says that a stage needs, which counts for more than what is estimated.
 /// It is no reason to refuse the stage: who wrote it may know better.
 fn declared(node: &Node) -> Option<Memory> {
     let likely = node.resources().memory_bytes;
@@ -136,7 +133,7 @@ mod tests {
             Memory::Known(Need { machine, device, assuming: "for texts of 512 words".to_owned() })
         };
         let little = Amount::default();
-        let foresight = Foresight(vec![
+        let memory_forecast = MemoryForecast(vec![
             known(need(1, 2), little),
             known(need(1, 9), little),
             known(need(9, 20), little),
@@ -150,7 +147,7 @@ mod tests {
             device: Device("cuda:0".to_owned()),
             device_memory_bytes,
         };
-        let fits = |node, device| foresight.fit(node, &machine(device));
+        let fits = |node, device| memory_forecast.fit(node, &machine(device));
         assert_eq!(fits(0, None), Fit::Fits);
         assert_eq!(
             fits(1, None),

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use cache::{CacheError, Trace};
 
 use crate::kind::memory::Machine;
-use crate::plan::memory_forecast::Foresight;
+use crate::plan::memory_forecast::MemoryForecast;
 use crate::process::job::{Progress, Reason};
 
 /// How to run, which is never keyed: it must not change results.
@@ -15,7 +15,7 @@ pub struct RunOptions {
     /// Where: its cores and memory are what all stages together may take.
     pub machine: Machine,
     /// What stages need of memory.
-    pub foresight: Foresight,
+    pub memory_forecast: MemoryForecast,
     /// Whether to go on with what does not depend on a failed stage.
     pub keep_going: bool,
     /// The nodes to make; empty for all.

@@ -255,7 +255,7 @@ impl<'a> Scheduler<'a> {
                 after = None;
                 continue;
             }
-            if let Fit::CannotFit(problem) = self.options.foresight.fit(node, &self.options.machine) {
+            if let Fit::CannotFit(problem) = self.options.memory_forecast.fit(node, &self.options.machine) {
                 let help = "ask less of it, or run it where there is more; if that is wrong, \
                             `resources.memory` of the stage says what it takes";
                 let (reason, log) = (Reason::Failed, String::new());
@@ -326,7 +326,7 @@ impl<'a> Scheduler<'a> {
     /// What a node takes of the machine; never more than all of it, or it would wait for ever.
     fn needs(&self, node: usize) -> Taken {
         let machine = &self.options.machine;
-        let (memory, device) = self.options.foresight.likely(node);
+        let (memory, device) = self.options.memory_forecast.likely(node);
         Taken {
             cores: self.plan.nodes()[node].resources().cores.min(machine.cores),
             memory_bytes: memory.min(machine.memory_bytes),
@@ -340,7 +340,7 @@ impl<'a> Scheduler<'a> {
             if !matches!(self.demand.statuses[node], Status::Blocked(_) | Status::Ready) {
                 continue;
             }
-            match self.options.foresight.fit(node, &self.options.machine) {
+            match self.options.memory_forecast.fit(node, &self.options.machine) {
                 Fit::Fits => {}
                 Fit::MayNotFit(problem) | Fit::CannotFit(problem) => {
                     let label = self.plan.nodes()[node].label();

@@ -50,8 +50,8 @@ pub struct ModelMeasured {
     pub peak_bytes: Option<u64>,
     /// The most memory that it had of a GPU.
     pub device_peak_bytes: Option<u64>,
-    /// What was foretold of it.
-    pub foretold_bytes: u64,
+    /// What was estimated of it.
+    pub estimated_bytes: u64,
 }
 
 /// Writes a folder with a model of random numbers, of a known shape such as `7b`, in shards.
@@ -141,7 +141,7 @@ pub fn bench_model(folder: &Path, bench: &ModelBench) -> Result<ModelMeasured, S
     time(1)?;
     let (prefill, first) = time(1)?;
     let (both, tokens) = time(bench.new_tokens)?;
-    let foretold = sizes.generation(&learn::Continuing {
+    let estimated = sizes.generation(&learn::Continuing {
         prompts: u64::from(bench.prompts),
         beams: 1,
         prompt_tokens: u64::from(bench.prompt_tokens),
@@ -159,7 +159,7 @@ pub fn bench_model(folder: &Path, bench: &ModelBench) -> Result<ModelMeasured, S
         decode_tokens_per_second: tokens.saturating_sub(first) as f64 / (both - prefill).max(1e-9),
         peak_bytes: peak_bytes(),
         device_peak_bytes: learn::device_memory(&device).map_err(|error| whole(&error))?,
-        foretold_bytes: foretold.all(),
+        estimated_bytes: estimated.all(),
     })
 }
 
@@ -203,8 +203,8 @@ pub struct QloraMeasured {
     pub peak_bytes: Option<u64>,
     /// The most memory that it had of a GPU.
     pub device_peak_bytes: Option<u64>,
-    /// What was foretold of it.
-    pub foretold_bytes: u64,
+    /// What was estimated of it.
+    pub estimated_bytes: u64,
     /// The loss after the steps.
     pub loss: f64,
 }
@@ -273,7 +273,7 @@ pub fn bench_qlora(folder: &Path, bench: &QloraBench) -> Result<QloraMeasured, S
     });
     let step_seconds = timed[timed.len() / 2];
     let tokens = f64::from(bench.batch * bench.tokens);
-    let foretold = sizes.training(&learn::Training {
+    let estimated = sizes.training(&learn::Training {
         adapter: Some(&adapter),
         tokens: u64::from(bench.tokens),
         outputs: u64::from(bench.batch),
@@ -292,7 +292,7 @@ pub fn bench_qlora(folder: &Path, bench: &QloraBench) -> Result<QloraMeasured, S
         limit_operations_per_second: limit,
         peak_bytes: peak,
         device_peak_bytes,
-        foretold_bytes: foretold.all(),
+        estimated_bytes: estimated.all(),
         loss: loss.expect("a step was made"),
     })
 }
