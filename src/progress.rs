@@ -80,7 +80,7 @@ impl<'a> Listener<'a> {
 
     fn line(&self, text: &str) {
         // What was told in several lines is set below its first word, where no line of ours begins.
-        let text = terminal::printable(text).trim_end().replace('\n', "\n         ");
+        let text = terminal::printable(text).trim_end().replace('\n', "\n          ");
         if self.mode == Mode::Live && !self.running.is_empty() {
             let _ = self.bars.println(text);
         } else {
@@ -99,7 +99,7 @@ impl<'a> Listener<'a> {
 
     fn tell(&mut self, event: &Event) {
         match event {
-            Event::Begun { nodes, hits } => {
+            Event::RunStarted { nodes, hits } => {
                 if self.mode == Mode::Live && nodes > hits {
                     let bar = ProgressBar::new(*nodes as u64).with_position(*hits as u64);
                     bar.set_style(style("{bar:24} {pos} of {len} stages  {elapsed}"));
@@ -117,12 +117,12 @@ impl<'a> Listener<'a> {
                 }
             }
             Event::Waiting { node } => {
-                self.line(&format!("wait     {}  (another run makes it)", self.label(*node)))
+                self.line(&format!("wait      {}  (another run makes it)", self.label(*node)))
             }
             Event::Progress { node, progress } => self.move_bar(*node, progress),
             Event::Recording { .. } => {}
             Event::Retrying { node, message } => {
-                self.line(&format!("retry    {}  ({message})", self.label(*node)))
+                self.line(&format!("retry     {}  ({message})", self.label(*node)))
             }
             Event::Finished { node, result } => {
                 if let Some(bar) = self.running.remove(node) {
@@ -133,7 +133,7 @@ impl<'a> Listener<'a> {
                 }
                 self.tell_result(*node, result);
             }
-            Event::Warning { message } => self.line(&format!("warning  {message}")),
+            Event::Warning { message } => self.line(&format!("warning   {message}")),
         }
     }
 
@@ -169,33 +169,38 @@ impl<'a> Listener<'a> {
         let label = self.label(node);
         match result {
             StageResult::Ran { seconds: took, notes, comparison } => {
-                let same = if *comparison == Comparison::Same { ", the same bytes as before" } else { "" };
-                self.line(&format!("ran      {label}  ({}{same})", seconds(*took)));
+                let identical =
+                    if *comparison == Comparison::Identical { ", the same bytes as before" } else { "" };
+                self.line(&format!("ran       {label}  ({}{identical})", seconds(*took)));
                 for note in notes {
-                    self.line(&format!("         note: {note}"));
+                    self.line(&format!("          note: {note}"));
                 }
                 if let Comparison::Different(outputs) = comparison {
-                    self.line(&format!("warning  `{label}` made other bytes than before under the same key"));
+                    self.line(&format!(
+                        "warning   `{label}` made other bytes than before under the same key"
+                    ));
                     for output in outputs {
-                        self.line(&format!("         {output}"));
+                        self.line(&format!("          {output}"));
                     }
                 }
             }
-            StageResult::CutOff => self.line(&format!("same     {label}  (its inputs came out as before)")),
-            StageResult::Shared => self.line(&format!("shared   {label}  (another run made it)")),
+            StageResult::EarlyCutoff => {
+                self.line(&format!("unchanged {label}  (its inputs are the same as before)"))
+            }
+            StageResult::Shared => self.line(&format!("shared    {label}  (another run made it)")),
             StageResult::Failed { message, help, log, .. } => {
                 self.line(&format!(
-                    "FAILED   {label} of {}: {message}",
+                    "FAILED    {label} of {}: {message}",
                     self.plan.experiment().file().display()
                 ));
                 if let Some(help) = help {
-                    self.line(&format!("         help: {help}"));
+                    self.line(&format!("          help: {help}"));
                 }
                 if !log.is_empty() {
                     self.show_log(node, log);
                 }
             }
-            StageResult::Skipped { because } => self.line(&format!("skipped  {label}  ({because})")),
+            StageResult::Skipped { because } => self.line(&format!("skipped   {label}  ({because})")),
             StageResult::Hit | StageResult::NotNeeded => {}
         }
     }
@@ -206,15 +211,17 @@ impl<'a> Listener<'a> {
         let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
             let short: String = line.chars().take(200).collect();
-            self.line(&format!("         | {short}"));
+            self.line(&format!("          | {short}"));
         }
         let file = self.plan.experiment().file().display();
-        self.line(&format!("         whole log: pipeline log {file} '{}'", self.label(node)));
+        self.line(&format!("          whole log: pipeline log {file} '{}'", self.label(node)));
     }
 
     fn tell_json(&mut self, event: &Event) {
         let value = match event {
-            Event::Begun { nodes, hits } => json!({ "event": "begun", "stages": nodes, "hits": hits }),
+            Event::RunStarted { nodes, hits } => {
+                json!({ "event": "run-started", "stages": nodes, "hits": hits })
+            }
             Event::Started { node } => json!({ "event": "started", "stage": self.label(*node) }),
             Event::Waiting { node } => json!({ "event": "waiting", "stage": self.label(*node) }),
             Event::Progress { node, progress } => {
@@ -252,14 +259,15 @@ impl<'a> Listener<'a> {
         self.close();
         let count = |is: fn(&StageResult) -> bool| report.results.iter().filter(|result| is(result)).count();
         let ran = report.ran();
-        let hits =
-            count(|result| matches!(result, StageResult::Hit | StageResult::CutOff | StageResult::Shared));
+        let hits = count(|result| {
+            matches!(result, StageResult::Hit | StageResult::EarlyCutoff | StageResult::Shared)
+        });
         let failed = report.failed().count();
         let skipped = count(|result| matches!(result, StageResult::Skipped { .. }));
         let unneeded = count(|result| matches!(result, StageResult::NotNeeded));
         if self.mode == Mode::Json {
             let value = json!({
-                "event": "ended", "ran": ran, "reused": hits, "failed": failed, "skipped": skipped,
+                "event": "run-finished", "ran": ran, "reused": hits, "failed": failed, "skipped": skipped,
                 "not_needed": unneeded, "interrupted": report.was_interrupted,
                 "seconds": self.began.elapsed().as_secs_f64(),
             });
@@ -288,14 +296,14 @@ impl<'a> Listener<'a> {
 fn describe(result: &StageResult) -> (&'static str, serde_json::Map<String, serde_json::Value>) {
     let (how, more) = match result {
         StageResult::Hit => ("hit", json!({})),
-        StageResult::CutOff => ("same", json!({})),
+        StageResult::EarlyCutoff => ("unchanged", json!({})),
         StageResult::Shared => ("shared", json!({})),
         StageResult::Ran { seconds, notes, comparison } => {
             let mut more = json!({ "seconds": seconds, "notes": notes });
             let compared = match comparison {
                 Comparison::None => None,
-                Comparison::Same => Some(json!({ "same": true })),
-                Comparison::Different(outputs) => Some(json!({ "same": false, "outputs": outputs })),
+                Comparison::Identical => Some(json!({ "identical": true })),
+                Comparison::Different(outputs) => Some(json!({ "identical": false, "outputs": outputs })),
             };
             if let (Some(fields), Some(compared)) = (more.as_object_mut(), compared) {
                 fields.insert("compared".to_owned(), compared);

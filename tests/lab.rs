@@ -61,7 +61,7 @@ impl Told {
 
     /// Returns the stages of which a line on standard error tells with this first word, sorted.
     pub fn told(&self, word: &str) -> Vec<String> {
-        let lines = self.stderr.lines().filter_map(|line| line.strip_prefix(&format!("{word:<9}")));
+        let lines = self.stderr.lines().filter_map(|line| line.strip_prefix(&format!("{word:<10}")));
         let mut names: Vec<String> =
             lines.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect();
         names.sort();

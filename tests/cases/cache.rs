@@ -422,7 +422,7 @@ fn a_full_disk_is_named_and_harms_nothing() {
     let Some(told) = in_namespace("a_full_disk_is_named_and_harms_nothing", &lab, script) else {
         return;
     };
-    let told = told.expect(3).says(&["FAILED   large of x.toml", "the disk is full"]);
+    let told = told.expect(3).says(&["FAILED    large of x.toml", "the disk is full"]);
     assert_eq!(told.ran(), ["large", "small"], "{}", told.stderr);
     let _ = told.shows(&["0 corrupt", "done     small", "failed   large"]);
 }

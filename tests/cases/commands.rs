@@ -279,7 +279,10 @@ fn events_tell_the_story_line_by_line() {
     let told = lab.run(["run", "x.toml", "--json"]).expect(0);
     let events = told.events();
     let names: Vec<&str> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
-    assert_eq!((names[0], names[names.len() - 2], names[names.len() - 1]), ("begun", "ended", "table"));
+    assert_eq!(
+        (names[0], names[names.len() - 2], names[names.len() - 1]),
+        ("run-started", "run-finished", "table")
+    );
     assert_eq!((events[0]["stages"].as_u64(), events[0]["hits"].as_u64()), (Some(4), Some(0)));
     let of = |stage: &str, name: &str| {
         let is_it = |event: &&Value| event["stage"] == stage && event["event"] == name;

@@ -34,7 +34,7 @@ fn report(lab: &Lab, stage: &str) -> Value {
 /// Runs, and expects the stage to fail with these pieces.
 #[track_caller]
 fn fails(lab: &Lab, stage: &str, pieces: &[&str]) -> Told {
-    lab.run(["run", "x.toml"]).expect(3).says(&[&format!("FAILED   {stage} of x.toml")]).says(pieces)
+    lab.run(["run", "x.toml"]).expect(3).says(&[&format!("FAILED    {stage} of x.toml")]).says(pieces)
 }
 
 fn gzip(content: &[u8]) -> Vec<u8> {

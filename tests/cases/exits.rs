@@ -56,7 +56,7 @@ fn output_that_cannot_be_written_has_a_code_of_its_own() {
 fn output_that_cannot_be_written_hides_no_failure() {
     let lab = Lab::with(NUMBERS);
     lab.edit("x.toml", "echo working;", "exit 3;");
-    let _ = onto_a_full_disk(&lab, &["run", "x.toml"]).expect(3).says(&["FAILED   s of x.toml"]);
+    let _ = onto_a_full_disk(&lab, &["run", "x.toml"]).expect(3).says(&["FAILED    s of x.toml"]);
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub fn one(run: &str, more: &str) -> Lab {
 #[track_caller]
 fn fails(lab: &Lab, pieces: &[&str]) -> Told {
     let told = lab.run(["run", "x.toml"]).expect(3);
-    let told = told.says(&["FAILED   s of x.toml: ", "pipeline log x.toml 's'", "1 failed"]).says(pieces);
+    let told = told.says(&["FAILED    s of x.toml: ", "pipeline log x.toml 's'", "1 failed"]).says(pieces);
     // What failed is not there for the next run, nor for whoever looks.
     assert!(lab.run(["status", "x.toml"]).expect(0).stdout.starts_with("failed   s"));
     lab.run(["show", "x.toml", "s"]).expect(2).says(&["has not been made"]);
@@ -255,7 +255,7 @@ fn a_killed_worker_costs_its_stage_and_no_more() {
     let child = lab.spawn(["run", "x.toml"]);
     signal(worker_below(child.id()), Signal::KILL);
     let told = lab.told(child).expect(3);
-    let _ = told.says(&["FAILED   s of x.toml: the worker process was killed by signal 9", "help: raise"]);
+    let _ = told.says(&["FAILED    s of x.toml: the worker process was killed by signal 9", "help: raise"]);
     assert_eq!(lab.run(["run", "x.toml"]).expect(0).ran(), ["s"]);
 }
 
@@ -322,7 +322,7 @@ fn a_model_that_the_disk_has_no_room_for_is_told_and_is_not_in_the_cache() {
         };
     }
     let told = Told::of(limited.output().expect("the shell starts")).expect(3);
-    let _ = told.says(&["FAILED   s of x.toml: failed to write", "model.safetensors", "File too large"]);
+    let _ = told.says(&["FAILED    s of x.toml: failed to write", "model.safetensors", "File too large"]);
     lab.run(["show", "x.toml", "s"]).expect(2).says(&["has not been made"]);
     lab.run(["cache", "verify"]).expect(0);
     assert_eq!(lab.run(["run", "x.toml"]).expect(0).ran(), ["s"]);

@@ -108,7 +108,7 @@ fn a_file_that_changes_before_the_run_begins_or_is_gone_stops_it_with_words() {
     std::os::unix::fs::FileExt::write_at(&file, b"x", 40 << 20).unwrap();
     lab.write("gate", "");
     let told = lab.told(child).expect(3);
-    let told = told.says(&["FAILED   s of x.toml: big changed while the run went on", "run again"]);
+    let told = told.says(&["FAILED    s of x.toml: big changed while the run went on", "run again"]);
     assert_eq!(told.ran(), ["first"]);
     assert_eq!(lab.run(["run", "x.toml"]).expect(0).ran(), ["s"]);
     fs::remove_file(&big).unwrap();
@@ -141,7 +141,7 @@ fn a_large_file_that_changes_while_its_stage_reads_it_gives_no_result() {
     std::os::unix::fs::FileExt::write_at(&file, b"\0", 40 << 20).unwrap();
     file.set_modified(time).unwrap();
     lab.write("gate", "");
-    let _ = lab.told(child).expect(3).says(&["FAILED   s of x.toml: big changed while the run went on"]);
+    let _ = lab.told(child).expect(3).says(&["FAILED    s of x.toml: big changed while the run went on"]);
     lab.run(["show", "x.toml", "s"]).expect(2);
     assert_eq!(lab.run(["run", "x.toml"]).expect(0).ran(), ["s"]);
 }
@@ -217,7 +217,7 @@ fn a_part_that_fails_fails_the_stage() {
         "echo $unset_variable > outputs/out/x",
         "seq 100000 | { head -c 10; kill -9 $BASHPID; } | cat > outputs/out/x",
     ] {
-        let _ = one(line, "").run(["run", "x.toml"]).expect(3).says(&["FAILED   s of x.toml: the program"]);
+        let _ = one(line, "").run(["run", "x.toml"]).expect(3).says(&["FAILED    s of x.toml: the program"]);
     }
     // Whoever calls cannot take it back.
     let lab = one("false; echo x > outputs/out/x", "");
@@ -302,10 +302,10 @@ fn work_done_again_is_compared_with_what_it_made_before() {
     let lab = one("date +%s%N > outputs/out/x; echo same > outputs/out/y", "");
     lab.run(["run", "x.toml"]).expect(0);
     let told = lab.run(["run", "x.toml", "--force", "s"]).expect(0);
-    let _ = told.says(&["warning  `s` made other bytes than before", "output `out`: `x` differs"]);
+    let _ = told.says(&["warning   `s` made other bytes than before", "output `out`: `x` differs"]);
     let events = lab.run(["run", "x.toml", "--force", "s", "--json"]).expect(0).events();
     let finished = events.iter().find(|event| event["event"] == "finished").unwrap();
-    assert_eq!(finished["compared"]["same"], false, "{finished}");
+    assert_eq!(finished["compared"]["identical"], false, "{finished}");
 
     let lab = one("echo same > outputs/out/y", "");
     lab.run(["run", "x.toml"]).expect(0);
@@ -375,7 +375,7 @@ fn ports_labels_order_names_and_bits_of_inputs_are_keyed() {
     lab.run(["run", "x.toml"]).expect(0);
     assert_eq!(lab.made("s", "x"), "executable\n");
     lab.edit("x.toml", "; chmod +x outputs/out/a", "");
-    let _ = lab.run(["run", "x.toml"]).expect(3).says(&["FAILED   s"]);
+    let _ = lab.run(["run", "x.toml"]).expect(3).says(&["FAILED    s"]);
 }
 
 #[test]
@@ -414,7 +414,7 @@ fn a_folder_of_many_files_is_read_where_it_lies_and_compared() {
     // One file more: none of those that were there has changed.
     lab.write("many/more", "x");
     lab.write("gate", "");
-    let _ = lab.told(child).expect(3).says(&["FAILED   s of x.toml: many changed while the run went on"]);
+    let _ = lab.told(child).expect(3).says(&["FAILED    s of x.toml: many changed while the run went on"]);
     assert_eq!(lab.run(["run", "x.toml"]).expect(0).ran(), ["s"]);
     assert_eq!(lab.made("s", "x"), "1002\n");
 }

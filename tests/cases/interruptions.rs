@@ -70,7 +70,7 @@ fn once_lets_what_runs_end_and_begins_nothing() {
         assert_eq!(output.status.code(), Some(130), "{rest}");
         assert!(output.stdout.is_empty(), "half a table is no table");
         assert!(
-            rest.contains("ran      first") && rest.contains("1 ran, 0 reused, 2 skipped, interrupted"),
+            rest.contains("ran       first") && rest.contains("1 ran, 0 reused, 2 skipped, interrupted"),
             "{rest}"
         );
         assert_eq!(lab.run(["run", "x.toml"]).expect(0).ran(), ["scores", "second"]);

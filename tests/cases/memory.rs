@@ -144,7 +144,7 @@ fn a_stage_that_cannot_fit_is_warned_of_and_not_begun() {
     let told = lab.run(["run", "x.toml", "--memory", "0.05", "--keep-going"]).expect(3);
     assert_eq!(told.ran(), ["rows", "tokenizer"]);
     let _ = told.says(&[
-        "warning  `model` needs at least ",
+        "warning   `model` needs at least ",
         "model of x.toml: it was not begun",
         "other of x.toml: it was not begun",
         "of memory; this machine has 51.2 MiB",

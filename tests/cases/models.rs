@@ -94,7 +94,7 @@ fn what_cannot_be_computed_is_refused_with_its_file() {
     for (script, message) in cases {
         let told = asked(&script).run(["run", "x.toml"]).expect(3);
         assert_eq!(told.ran(), ["made", "model", "rows", "tokenizer"], "{script}\n{}", told.stderr);
-        let _ = told.says(&["FAILED   outputs", message]);
+        let _ = told.says(&["FAILED    outputs", message]);
     }
     asked("true").run(["run", "x.toml"]).expect(0);
 }

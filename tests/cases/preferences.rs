@@ -37,7 +37,7 @@ fn lab(outputs: &str) -> Lab {
 
 #[track_caller]
 fn fails(lab: &Lab, pieces: &[&str]) -> Told {
-    lab.run(["run", "x.toml"]).expect(3).says(&["FAILED   preferences of x.toml"]).says(pieces)
+    lab.run(["run", "x.toml"]).expect(3).says(&["FAILED    preferences of x.toml"]).says(pieces)
 }
 
 /// Returns what was made, as chosen and rejected by id.

@@ -59,11 +59,11 @@ fn a_changed_parameter_runs_what_is_below_until_the_bytes_are_the_same() {
     lab.edit("x.toml", "hello", "world");
     let changed = lab.run(["run", "x.toml"]).expect(0);
     assert_eq!(changed.ran(), ["a", "lines", "shout"]);
-    assert_eq!(changed.told("same"), ["report"]);
+    assert_eq!(changed.told("unchanged"), ["report"]);
     assert_eq!(lab.made("shout", "shout.txt"), "WORLD\n");
     // The cut-off is remembered under the new recipe, so that the next run need not look.
     let again = lab.run(["run", "x.toml"]).expect(0);
-    assert!(again.ran().is_empty() && again.told("same").is_empty(), "{}", again.stderr);
+    assert!(again.ran().is_empty() && again.told("unchanged").is_empty(), "{}", again.stderr);
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_stage_that_makes_the_same_bytes_runs_nothing_below() {
     lab.edit("x.toml", "echo $PARAM_word >", "echo   $PARAM_word >");
     let changed = lab.run(["run", "x.toml"]).expect(0);
     assert_eq!(changed.ran(), ["a"]);
-    assert_eq!(changed.told("same"), ["lines", "report", "shout"]);
+    assert_eq!(changed.told("unchanged"), ["lines", "report", "shout"]);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_forced_stage_runs_and_what_comes_out_the_same_stops_there() {
     lab.run(["run", "x.toml"]).expect(0);
     let forced = lab.run(["run", "x.toml", "--force", "a"]).expect(0);
     assert_eq!(forced.ran(), ["a"]);
-    assert_eq!(forced.told("same"), ["lines", "report", "shout"]);
+    assert_eq!(forced.told("unchanged"), ["lines", "report", "shout"]);
     let forced = lab.run(["run", "x.toml", "--force", "lines", "--force", "shout"]).expect(0);
     assert_eq!(forced.ran(), ["lines", "shout"]);
 }

@@ -103,7 +103,7 @@ fn a_killed_supervisor_costs_its_stage_and_leaves_nothing_running() {
     ends(&seconds);
     // The other stage goes on, and so does the run.
     lab.write("gate", "");
-    let told = lab.told(child).expect(3).says(&["FAILED   s of x.toml: the program was killed by signal 9"]);
+    let told = lab.told(child).expect(3).says(&["FAILED    s of x.toml: the program was killed by signal 9"]);
     assert_eq!(told.ran(), ["other"]);
 }
 

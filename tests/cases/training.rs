@@ -452,7 +452,7 @@ fn a_full_disk_at_a_checkpoint_costs_nothing_but_the_steps_since_the_last() {
     let test = "a_full_disk_at_a_checkpoint_costs_nothing_but_the_steps_since_the_last";
     let Some(told) = super::cache::in_namespace(test, &lab, script) else { return };
     told.expect(3)
-        .says(&["FAILED   model of x.toml: failed to train", "cannot write the checkpoint", "No space left"])
+        .says(&["FAILED    model of x.toml: failed to train", "cannot write the checkpoint", "No space left"])
         .shows(&["step-2", "a killed training went on after step 2"]);
 }
 

@@ -35,8 +35,8 @@ pub struct RunOptions {
 pub enum StageResult {
     /// Its result was there.
     Hit,
-    /// Its inputs came out as they had been before, so its old result stands.
-    CutOff,
+    /// Its inputs have the same bytes as before, so its old result is used.
+    EarlyCutoff,
     /// Another run made it meanwhile.
     Shared,
     /// It ran.
@@ -74,7 +74,7 @@ pub enum Comparison {
     /// There was nothing to compare with.
     None,
     /// The same bytes.
-    Same,
+    Identical,
     /// Other bytes: the outputs, and the files in them, that differ.
     Different(Vec<String>),
 }
@@ -82,8 +82,8 @@ pub enum Comparison {
 /// Something worth telling while a plan runs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The run begins.
-    Begun {
+    /// The run starts.
+    RunStarted {
         /// How many nodes the plan has.
         nodes: usize,
         /// How many of them are hits.

@@ -344,7 +344,7 @@ impl Work<'_> {
             differences.push(format!("output `{}`{files}", output.name));
         }
         match differences.is_empty() {
-            true => Comparison::Same,
+            true => Comparison::Identical,
             false => Comparison::Different(differences),
         }
     }

@@ -87,7 +87,7 @@ impl<'a> Scheduler<'a> {
                 },
             )?;
         }
-        tell(Event::Begun { nodes: self.plan.nodes().len(), hits });
+        tell(Event::RunStarted { nodes: self.plan.nodes().len(), hits });
         let before: Vec<bool> =
             self.demand.statuses.iter().map(|status| matches!(status, Status::Done(_))).collect();
         for target in self.demand.targets() {
@@ -229,7 +229,7 @@ impl<'a> Scheduler<'a> {
                 let how = if self.demand.statuses[node] == Status::Locked {
                     StageResult::Shared
                 } else {
-                    StageResult::CutOff
+                    StageResult::EarlyCutoff
                 };
                 self.demand.finish(node, found, how, tell);
                 after = None;
