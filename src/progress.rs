@@ -1,4 +1,4 @@
-//! Tells what happens: live bars on a terminal, plain lines in a pipe, or JSON events.
+//! Reports what happens: live bars on a terminal, plain lines in a pipe, or JSON events.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::units::seconds;
 /// How many lines of a failed stage's log are shown.
 const LOG_LINES: usize = 8;
 
-/// How to tell.
+/// How events are reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Bars that move, on standard error.
@@ -38,7 +38,7 @@ impl Mode {
     }
 }
 
-/// Hears the events of a run and tells them.
+/// Reports the events of a run.
 pub struct Listener<'a> {
     plan: &'a Plan,
     cache: PathBuf,
@@ -66,11 +66,11 @@ impl<'a> Listener<'a> {
         }
     }
 
-    /// Hears one event.
-    pub fn hear(&mut self, event: &Event) {
+    /// Reports one event.
+    pub fn on_event(&mut self, event: &Event) {
         match self.mode {
-            Mode::Json => self.tell_json(event),
-            Mode::Live | Mode::Plain => self.tell(event),
+            Mode::Json => self.print_json(event),
+            Mode::Live | Mode::Plain => self.print(event),
         }
     }
 
@@ -79,7 +79,7 @@ impl<'a> Listener<'a> {
     }
 
     fn line(&self, text: &str) {
-        // What was told in several lines is set below its first word, where no line of ours begins.
+        // Further lines of a message are indented, so that no line of ours begins there.
         let text = terminal::printable(text).trim_end().replace('\n', "\n          ");
         if self.mode == Mode::Live && !self.running.is_empty() {
             let _ = self.bars.println(text);
@@ -89,7 +89,7 @@ impl<'a> Listener<'a> {
         }
     }
 
-    /// Writes an event. The run goes on if nobody can be told, and then ends with that.
+    /// Writes an event. A failure to write does not stop the run; it is returned at the end.
     fn write_json(&mut self, value: &serde_json::Value) {
         let written = writeln!(terminal::stdout(), "{}", terminal::json(&value.to_string()));
         if self.unwritten.is_ok() {
@@ -97,7 +97,7 @@ impl<'a> Listener<'a> {
         }
     }
 
-    fn tell(&mut self, event: &Event) {
+    fn print(&mut self, event: &Event) {
         match event {
             Event::RunStarted { nodes, hits } => {
                 if self.mode == Mode::Live && nodes > hits {
@@ -131,7 +131,7 @@ impl<'a> Listener<'a> {
                 if let Some(all) = &self.all {
                     all.inc(1);
                 }
-                self.tell_result(*node, result);
+                self.print_result(*node, result);
             }
             Event::Warning { message } => self.line(&format!("warning   {message}")),
         }
@@ -165,7 +165,7 @@ impl<'a> Listener<'a> {
         bar.set_position(progress.done);
     }
 
-    fn tell_result(&self, node: usize, result: &StageResult) {
+    fn print_result(&self, node: usize, result: &StageResult) {
         let label = self.label(node);
         match result {
             StageResult::Ran { seconds: took, notes, comparison } => {
@@ -217,7 +217,7 @@ impl<'a> Listener<'a> {
         self.line(&format!("          whole log: pipeline log {file} '{}'", self.label(node)));
     }
 
-    fn tell_json(&mut self, event: &Event) {
+    fn print_json(&mut self, event: &Event) {
         let value = match event {
             Event::RunStarted { nodes, hits } => {
                 json!({ "event": "run-started", "stages": nodes, "hits": hits })

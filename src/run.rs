@@ -59,7 +59,7 @@ pub fn run(arguments: Arguments) -> Result<(), CliError> {
     listen_for_signals(&cancel)?;
     let mut listener = Listener::new(&session.plan, cache.folder(), Mode::choose(arguments.json));
     let report = run_plan(&session.plan, &session.keys, cache, &options, &cancel, &mut |event| {
-        listener.hear(&event);
+        listener.on_event(&event);
     });
     let report = report.inspect_err(|_| listener.close())?;
     let mut printed = listener.finish(&report).map_err(CliError::from);

@@ -6,7 +6,7 @@
 use std::fs;
 
 use corpus::compose::{ComposeError, Templates};
-use engine::{Context, Failure, InputFile, Place, Ports, Stage};
+use engine::{Context, Failure, InputFile, Isolation, Ports, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -42,7 +42,7 @@ impl Stage for Compose {
     const KIND: &'static str = "compose";
     const VERSION: u32 = 1;
     const SEEDED: bool = true;
-    const PLACE: Place = Place::Worker;
+    const ISOLATION: Isolation = Isolation::Subprocess;
     type Params = Params;
 
     fn ports(_: &Params) -> Ports {

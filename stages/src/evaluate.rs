@@ -16,7 +16,7 @@ mod texts;
 mod totals;
 
 use corpus::Direction;
-use engine::{Context, Failure, InputFile, Place, Ports, Resources, Stage};
+use engine::{Context, Failure, InputFile, Isolation, Ports, Resources, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -196,7 +196,7 @@ impl Stage for Evaluate {
     /// 4: it has the share of rows that score lower; what a reference is too short for is missing.
     const VERSION: u32 = 4;
     const SEEDED: bool = true;
-    const PLACE: Place = Place::Worker;
+    const ISOLATION: Isolation = Isolation::Subprocess;
     type Params = Params;
 
     fn ports(params: &Params) -> Ports {

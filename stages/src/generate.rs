@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use corpus::{Direction, MissingField, Prediction};
 use engine::{
-    ArtifactType, Context, Estimate, EstimateContext, Failure, InputFile, Part, Place, Ports, Resources,
+    ArtifactType, Context, Estimate, EstimateContext, Failure, InputFile, Isolation, Part, Ports, Resources,
     Stage,
 };
 use learn::{
@@ -94,7 +94,7 @@ pub struct Generate;
 impl Stage for Generate {
     const KIND: &'static str = "generate";
     const VERSION: u32 = 2;
-    const PLACE: Place = Place::Worker;
+    const ISOLATION: Isolation = Isolation::Subprocess;
     const ESTIMATES: bool = true;
     type Params = Params;
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
 use corpus::{Direction, Prediction, facts};
-use engine::{Context, Estimate, EstimateContext, Failure, Place, Ports, Resources, Stage};
+use engine::{Context, Estimate, EstimateContext, Failure, Isolation, Ports, Resources, Stage};
 use learn::{Classifier, Sizes};
 use metrics::entailment::Verdict;
 use metrics::words;
@@ -81,7 +81,7 @@ impl Stage for Judge {
     const KIND: &'static str = "judge";
     /// 3: a judgement knows how many words the reference has.
     const VERSION: u32 = 3;
-    const PLACE: Place = Place::Worker;
+    const ISOLATION: Isolation = Isolation::Subprocess;
     const ESTIMATES: bool = true;
     type Params = Params;
 

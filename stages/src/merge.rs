@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use engine::{Context, Estimate, EstimateContext, Failure, Part, Place, Ports, Resources, Stage};
+use engine::{Context, Estimate, EstimateContext, Failure, Isolation, Part, Ports, Resources, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weights::merges::Method;
@@ -75,7 +75,7 @@ pub struct Merge;
 impl Stage for Merge {
     const KIND: &'static str = "merge";
     const VERSION: u32 = 1;
-    const PLACE: Place = Place::Worker;
+    const ISOLATION: Isolation = Isolation::Subprocess;
     const ESTIMATES: bool = true;
     type Params = Params;
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use corpus::negatives::{MatchedBy, NegativesReport, OnEmpty, Output, Outputs, Rejected, unpaired};
 use corpus::{Direction, Prediction};
-use engine::{Context, Failure, Place, Ports, Stage};
+use engine::{Context, Failure, Isolation, Ports, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +39,7 @@ pub struct Negatives;
 impl Stage for Negatives {
     const KIND: &'static str = "negatives";
     const VERSION: u32 = 1;
-    const PLACE: Place = Place::Worker;
+    const ISOLATION: Isolation = Isolation::Subprocess;
     type Params = Params;
 
     fn ports(_: &Params) -> Ports {

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use corpus::Record;
-use engine::{Context, Estimate, EstimateContext, Failure, Place, Ports, Resources, Stage};
+use engine::{Context, Estimate, EstimateContext, Failure, Isolation, Ports, Resources, Stage};
 use learn::{Example, Examples, Feed, Model, Precision, ReferenceLogps, Sizes, reference_logps};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -63,7 +63,7 @@ pub struct Reference;
 impl Stage for Reference {
     const KIND: &'static str = "reference";
     const VERSION: u32 = 1;
-    const PLACE: Place = Place::Worker;
+    const ISOLATION: Isolation = Isolation::Subprocess;
     const ESTIMATES: bool = true;
     type Params = Params;
 

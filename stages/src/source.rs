@@ -10,7 +10,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use corpus::formats::{self, OnBadRow, ReadOptions, Report};
-use engine::{Context, Estimate, EstimateContext, Failure, InputFile, Place, Ports, Stage};
+use engine::{Context, Estimate, EstimateContext, Failure, InputFile, Isolation, Ports, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weights::{Adapter, ModelFolder};
@@ -113,7 +113,7 @@ pub struct Source;
 impl Stage for Source {
     const KIND: &'static str = "source";
     const VERSION: u32 = 1;
-    const PLACE: Place = Place::Worker;
+    const ISOLATION: Isolation = Isolation::Subprocess;
     const ESTIMATES: bool = true;
     type Params = Params;
 

@@ -8,7 +8,7 @@ use corpus::sample::{
     Candidate, Excluded, Group, Identity, Longest, SampleReport, Sampling, Take, Traits, sample,
 };
 use corpus::{MissingField, Row};
-use engine::{Context, Failure, Place, Ports, Resources, Stage};
+use engine::{Context, Failure, Isolation, Ports, Resources, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -51,7 +51,7 @@ impl Stage for Subset {
     const KIND: &'static str = "subset";
     const VERSION: u32 = 1;
     const SEEDED: bool = true;
-    const PLACE: Place = Place::Worker;
+    const ISOLATION: Isolation = Isolation::Subprocess;
     type Params = Params;
 
     fn ports(_: &Params) -> Ports {

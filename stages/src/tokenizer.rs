@@ -1,6 +1,6 @@
 //! `kind = "tokenizer"`: trains a tokenizer on rows, for models made from scratch.
 
-use engine::{Context, Estimate, EstimateContext, Failure, Part, Place, Ports, Stage};
+use engine::{Context, Estimate, EstimateContext, Failure, Isolation, Part, Ports, Stage};
 use learn::TokenizerModel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,7 @@ pub struct Tokenizer;
 impl Stage for Tokenizer {
     const KIND: &'static str = "tokenizer";
     const VERSION: u32 = 1;
-    const PLACE: Place = Place::Worker;
+    const ISOLATION: Isolation = Isolation::Subprocess;
     const ESTIMATES: bool = true;
     type Params = Params;
 

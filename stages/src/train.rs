@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use engine::{
-    ArtifactType, Context, Estimate, EstimateContext, Failure, Memory, OutputHint, Part, Place, Ports,
+    ArtifactType, Context, Estimate, EstimateContext, Failure, Isolation, Memory, OutputHint, Part, Ports,
     Resources, Stage,
 };
 use learn::{
@@ -126,7 +126,7 @@ impl Stage for Train {
     // from the last layer to the first.
     const VERSION: u32 = 6;
     const SEEDED: bool = true;
-    const PLACE: Place = Place::Worker;
+    const ISOLATION: Isolation = Isolation::Subprocess;
     const ESTIMATES: bool = true;
     const UNKEYED: &'static [&'static str] = &["gradient_checkpointing"];
     type Params = Params;

@@ -299,7 +299,7 @@ fn every_file_that_the_docs_name_exists() {
 /// name.
 #[test]
 fn the_kinds_of_worker_processes_are_documented() {
-    let is_worker = |kind: &&engine::Kind| kind.place() == engine::Place::Worker;
+    let is_worker = |kind: &&engine::Kind| kind.isolation() == engine::Isolation::Subprocess;
     let workers: BTreeSet<String> =
         stages::KINDS.iter().filter(is_worker).map(|kind| kind.name().to_owned()).collect();
     let table = rows(&section("docs/architecture.md", "## What runs where"), "| Where |");

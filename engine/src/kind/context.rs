@@ -28,7 +28,7 @@ pub struct Context {
     inputs: BTreeMap<String, Vec<Input>>,
     log: fs::File,
     notes: Vec<String>,
-    listen: Box<dyn FnMut(Progress) + Send>,
+    on_progress: Box<dyn FnMut(Progress) + Send>,
     cancel: Cancel,
 }
 
@@ -36,7 +36,7 @@ impl Context {
     pub(crate) fn new(
         job: Job,
         log: fs::File,
-        listen: Box<dyn FnMut(Progress) + Send>,
+        on_progress: Box<dyn FnMut(Progress) + Send>,
         cancel: Cancel,
     ) -> Self {
         let mut inputs: BTreeMap<String, Vec<Input>> = BTreeMap::new();
@@ -45,7 +45,7 @@ impl Context {
             let input = Input { label: label.clone(), folder, digest: digest.clone() };
             inputs.entry(port.clone()).or_default().push(input);
         }
-        Self { job, inputs, log, notes: Vec::new(), listen, cancel }
+        Self { job, inputs, log, notes: Vec::new(), on_progress, cancel }
     }
 
     /// Returns the folder of an input that must be there.
@@ -132,12 +132,12 @@ impl Context {
 
     /// Tells how far the work is.
     pub fn progress(&mut self, done: u64, all: u64, unit: &str) {
-        (self.listen)(Progress { done, all, unit: unit.to_owned(), detail: String::new() });
+        (self.on_progress)(Progress { done, all, unit: unit.to_owned(), detail: String::new() });
     }
 
     /// Tells how far the work is, and something about it, such as the loss.
     pub fn progress_with(&mut self, done: u64, all: u64, unit: &str, detail: String) {
-        (self.listen)(Progress { done, all, unit: unit.to_owned(), detail });
+        (self.on_progress)(Progress { done, all, unit: unit.to_owned(), detail });
     }
 
     /// Returns whether the run was told to stop now.

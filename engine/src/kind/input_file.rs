@@ -24,7 +24,7 @@ pub struct InputFile {
 }
 
 impl InputFile {
-    /// Returns the path to read: as written before planning, as laid out while running.
+    /// Returns the path to read: as written before planning, as materialized while running.
     pub fn path(&self) -> &Path {
         Path::new(&self.path)
     }
@@ -43,14 +43,14 @@ impl Serialize for InputFile {
 
 impl<'de> Deserialize<'de> for InputFile {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(PathOrLaidOut)
+        deserializer.deserialize_any(PathVisitor)
     }
 }
 
 /// A path as an experiment writes it, or a path and where it came from as a job has them.
-struct PathOrLaidOut;
+struct PathVisitor;
 
-impl<'de> Visitor<'de> for PathOrLaidOut {
+impl<'de> Visitor<'de> for PathVisitor {
     type Value = InputFile;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,15 +62,16 @@ impl<'de> Visitor<'de> for PathOrLaidOut {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<InputFile, A::Error> {
-        let LaidOut { path, origin } = LaidOut::deserialize(MapAccessDeserializer::new(map))
-            .map_err(|_| de::Error::invalid_type(de::Unexpected::Map, &"a path"))?;
+        let MaterializedPath { path, origin } =
+            MaterializedPath::deserialize(MapAccessDeserializer::new(map))
+                .map_err(|_| de::Error::invalid_type(de::Unexpected::Map, &"a path"))?;
         Ok(InputFile { path, origin: Some(origin) })
     }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LaidOut {
+struct MaterializedPath {
     #[serde(rename = "$path")]
     path: String,
     #[serde(rename = "$origin")]
@@ -78,7 +79,7 @@ struct LaidOut {
 }
 
 /// Writes what [`InputFile`] reads while running.
-pub(crate) fn laid_out(path: &str, origin: &str) -> Value {
+pub(crate) fn materialized_path(path: &str, origin: &str) -> Value {
     Value::map([("$path", Value::Text(path.to_owned())), ("$origin", Value::Text(origin.to_owned()))])
 }
 

@@ -25,8 +25,8 @@ pub trait Stage: 'static {
     const VERSION: u32;
     /// Whether results depend on the experiment's seed, which is then part of the key.
     const SEEDED: bool = false;
-    /// Where it runs.
-    const PLACE: Place = Place::Thread;
+    /// Whether it runs in a process of its own.
+    const ISOLATION: Isolation = Isolation::InProcess;
     /// Whether it can estimate its memory, or say what its outputs will be like, before it runs.
     const ESTIMATES: bool = false;
     /// The parameters that say how it is computed, and change no byte of what comes out: they are no
@@ -68,14 +68,14 @@ pub trait Stage: 'static {
     fn run(params: &Self::Params, context: &mut Context) -> Result<(), Failure>;
 }
 
-/// Where a stage runs.
+/// How far a stage is isolated from the program that runs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Place {
-    /// On a thread of the coordinator: light work, or the waiting for a program. A time-out
+pub enum Isolation {
+    /// It runs on a thread of the coordinator: light work, or waiting for a program. A time-out
     /// ends the program; it cannot end a thread.
-    Thread,
-    /// In a process of its own: a crash or an out-of-memory kill costs this stage only.
-    Worker,
+    InProcess,
+    /// It runs in a process of its own: a crash or an out-of-memory kill costs this stage only.
+    Subprocess,
 }
 
 /// A stage's parameters, read, resolved and checked, without their type.
@@ -101,7 +101,7 @@ pub struct Kind {
     name: &'static str,
     version: u32,
     seeded: bool,
-    place: Place,
+    isolation: Isolation,
     unkeyed: &'static [&'static str],
     /// Only where the kind estimates anything.
     estimate: Option<EstimateFn>,
@@ -123,7 +123,7 @@ impl Kind {
             name: S::KIND,
             version: S::VERSION,
             seeded: S::SEEDED,
-            place: S::PLACE,
+            isolation: S::ISOLATION,
             unkeyed: S::UNKEYED,
             estimate: if S::ESTIMATES { Some(estimate::<S>) } else { None },
             parse: parse::<S>,
@@ -147,9 +147,9 @@ impl Kind {
         self.seeded
     }
 
-    /// Returns where it runs.
-    pub fn place(&self) -> Place {
-        self.place
+    /// Returns whether it runs in a process of its own.
+    pub fn isolation(&self) -> Isolation {
+        self.isolation
     }
 
     /// Returns the parameters that are no part of its key.

@@ -1,4 +1,4 @@
-//! Programs: started below a supervisor, listened to, confined, and ended.
+//! Runs programs: each below a supervisor, confined, its output read, until it has ended.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -92,13 +92,13 @@ impl Program {
             command.env_remove(name);
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let watch = Watch { log, lines: None, timeout, confined_to: Some(&[folder, keep]) };
-        watch.run(&mut command, cancel)
+        let options = ProcessOptions { log, lines: None, timeout, confined_to: Some(&[folder, keep]) };
+        options.run(&mut command, cancel)
     }
 }
 
-/// How a program is watched.
-pub(crate) struct Watch<'a> {
+/// How a process is run.
+pub(crate) struct ProcessOptions<'a> {
     /// Where its output goes.
     pub log: File,
     /// Who takes its standard output line by line, instead of the log.
@@ -109,7 +109,7 @@ pub(crate) struct Watch<'a> {
     pub confined_to: Option<&'a [&'a Path]>,
 }
 
-impl Watch<'_> {
+impl ProcessOptions<'_> {
     /// Starts a program and waits until it and all that it started have ended.
     ///
     /// # Errors

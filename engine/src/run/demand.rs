@@ -140,7 +140,7 @@ impl<'a> Demand<'a> {
     }
 
     /// Asks for a node and, as far as they are not there, for all its inputs.
-    pub fn request(&mut self, target: usize, tell: &mut dyn FnMut(Event)) {
+    pub fn request(&mut self, target: usize, on_event: &mut dyn FnMut(Event)) {
         let mut open = vec![target];
         while let Some(node) = open.pop() {
             if self.statuses[node] != Status::Absent {
@@ -149,7 +149,7 @@ impl<'a> Demand<'a> {
             let is_asked_for = self.options.targets.iter().any(|target| self.leaders[*target] == node);
             if self.options.only_targets && !is_asked_for {
                 let because = "its result is not there, and `--only` forbids making it".to_owned();
-                self.give_up(node, StageResult::Skipped { because }, tell);
+                self.give_up(node, StageResult::Skipped { because }, on_event);
                 continue;
             }
             let missing: Vec<usize> = self
@@ -164,7 +164,7 @@ impl<'a> Demand<'a> {
             }
             if missing.iter().any(|input| self.statuses[*input] == Status::Lost) {
                 let because = "an input could not be made".to_owned();
-                self.give_up(node, StageResult::Skipped { because }, tell);
+                self.give_up(node, StageResult::Skipped { because }, on_event);
                 continue;
             }
             open.extend(missing);
@@ -182,11 +182,17 @@ impl<'a> Demand<'a> {
             .collect()
     }
 
-    pub fn finish(&mut self, node: usize, trace: Trace, result: StageResult, tell: &mut dyn FnMut(Event)) {
+    pub fn finish(
+        &mut self,
+        node: usize,
+        trace: Trace,
+        result: StageResult,
+        on_event: &mut dyn FnMut(Event),
+    ) {
         self.statuses[node] = Status::Done(trace);
         self.results[node] = Some(result.clone());
         self.forced.remove(&node);
-        tell(Event::Finished { node, result });
+        on_event(Event::Finished { node, result });
         for consumer in self.consumers[node].clone() {
             if let Status::Blocked(missing) = &mut self.statuses[consumer] {
                 *missing -= 1;
@@ -199,12 +205,12 @@ impl<'a> Demand<'a> {
     }
 
     /// Gives a node up, and with it everything that waits for it.
-    pub fn give_up(&mut self, node: usize, result: StageResult, tell: &mut dyn FnMut(Event)) {
+    pub fn give_up(&mut self, node: usize, result: StageResult, on_event: &mut dyn FnMut(Event)) {
         let culprit = self.plan.nodes()[node].label().to_owned();
         self.statuses[node] = Status::Lost;
         self.ready.remove(&node);
         self.results[node] = Some(result.clone());
-        tell(Event::Finished { node, result });
+        on_event(Event::Finished { node, result });
         let mut open = self.consumers[node].clone();
         while let Some(consumer) = open.pop() {
             if !matches!(self.statuses[consumer], Status::Blocked(_)) {
@@ -213,7 +219,7 @@ impl<'a> Demand<'a> {
             self.statuses[consumer] = Status::Lost;
             let result = StageResult::Skipped { because: format!("`{culprit}` was not made") };
             self.results[consumer] = Some(result.clone());
-            tell(Event::Finished { node: consumer, result });
+            on_event(Event::Finished { node: consumer, result });
             open.extend(self.consumers[consumer].iter().copied());
         }
     }

@@ -1,4 +1,4 @@
-//! One stage, from inputs laid out to outputs committed.
+//! Executes one stage, from its materialized inputs to its committed outputs.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -19,8 +19,8 @@ use crate::process::cancel::Cancel;
 use crate::process::job::{Job, JobInput, Outcome, Progress, Reason};
 use crate::process::sandbox::Sandbox;
 use crate::run::events::{Comparison, RunOptions, StageResult};
-use crate::run::fixed::{FixError, FixedFiles, lay_out_blobs};
-use crate::run::worker::attempt;
+use crate::run::fixed::{FixError, FixedFiles, materialize_artifact};
+use crate::run::worker::run_job;
 
 /// Everything about one stage that has to run.
 pub(crate) struct Task {
@@ -43,16 +43,19 @@ pub(crate) struct Task {
     pub run: i64,
 }
 
-/// How a task went.
-pub(crate) enum Performed {
+/// How a task ended.
+pub(crate) enum AttemptResult {
     Done(StageResult),
-    /// An input's bytes are not what they should be, so it must be made again.
-    DamagedInput {
-        artifact: Digest,
-        /// The blob at fault; none if it is the list of the artifact's files.
-        blob: Option<Digest>,
-        message: String,
-    },
+    /// It cannot run before an input is made again.
+    CorruptInput(CorruptInput),
+}
+
+/// An input whose bytes are not what their digest says.
+pub(crate) struct CorruptInput {
+    pub artifact: Digest,
+    /// The blob at fault; none if it is the list of the artifact's files.
+    pub blob: Option<Digest>,
+    pub message: String,
 }
 
 /// How far a task is.
@@ -76,16 +79,24 @@ pub(crate) const CHANGED_HELP: &str =
 /// The largest `metrics.json` that is read.
 const MOST_METRICS_BYTES: u64 = 64 << 20;
 
-/// A failure with its advice.
-struct Trouble {
-    reason: Reason,
-    message: String,
-    help: Option<String>,
+/// Why an attempt ended without a result.
+enum AttemptError {
+    /// The stage failed, and what to do about it.
+    Failed { reason: Reason, message: String, help: Option<String> },
+    /// It could not begin.
+    CorruptInput(CorruptInput),
 }
 
-impl Trouble {
+impl AttemptError {
     fn failed(message: String) -> Self {
-        Self { reason: Reason::Failed, message, help: None }
+        Self::Failed { reason: Reason::Failed, message, help: None }
+    }
+
+    fn with_help(mut self, text: &str) -> Self {
+        if let Self::Failed { help, .. } = &mut self {
+            *help = Some(text.to_owned());
+        }
+        self
     }
 
     fn cache(doing: &str, error: &CacheError) -> Self {
@@ -94,7 +105,7 @@ impl Trouble {
             message.push_str(&format!(": {source}"));
         }
         let help = error.is_full_disk().then(|| FREE_SPACE.to_owned());
-        Self { reason: Reason::Failed, message, help }
+        Self::Failed { reason: Reason::Failed, message, help }
     }
 
     fn io(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
@@ -102,29 +113,28 @@ impl Trouble {
         move |error| {
             let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
             let help = is_full.then(|| FREE_SPACE.to_owned());
-            Self { reason: Reason::Failed, message: format!("{what}: {error}"), help }
+            Self::Failed { reason: Reason::Failed, message: format!("{what}: {error}"), help }
         }
     }
 
     fn fixing(error: FixError) -> Self {
         match error {
             FixError::Cache(error) => Self::cache("lay out a file", &error),
-            error @ FixError::Changed(_) => Self {
-                reason: Reason::Failed,
-                message: error.to_string(),
-                help: Some(CHANGED_HELP.to_owned()),
-            },
+            error @ FixError::Changed(_) => Self::failed(error.to_string()).with_help(CHANGED_HELP),
         }
     }
 
     /// Blames the disk if it is full: a foreign program that could not write has no other way
-    /// to tell, and its log may not have been written either.
+    /// to say so, and its log may not have been written either.
     fn on_a_full_disk(mut self, scratch: &Path) -> Self {
         let is_full = rustix::fs::statvfs(scratch)
             .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < FULL_BELOW_BYTES);
-        if is_full && self.help.as_deref() != Some(FREE_SPACE) {
-            self.message.push_str(", and the disk is full");
-            self.help = Some(FREE_SPACE.to_owned());
+        if let Self::Failed { message, help, .. } = &mut self
+            && is_full
+            && help.as_deref() != Some(FREE_SPACE)
+        {
+            message.push_str(", and the disk is full");
+            *help = Some(FREE_SPACE.to_owned());
         }
         self
     }
@@ -132,16 +142,16 @@ impl Trouble {
 
 /// A run as one stage sees it: what it shares with all others.
 #[derive(Clone, Copy)]
-pub(crate) struct Workshop<'a> {
+pub(crate) struct RunEnv<'a> {
     pub cache: &'a Cache,
     pub options: &'a RunOptions,
     pub cancel: &'a Cancel,
 }
 
-/// One stage at work.
-struct Work<'a> {
+/// One task while it is executed.
+struct Attempt<'a> {
     task: &'a Task,
-    shop: Workshop<'a>,
+    env: RunEnv<'a>,
     folder: PathBuf,
     log: PathBuf,
     began: Instant,
@@ -149,50 +159,51 @@ struct Work<'a> {
 }
 
 /// Runs one stage and commits what it made. Holds the lock on its key until all is recorded.
-pub(crate) fn perform(
+pub(crate) fn execute(
     task: &Task,
-    shop: Workshop<'_>,
+    env: RunEnv<'_>,
     _lock: KeyLock,
     progress: impl Fn(Progress) + Send + Clone + 'static,
-    tell: &dyn Fn(Step),
-) -> Performed {
-    let work = Work {
+    on_step: &dyn Fn(Step),
+) -> AttemptResult {
+    let attempt = Attempt {
         task,
-        shop,
-        folder: shop.cache.work_folder(task.trace),
-        log: shop.cache.log_path(task.trace, task.run),
+        env,
+        folder: env.cache.work_folder(task.trace),
+        log: env.cache.log_path(task.trace, task.run),
         began: Instant::now(),
         started_ms: milliseconds_now(),
     };
     let mut tries_left = task.settings.retries;
     loop {
-        let committed = match work.once(progress.clone()) {
-            Ok(Ok(notes)) => {
-                tell(Step::Made);
-                work.commit(&notes).map(|comparison| (notes, comparison))
-            }
-            Ok(Err(trouble)) => Err(trouble),
-            Err(damaged) => return damaged,
-        };
+        let committed = attempt.make(progress.clone()).and_then(|notes| {
+            on_step(Step::Made);
+            attempt.commit(&notes).map(|comparison| (notes, comparison))
+        });
         match committed {
             Ok((notes, comparison)) => {
-                work.record("done", "");
-                let _ = fs::remove_dir_all(&work.folder);
-                return Performed::Done(StageResult::Ran { seconds: work.seconds(), notes, comparison });
+                attempt.record("done", "");
+                let _ = fs::remove_dir_all(&attempt.folder);
+                return AttemptResult::Done(StageResult::Ran {
+                    seconds: attempt.seconds(),
+                    notes,
+                    comparison,
+                });
             }
-            Err(Trouble { reason, message, help }) => {
+            Err(AttemptError::CorruptInput(input)) => return AttemptResult::CorruptInput(input),
+            Err(AttemptError::Failed { reason, message, help }) => {
                 // Cleared first, for on a full disk there is room for the record only afterwards.
-                clear(&work.folder);
-                work.record(reason.word(), &message);
+                clear(&attempt.folder);
+                attempt.record(reason.word(), &message);
                 let filter = &task.settings.retry_on;
                 let may_retry = filter.is_empty() || filter.contains(&reason);
-                if tries_left > 0 && may_retry && reason != Reason::Interrupted && !shop.cancel.is_asked() {
+                if tries_left > 0 && may_retry && reason != Reason::Interrupted && !env.cancel.is_asked() {
                     tries_left -= 1;
-                    tell(Step::Again(message));
+                    on_step(Step::Again(message));
                     continue;
                 }
-                let log = work.log.display().to_string();
-                return Performed::Done(StageResult::Failed { reason, message, help, log });
+                let log = attempt.log.display().to_string();
+                return AttemptResult::Done(StageResult::Failed { reason, message, help, log });
             }
         }
     }
@@ -209,13 +220,10 @@ fn clear(folder: &Path) {
     let _ = fs::remove_dir(folder);
 }
 
-impl Work<'_> {
-    /// Tries once: `Ok(Ok(notes))` if the outputs are in the scratch folder.
-    fn once(
-        &self,
-        progress: impl Fn(Progress) + Send + 'static,
-    ) -> Result<Result<Vec<String>, Trouble>, Performed> {
-        let Self { task, shop, folder, log, .. } = self;
+impl Attempt<'_> {
+    /// Makes the outputs in the scratch folder. Returns the stage's notes.
+    fn make(&self, progress: impl Fn(Progress) + Send + 'static) -> Result<Vec<String>, AttemptError> {
+        let Self { task, env, folder, log, .. } = self;
         clear(folder);
         if task.files.are_in_place() {
             // What an earlier attempt kept may be of bytes that the file had meanwhile.
@@ -223,31 +231,21 @@ impl Work<'_> {
         }
         let scratch = folder.join("run");
         if fs::symlink_metadata(&scratch).is_ok() {
-            let mut trouble = Trouble::failed(format!(
-                "what an earlier attempt left in {} cannot be removed",
-                scratch.display()
-            ));
-            trouble.help = Some("remove it, or have it removed by whoever owns it".to_owned());
-            return Ok(Err(trouble));
+            let message = format!("what an earlier attempt left in {} cannot be removed", scratch.display());
+            return Err(AttemptError::failed(message).with_help("remove it, or ask its owner to remove it"));
         }
         for made in [scratch.join("outputs"), scratch.join("tmp")] {
-            if let Err(error) = shop.cache.make_folder(&made) {
-                return Ok(Err(Trouble::cache("prepare its folder", &error)));
-            }
+            env.cache
+                .make_folder(&made)
+                .map_err(|error| AttemptError::cache("prepare its folder", &error))?;
         }
-        let inputs = match lay_out(task, shop.cache, &scratch)? {
-            Ok(inputs) => inputs,
-            Err(trouble) => return Ok(Err(trouble)),
-        };
+        let inputs = materialize_inputs(task, env.cache, &scratch)?;
         let copies = Sandbox::available() == Sandbox::Unavailable;
-        let params = match task
+        let params = task
             .files
             .compare_in_place()
-            .and_then(|()| task.files.lay_out(&task.params, shop.cache, &folder.join("files"), copies))
-        {
-            Ok(params) => params,
-            Err(error) => return Ok(Err(Trouble::fixing(error))),
-        };
+            .and_then(|()| task.files.materialize(&task.params, env.cache, &folder.join("files"), copies))
+            .map_err(AttemptError::fixing)?;
         let job = Job {
             kind: task.kind.name().to_owned(),
             params,
@@ -257,28 +255,27 @@ impl Work<'_> {
             scratch,
             keep: folder.join("keep"),
             cores: task.cores,
-            device: shop.options.machine.device.clone(),
+            device: env.options.machine.device.clone(),
             timeout_seconds: task.settings.timeout_seconds,
         };
-        let log = match open_log(shop.cache, log) {
-            Ok(log) => log,
-            Err(trouble) => return Ok(Err(trouble)),
-        };
-        Ok(match attempt(&job, &task.kind, &shop.options.worker, log, Box::new(progress), shop.cancel) {
-            Outcome::Done { notes } => check_outputs(task, &job.scratch)
-                .and_then(|()| task.files.compare_in_place().map_err(Trouble::fixing))
-                .map(|()| notes),
-            Outcome::Failed { reason, message, help } => {
-                Err(Trouble { reason, message, help }.on_a_full_disk(&job.scratch))
+        let log = open_log(env.cache, log)?;
+        match run_job(&job, &task.kind, &env.options.worker, log, Box::new(progress), env.cancel) {
+            Outcome::Done { notes } => {
+                check_outputs(task, &job.scratch)?;
+                task.files.compare_in_place().map_err(AttemptError::fixing)?;
+                Ok(notes)
             }
-        })
+            Outcome::Failed { reason, message, help } => {
+                Err(AttemptError::Failed { reason, message, help }.on_a_full_disk(&job.scratch))
+            }
+        }
     }
 
     /// Keeps what it made and records it. Returns how that compares with what the same work made
     /// before, if it was done before.
-    fn commit(&self, notes: &[String]) -> Result<Comparison, Trouble> {
-        let Self { task, shop, folder, log, .. } = self;
-        let cache = shop.cache;
+    fn commit(&self, notes: &[String]) -> Result<Comparison, AttemptError> {
+        let Self { task, env, folder, log, .. } = self;
+        let cache = env.cache;
         let mut artifacts: Vec<Artifact> = Vec::new();
         let mut outputs = Vec::new();
         for output in &task.outputs {
@@ -286,7 +283,7 @@ impl Work<'_> {
             let artifact = cache
                 .blobs()
                 .ingest_dir(&made)
-                .map_err(|error| Trouble::cache(&format!("keep output `{}`", output.name), &error))?;
+                .map_err(|error| AttemptError::cache(&format!("keep output `{}`", output.name), &error))?;
             outputs.push(Output {
                 name: output.name.to_string(),
                 artifact_type: output.artifact_type.name().to_owned(),
@@ -307,9 +304,9 @@ impl Work<'_> {
             outputs,
             notes: notes.to_vec(),
             stage: task.label.clone(),
-            device: shop.options.machine.device.0.clone(),
+            device: env.options.machine.device.0.clone(),
             instruction_set: instruction_set().to_owned(),
-            program: shop.options.program.clone(),
+            program: env.options.program.clone(),
             started_ms: self.started_ms,
             seconds: self.seconds(),
             log: log.display().to_string(),
@@ -317,7 +314,7 @@ impl Work<'_> {
         let comparison = self.compare(&manifest.outputs, &artifacts);
         cache
             .commit(task.trace, task.skeleton, &manifest, &artifacts, (task.recipe.0, recipe))
-            .map_err(|error| Trouble::cache("record its result", &error))?;
+            .map_err(|error| AttemptError::cache("record its result", &error))?;
         Ok(comparison)
     }
 
@@ -326,7 +323,7 @@ impl Work<'_> {
         if !self.task.is_forced {
             return Comparison::None;
         }
-        let index = self.shop.cache.index();
+        let index = self.env.cache.index();
         // What cannot be looked up is not there to be compared with.
         let Ok(Some(before)) = index.trace(self.task.trace) else {
             return Comparison::None;
@@ -363,7 +360,7 @@ impl Work<'_> {
             log: self.log.display().to_string(),
         };
         // What is worth knowing about an attempt is in its log too; the result is safe.
-        let _ = self.shop.cache.index().record(&execution);
+        let _ = self.env.cache.index().record(&execution);
     }
 
     fn seconds(&self) -> f64 {
@@ -371,11 +368,11 @@ impl Work<'_> {
     }
 }
 
-fn open_log(cache: &Cache, log: &Path) -> Result<File, Trouble> {
+fn open_log(cache: &Cache, log: &Path) -> Result<File, AttemptError> {
     let path = cache.folder().join(log);
     let folder = path.parent().unwrap_or(&path);
-    cache.make_folder(folder).map_err(|error| Trouble::cache("write its log", &error))?;
-    File::options().create(true).append(true).open(&path).map_err(Trouble::io("write log", &path))
+    cache.make_folder(folder).map_err(|error| AttemptError::cache("write its log", &error))?;
+    File::options().create(true).append(true).open(&path).map_err(AttemptError::io("write log", &path))
 }
 
 /// Names the files in which two artifacts differ.
@@ -397,27 +394,27 @@ fn input_of((port, label, artifact): &(Name, Option<String>, Digest)) -> Input<D
     Input { port: port.to_string(), label: label.clone(), from: *artifact, output: None }
 }
 
-/// Lays the inputs out as `inputs/PORT` or `inputs/PORT/LABEL`.
-fn lay_out(task: &Task, cache: &Cache, scratch: &Path) -> Result<Result<Vec<JobInput>, Trouble>, Performed> {
+/// Materializes the inputs as `inputs/PORT` or `inputs/PORT/LABEL`.
+fn materialize_inputs(task: &Task, cache: &Cache, scratch: &Path) -> Result<Vec<JobInput>, AttemptError> {
     let copies = Sandbox::available() == Sandbox::Unavailable;
     let mut inputs = Vec::new();
     for (port, label, digest) in &task.inputs {
         let folder = input_folder(port, label.as_deref());
-        let damaged = |blob, message| Performed::DamagedInput { artifact: *digest, blob, message };
-        let artifact = match cache.index().artifact(*digest) {
-            Ok(Some(artifact)) => artifact,
-            Ok(None) => {
-                let message = format!("the cache has lost the list of files of input `{port}`");
-                return Err(damaged(None, message));
-            }
-            Err(error) if error.is_corruption() => return Err(damaged(None, error.to_string())),
-            Err(error) => return Ok(Err(Trouble::cache("look up an input", &error))),
+        let damaged =
+            |blob, message| AttemptError::CorruptInput(CorruptInput { artifact: *digest, blob, message });
+        let artifact = cache.index().artifact(*digest).map_err(|error| match error.is_corruption() {
+            true => damaged(None, error.to_string()),
+            false => AttemptError::cache("look up an input", &error),
+        })?;
+        let Some(artifact) = artifact else {
+            return Err(damaged(None, format!("the cache has lost the list of files of input `{port}`")));
         };
-        match lay_out_blobs(cache, &artifact, &scratch.join(&folder), copies) {
-            Ok(()) => {}
-            Err(error) if error.is_corruption() => return Err(damaged(error.blob(), error.to_string())),
-            Err(error) => return Ok(Err(Trouble::cache("lay out an input", &error))),
-        }
+        materialize_artifact(cache, &artifact, &scratch.join(&folder), copies).map_err(
+            |error| match error.is_corruption() {
+                true => damaged(error.blob(), error.to_string()),
+                false => AttemptError::cache("lay out an input", &error),
+            },
+        )?;
         inputs.push(JobInput {
             port: port.to_string(),
             label: label.clone(),
@@ -425,56 +422,56 @@ fn lay_out(task: &Task, cache: &Cache, scratch: &Path) -> Result<Result<Vec<JobI
             digest: digest.to_string(),
         });
     }
-    Ok(Ok(inputs))
+    Ok(inputs)
 }
 
 /// Checks that a stage made what it promised, and nothing else.
-fn check_outputs(task: &Task, scratch: &Path) -> Result<(), Trouble> {
+fn check_outputs(task: &Task, scratch: &Path) -> Result<(), AttemptError> {
     let outputs = scratch.join("outputs");
     // Keeping moves files, so a link in place of a folder would empty what it points to.
     let names = task.outputs.iter().map(|output| format!("outputs/{}", output.name));
     for place in std::iter::once("outputs".to_owned()).chain(names) {
         if scratch.join(&place).is_symlink() {
-            return Err(Trouble::failed(format!("it put a link in place of the folder `{place}`")));
+            return Err(AttemptError::failed(format!("it put a link in place of the folder `{place}`")));
         }
     }
-    for entry in fs::read_dir(&outputs).map_err(Trouble::io("list", &outputs))?.flatten() {
+    for entry in fs::read_dir(&outputs).map_err(AttemptError::io("list", &outputs))?.flatten() {
         let name = entry.file_name();
         let is_declared = task.outputs.iter().any(|output| name.to_str() == Some(&*output.name));
         if !is_declared {
-            let mut trouble = Trouble::failed(format!(
-                "it wrote `outputs/{}`, which is not one of its outputs",
-                name.display()
-            ));
-            trouble.help = Some("declare it as an output, or write to `tmp/`".to_owned());
-            return Err(trouble);
+            let message = format!("it wrote `outputs/{}`, which is not one of its outputs", name.display());
+            return Err(
+                AttemptError::failed(message).with_help("declare it as an output, or write to `tmp/`")
+            );
         }
     }
     for output in &task.outputs {
         let folder = scratch.join(output_folder(&output.name));
         if !has_files(&folder) {
-            let mut trouble =
-                Trouble::failed(format!("it ended well but wrote nothing to `outputs/{}`", output.name));
-            trouble.help = Some("an output is a folder with at least one file".to_owned());
-            return Err(trouble);
+            let message = format!("it succeeded but wrote nothing to `outputs/{}`", output.name);
+            return Err(
+                AttemptError::failed(message).with_help("an output is a folder with at least one file")
+            );
         }
         if output.columns.is_empty() {
             continue;
         }
         let file = folder.join(METRICS_FILE);
         let text = read_metrics(&file).map_err(|problem| {
-            Trouble::failed(format!(
+            AttemptError::failed(format!(
                 "it promised numbers for a table, but `outputs/{}/{METRICS_FILE}`: {problem}",
                 output.name
             ))
         })?;
         let metrics: serde_json::Value = serde_json::from_slice(&text).map_err(|error| {
-            Trouble::failed(format!("`outputs/{}/{METRICS_FILE}` is not JSON: {error}", output.name))
+            AttemptError::failed(format!("`outputs/{}/{METRICS_FILE}` is not JSON: {error}", output.name))
         })?;
         for column in &output.columns {
             let is_missing_with_reason = metrics.get(column).and_then(|found| found.get("missing")).is_some();
             if let (Err(problem), false) = (read_metric(&metrics, column), is_missing_with_reason) {
-                return Err(Trouble::failed(format!("it promised the column `{column}`, but {problem}")));
+                return Err(AttemptError::failed(format!(
+                    "it promised the column `{column}`, but {problem}"
+                )));
             }
         }
     }

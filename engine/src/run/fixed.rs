@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use cache::{Artifact, Cache, CacheError, Entry, SourceFile, SourceState, Value};
 
-use crate::kind::input_file::{SourceFiles, laid_out};
+use crate::kind::input_file::{SourceFiles, materialized_path};
 use crate::process::cancel::while_nothing_starts;
 
 /// A file or folder up to this size is taken into the cache. Copying so much takes a tenth of a
@@ -88,7 +88,7 @@ impl FixedFiles {
     ///
     /// # Errors
     /// [`FixError`].
-    pub fn lay_out(
+    pub fn materialize(
         &self,
         params: &Value,
         cache: &Cache,
@@ -110,12 +110,12 @@ impl FixedFiles {
             let (below, artifact) = listing(state, &own, name);
             // Where the copy in the cache was damaged meanwhile, the original may still be as it was.
             take(cache, path, state)?;
-            lay_out_blobs(cache, &artifact, &below, copies)?;
+            materialize_artifact(cache, &artifact, &below, copies)?;
         }
         let mut params = params.clone();
         let replaced = params.resolve_paths::<FixError>(&mut |_, path, _| {
             let place = places.get(path).ok_or_else(|| FixError::Changed(PathBuf::from(path)))?;
-            Ok(laid_out(place, path))
+            Ok(materialized_path(place, path))
         });
         replaced?;
         Ok(serde_json::to_value(&params).expect("parameters are plain data"))
@@ -123,7 +123,7 @@ impl FixedFiles {
 }
 
 /// Lays an artifact's files out; executable ones are copies that can be executed at once.
-pub(crate) fn lay_out_blobs(
+pub(crate) fn materialize_artifact(
     cache: &Cache,
     artifact: &Artifact,
     folder: &Path,

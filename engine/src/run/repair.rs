@@ -1,11 +1,12 @@
-//! What becomes of damage: what is not what its name says is forgotten, and made again.
+//! Repair: an artifact whose bytes are corrupt is invalidated and made again.
 
-use cache::{Cache, CacheError, Digest, Trace};
+use cache::{Cache, CacheError, Trace};
 
 use crate::kind::metrics_file::METRICS_FILE;
 use crate::process::job::Reason;
 use crate::run::demand::{Demand, Status};
 use crate::run::events::{Event, RunError, StageResult};
+use crate::run::executor::CorruptInput;
 
 /// How often each of a stage's inputs may turn out damaged before the stage fails.
 const MOST_REPAIRS: usize = 3;
@@ -13,11 +14,11 @@ const MOST_REPAIRS: usize = 3;
 /// A table must not be printed from damaged bytes: what it reads is checked beforehand.
 pub(crate) fn check_table_bytes(
     demand: &mut Demand<'_>,
-    tell: &mut dyn FnMut(Event),
+    on_event: &mut dyn FnMut(Event),
 ) -> Result<(), RunError> {
     for node in demand.in_table.clone() {
         if let Status::Done(trace) = demand.statuses[node].clone()
-            && !are_numbers_intact(demand, node, &trace, tell)?
+            && !are_numbers_intact(demand, node, &trace, on_event)?
         {
             demand.statuses[node] = Status::Absent;
         }
@@ -31,7 +32,7 @@ pub(crate) fn are_numbers_intact(
     demand: &Demand<'_>,
     node: usize,
     trace: &Trace,
-    tell: &mut dyn FnMut(Event),
+    on_event: &mut dyn FnMut(Event),
 ) -> Result<bool, RunError> {
     for (name, artifact) in &trace.outputs {
         match demand.cache.read(*artifact, METRICS_FILE) {
@@ -42,13 +43,13 @@ pub(crate) fn are_numbers_intact(
                 let label = demand.plan.nodes()[node].label();
                 let message =
                     format!("the cache has lost the files of `{label}.{name}`; `{label}` is made again");
-                tell(Event::Warning { message });
+                on_event(Event::Warning { message });
                 demand.cache.invalidate(None, &[trace.key])?;
                 return Ok(false);
             }
             Err(error) if error.is_corruption() => {
                 let label = demand.plan.nodes()[node].label();
-                tell(Event::Warning { message: format!("{error}; `{label}` is made again") });
+                on_event(Event::Warning { message: format!("{error}; `{label}` is made again") });
                 lose(demand.cache, trace, &error)?;
                 return Ok(false);
             }
@@ -65,9 +66,9 @@ fn lose(cache: &Cache, trace: &Trace, error: &CacheError) -> Result<(), RunError
 
 /// Says which records of the index were found damaged since this was last asked; their work is
 /// taken for work that was not done.
-pub(crate) fn warn_of_damaged_records(cache: &Cache, tell: &mut dyn FnMut(Event)) {
+pub(crate) fn warn_of_corrupt_records(cache: &Cache, on_event: &mut dyn FnMut(Event)) {
     for message in cache.index().take_corruption_messages() {
-        tell(Event::Warning { message: format!("{message}; it is made again where it is needed") });
+        on_event(Event::Warning { message: format!("{message}; it is made again where it is needed") });
     }
 }
 
@@ -75,33 +76,32 @@ pub(crate) fn warn_of_damaged_records(cache: &Cache, tell: &mut dyn FnMut(Event)
 pub(crate) fn repair(
     demand: &mut Demand<'_>,
     node: usize,
-    artifact: Digest,
-    blob: Option<Digest>,
-    message: String,
-    tell: &mut dyn FnMut(Event),
+    input: CorruptInput,
+    on_event: &mut dyn FnMut(Event),
 ) -> Result<(), RunError> {
+    let CorruptInput { artifact, blob, message } = input;
     let repairs = demand.repairs.entry(node).or_default();
     *repairs += 1;
     if *repairs > MOST_REPAIRS * demand.plan.nodes()[node].inputs().len() {
         let help = Some("run `pipeline cache verify`, and check the disk".to_owned());
         let result = StageResult::Failed { reason: Reason::Failed, message, help, log: String::new() };
         demand.is_stopping |= !demand.options.keep_going;
-        demand.give_up(node, result, tell);
+        demand.give_up(node, result, on_event);
         return Ok(());
     }
     let is_it = |input: &usize| matches!(&demand.statuses[*input], Status::Done(trace) if trace.outputs.iter().any(|(_, made)| *made == artifact));
-    let makers: Vec<usize> = demand.inputs_of(node).into_iter().filter(is_it).collect();
+    let producers: Vec<usize> = demand.inputs_of(node).into_iter().filter(is_it).collect();
     let mut waiting = vec![node];
     // Another consumer may have noticed before; then the bytes are there again, or on their way.
-    let is_damaged = match blob {
+    let is_corrupt = match blob {
         Some(blob) => demand.cache.blobs().checked(blob).is_err_and(|error| error.is_corruption()),
         None => !matches!(demand.cache.index().artifact(artifact), Ok(Some(_))),
     };
-    if !makers.is_empty() && is_damaged {
+    if !producers.is_empty() && is_corrupt {
         demand.cache.invalidate(blob, &demand.cache.index().producers(artifact)?)?;
-        for input in makers {
+        for input in producers {
             let label = demand.plan.nodes()[input].label();
-            tell(Event::Warning { message: format!("{message}; `{label}` is made again") });
+            on_event(Event::Warning { message: format!("{message}; `{label}` is made again") });
             demand.statuses[input] = Status::Absent;
             demand.results[input] = None;
             waiting.extend(demand.consumers[input].iter().filter(|consumer| {
@@ -109,14 +109,14 @@ pub(crate) fn repair(
             }));
         }
     }
-    // All of them wait anew, or they would begin without the input that was lost.
+    // All of them wait again, or they would begin without the input that was lost.
     for node in &waiting {
         demand.statuses[*node] = Status::Absent;
         demand.ready.remove(node);
         demand.locked.remove(node);
     }
     for node in waiting {
-        demand.request(node, tell);
+        demand.request(node, on_event);
     }
     Ok(())
 }

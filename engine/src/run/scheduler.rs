@@ -15,9 +15,9 @@ use crate::process::cancel::Cancel;
 use crate::process::job::{Progress, Reason};
 use crate::run::demand::{Demand, Status, is_whole};
 use crate::run::events::{Event, RunError, RunOptions, RunReport, StageResult};
-use crate::run::executor::{Performed, Step, Task, Workshop, perform};
+use crate::run::executor::{AttemptResult, RunEnv, Step, Task, execute};
 use crate::run::fixed::{FixError, FixedFiles};
-use crate::run::repair::{are_numbers_intact, check_table_bytes, repair, warn_of_damaged_records};
+use crate::run::repair::{are_numbers_intact, check_table_bytes, repair, warn_of_corrupt_records};
 use crate::run::worker::panic_message;
 
 /// How often a key that another run holds is tried again.
@@ -36,7 +36,7 @@ struct Taken {
 enum Message {
     Progress(usize, Progress),
     Step(usize, Step),
-    Finished(usize, Performed),
+    Finished(usize, AttemptResult),
 }
 
 struct Scheduler<'a> {
@@ -61,16 +61,16 @@ pub fn run(
     cache: &Cache,
     options: &RunOptions,
     cancel: &Cancel,
-    tell: &mut dyn FnMut(Event),
+    on_event: &mut dyn FnMut(Event),
 ) -> Result<RunReport, RunError> {
     let demand = Demand::new(plan, keys, cache, options)?;
-    Scheduler { plan, cache, options, demand, keys, cancel, running: BTreeMap::new(), run: 0 }.run(tell)
+    Scheduler { plan, cache, options, demand, keys, cancel, running: BTreeMap::new(), run: 0 }.run(on_event)
 }
 
 impl<'a> Scheduler<'a> {
-    fn run(mut self, tell: &mut dyn FnMut(Event)) -> Result<RunReport, RunError> {
-        check_table_bytes(&mut self.demand, tell)?;
-        warn_of_damaged_records(self.cache, tell);
+    fn run(mut self, on_event: &mut dyn FnMut(Event)) -> Result<RunReport, RunError> {
+        check_table_bytes(&mut self.demand, on_event)?;
+        warn_of_corrupt_records(self.cache, on_event);
         let hits = self.demand.statuses.iter().filter(|status| matches!(status, Status::Done(_))).count();
         if self.cache.access() == Access::ReadWrite {
             let experiment = std::path::absolute(self.plan.experiment().file()).unwrap_or_default();
@@ -87,20 +87,20 @@ impl<'a> Scheduler<'a> {
                 },
             )?;
         }
-        tell(Event::RunStarted { nodes: self.plan.nodes().len(), hits });
+        on_event(Event::RunStarted { nodes: self.plan.nodes().len(), hits });
         let before: Vec<bool> =
             self.demand.statuses.iter().map(|status| matches!(status, Status::Done(_))).collect();
         for target in self.demand.targets() {
-            self.demand.request(target, tell);
+            self.demand.request(target, on_event);
         }
-        self.warn_of_memory(tell);
+        self.warn_of_memory(on_event);
         if !self.demand.ready.is_empty() && self.cache.access() == Access::ReadWrite {
             self.cache.sweep_leftovers()?;
         }
         let (sender, receiver) = unbounded();
         let finished = self
             .take_sources_in()
-            .and_then(|()| std::thread::scope(|scope| self.work(scope, &sender, &receiver, tell)));
+            .and_then(|()| std::thread::scope(|scope| self.work(scope, &sender, &receiver, on_event)));
         let was_interrupted = self.cancel.is_asked();
         let report = self.demand.report(&before, was_interrupted);
         if self.cache.access() == Access::ReadWrite {
@@ -139,7 +139,7 @@ impl<'a> Scheduler<'a> {
         &self,
         node: usize,
         trace: Key,
-        tell: &mut dyn FnMut(Event),
+        on_event: &mut dyn FnMut(Event),
     ) -> Result<Option<Trace>, RunError> {
         if self.demand.forced.contains(&node) {
             return Ok(None);
@@ -151,7 +151,7 @@ impl<'a> Scheduler<'a> {
             return Ok(None);
         }
         let is_in_table = self.demand.in_table.contains(&node);
-        Ok((!is_in_table || are_numbers_intact(&self.demand, node, &found, tell)?).then_some(found))
+        Ok((!is_in_table || are_numbers_intact(&self.demand, node, &found, on_event)?).then_some(found))
     }
 
     fn work<'scope>(
@@ -159,7 +159,7 @@ impl<'a> Scheduler<'a> {
         scope: &'scope std::thread::Scope<'scope, '_>,
         sender: &Sender<Message>,
         receiver: &Receiver<Message>,
-        tell: &mut dyn FnMut(Event),
+        on_event: &mut dyn FnMut(Event),
     ) -> Result<(), RunError>
     where
         'a: 'scope,
@@ -168,7 +168,7 @@ impl<'a> Scheduler<'a> {
         loop {
             let may_begin = !self.cancel.is_asked() && !self.demand.is_stopping;
             if may_begin {
-                self.begin(scope, sender, tell)?;
+                self.begin(scope, sender, on_event)?;
             }
             let is_waiting = may_begin && !self.demand.locked.is_empty();
             if self.running.is_empty() && !is_waiting {
@@ -177,8 +177,8 @@ impl<'a> Scheduler<'a> {
             let patience = if is_waiting { LOCK_POLL } else { IDLE_POLL };
             match receiver.recv_timeout(patience) {
                 Ok(message) => {
-                    self.hear(message, tell)?;
-                    warn_of_damaged_records(self.cache, tell);
+                    self.on_message(message, on_event)?;
+                    warn_of_corrupt_records(self.cache, on_event);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the scheduler holds a sender itself"),
@@ -194,7 +194,7 @@ impl<'a> Scheduler<'a> {
         &mut self,
         scope: &'scope std::thread::Scope<'scope, '_>,
         sender: &Sender<Message>,
-        tell: &mut dyn FnMut(Event),
+        on_event: &mut dyn FnMut(Event),
     ) -> Result<(), RunError>
     where
         'a: 'scope,
@@ -221,7 +221,7 @@ impl<'a> Scheduler<'a> {
             let artifacts = self.demand.artifacts_of(node);
             let trace = self.keys.trace(self.plan, node, &artifacts);
             let label = self.plan.nodes()[node].label().to_owned();
-            if let Some(found) = self.look_up(node, trace, tell)? {
+            if let Some(found) = self.look_up(node, trace, on_event)? {
                 if self.cache.access() == Access::ReadWrite {
                     let document = self.keys.document(self.plan, node);
                     self.cache.index().alias((self.keys.recipe(node), &document), trace)?;
@@ -231,7 +231,7 @@ impl<'a> Scheduler<'a> {
                 } else {
                     StageResult::EarlyCutoff
                 };
-                self.demand.finish(node, found, how, tell);
+                self.demand.finish(node, found, how, on_event);
                 after = None;
                 continue;
             }
@@ -241,17 +241,17 @@ impl<'a> Scheduler<'a> {
             }
             let Some(lock) = self.cache.try_lock(trace)? else {
                 if self.demand.statuses[node] != Status::Locked {
-                    tell(Event::Waiting { node });
+                    on_event(Event::Waiting { node });
                 }
                 self.demand.statuses[node] = Status::Locked;
                 self.demand.locked.insert(node);
                 continue;
             };
             // Between the look-up and the lock another run may have finished the same work.
-            if let Some(found) = self.look_up(node, trace, tell)? {
+            if let Some(found) = self.look_up(node, trace, on_event)? {
                 let document = self.keys.document(self.plan, node);
                 self.cache.index().alias((self.keys.recipe(node), &document), trace)?;
-                self.demand.finish(node, found, StageResult::Shared, tell);
+                self.demand.finish(node, found, StageResult::Shared, on_event);
                 after = None;
                 continue;
             }
@@ -262,7 +262,7 @@ impl<'a> Scheduler<'a> {
                 let message = format!("it was not begun: it {problem}");
                 let result = StageResult::Failed { reason, message, help: Some(help.to_owned()), log };
                 self.demand.is_stopping |= !self.options.keep_going;
-                self.demand.give_up(node, result, tell);
+                self.demand.give_up(node, result, on_event);
                 if self.demand.is_stopping {
                     break;
                 }
@@ -270,7 +270,7 @@ impl<'a> Scheduler<'a> {
             }
             self.demand.statuses[node] = Status::Running;
             self.running.insert(node, needs);
-            tell(Event::Started { node });
+            on_event(Event::Started { node });
             let task = self.task(node, trace, &artifacts);
             self.spawn(scope, node, task, lock, sender);
         }
@@ -288,10 +288,10 @@ impl<'a> Scheduler<'a> {
     ) where
         'a: 'scope,
     {
-        let shop = Workshop { cache: self.cache, options: self.options, cancel: self.cancel };
+        let env = RunEnv { cache: self.cache, options: self.options, cancel: self.cancel };
         let failed = |message: String, help: &str| {
             let (reason, help, log) = (Reason::Failed, Some(help.to_owned()), String::new());
-            Performed::Done(StageResult::Failed { reason, message, help, log })
+            AttemptResult::Done(StageResult::Failed { reason, message, help, log })
         };
         let on_thread = sender.clone();
         let work = move || {
@@ -302,12 +302,12 @@ impl<'a> Scheduler<'a> {
             let step = |step| {
                 let _ = stepping.send(Message::Step(node, step));
             };
-            let performed = catch_unwind(AssertUnwindSafe(|| perform(&task, shop, lock, progress, &step)));
-            let performed = performed.unwrap_or_else(|panic| {
+            let result = catch_unwind(AssertUnwindSafe(|| execute(&task, env, lock, progress, &step)));
+            let result = result.unwrap_or_else(|panic| {
                 let message = format!("the program has a bug: {}", panic_message(&*panic));
                 failed(message, "please report it; the next run tries again")
             });
-            let _ = on_thread.send(Message::Finished(node, performed));
+            let _ = on_thread.send(Message::Finished(node, result));
         };
         if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, work) {
             let message = format!("no thread could be made for it: {error}");
@@ -335,7 +335,7 @@ impl<'a> Scheduler<'a> {
     }
 
     /// Says of what is to be made which stages have no room here.
-    fn warn_of_memory(&self, tell: &mut dyn FnMut(Event)) {
+    fn warn_of_memory(&self, on_event: &mut dyn FnMut(Event)) {
         for node in 0..self.demand.statuses.len() {
             if !matches!(self.demand.statuses[node], Status::Blocked(_) | Status::Ready) {
                 continue;
@@ -344,7 +344,7 @@ impl<'a> Scheduler<'a> {
                 Fit::Fits => {}
                 Fit::MayNotFit(problem) | Fit::CannotFit(problem) => {
                     let label = self.plan.nodes()[node].label();
-                    tell(Event::Warning { message: format!("`{label}` {problem}") });
+                    on_event(Event::Warning { message: format!("`{label}` {problem}") });
                 }
             }
         }
@@ -372,36 +372,36 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    fn hear(&mut self, message: Message, tell: &mut dyn FnMut(Event)) -> Result<(), RunError> {
+    fn on_message(&mut self, message: Message, on_event: &mut dyn FnMut(Event)) -> Result<(), RunError> {
         match message {
-            Message::Progress(node, progress) => tell(Event::Progress { node, progress }),
+            Message::Progress(node, progress) => on_event(Event::Progress { node, progress }),
             Message::Step(node, Step::Made) => {
                 // While the disk takes in what it made, its cores are free for another; but no more
                 // may wait for the disk than can run.
                 let waiting = self.running.values().filter(|taken| taken.cores == 0).count();
                 if waiting < self.options.machine.cores as usize {
                     self.running.insert(node, Taken::default());
-                    tell(Event::Recording { node });
+                    on_event(Event::Recording { node });
                 }
             }
             Message::Step(node, Step::Again(message)) => {
                 self.running.insert(node, self.needs(node));
-                tell(Event::Retrying { node, message });
+                on_event(Event::Retrying { node, message });
             }
-            Message::Finished(node, Performed::Done(result)) => {
+            Message::Finished(node, AttemptResult::Done(result)) => {
                 self.running.remove(&node);
                 if matches!(result, StageResult::Ran { .. }) {
                     let trace = self.cache.index().recipes(&[self.keys.recipe(node)])?.pop().flatten();
                     let trace = trace.expect("what was just committed is there");
-                    self.demand.finish(node, trace, result, tell);
+                    self.demand.finish(node, trace, result, on_event);
                 } else {
                     self.demand.is_stopping |= !self.options.keep_going;
-                    self.demand.give_up(node, result, tell);
+                    self.demand.give_up(node, result, on_event);
                 }
             }
-            Message::Finished(node, Performed::DamagedInput { artifact, blob, message }) => {
+            Message::Finished(node, AttemptResult::CorruptInput(input)) => {
                 self.running.remove(&node);
-                repair(&mut self.demand, node, artifact, blob, message, tell)?;
+                repair(&mut self.demand, node, input, on_event)?;
             }
         }
         Ok(())

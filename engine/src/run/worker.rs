@@ -1,4 +1,4 @@
-//! Does a job: on this thread, or in a process of its own.
+//! Runs a job: on this thread, or in a worker process.
 
 use std::any::Any;
 use std::ffi::OsString;
@@ -12,54 +12,54 @@ use std::time::{Duration, Instant};
 
 use crate::kind::context::Context;
 use crate::kind::failure::Failure;
-use crate::kind::stage::{Kind, Place};
+use crate::kind::stage::{Isolation, Kind};
 use crate::process::cancel::Cancel;
 use crate::process::job::{Job, Outcome, Progress, Reason};
-use crate::process::program::{Ended, Watch};
+use crate::process::program::{Ended, ProcessOptions};
 
-/// How often a worker tells of its progress at most.
+/// A worker reports its progress no more often than this.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// What to do if memory ran out.
 const MORE_ROOM: &str = "raise the stage's `resources.memory`, so that less runs beside it";
 
-/// Where a job's description and its outcome lie, beside its scratch folder.
-struct Papers {
+/// The files of a job's description and of its outcome, beside its scratch folder.
+struct JobFiles {
     job: PathBuf,
     outcome: PathBuf,
 }
 
-impl Papers {
+impl JobFiles {
     fn beside(scratch: &Path) -> Self {
         let folder = scratch.parent().unwrap_or(scratch);
         Self { job: folder.join("job.json"), outcome: folder.join("outcome.json") }
     }
 }
 
-/// Does a job where its kind belongs. `worker` is the command line that becomes a worker when
+/// Runs a job with the isolation of its kind. `worker` is the command line that becomes a worker when
 /// the path of a job is added to it.
-pub(crate) fn attempt(
+pub(crate) fn run_job(
     job: &Job,
     kind: &Kind,
     worker: &[OsString],
     log: File,
-    listen: Box<dyn FnMut(Progress) + Send>,
+    on_progress: Box<dyn FnMut(Progress) + Send>,
     cancel: &Cancel,
 ) -> Outcome {
-    match kind.place() {
-        Place::Thread => here(job, kind, log, listen, cancel),
-        Place::Worker => in_worker(job, worker, log, listen, cancel),
+    match kind.isolation() {
+        Isolation::InProcess => run_in_process(job, kind, log, on_progress, cancel),
+        Isolation::Subprocess => run_in_subprocess(job, worker, log, on_progress, cancel),
     }
 }
 
-fn here(
+fn run_in_process(
     job: &Job,
     kind: &Kind,
     log: File,
-    listen: Box<dyn FnMut(Progress) + Send>,
+    on_progress: Box<dyn FnMut(Progress) + Send>,
     cancel: &Cancel,
 ) -> Outcome {
-    let mut context = Context::new(job.clone(), log, listen, cancel.clone());
+    let mut context = Context::new(job.clone(), log, on_progress, cancel.clone());
     match catch_unwind(AssertUnwindSafe(|| kind.run(job, &mut context))) {
         Ok(Ok(())) => Outcome::Done { notes: context.into_notes() },
         Ok(Err(failure)) => {
@@ -100,37 +100,37 @@ pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("a panic without a message")
 }
 
-fn in_worker(
+fn run_in_subprocess(
     job: &Job,
     worker: &[OsString],
     log: File,
-    mut listen: Box<dyn FnMut(Progress) + Send>,
+    mut on_progress: Box<dyn FnMut(Progress) + Send>,
     cancel: &Cancel,
 ) -> Outcome {
-    let papers = Papers::beside(&job.scratch);
+    let files = JobFiles::beside(&job.scratch);
     let broken = |message: String| Outcome::Failed { reason: Reason::Failed, message, help: None };
     let Some((program, arguments)) = worker.split_first() else {
         return broken("there is no worker program to start".to_owned());
     };
     let text = serde_json::to_vec(job).expect("a job is plain data");
-    if let Err(error) = fs::write(&papers.job, text) {
-        return broken(format!("failed to write {}: {error}", papers.job.display()));
+    if let Err(error) = fs::write(&files.job, text) {
+        return broken(format!("failed to write {}: {error}", files.job.display()));
     }
     let mut command = Command::new(program);
     // The worker ends when this pipe closes, which is when the coordinator is gone.
-    command.args(arguments).arg(&papers.job).stdin(Stdio::piped());
+    command.args(arguments).arg(&files.job).stdin(Stdio::piped());
     let mut lines = |line: &str| {
         if let Ok(progress) = serde_json::from_str(line) {
-            listen(progress);
+            on_progress(progress);
         }
     };
-    let watch = Watch { log, lines: Some(&mut lines), timeout: job.timeout(), confined_to: None };
-    let ended = match watch.run(&mut command, cancel) {
+    let options = ProcessOptions { log, lines: Some(&mut lines), timeout: job.timeout(), confined_to: None };
+    let ended = match options.run(&mut command, cancel) {
         Ok(ended) => ended,
         Err(error) => return broken(format!("failed to {}: {}", error.message, error.source)),
     };
-    let told = fs::read(&papers.outcome).ok().and_then(|text| serde_json::from_slice(&text).ok());
-    match (told, &ended) {
+    let reported = fs::read(&files.outcome).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    match (reported, &ended) {
         (Some(outcome), Ended::Well) => outcome,
         (_, ended) => Outcome::Failed {
             reason: reason_of(ended),
@@ -147,29 +147,29 @@ fn in_worker(
     }
 }
 
-/// Is a worker: does the job described in a file and writes its outcome beside it.
+/// Is a worker: runs the job that a file describes and writes its outcome beside it.
 ///
 /// # Errors
 /// What is wrong with the job's file, or with writing the outcome.
-pub fn work(job_file: &Path, kinds: &[Kind]) -> Result<(), Failure> {
+pub fn run_worker(job_file: &Path, kinds: &[Kind]) -> Result<(), Failure> {
     let text = fs::read(job_file).map_err(Failure::reading(job_file))?;
     let job: Job = serde_json::from_slice(&text)
         .map_err(|error| Failure::caused("read the job's description", error))?;
     let Some(kind) = kinds.iter().find(|kind| kind.name() == job.kind) else {
         return Err(Failure::new(format!("this program has no stage kind `{}`", job.kind)));
     };
-    let leave_with_the_run = || {
+    let exit_with_the_run = || {
         let mut nothing = [0; 64];
         while matches!(io::stdin().read(&mut nothing), Ok(1..)) {}
         std::process::exit(130);
     };
     std::thread::Builder::new()
-        .spawn(leave_with_the_run)
+        .spawn(exit_with_the_run)
         .map_err(|error| Failure::caused("make a thread", error))?;
     let errors = io::stderr().as_fd().try_clone_to_owned();
     let log = errors.map(File::from).map_err(|error| Failure::caused("open the log", error))?;
     let mut last: Option<Instant> = None;
-    let listen = move |progress: Progress| {
+    let on_progress = move |progress: Progress| {
         let is_end = progress.all > 0 && progress.done >= progress.all;
         if !is_end && last.is_some_and(|last| last.elapsed() < PROGRESS_EVERY) {
             return;
@@ -179,11 +179,11 @@ pub fn work(job_file: &Path, kinds: &[Kind]) -> Result<(), Failure> {
         // Nobody listening is no reason to stop.
         let _ = writeln!(io::stdout(), "{line}");
     };
-    let outcome = here(&job, kind, log, Box::new(listen), &Cancel::new());
-    let papers = Papers::beside(&job.scratch);
+    let outcome = run_in_process(&job, kind, log, Box::new(on_progress), &Cancel::new());
+    let files = JobFiles::beside(&job.scratch);
     let written = serde_json::to_vec(&outcome).expect("an outcome is plain data");
-    let half = papers.outcome.with_extension("half");
+    let half = files.outcome.with_extension("half");
     fs::write(&half, written)
-        .and_then(|()| fs::rename(&half, &papers.outcome))
-        .map_err(Failure::writing(&papers.outcome))
+        .and_then(|()| fs::rename(&half, &files.outcome))
+        .map_err(Failure::writing(&files.outcome))
 }
