@@ -168,7 +168,7 @@ fn render(report: &Report, theme: GraphicalTheme) -> String {
     let handler =
         GraphicalReportHandler::new_themed(theme).with_context_lines(1).with_width(100).with_links(false);
     let mut text = String::new();
-    for problem in report.problems() {
+    for problem in report.diagnostics() {
         // Rendering into a string does not fail for a reason that the user could act on.
         let problem = problem.rewritten(&|text| terminal::printable(text).into_owned());
         if handler.render_report(&mut text, &problem).is_err() {
@@ -176,7 +176,7 @@ fn render(report: &Report, theme: GraphicalTheme) -> String {
         }
         text.push('\n');
     }
-    let count = report.problems().len();
+    let count = report.diagnostics().len();
     let plural = if count == 1 { "problem" } else { "problems" };
     text.push_str(&format!("{count} {plural} in the experiment; nothing was run\n"));
     text

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use cache::{Cache, CacheError, Sources};
-use engine::{Experiment, FileProblem, MemoryForecast, Keys, Machine, Plan, Request, SourceFiles};
+use engine::{Experiment, Keys, Machine, MemoryForecast, Plan, Request, SourceFiles, UnreadableFile};
 
 use crate::error::CliError;
 
@@ -177,7 +177,7 @@ fn source_files(plan: &Plan, memory: Option<&Cache>) -> Result<SourceFiles, CliE
                     CacheError::Io { source, .. } => format!("failed to read {}: {source}", path.display()),
                     error => error.to_string(),
                 };
-                problems.push(FileProblem { path: path.to_owned(), message, help });
+                problems.push(UnreadableFile { path: path.to_owned(), message, help });
             }
             Err(error) => return Err(error.into()),
         }

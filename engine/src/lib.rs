@@ -63,7 +63,7 @@ pub use kind::memory::{Amount, Estimate, EstimateContext, Machine, Memory, Need,
 pub use kind::ports::{Accepts, ArtifactType, OutputPort, Ports, Resources};
 pub use kind::schema::schema;
 pub use kind::stage::{Isolation, Kind, Parsed, Stage};
-pub use plan::graph::{FileProblem, Plan};
+pub use plan::graph::{Plan, UnreadableFile};
 pub use plan::key::Keys;
 pub use plan::memory_forecast::{Fit, MemoryForecast};
 pub use plan::node::{Edge, Node};
@@ -79,4 +79,4 @@ pub use run::scheduler::run;
 pub use run::worker::run_worker;
 pub use table::cells::{Cell, CellValue, Delta, DeltaCell, Provenance, Row, RowOrigin, Table};
 pub use table::fill::fill;
-pub use toml::diagnostic::{Problem, Report};
+pub use toml::diagnostic::{LocatedDiagnostic, Report};

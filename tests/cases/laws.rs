@@ -358,7 +358,7 @@ fn an_input_that_a_variant_has_no_port_for_is_dropped_from_its_key() {
     assert_ne!(keys_of(&text(""))["a"], keys_of(&text(", without = 'more'"))["a"]);
     let request = Request::new("house/x.toml");
     let report = plan(&text(", whitout = 'more'"), &request).expect_err("no variant has the port");
-    assert_eq!(report.problems()[0].message(), "stage `a` has no input `whitout`");
+    assert_eq!(report.diagnostics()[0].message(), "stage `a` has no input `whitout`");
 }
 
 /// Returns the texts of experiments that are sound.
@@ -446,18 +446,19 @@ fn plan_anything(text: &str, base: &Path) -> Result<(), TestCaseError> {
     let Err(report) = plan(text, &Request::new(base)) else {
         return Ok(());
     };
-    prop_assert!(!report.problems().is_empty());
-    for problem in report.problems() {
-        let label = problem.labels().and_then(|mut labels| labels.next()).expect("every problem has a place");
+    prop_assert!(!report.diagnostics().is_empty());
+    for diagnostic in report.diagnostics() {
+        let label =
+            diagnostic.labels().and_then(|mut labels| labels.next()).expect("every problem has a place");
         let (start, end) = (label.offset(), label.offset() + label.len());
-        let code = problem.source_code().expect("every problem has a text");
+        let code = diagnostic.source_code().expect("every problem has a text");
         let all = code.read_span(&SourceSpan::new(0.into(), text.len()), 0, 0);
-        let all = all.map_err(|error| TestCaseError::fail(format!("{problem}: {error}")))?;
-        prop_assert_eq!(all.data(), text.as_bytes(), "{} is not of this text", problem);
-        prop_assert!(text.get(start..end).is_some(), "{problem} at {start}..{end}");
-        let (line, column) = problem.position();
+        let all = all.map_err(|error| TestCaseError::fail(format!("{diagnostic}: {error}")))?;
+        prop_assert_eq!(all.data(), text.as_bytes(), "{} is not of this text", diagnostic);
+        prop_assert!(text.get(start..end).is_some(), "{diagnostic} at {start}..{end}");
+        let (line, column) = diagnostic.position();
         prop_assert!(line >= 1 && line <= text.matches('\n').count() + 1 && column >= 1);
-        prop_assert!(!problem.message().is_empty());
+        prop_assert!(!diagnostic.message().is_empty());
     }
     Ok(())
 }

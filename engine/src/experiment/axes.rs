@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 
 use crate::experiment::layers::Overlay;
 use crate::kind::name::is_name;
-use crate::toml::diagnostic::Finding;
+use crate::toml::diagnostic::Diagnostic;
 use crate::toml::source_map::Span;
-use crate::toml::value::{Content, Entry, Node, Table};
+use crate::toml::value::{Content, Entry, TomlTable, Value};
 
 /// One way to be of a stage.
 #[derive(Debug, Clone)]
 pub(crate) struct Variant {
     pub name: String,
-    pub overlay: Table,
+    pub overlay: TomlTable,
 }
 
 /// Named variants that multiply a stage and everything below it.
@@ -45,20 +45,23 @@ pub(crate) type AxisId = (usize, usize);
 pub(crate) type Assignment = Vec<(AxisId, usize)>;
 
 /// Reads the axes of one stage.
-pub(crate) fn read_axes(node: &Node, findings: &mut Vec<Finding>) -> Vec<Axis> {
-    let Some(table) = node.as_table() else {
-        findings.push(
-            Finding::new(node.span.clone(), format!("`axes` is a table of axes, not {}", node.describe()))
-                .help("write `[stages.NAME.axes.AXIS]` with one line per variant"),
+pub(crate) fn read_axes(value: &Value, diagnostics: &mut Vec<Diagnostic>) -> Vec<Axis> {
+    let Some(table) = value.as_table() else {
+        diagnostics.push(
+            Diagnostic::new(
+                value.span.clone(),
+                format!("`axes` is a table of axes, not {}", value.describe()),
+            )
+            .help("write `[stages.NAME.axes.AXIS]` with one line per variant"),
         );
         return Vec::new();
     };
-    table.iter().filter_map(|(name, entry)| read_axis(name, entry, findings)).collect()
+    table.iter().filter_map(|(name, entry)| read_axis(name, entry, diagnostics)).collect()
 }
 
-fn read_axis(name: &str, entry: &Entry, findings: &mut Vec<Finding>) -> Option<Axis> {
+fn read_axis(name: &str, entry: &Entry, diagnostics: &mut Vec<Diagnostic>) -> Option<Axis> {
     let mut fail = |span: Span, message: String, help: &str| {
-        findings.push(Finding::new(span, message).help(help));
+        diagnostics.push(Diagnostic::new(span, message).help(help));
         None
     };
     if !is_name(name) {
@@ -68,16 +71,16 @@ fn read_axis(name: &str, entry: &Entry, findings: &mut Vec<Finding>) -> Option<A
             "use letters, digits, `_` and `-`",
         );
     }
-    let Some(table) = entry.node.as_table() else {
-        let message = format!("axis `{name}` is a table of variants, not {}", entry.node.describe());
+    let Some(table) = entry.value.as_table() else {
+        let message = format!("axis `{name}` is a table of variants, not {}", entry.value.describe());
         return fail(
-            entry.node.span.clone(),
+            entry.value.span.clone(),
             message,
             "write `variant.field = value`, or `field` and `values`",
         );
     };
-    if let Some(field) = table.get("field").and_then(|entry| entry.node.as_text()) {
-        return read_scalar_axis(name, field, table, entry, findings);
+    if let Some(field) = table.get("field").and_then(|entry| entry.value.as_text()) {
+        return read_scalar_axis(name, field, table, entry, diagnostics);
     }
     let mut variants = Vec::new();
     for (variant, below) in table {
@@ -89,7 +92,7 @@ fn read_axis(name: &str, entry: &Entry, findings: &mut Vec<Finding>) -> Option<A
             );
             continue;
         }
-        match below.node.as_table() {
+        match below.value.as_table() {
             Some(overlay) if !overlay.contains_key("kind") && !overlay.contains_key("axes") => {
                 variants.push(Variant { name: variant.clone(), overlay: overlay.clone() });
             }
@@ -103,8 +106,8 @@ fn read_axis(name: &str, entry: &Entry, findings: &mut Vec<Finding>) -> Option<A
             }
             None => {
                 let message =
-                    format!("variant `{variant}` is {}, not a table of fields", below.node.describe());
-                fail(below.node.span.clone(), message, "write `variant.field = value`, or `variant = {}`");
+                    format!("variant `{variant}` is {}, not a table of fields", below.value.describe());
+                fail(below.value.span.clone(), message, "write `variant.field = value`, or `variant = {}`");
             }
         }
     }
@@ -121,35 +124,38 @@ fn read_axis(name: &str, entry: &Entry, findings: &mut Vec<Finding>) -> Option<A
 fn read_scalar_axis(
     name: &str,
     field: &str,
-    table: &Table,
+    table: &TomlTable,
     entry: &Entry,
-    findings: &mut Vec<Finding>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Axis> {
     for (other, below) in table {
         if other != "field" && other != "values" {
-            findings.push(
-                Finding::new(below.key.clone(), format!("unknown field `{other}` in axis `{name}`"))
+            diagnostics.push(
+                Diagnostic::new(below.key.clone(), format!("unknown field `{other}` in axis `{name}`"))
                     .help("a scalar axis has `field` and `values`"),
             );
         }
     }
-    let values = table.get("values").and_then(|entry| entry.node.as_list());
+    let values = table.get("values").and_then(|entry| entry.value.as_list());
     let Some(values) = values.filter(|values| !values.is_empty()) else {
-        findings.push(
-            Finding::new(entry.key.clone(), format!("axis `{name}` needs `values`, a list of at least one"))
-                .help("such as `{ field = \"seed\", values = [1, 2, 3] }`"),
+        diagnostics.push(
+            Diagnostic::new(
+                entry.key.clone(),
+                format!("axis `{name}` needs `values`, a list of at least one"),
+            )
+            .help("such as `{ field = \"seed\", values = [1, 2, 3] }`"),
         );
         return None;
     };
-    let key = table.get("field").map_or_else(|| entry.key.clone(), |entry| entry.node.span.clone());
+    let key = table.get("field").map_or_else(|| entry.key.clone(), |entry| entry.value.span.clone());
     let mut variants: Vec<Variant> = Vec::new();
     let mut names: BTreeSet<String> = BTreeSet::new();
     for value in values {
         let text = value.scalar_text();
         match text {
             Some(text) if !is_label(&text) => {
-                findings.push(
-                    Finding::new(value.span.clone(), format!("`{text}` cannot be asked for as a variant"))
+                diagnostics.push(
+                    Diagnostic::new(value.span.clone(), format!("`{text}` cannot be asked for as a variant"))
                         .help("use named variants: `name.field = value`"),
                 );
             }
@@ -157,12 +163,12 @@ fn read_scalar_axis(
                 variants.push(Variant { name: text, overlay: nested(field, &key, value.clone()) });
             }
             Some(text) => {
-                findings
-                    .push(Finding::new(value.span.clone(), format!("axis `{name}` lists `{text}` twice")));
+                diagnostics
+                    .push(Diagnostic::new(value.span.clone(), format!("axis `{name}` lists `{text}` twice")));
             }
             None => {
-                findings.push(
-                    Finding::new(
+                diagnostics.push(
+                    Diagnostic::new(
                         value.span.clone(),
                         format!("{} has no short name for a label", value.describe()),
                     )
@@ -182,17 +188,17 @@ fn is_label(text: &str) -> bool {
 }
 
 /// Makes the table that holds `value` at a dotted path.
-pub(crate) fn nested(path: &str, key: &Span, value: Node) -> Table {
-    let mut node = value;
+pub(crate) fn nested(path: &str, key: &Span, value: Value) -> TomlTable {
+    let mut value = value;
     let mut names = path.split('.').rev().peekable();
     loop {
         let name = names.next().expect("a split has at least one part");
-        let span = node.span.clone();
-        let table = Table::from([(name.trim().to_owned(), Entry { key: key.clone(), node })]);
+        let span = value.span.clone();
+        let table = TomlTable::from([(name.trim().to_owned(), Entry { key: key.clone(), value })]);
         if names.peek().is_none() {
             return table;
         }
-        node = Node { span, content: Content::Table(table) };
+        value = Value { span, content: Content::Table(table) };
     }
 }
 
@@ -203,10 +209,10 @@ mod tests {
 
     fn axes(text: &str) -> (Vec<Axis>, Vec<String>) {
         let (table, _) = parse(text, 0);
-        let node = Node { span: 0..text.len(), content: Content::Table(table) };
-        let mut findings = Vec::new();
-        let axes = read_axes(&node, &mut findings);
-        (axes, findings.into_iter().map(|finding| finding.message).collect())
+        let value = Value { span: 0..text.len(), content: Content::Table(table) };
+        let mut diagnostics = Vec::new();
+        let axes = read_axes(&value, &mut diagnostics);
+        (axes, diagnostics.into_iter().map(|diagnostic| diagnostic.message).collect())
     }
 
     #[test]
@@ -217,8 +223,8 @@ mod tests {
         assert_eq!(found[0].variants.iter().map(|v| v.name.as_str()).collect::<Vec<_>>(), ["ties", "slerp"]);
         assert_eq!(found[1].variants[1].name, "2");
         let place = ["a".to_owned(), "b".to_owned()];
-        let node = Node { span: 0..0, content: Content::Table(found[1].variants[1].overlay.clone()) };
-        assert_eq!(node.at(&place).unwrap().content, Content::Integer(2));
+        let value = Value { span: 0..0, content: Content::Table(found[1].variants[1].overlay.clone()) };
+        assert_eq!(value.at(&place).unwrap().content, Content::Integer(2));
     }
 
     #[test]

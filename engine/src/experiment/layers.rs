@@ -1,6 +1,6 @@
 //! Layers of one experiment laid over each other: include, file, profile, `--set`.
 
-use crate::toml::value::{Content, Entry, Node, Table};
+use crate::toml::value::{Content, Entry, TomlTable, Value};
 
 /// How a layer treats a choice that is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,19 +15,25 @@ pub(crate) enum Overlay {
 pub(crate) type Choices = [Vec<String>];
 
 /// Lays `over` on `base`: tables merge key by key, choices and lists are replaced whole.
-pub(crate) fn overlay(base: &mut Table, over: &Table, choices: &Choices, how: Overlay) {
+pub(crate) fn overlay(base: &mut TomlTable, over: &TomlTable, choices: &Choices, how: Overlay) {
     overlay_below(base, over, choices, how, &mut Vec::new());
 }
 
-fn overlay_below(base: &mut Table, over: &Table, choices: &Choices, how: Overlay, place: &mut Vec<String>) {
+fn overlay_below(
+    base: &mut TomlTable,
+    over: &TomlTable,
+    choices: &Choices,
+    how: Overlay,
+    place: &mut Vec<String>,
+) {
     for (name, entry) in over {
         place.push(name.clone());
         match base.get_mut(name) {
-            Some(Entry { node: Node { content: Content::Table(below), span }, key }) => {
-                match &entry.node.content {
+            Some(Entry { value: Value { content: Content::Table(below), span }, key }) => {
+                match &entry.value.content {
                     Content::Table(above) if merges(below, above, choices, how, place) => {
                         // Errors about the table as a whole belong where it was last touched.
-                        *span = entry.node.span.clone();
+                        *span = entry.value.span.clone();
                         *key = entry.key.clone();
                         overlay_below(below, above, choices, how, place);
                     }
@@ -44,7 +50,7 @@ fn overlay_below(base: &mut Table, over: &Table, choices: &Choices, how: Overlay
     }
 }
 
-fn merges(below: &Table, above: &Table, choices: &Choices, how: Overlay, place: &[String]) -> bool {
+fn merges(below: &TomlTable, above: &TomlTable, choices: &Choices, how: Overlay, place: &[String]) -> bool {
     if !choices.iter().any(|choice| choice == place) {
         return true;
     }
@@ -56,16 +62,16 @@ mod tests {
     use super::*;
     use crate::toml::parse::parse;
 
-    fn merged(base: &str, over: &str, how: Overlay) -> Table {
+    fn merged(base: &str, over: &str, how: Overlay) -> TomlTable {
         let mut table = parse(base, 0).0;
         overlay(&mut table, &parse(over, 0).0, &[vec!["objective".to_owned()]], how);
         table
     }
 
-    fn names(table: &Table, at: &[&str]) -> Vec<String> {
+    fn names(table: &TomlTable, at: &[&str]) -> Vec<String> {
         let mut table = table;
         for name in at {
-            table = table[*name].node.as_table().unwrap();
+            table = table[*name].value.as_table().unwrap();
         }
         table.keys().cloned().collect()
     }

@@ -17,17 +17,17 @@ use crate::kind::name::is_name;
 use crate::kind::schema::choices_of;
 use crate::kind::stage::Kind;
 use crate::toml::deserialize::read;
-use crate::toml::diagnostic::{Finding, nearest_or_all};
+use crate::toml::diagnostic::{Diagnostic, nearest_or_all};
 use crate::toml::parse::{doubtful, parse, parse_value};
 use crate::toml::source_map::{SourceMap, Span};
-use crate::toml::value::{Content, Entry, Node, Table};
+use crate::toml::value::{Content, Entry, TomlTable, Value};
 
 /// The profile that is used where the files have it and none is asked for.
 const DEFAULT_PROFILE: &str = "mini";
 
 /// One layer: a file, a part of a file, or an override.
 struct Layer {
-    root: Table,
+    root: TomlTable,
     how: Overlay,
     /// Whether it comes from outside the stages' own declarations.
     is_override: bool,
@@ -43,7 +43,7 @@ impl Experiment {
     ) -> Self {
         let mut loader = Loader {
             sources: SourceMap::default(),
-            findings: Vec::new(),
+            diagnostics: Vec::new(),
             read,
             layers: Vec::new(),
             kinds,
@@ -52,10 +52,10 @@ impl Experiment {
             doubtful: Vec::new(),
         };
         loader.load_file(&request.file, None, &mut Vec::new());
-        let has_syntax_errors = !loader.findings.is_empty();
+        let has_syntax_errors = !loader.diagnostics.is_empty();
         let mut experiment = Self {
             sources: SourceMap::default(),
-            findings: Vec::new(),
+            diagnostics: Vec::new(),
             has_syntax_errors,
             file: request.file.clone(),
             title: None,
@@ -77,14 +77,14 @@ impl Experiment {
         loader.assemble(&mut experiment);
         loader.read_published(&mut experiment);
         experiment.sources = loader.sources;
-        experiment.findings = loader.findings;
+        experiment.diagnostics = loader.diagnostics;
         experiment
     }
 }
 
 struct Loader<'a> {
     sources: SourceMap,
-    findings: Vec<Finding>,
+    diagnostics: Vec<Diagnostic>,
     read: &'a dyn Fn(&Path) -> io::Result<String>,
     layers: Vec<Layer>,
     kinds: &'static [Kind],
@@ -102,10 +102,10 @@ impl Loader<'_> {
     }
 
     /// Returns whether any name in a table stands where the syntax is wrong.
-    fn has_doubtful(&self, table: &Table) -> bool {
+    fn has_doubtful(&self, table: &TomlTable) -> bool {
         table.values().any(|entry| {
             self.is_doubtful(&entry.key)
-                || entry.node.as_table().is_some_and(|below| self.has_doubtful(below))
+                || entry.value.as_table().is_some_and(|below| self.has_doubtful(below))
         })
     }
 
@@ -121,30 +121,30 @@ impl Loader<'_> {
                     base..base
                 });
                 let message = format!("failed to read `{name}`: {error}");
-                self.findings.push(Finding::new(span, message).help("check the path of the file"));
+                self.diagnostics.push(Diagnostic::new(span, message).help("check the path of the file"));
                 return;
             }
         };
         let base = self.sources.add(name, folder.clone(), text.clone());
-        let (root, findings) = parse(&text, base);
-        self.doubtful.extend(findings.iter().map(|finding| {
-            let range = doubtful(&text, finding.span.start - base);
+        let (root, diagnostics) = parse(&text, base);
+        self.doubtful.extend(diagnostics.iter().map(|diagnostic| {
+            let range = doubtful(&text, diagnostic.span.start - base);
             base + range.start..base + range.end
         }));
         if text.trim().is_empty() {
-            self.findings.push(
-                Finding::new(base..base, "the experiment file is empty")
+            self.diagnostics.push(
+                Diagnostic::new(base..base, "the experiment file is empty")
                     .help("it needs at least one stage: `[stages.NAME]` with a `kind`"),
             );
         }
-        self.findings.extend(findings);
+        self.diagnostics.extend(diagnostics);
         chain.push(tidy(path));
-        let include = root.get("experiment").and_then(|entry| entry.node.as_table()?.get("include"));
-        for item in include.map(|entry| text_list(&entry.node, &mut self.findings)).unwrap_or_default() {
+        let include = root.get("experiment").and_then(|entry| entry.value.as_table()?.get("include"));
+        for item in include.map(|entry| text_list(&entry.value, &mut self.diagnostics)).unwrap_or_default() {
             let target = tidy(&folder.join(&item.0));
             if chain.contains(&target) {
                 let message = format!("`{}` includes itself", item.0);
-                self.findings.push(Finding::new(item.1, message).help("take one of the includes out"));
+                self.diagnostics.push(Diagnostic::new(item.1, message).help("take one of the includes out"));
                 continue;
             }
             if !self.loaded.contains(&target) {
@@ -169,7 +169,7 @@ impl Loader<'_> {
                 let help = nearest_or_all(name, "profiles", known.iter().map(String::as_str))
                     .unwrap_or_else(|| "the files have no profiles".to_owned());
                 let message = format!("there is no profile `{name}`");
-                self.findings.push(Finding::new(base..base + name.len(), message).help(help));
+                self.diagnostics.push(Diagnostic::new(base..base + name.len(), message).help(help));
                 return;
             }
             None if known.iter().any(|known| known == DEFAULT_PROFILE) => DEFAULT_PROFILE.to_owned(),
@@ -180,24 +180,27 @@ impl Loader<'_> {
             let Some((_, entry)) = subtable(&layer.root, "profile").find(|(found, _)| **found == name) else {
                 continue;
             };
-            let Some(table) = entry.node.as_table() else {
-                self.findings.push(Finding::new(entry.node.span.clone(), "a profile is a table"));
+            let Some(table) = entry.value.as_table() else {
+                self.diagnostics.push(Diagnostic::new(entry.value.span.clone(), "a profile is a table"));
                 continue;
             };
             for (field, below) in table {
                 match field.as_str() {
                     "stages" | "experiment" | "table" => {}
-                    "note" => match &below.node.content {
+                    "note" => match &below.value.content {
                         Content::Text(note) => experiment.profile_note = Some(note.clone()),
-                        _ => self.findings.push(Finding::new(below.node.span.clone(), "`note` is a text")),
-                    },
-                    "comparable" => match below.node.content {
-                        Content::Bool(truth) => experiment.is_comparable = truth,
                         _ => self
-                            .findings
-                            .push(Finding::new(below.node.span.clone(), "`comparable` is `true` or `false`")),
+                            .diagnostics
+                            .push(Diagnostic::new(below.value.span.clone(), "`note` is a text")),
                     },
-                    _ => self.findings.extend(unknown_in_profile(&name, field, below)),
+                    "comparable" => match below.value.content {
+                        Content::Bool(truth) => experiment.is_comparable = truth,
+                        _ => self.diagnostics.push(Diagnostic::new(
+                            below.value.span.clone(),
+                            "`comparable` is `true` or `false`",
+                        )),
+                    },
+                    _ => self.diagnostics.extend(unknown_in_profile(&name, field, below)),
                 }
             }
             layers.push(Layer { root: table.clone(), how: Overlay::Whole, is_override: true });
@@ -215,19 +218,19 @@ impl Loader<'_> {
             .flat_map(|layer| subtable(&layer.root, "stages"))
             .map(|(name, _)| name.clone())
             .collect();
-        let mut findings = Vec::new();
+        let mut diagnostics = Vec::new();
         let profiles = self.layers.iter().filter(|layer| !layer.is_override);
         for (name, entry) in profiles.flat_map(|layer| subtable(&layer.root, "profile")) {
-            let Some(profile) = entry.node.as_table().filter(|_| Some(name.as_str()) != used) else {
+            let Some(profile) = entry.value.as_table().filter(|_| Some(name.as_str()) != used) else {
                 continue;
             };
-            findings
+            diagnostics
                 .extend(profile.iter().filter_map(|(field, below)| unknown_in_profile(name, field, below)));
             for (stage, below) in subtable(profile, "stages").filter(|(stage, _)| !stages.contains(*stage)) {
-                findings.push(changes_nothing(stage, below.key.clone(), &stages));
+                diagnostics.push(changes_nothing(stage, below.key.clone(), &stages));
             }
         }
-        self.findings.extend(findings);
+        self.diagnostics.extend(diagnostics);
     }
 
     fn add_override(&mut self, text: &str) {
@@ -235,7 +238,7 @@ impl Loader<'_> {
         let all = base..base + text.len();
         let Some((path, value)) = text.split_once('=') else {
             let help = "write `--set stages.NAME.FIELD=VALUE`";
-            self.findings.push(Finding::new(all, format!("`{text}` sets nothing")).help(help));
+            self.diagnostics.push(Diagnostic::new(all, format!("`{text}` sets nothing")).help(help));
             return;
         };
         let key = base..base + path.len();
@@ -264,28 +267,28 @@ impl Loader<'_> {
                 }
             };
             let message = format!("`{path}` is nothing that can be set");
-            self.findings.push(Finding::new(key, message).maybe_help(help));
+            self.diagnostics.push(Diagnostic::new(key, message).maybe_help(help));
             return;
         }
         let value_base = key.end + 1;
-        let mut value_node = parse_value(value.trim(), value_base).unwrap_or_else(|_| Node {
+        let mut parsed = parse_value(value.trim(), value_base).unwrap_or_else(|_| Value {
             // A bare word is meant as text, as a shell eats quotes.
             span: value_base..all.end,
             content: Content::Text(value.trim().to_owned()),
         });
-        value_node.span = value_base..all.end;
-        let root = nested(path, &key, value_node);
+        parsed.span = value_base..all.end;
+        let root = nested(path, &key, parsed);
         self.layers.push(Layer { root, how: Overlay::Leaf, is_override: true });
     }
 
     fn assemble(&mut self, experiment: &mut Experiment) {
-        let mut head = Table::new();
-        let mut table = Table::new();
+        let mut head = TomlTable::new();
+        let mut table = TomlTable::new();
         let mut declared: IndexMap<String, Vec<(usize, Entry)>> = IndexMap::new();
         let mut layers = std::mem::take(&mut self.layers);
         for (position, layer) in layers.iter_mut().enumerate() {
             // Moved out, for this is nearly all of a large experiment.
-            let stages = layer.root.get_mut("stages").map(|entry| &mut entry.node.content);
+            let stages = layer.root.get_mut("stages").map(|entry| &mut entry.value.content);
             if let Some(Content::Table(below)) = stages {
                 for (stage, entry) in std::mem::take(below) {
                     declared.entry(stage).or_default().push((position, entry));
@@ -294,22 +297,22 @@ impl Loader<'_> {
         }
         for layer in &layers {
             for (name, entry) in &layer.root {
-                let below = entry.node.as_table();
+                let below = entry.value.as_table();
                 match (name.as_str(), below) {
                     ("experiment", Some(below)) => overlay(&mut head, below, &[], layer.how),
                     ("table", Some(_)) => {
-                        let over = Table::from([(name.clone(), entry.clone())]);
+                        let over = TomlTable::from([(name.clone(), entry.clone())]);
                         overlay(&mut table, &over, &[], layer.how);
                     }
                     ("stages", Some(_)) => {}
                     ("profile", Some(_)) if !layer.is_override => {}
                     ("experiment" | "table" | "stages" | "profile", None) => {
-                        let message = format!("`{name}` is a table, not {}", entry.node.describe());
-                        self.findings.push(Finding::new(entry.node.span.clone(), message));
+                        let message = format!("`{name}` is a table, not {}", entry.value.describe());
+                        self.diagnostics.push(Diagnostic::new(entry.value.span.clone(), message));
                     }
                     _ if layer.is_override => {}
-                    _ => self.findings.push(
-                        Finding::new(entry.key.clone(), format!("unknown part `{name}` of an experiment"))
+                    _ => self.diagnostics.push(
+                        Diagnostic::new(entry.key.clone(), format!("unknown part `{name}` of an experiment"))
                             .maybe_help(nearest_or_all(
                                 name,
                                 "an experiment has",
@@ -328,42 +331,44 @@ impl Loader<'_> {
                 experiment.stages.insert(name, spec);
             }
         }
-        if experiment.stages.is_empty() && self.findings.is_empty() {
-            self.findings.push(
-                Finding::new(0..0, "the experiment has no stages")
+        if experiment.stages.is_empty() && self.diagnostics.is_empty() {
+            self.diagnostics.push(
+                Diagnostic::new(0..0, "the experiment has no stages")
                     .help("it needs at least one: `[stages.NAME]` with a `kind`"),
             );
         }
         if let Some(entry) = table.shift_remove("table").filter(|entry| {
             !self.is_doubtful(&entry.key)
-                && !entry.node.as_table().is_some_and(|table| self.has_doubtful(table))
+                && !entry.value.as_table().is_some_and(|table| self.has_doubtful(table))
         }) {
-            match read::<TableSpec>(&entry.node) {
-                Ok(spec) => experiment.table = Some((spec, entry.node)),
-                Err(finding) => self.findings.push(finding),
+            match read::<TableSpec>(&entry.value) {
+                Ok(spec) => experiment.table = Some((spec, entry.value)),
+                Err(diagnostic) => self.diagnostics.push(diagnostic),
             }
         }
     }
 
-    fn read_head(&mut self, head: &Table, experiment: &mut Experiment) {
+    fn read_head(&mut self, head: &TomlTable, experiment: &mut Experiment) {
         for (name, entry) in head {
-            match (name.as_str(), &entry.node.content) {
+            match (name.as_str(), &entry.value.content) {
                 ("title", Content::Text(title)) => experiment.title = Some(title.clone()),
                 ("seed", Content::Integer(seed @ 0..)) => {
                     experiment.seed = *seed as u64;
-                    experiment.seed_span = Some(entry.node.span.clone());
+                    experiment.seed_span = Some(entry.value.span.clone());
                 }
                 _ if self.is_doubtful(&entry.key) => {}
                 ("include", _) => {}
                 ("title", _) => {
-                    self.findings.push(Finding::new(entry.node.span.clone(), "`title` is a text"))
+                    self.diagnostics.push(Diagnostic::new(entry.value.span.clone(), "`title` is a text"))
                 }
                 ("seed", _) => {
-                    self.findings
-                        .push(Finding::new(entry.node.span.clone(), "`seed` is an integer of at least 0"));
+                    self.diagnostics.push(Diagnostic::new(
+                        entry.value.span.clone(),
+                        "`seed` is an integer of at least 0",
+                    ));
                 }
-                _ => self.findings.push(
-                    Finding::new(entry.key.clone(), format!("unknown field `{name}` of the experiment"))
+                _ => self.diagnostics.push(
+                    Diagnostic::new(entry.key.clone(), format!("unknown field `{name}` of the experiment"))
                         .maybe_help(nearest_or_all(name, "it has", ["title", "include", "seed"])),
                 ),
             }
@@ -380,52 +385,56 @@ impl Loader<'_> {
         let key = entries[0].1.key.clone();
         if !is_name(name) {
             let message = format!("`{name}` cannot name a stage");
-            self.findings.push(Finding::new(key, message).help("use letters, digits, `_` and `-`"));
+            self.diagnostics.push(Diagnostic::new(key, message).help("use letters, digits, `_` and `-`"));
             return None;
         }
         let is_doubtful = entries.iter().any(|(_, entry)| self.is_doubtful(&entry.key));
         let mut tables = Vec::new();
-        for (position, Entry { node, .. }) in entries {
-            match node.content {
-                Content::Table(table) => tables.push((&layers[position], table, node.span)),
+        for (position, Entry { value, .. }) in entries {
+            match value.content {
+                Content::Table(table) => tables.push((&layers[position], table, value.span)),
                 other => {
                     let message = format!("stage `{name}` is a table, not {}", other.describe());
-                    self.findings.push(Finding::new(node.span, message));
+                    self.diagnostics.push(Diagnostic::new(value.span, message));
                     return None;
                 }
             }
         }
         if tables.iter().all(|(layer, ..)| layer.is_override) {
-            self.findings.push(changes_nothing(name, key, known));
+            self.diagnostics.push(changes_nothing(name, key, known));
             return None;
         }
         let is_doubtful = is_doubtful || tables.iter().any(|(_, table, _)| self.has_doubtful(table));
-        let Some(kind_node) =
-            tables.iter().rev().find_map(|(_, table, _)| table.get("kind")).map(|entry| &entry.node)
+        let Some(kind_value) =
+            tables.iter().rev().find_map(|(_, table, _)| table.get("kind")).map(|entry| &entry.value)
         else {
             if is_doubtful {
                 return None;
             }
             let all: Vec<String> = self.kinds.iter().map(|kind| format!("`{}`", kind.name())).collect();
             let message = format!("stage `{name}` has no `kind`");
-            self.findings.push(
-                Finding::new(key, message).label("needs a `kind`").help(format!("kinds: {}", all.join(", "))),
+            self.diagnostics.push(
+                Diagnostic::new(key, message)
+                    .label("needs a `kind`")
+                    .help(format!("kinds: {}", all.join(", "))),
             );
             return None;
         };
-        let Some(kind_name) = kind_node.as_text() else {
-            let message = format!("the kind of stage `{name}` is a text, not {}", kind_node.describe());
-            self.findings.push(Finding::new(kind_node.span.clone(), message).maybe_help(nearest_or_all(
-                "",
-                "kinds",
-                self.kinds.iter().map(Kind::name),
-            )));
+        let Some(kind_name) = kind_value.as_text() else {
+            let message = format!("the kind of stage `{name}` is a text, not {}", kind_value.describe());
+            self.diagnostics.push(
+                Diagnostic::new(kind_value.span.clone(), message).maybe_help(nearest_or_all(
+                    "",
+                    "kinds",
+                    self.kinds.iter().map(Kind::name),
+                )),
+            );
             return None;
         };
         let Some(position) = self.kinds.iter().position(|kind| kind.name() == kind_name) else {
             let names = self.kinds.iter().map(Kind::name);
-            self.findings.push(
-                Finding::new(kind_node.span.clone(), format!("unknown kind `{kind_name}`"))
+            self.diagnostics.push(
+                Diagnostic::new(kind_value.span.clone(), format!("unknown kind `{kind_name}`"))
                     .label("no such kind of stage")
                     .maybe_help(nearest_or_all(kind_name, "kinds", names)),
             );
@@ -435,30 +444,30 @@ impl Loader<'_> {
         let choices = self.choices[position].get_or_insert_with(|| choices_of(kind).into()).clone();
         let mut layered = tables.into_iter();
         let (_, mut table, span) = layered.next().expect("some layer declares the stage");
-        let over: Vec<(&Layer, Table, Span)> = layered.collect();
+        let over: Vec<(&Layer, TomlTable, Span)> = layered.collect();
         for (layer, over, _) in &over {
             overlay(&mut table, over, &choices, layer.how);
         }
-        let before = self.findings.len();
+        let before = self.diagnostics.len();
         let axes = table
             .shift_remove("axes")
-            .map(|entry| read_axes(&entry.node, &mut self.findings))
+            .map(|entry| read_axes(&entry.value, &mut self.diagnostics))
             .unwrap_or_default();
-        let is_broken = is_doubtful || self.findings.len() > before;
+        let is_broken = is_doubtful || self.diagnostics.len() > before;
         for (_, over, _) in over.iter().filter(|(layer, ..)| layer.is_override) {
             self.refuse_overridden_axes(name, over, &axes, &choices);
         }
         table.shift_remove("kind");
         let about = table.shift_remove("about").and_then(|entry| {
-            let text = entry.node.as_text().map(str::to_owned);
+            let text = entry.value.as_text().map(str::to_owned);
             if text.is_none() {
-                let message = format!("`about` is a text, not {}", entry.node.describe());
-                self.findings.push(Finding::new(entry.node.span, message));
+                let message = format!("`about` is a text, not {}", entry.value.describe());
+                self.diagnostics.push(Diagnostic::new(entry.value.span, message));
             }
             text
         });
-        let settings = read_settings(&mut table, &mut self.findings);
-        let mut take = |field: &str| table.shift_remove(field).map(|entry| entry.node);
+        let settings = read_settings(&mut table, &mut self.diagnostics);
+        let mut take = |field: &str| table.shift_remove(field).map(|entry| entry.value);
         Some(StageSpec {
             name: name.to_owned(),
             key,
@@ -476,13 +485,13 @@ impl Loader<'_> {
     }
 
     /// An override of a field that every variant sets again would silently do nothing.
-    fn refuse_overridden_axes(&mut self, stage: &str, over: &Table, axes: &[Axis], choices: &Choices) {
+    fn refuse_overridden_axes(&mut self, stage: &str, over: &TomlTable, axes: &[Axis], choices: &Choices) {
         for (field, entry) in over.iter().filter(|(field, _)| *field != "axes") {
             for axis in axes {
                 let place = vec![field.clone()];
                 let sets = |variant: &crate::experiment::axes::Variant| {
-                    let set = variant.overlay.get(field).map(|entry| &entry.node);
-                    set.is_some_and(|set| hides(set, &entry.node, axis.overlay(), choices, &place))
+                    let set = variant.overlay.get(field).map(|entry| &entry.value);
+                    set.is_some_and(|set| hides(set, &entry.value, axis.overlay(), choices, &place))
                 };
                 if let Some(variant) = axis.variants.iter().find(|variant| sets(variant)) {
                     let message = format!("`{field}` of stage `{stage}` is set by its axis `{}`", axis.name);
@@ -494,8 +503,8 @@ impl Loader<'_> {
                             axis.name, variant.name
                         )
                     };
-                    self.findings.push(
-                        Finding::new(entry.key.clone(), message).label("would have no effect").help(help),
+                    self.diagnostics.push(
+                        Diagnostic::new(entry.key.clone(), message).label("would have no effect").help(help),
                     );
                     return;
                 }
@@ -504,56 +513,57 @@ impl Loader<'_> {
     }
 
     fn read_published(&mut self, experiment: &mut Experiment) {
-        let Some((spec, node)) = &experiment.table else {
+        let Some((spec, value)) = &experiment.table else {
             return;
         };
         let Some(path) = &spec.published else {
             return;
         };
-        let span = node.at(&["published".to_owned()]).map_or(node.span.clone(), |node| node.span.clone());
+        let span = value.at(&["published".to_owned()]).map_or(value.span.clone(), |value| value.span.clone());
         let path = self.sources.folder(&span).join(path);
         match (self.read)(&path) {
             Ok(text) => {
                 let folder = path.parent().map(Path::to_owned).unwrap_or_default();
                 let base = self.sources.add(path.display().to_string(), folder, text.clone());
-                let (root, findings) = parse(&text, base);
-                self.findings.extend(findings);
-                experiment.published = Some(Published::read(&root, &mut self.findings));
+                let (root, diagnostics) = parse(&text, base);
+                self.diagnostics.extend(diagnostics);
+                experiment.published = Some(Published::read(&root, &mut self.diagnostics));
             }
             Err(error) => {
                 let message = format!("failed to read the published numbers `{}`: {error}", path.display());
-                self.findings.push(
-                    Finding::new(span, message).help("check the path, which starts from this file's folder"),
+                self.diagnostics.push(
+                    Diagnostic::new(span, message)
+                        .help("check the path, which starts from this file's folder"),
                 );
             }
         }
     }
 }
 
-fn unknown_in_profile(profile: &str, field: &str, entry: &Entry) -> Option<Finding> {
+fn unknown_in_profile(profile: &str, field: &str, entry: &Entry) -> Option<Diagnostic> {
     let known = ["stages", "experiment", "table", "note", "comparable"];
     let message = format!("unknown field `{field}` in profile `{profile}`");
     (!known.contains(&field)).then(|| {
-        Finding::new(entry.key.clone(), message).maybe_help(nearest_or_all(field, "a profile has", known))
+        Diagnostic::new(entry.key.clone(), message).maybe_help(nearest_or_all(field, "a profile has", known))
     })
 }
 
-fn changes_nothing(stage: &str, key: Span, stages: &[String]) -> Finding {
-    Finding::new(key, format!("a profile changes stage `{stage}`, which is not there"))
+fn changes_nothing(stage: &str, key: Span, stages: &[String]) -> Diagnostic {
+    Diagnostic::new(key, format!("a profile changes stage `{stage}`, which is not there"))
         .label("no such stage")
         .maybe_help(nearest_or_all(stage, "stages", stages.iter().map(String::as_str)))
 }
 
 /// Returns the entries of a table inside a root, or none.
-fn subtable<'a>(root: &'a Table, name: &str) -> impl Iterator<Item = (&'a String, &'a Entry)> + use<'a> {
-    root.get(name).and_then(|entry| entry.node.as_table()).into_iter().flatten()
+fn subtable<'a>(root: &'a TomlTable, name: &str) -> impl Iterator<Item = (&'a String, &'a Entry)> + use<'a> {
+    root.get(name).and_then(|entry| entry.value.as_table()).into_iter().flatten()
 }
 
-fn text_list(node: &Node, findings: &mut Vec<Finding>) -> Vec<(String, Span)> {
-    let Some(items) = node.as_list() else {
-        findings.push(Finding::new(
-            node.span.clone(),
-            format!("expected a list of texts, not {}", node.describe()),
+fn text_list(value: &Value, diagnostics: &mut Vec<Diagnostic>) -> Vec<(String, Span)> {
+    let Some(items) = value.as_list() else {
+        diagnostics.push(Diagnostic::new(
+            value.span.clone(),
+            format!("expected a list of texts, not {}", value.describe()),
         ));
         return Vec::new();
     };
@@ -561,15 +571,17 @@ fn text_list(node: &Node, findings: &mut Vec<Finding>) -> Vec<(String, Span)> {
     for item in items {
         match item.as_text() {
             Some(text) => texts.push((text.to_owned(), item.span.clone())),
-            None => findings
-                .push(Finding::new(item.span.clone(), format!("expected a text, not {}", item.describe()))),
+            None => diagnostics.push(Diagnostic::new(
+                item.span.clone(),
+                format!("expected a text, not {}", item.describe()),
+            )),
         }
     }
     texts
 }
 
 /// Returns whether something that `over` says is lost when `top` is laid over it.
-fn hides(top: &Node, over: &Node, how: Overlay, choices: &Choices, place: &[String]) -> bool {
+fn hides(top: &Value, over: &Value, how: Overlay, choices: &Choices, place: &[String]) -> bool {
     let (Some(top), Some(over)) = (top.as_table(), over.as_table()) else {
         return true;
     };
@@ -580,6 +592,6 @@ fn hides(top: &Node, over: &Node, how: Overlay, choices: &Choices, place: &[Stri
     }
     over.iter().any(|(name, entry)| {
         let place: Vec<String> = place.iter().chain([name]).cloned().collect();
-        top.get(name).is_some_and(|top| hides(&top.node, &entry.node, how, choices, &place))
+        top.get(name).is_some_and(|top| hides(&top.value, &entry.value, how, choices, &place))
     })
 }

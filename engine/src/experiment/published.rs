@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::toml::diagnostic::{Finding, nearest_or_all};
-use crate::toml::value::{Content, Node, Table as Toml};
+use crate::toml::diagnostic::{Diagnostic, nearest_or_all};
+use crate::toml::value::{Content, TomlTable, Value};
 
 /// The numbers that a paper prints.
 #[derive(Debug, Clone, Default)]
@@ -17,23 +17,28 @@ pub(crate) struct Published {
 
 impl Published {
     /// Reads a file of published numbers.
-    pub fn read(root: &Toml, findings: &mut Vec<Finding>) -> Self {
+    pub fn read(root: &TomlTable, diagnostics: &mut Vec<Diagnostic>) -> Self {
         let mut published = Self::default();
         let known = ["task", "source", "row_axes", "columns", "rows", "delta_printed", "delta_scale"];
         for (name, entry) in root {
             match name.as_str() {
                 "columns" => {
-                    let items = entry.node.as_list().unwrap_or_default();
+                    let items = entry.value.as_list().unwrap_or_default();
                     published.columns =
                         items.iter().filter_map(|item| item.as_text().map(str::to_owned)).collect();
                 }
-                "rows" => published.rows = rows_of(&entry.node, findings),
-                "delta_printed" => published.deltas = rows_of(&entry.node, findings).into_iter().collect(),
-                "delta_scale" => published.delta_scale = numbers(&entry.node, findings),
+                "rows" => published.rows = rows_of(&entry.value, diagnostics),
+                "delta_printed" => {
+                    published.deltas = rows_of(&entry.value, diagnostics).into_iter().collect()
+                }
+                "delta_scale" => published.delta_scale = numbers(&entry.value, diagnostics),
                 other if known.contains(&other) => {}
-                other => findings.push(
-                    Finding::new(entry.key.clone(), format!("unknown part `{other}` of published numbers"))
-                        .maybe_help(nearest_or_all(other, "they have", known)),
+                other => diagnostics.push(
+                    Diagnostic::new(
+                        entry.key.clone(),
+                        format!("unknown part `{other}` of published numbers"),
+                    )
+                    .maybe_help(nearest_or_all(other, "they have", known)),
                 ),
             }
         }
@@ -41,9 +46,10 @@ impl Published {
             if values.len() != published.columns.len() {
                 let label_of = format!("{} for {} columns", values.len(), published.columns.len());
                 let message = format!("published row `{label}` does not have one number per column");
-                let span = root.get("rows").and_then(|entry| entry.node.at(std::slice::from_ref(label)));
-                findings
-                    .push(Finding::new(span.map_or(0..0, |node| node.span.clone()), message).label(label_of));
+                let span = root.get("rows").and_then(|entry| entry.value.at(std::slice::from_ref(label)));
+                diagnostics.push(
+                    Diagnostic::new(span.map_or(0..0, |value| value.span.clone()), message).label(label_of),
+                );
             }
         }
         published
@@ -65,31 +71,33 @@ impl Published {
     }
 }
 
-fn rows_of(node: &Node, findings: &mut Vec<Finding>) -> Vec<(String, Vec<f64>)> {
-    let Some(table) = node.as_table() else {
-        findings.push(Finding::new(
-            node.span.clone(),
-            format!("expected a table of rows, not {}", node.describe()),
+fn rows_of(value: &Value, diagnostics: &mut Vec<Diagnostic>) -> Vec<(String, Vec<f64>)> {
+    let Some(table) = value.as_table() else {
+        diagnostics.push(Diagnostic::new(
+            value.span.clone(),
+            format!("expected a table of rows, not {}", value.describe()),
         ));
         return Vec::new();
     };
-    table.iter().map(|(name, entry)| (name.clone(), numbers(&entry.node, findings))).collect()
+    table.iter().map(|(name, entry)| (name.clone(), numbers(&entry.value, diagnostics))).collect()
 }
 
-fn numbers(node: &Node, findings: &mut Vec<Finding>) -> Vec<f64> {
+fn numbers(value: &Value, diagnostics: &mut Vec<Diagnostic>) -> Vec<f64> {
     let mut values = Vec::new();
-    for item in node.as_list().unwrap_or_default() {
+    for item in value.as_list().unwrap_or_default() {
         match item.content {
             Content::Integer(integer) => values.push(integer as f64),
             Content::Float(float) => values.push(float),
-            _ => findings
-                .push(Finding::new(item.span.clone(), format!("expected a number, not {}", item.describe()))),
+            _ => diagnostics.push(Diagnostic::new(
+                item.span.clone(),
+                format!("expected a number, not {}", item.describe()),
+            )),
         }
     }
-    if node.as_list().is_none() {
-        findings.push(Finding::new(
-            node.span.clone(),
-            format!("expected a list of numbers, not {}", node.describe()),
+    if value.as_list().is_none() {
+        diagnostics.push(Diagnostic::new(
+            value.span.clone(),
+            format!("expected a list of numbers, not {}", value.describe()),
         ));
     }
     values

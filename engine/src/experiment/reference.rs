@@ -1,7 +1,7 @@
 //! How one stage names another: `stage[axis=variant,axis=*].output`.
 
 use crate::kind::name::is_name;
-use crate::toml::diagnostic::Finding;
+use crate::toml::diagnostic::Diagnostic;
 use crate::toml::source_map::Span;
 
 /// What a selector asks of one axis.
@@ -63,9 +63,9 @@ impl Reference {
     }
 
     /// Parses a reference that stands at `span`.
-    pub fn parse_at(text: &str, span: Span) -> Result<Self, Finding> {
+    pub fn parse_at(text: &str, span: Span) -> Result<Self, Diagnostic> {
         Self::parse(text)
-            .map_err(|help| Finding::new(span, format!("`{text}` does not name a stage")).help(help))
+            .map_err(|help| Diagnostic::new(span, format!("`{text}` does not name a stage")).help(help))
     }
 }
 

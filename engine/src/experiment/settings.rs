@@ -3,8 +3,8 @@
 use crate::kind::ports::Resources;
 use crate::process::job::Reason;
 use crate::toml::deserialize::read;
-use crate::toml::diagnostic::Finding;
-use crate::toml::value::{Content, Entry, Node, Table};
+use crate::toml::diagnostic::Diagnostic;
+use crate::toml::value::{Content, Entry, TomlTable, Value};
 
 /// What the engine itself wants to know of a stage. None of it is keyed.
 #[derive(Debug, Clone, Default)]
@@ -26,46 +26,46 @@ impl Settings {
 }
 
 /// Takes the engine's own fields off a stage's table.
-pub(crate) fn read_settings(table: &mut Table, findings: &mut Vec<Finding>) -> Settings {
+pub(crate) fn read_settings(table: &mut TomlTable, diagnostics: &mut Vec<Diagnostic>) -> Settings {
     let mut settings = Settings::default();
-    let mut wrong = |node: &Node, what: &str| findings.push(Finding::new(node.span.clone(), what));
-    if let Some(Entry { node, key }) = table.shift_remove("resources") {
-        for (field, entry) in node.as_table().into_iter().flatten() {
-            match (field.as_str(), &entry.node.content) {
+    let mut wrong = |value: &Value, what: &str| diagnostics.push(Diagnostic::new(value.span.clone(), what));
+    if let Some(Entry { value, key }) = table.shift_remove("resources") {
+        for (field, entry) in value.as_table().into_iter().flatten() {
+            match (field.as_str(), &entry.value.content) {
                 ("cores", Content::Integer(cores @ 1..=65_535)) => settings.cores = Some(*cores as u32),
                 ("memory", Content::Text(text)) => match parse_bytes(text) {
                     Some(bytes) => settings.memory_bytes = Some(bytes),
-                    None => wrong(&entry.node, "`memory` is a size such as \"8 GiB\""),
+                    None => wrong(&entry.value, "`memory` is a size such as \"8 GiB\""),
                 },
-                ("cores", _) => wrong(&entry.node, "`cores` is an integer of at least 1"),
-                ("memory", _) => wrong(&entry.node, "`memory` is a size such as \"8 GiB\""),
+                ("cores", _) => wrong(&entry.value, "`cores` is an integer of at least 1"),
+                ("memory", _) => wrong(&entry.value, "`memory` is a size such as \"8 GiB\""),
                 _ => wrong(
-                    &Node { span: entry.key.clone(), ..entry.node.clone() },
+                    &Value { span: entry.key.clone(), ..entry.value.clone() },
                     "`resources` has `cores` and `memory`",
                 ),
             }
         }
-        if node.as_table().is_none() {
-            wrong(&Node { span: key, ..node }, "`resources` is a table with `cores` and `memory`");
+        if value.as_table().is_none() {
+            wrong(&Value { span: key, ..value }, "`resources` is a table with `cores` and `memory`");
         }
     }
-    if let Some(Entry { node, .. }) = table.shift_remove("timeout_seconds") {
-        match node.content {
+    if let Some(Entry { value, .. }) = table.shift_remove("timeout_seconds") {
+        match value.content {
             Content::Integer(seconds @ 1..) => settings.timeout_seconds = Some(seconds as f64),
             Content::Float(seconds) if seconds > 0.0 => settings.timeout_seconds = Some(seconds),
-            _ => wrong(&node, "`timeout_seconds` is a number above 0"),
+            _ => wrong(&value, "`timeout_seconds` is a number above 0"),
         }
     }
-    if let Some(Entry { node, .. }) = table.shift_remove("retries") {
-        match node.content {
+    if let Some(Entry { value, .. }) = table.shift_remove("retries") {
+        match value.content {
             Content::Integer(times @ 0..=1000) => settings.retries = times as u32,
-            _ => wrong(&node, "`retries` is an integer between 0 and 1000"),
+            _ => wrong(&value, "`retries` is an integer between 0 and 1000"),
         }
     }
-    if let Some(Entry { node, .. }) = table.shift_remove("retry_on") {
-        match read::<Vec<Reason>>(&node) {
+    if let Some(Entry { value, .. }) = table.shift_remove("retry_on") {
+        match read::<Vec<Reason>>(&value) {
             Ok(reasons) => settings.retry_on = reasons,
-            Err(finding) => findings.push(finding),
+            Err(diagnostic) => diagnostics.push(diagnostic),
         }
     }
     settings

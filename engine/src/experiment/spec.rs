@@ -11,9 +11,9 @@ use crate::experiment::published::Published;
 use crate::experiment::settings::Settings;
 use crate::experiment::table_spec::TableSpec;
 use crate::kind::stage::Kind;
-use crate::toml::diagnostic::{Finding, did_you_mean};
+use crate::toml::diagnostic::{Diagnostic, did_you_mean};
 use crate::toml::source_map::{SourceMap, Span};
-use crate::toml::value::{Node, Table};
+use crate::toml::value::{TomlTable, Value};
 
 /// What the user asks for.
 #[derive(Debug, Clone)]
@@ -42,11 +42,11 @@ pub(crate) struct StageSpec {
     pub key: Span,
     pub kind: &'static Kind,
     /// All layers, with axes and the engine's own fields taken off; inputs still on.
-    pub table: Table,
+    pub table: TomlTable,
     pub span: Span,
     pub axes: Vec<Axis>,
-    pub only: Option<Node>,
-    pub except: Option<Node>,
+    pub only: Option<Value>,
+    pub except: Option<Value>,
     pub about: Option<String>,
     pub choices: Arc<Choices>,
     pub settings: Settings,
@@ -58,7 +58,7 @@ pub(crate) struct StageSpec {
 #[derive(Debug, Clone)]
 pub struct Experiment {
     pub(crate) sources: SourceMap,
-    pub(crate) findings: Vec<Finding>,
+    pub(crate) diagnostics: Vec<Diagnostic>,
     pub(crate) has_syntax_errors: bool,
     pub(crate) file: PathBuf,
     pub(crate) title: Option<String>,
@@ -68,7 +68,7 @@ pub struct Experiment {
     pub(crate) profile_note: Option<String>,
     pub(crate) is_comparable: bool,
     pub(crate) stages: IndexMap<String, StageSpec>,
-    pub(crate) table: Option<(TableSpec, Node)>,
+    pub(crate) table: Option<(TableSpec, Value)>,
     pub(crate) published: Option<Published>,
     pub(crate) data: Option<PathBuf>,
 }
@@ -98,8 +98,8 @@ impl Experiment {
 }
 
 /// Says where a name is not found, with the nearest one.
-pub(crate) fn unknown_stage(name: &str, span: Span, stages: &IndexMap<String, StageSpec>) -> Finding {
-    Finding::new(span, format!("there is no stage `{name}`"))
+pub(crate) fn unknown_stage(name: &str, span: Span, stages: &IndexMap<String, StageSpec>) -> Diagnostic {
+    Diagnostic::new(span, format!("there is no stage `{name}`"))
         .label("no such stage")
         .maybe_help(did_you_mean(name, stages.keys().map(String::as_str)))
 }

@@ -14,8 +14,8 @@ use crate::kind::memory::{Estimate, EstimateContext};
 use crate::kind::ports::{Ports, Resources};
 use crate::process::job::Job;
 use crate::toml::deserialize::read;
-use crate::toml::diagnostic::Finding;
-use crate::toml::value::Node;
+use crate::toml::diagnostic::Diagnostic;
+use crate::toml::value::Value as TomlValue;
 
 /// A kind of stage.
 pub trait Stage: 'static {
@@ -92,7 +92,7 @@ pub struct Parsed {
 }
 
 type EstimateFn = fn(&Value, &EstimateContext<'_>) -> Estimate;
-type Parse = fn(&Node) -> Result<Parsed, Finding>;
+type Parse = fn(&TomlValue) -> Result<Parsed, Diagnostic>;
 type Run = fn(&Job, &mut Context) -> Result<(), Failure>;
 
 /// A stage kind without its types: what the engine holds.
@@ -174,7 +174,7 @@ impl Kind {
         self.estimate.map_or_else(Estimate::default, |estimate| estimate(params, context))
     }
 
-    pub(crate) fn parse(&self, params: &Node) -> Result<Parsed, Finding> {
+    pub(crate) fn parse(&self, params: &TomlValue) -> Result<Parsed, Diagnostic> {
         (self.parse)(params)
     }
 
@@ -183,10 +183,11 @@ impl Kind {
     }
 }
 
-fn parse<S: Stage>(node: &Node) -> Result<Parsed, Finding> {
-    let params: S::Params = read(node)?;
-    S::check(&params).map_err(|message| Finding::new(node.span.clone(), message))?;
-    let value = Value::of(&params).map_err(|error| Finding::new(node.span.clone(), error.to_string()))?;
+fn parse<S: Stage>(written: &TomlValue) -> Result<Parsed, Diagnostic> {
+    let params: S::Params = read(written)?;
+    S::check(&params).map_err(|message| Diagnostic::new(written.span.clone(), message))?;
+    let value =
+        Value::of(&params).map_err(|error| Diagnostic::new(written.span.clone(), error.to_string()))?;
     debug_assert!(
         matches!(&value, Value::Map(fields) if S::UNKEYED.iter().all(|name| fields.contains_key(*name))),
         "`{}` leaves {:?} out of its key, and has no such parameters",
@@ -195,7 +196,7 @@ fn parse<S: Stage>(node: &Node) -> Result<Parsed, Finding> {
     );
     let ports = S::ports(&params);
     if let Some(invalid) = &ports.invalid {
-        return Err(Finding::new(node.span.clone(), invalid.to_string()));
+        return Err(Diagnostic::new(written.span.clone(), invalid.to_string()));
     }
     Ok(Parsed { value, ports, parts: S::parts(&params), resources: S::resources(&params) })
 }

@@ -14,8 +14,8 @@ use crate::kind::stage::Parsed;
 use crate::plan::join::join_inputs;
 use crate::plan::lookup::Lookup;
 use crate::plan::node::{FileUse, Node};
-use crate::toml::diagnostic::{Finding, nearest_or_all};
-use crate::toml::value::{Content, Node as Toml, Table as TomlTable};
+use crate::toml::diagnostic::{Diagnostic, nearest_or_all};
+use crate::toml::value::{Content, TomlTable, Value as TomlValue};
 
 /// More than this many nodes of one stage is a mistake in its axes.
 const MOST_NODES_PER_STAGE: usize = 100_000;
@@ -80,7 +80,7 @@ impl<'a> PlanBuilder<'a> {
     ///
     /// # Errors
     /// What is wrong with it; nothing if its inputs are to blame.
-    pub fn add_stage(&mut self, stage: usize) -> Result<(), Vec<Finding>> {
+    pub fn add_stage(&mut self, stage: usize) -> Result<(), Vec<Diagnostic>> {
         let added = self.expand(stage);
         if added.is_err() {
             self.broken.insert(stage);
@@ -88,7 +88,7 @@ impl<'a> PlanBuilder<'a> {
         added
     }
 
-    fn expand(&mut self, stage: usize) -> Result<(), Vec<Finding>> {
+    fn expand(&mut self, stage: usize) -> Result<(), Vec<Diagnostic>> {
         let experiment = self.experiment;
         let spec = &experiment.stages[stage];
         if spec.is_broken {
@@ -99,18 +99,18 @@ impl<'a> PlanBuilder<'a> {
         let mut added = Vec::new();
         let has_broken_input = self.has_broken_input(spec);
         for combination in &combinations {
-            let parsed = self.parse(spec, combination).map_err(|finding| vec![finding])?;
+            let parsed = self.parse(spec, combination).map_err(|diagnostic| vec![diagnostic])?;
             if has_broken_input {
                 continue;
             }
-            let seed = self.seed_of(spec, combination).map_err(|finding| vec![finding])?;
+            let seed = self.seed_of(spec, combination).map_err(|diagnostic| vec![diagnostic])?;
             let (parsed, paths) = self.resolve_files(spec, combination, parsed)?;
             self.files.extend(paths);
             let joined = join_inputs(self.lookup(), spec, &combination.table, &parsed.ports, &mut used_ports)
-                .map_err(|finding| vec![finding])?;
+                .map_err(|diagnostic| vec![diagnostic])?;
             for (mut assignment, inputs) in joined {
                 assignment.extend(combination.own.iter().copied());
-                if !self.is_wanted(spec, &assignment).map_err(|finding| vec![finding])? {
+                if !self.is_wanted(spec, &assignment).map_err(|diagnostic| vec![diagnostic])? {
                     continue;
                 }
                 added.push(Node {
@@ -131,7 +131,7 @@ impl<'a> PlanBuilder<'a> {
                         spec.name
                     );
                     return Err(vec![
-                        Finding::new(spec.key.clone(), message).help("leave some out with `only`"),
+                        Diagnostic::new(spec.key.clone(), message).help("leave some out with `only`"),
                     ]);
                 }
             }
@@ -144,7 +144,7 @@ impl<'a> PlanBuilder<'a> {
             let message = format!("`only` and `except` leave nothing of stage `{}`", spec.name);
             let list = spec.only.as_ref().or(spec.except.as_ref());
             let span = list.map_or_else(|| spec.key.clone(), |node| node.span.clone());
-            return Err(vec![Finding::new(span, message)]);
+            return Err(vec![Diagnostic::new(span, message)]);
         }
         let first = self.nodes.len();
         self.by_stage[stage] = (first..first + added.len()).collect();
@@ -157,9 +157,9 @@ impl<'a> PlanBuilder<'a> {
         let of_variants = spec.axes.iter().flat_map(|axis| &axis.variants).map(|variant| &variant.overlay);
         std::iter::once(&spec.table)
             .chain(of_variants)
-            .filter_map(|table| table.get("inputs")?.node.as_table())
+            .filter_map(|table| table.get("inputs")?.value.as_table())
             .flatten()
-            .flat_map(|(_, entry)| entry.node.items())
+            .flat_map(|(_, entry)| entry.value.items())
             .filter_map(|node| Reference::parse(node.as_text()?).ok())
             .any(|reference| match self.lookup().stage_named(&reference.stage) {
                 Some(stage) => self.by_stage[stage].is_empty(),
@@ -167,53 +167,56 @@ impl<'a> PlanBuilder<'a> {
             })
     }
 
-    fn parse(&self, spec: &StageSpec, combination: &Combination<'_>) -> Result<Parsed, Finding> {
+    fn parse(&self, spec: &StageSpec, combination: &Combination<'_>) -> Result<Parsed, Diagnostic> {
         let mut table = combination.table.as_ref().clone();
         table.shift_remove("inputs");
         if spec.kind.is_seeded() {
             table.shift_remove("seed");
         } else if let Some(entry) = table.get("seed") {
             let message = format!("stage `{}` of kind `{}` uses no seed", spec.name, spec.kind.name());
-            return Err(Finding::new(entry.key.clone(), message).help("take it out: it would change nothing"));
+            return Err(
+                Diagnostic::new(entry.key.clone(), message).help("take it out: it would change nothing")
+            );
         }
-        let node = Toml { span: spec.span.clone(), content: Content::Table(table) };
-        let parsed = spec.kind.parse(&node).map_err(|mut finding| {
-            self.improve(&mut finding, spec, &node);
-            finding.message = format!("stage `{}` ({}): {}", spec.name, spec.kind.name(), finding.message);
-            finding
+        let node = TomlValue { span: spec.span.clone(), content: Content::Table(table) };
+        let parsed = spec.kind.parse(&node).map_err(|mut diagnostic| {
+            self.improve(&mut diagnostic, spec, &node);
+            diagnostic.message =
+                format!("stage `{}` ({}): {}", spec.name, spec.kind.name(), diagnostic.message);
+            diagnostic
         })?;
         Ok(parsed)
     }
 
     /// Adds what the kind itself cannot know: where the field stands that a message begins with,
     /// and which fields every stage has.
-    fn improve(&self, finding: &mut Finding, spec: &StageSpec, node: &Toml) {
+    fn improve(&self, diagnostic: &mut Diagnostic, spec: &StageSpec, node: &TomlValue) {
         let table = node.as_table().expect("parameters are a table");
-        let mut quoted = finding.message.split('`');
+        let mut quoted = diagnostic.message.split('`');
         let (before, name) = (quoted.next().unwrap_or_default(), quoted.next().unwrap_or_default());
         let name = name.split(['.', ' ']).next().unwrap_or_default();
         let Some(entry) = table.get(name) else {
             return;
         };
-        if before.is_empty() && finding.span == node.span {
-            finding.span = entry.node.span.clone();
+        if before.is_empty() && diagnostic.span == node.span {
+            diagnostic.span = entry.value.span.clone();
         }
-        if before == "unknown field " && finding.span == entry.key {
+        if before == "unknown field " && diagnostic.span == entry.key {
             let mut names = spec.kind.field_names();
             names.extend(COMMON_FIELDS.iter().map(|name| (*name).to_owned()));
             names.extend(spec.kind.is_seeded().then(|| "seed".to_owned()));
-            finding.help = nearest_or_all(name, "fields", names.iter().map(String::as_str));
+            diagnostic.help = nearest_or_all(name, "fields", names.iter().map(String::as_str));
         }
     }
 
-    fn seed_of(&self, spec: &StageSpec, combination: &Combination<'_>) -> Result<Option<u64>, Finding> {
+    fn seed_of(&self, spec: &StageSpec, combination: &Combination<'_>) -> Result<Option<u64>, Diagnostic> {
         if !spec.kind.is_seeded() {
             return Ok(None);
         }
-        match combination.table.get("seed").map(|entry| &entry.node) {
+        match combination.table.get("seed").map(|entry| &entry.value) {
             None => Ok(Some(self.experiment.seed)),
-            Some(Toml { content: Content::Integer(seed @ 0..), .. }) => Ok(Some(*seed as u64)),
-            Some(node) => Err(Finding::new(node.span.clone(), "`seed` is an integer of at least 0")),
+            Some(TomlValue { content: Content::Integer(seed @ 0..), .. }) => Ok(Some(*seed as u64)),
+            Some(node) => Err(Diagnostic::new(node.span.clone(), "`seed` is an integer of at least 0")),
         }
     }
 
@@ -223,10 +226,12 @@ impl<'a> PlanBuilder<'a> {
         spec: &StageSpec,
         combination: &Combination<'_>,
         mut parsed: Parsed,
-    ) -> Result<(Parsed, Vec<FileUse>), Vec<Finding>> {
+    ) -> Result<(Parsed, Vec<FileUse>), Vec<Diagnostic>> {
         let mut files = Vec::new();
-        let table =
-            Toml { span: spec.span.clone(), content: Content::Table(combination.table.as_ref().clone()) };
+        let table = TomlValue {
+            span: spec.span.clone(),
+            content: Content::Table(combination.table.as_ref().clone()),
+        };
         parsed
             .value
             .resolve_paths(&mut |place, written, visible| {
@@ -237,10 +242,10 @@ impl<'a> PlanBuilder<'a> {
                     self.experiment.data.as_deref(),
                 )
                 .map_err(|help| {
-                    Finding::new(span.clone(), format!("`{written}` cannot be found")).help(help)
+                    Diagnostic::new(span.clone(), format!("`{written}` cannot be found")).help(help)
                 })?;
                 let text = path.to_str().map(str::to_owned).ok_or_else(|| {
-                    Finding::new(span.clone(), format!("the path `{}` is not UTF-8", path.display()))
+                    Diagnostic::new(span.clone(), format!("the path `{}` is not UTF-8", path.display()))
                 })?;
                 files.push(FileUse { path, span, about: spec.about.clone() });
                 Ok(match visible {
@@ -248,7 +253,7 @@ impl<'a> PlanBuilder<'a> {
                     Visible::NameAndContent => Value::NamedPath(text),
                 })
             })
-            .map_err(|finding: Finding| vec![finding])?;
+            .map_err(|diagnostic: Diagnostic| vec![diagnostic])?;
         Ok((parsed, files))
     }
 
@@ -257,27 +262,31 @@ impl<'a> PlanBuilder<'a> {
         spec: &StageSpec,
         combinations: &[Combination<'_>],
         used: &BTreeSet<String>,
-    ) -> Result<(), Vec<Finding>> {
+    ) -> Result<(), Vec<Diagnostic>> {
         let inputs =
-            combinations.iter().filter_map(|combination| combination.table.get("inputs")?.node.as_table());
+            combinations.iter().filter_map(|combination| combination.table.get("inputs")?.value.as_table());
         for (name, entry) in inputs.flatten() {
             if !used.contains(name) {
-                let parsed = self.parse(spec, &combinations[0]).map_err(|finding| vec![finding])?;
+                let parsed = self.parse(spec, &combinations[0]).map_err(|diagnostic| vec![diagnostic])?;
                 let known: Vec<&str> = parsed.ports.inputs.iter().map(|port| port.name.as_str()).collect();
                 let help = nearest_or_all(name, "its inputs", known)
                     .unwrap_or_else(|| "it takes no inputs".to_owned());
                 let message = format!("stage `{}` has no input `{name}`", spec.name);
-                return Err(vec![Finding::new(entry.key.clone(), message).label("no such port").help(help)]);
+                return Err(vec![
+                    Diagnostic::new(entry.key.clone(), message).label("no such port").help(help),
+                ]);
             }
         }
         Ok(())
     }
 
-    fn is_wanted(&self, spec: &StageSpec, assignment: &Assignment) -> Result<bool, Finding> {
-        let matches = |list: &Toml| -> Result<bool, Finding> {
+    fn is_wanted(&self, spec: &StageSpec, assignment: &Assignment) -> Result<bool, Diagnostic> {
+        let matches = |list: &TomlValue| -> Result<bool, Diagnostic> {
             let Some(items) = list.as_list() else {
                 let message = format!("expected a list of combinations, not {}", list.describe());
-                return Err(Finding::new(list.span.clone(), message).help("write `[{ axis = \"variant\" }]`"));
+                return Err(
+                    Diagnostic::new(list.span.clone(), message).help("write `[{ axis = \"variant\" }]`")
+                );
             };
             for item in items {
                 if self.combination_matches(spec, item, assignment)? {
@@ -300,23 +309,23 @@ impl<'a> PlanBuilder<'a> {
     fn combination_matches(
         &self,
         spec: &StageSpec,
-        item: &Toml,
+        item: &TomlValue,
         assignment: &Assignment,
-    ) -> Result<bool, Finding> {
+    ) -> Result<bool, Diagnostic> {
         let Some(table) = item.as_table() else {
             let message = format!("a combination is a table, not {}", item.describe());
-            return Err(Finding::new(item.span.clone(), message).help("write `{ axis = \"variant\" }`"));
+            return Err(Diagnostic::new(item.span.clone(), message).help("write `{ axis = \"variant\" }`"));
         };
         let mut all = true;
         for (name, entry) in table {
             let axis = self.lookup().axis_named(assignment, name).map_err(|(problem, help)| {
-                Finding::new(entry.key.clone(), format!("stage `{}` {problem}", spec.name)).maybe_help(help)
+                Diagnostic::new(entry.key.clone(), format!("stage `{}` {problem}", spec.name))
+                    .maybe_help(help)
             })?;
-            let wanted = entry.node.scalar_text().unwrap_or_default();
-            let wanted = self
-                .lookup()
-                .variant_named(axis, &wanted)
-                .map_err(|(problem, help)| Finding::new(entry.node.span.clone(), problem).maybe_help(help))?;
+            let wanted = entry.value.scalar_text().unwrap_or_default();
+            let wanted = self.lookup().variant_named(axis, &wanted).map_err(|(problem, help)| {
+                Diagnostic::new(entry.value.span.clone(), problem).maybe_help(help)
+            })?;
             all &= assignment.contains(&(axis, wanted));
         }
         Ok(all)
@@ -324,7 +333,7 @@ impl<'a> PlanBuilder<'a> {
 }
 
 /// Multiplies a stage's own axes out, the last one fastest.
-fn combine(stage: usize, spec: &StageSpec) -> Result<Vec<Combination<'_>>, Vec<Finding>> {
+fn combine(stage: usize, spec: &StageSpec) -> Result<Vec<Combination<'_>>, Vec<Diagnostic>> {
     let mut combinations = vec![Combination { own: Vec::new(), table: Cow::Borrowed(&spec.table) }];
     for (position, axis) in spec.axes.iter().enumerate() {
         if combinations.len() * axis.variants.len() > MOST_NODES_PER_STAGE {
@@ -332,7 +341,7 @@ fn combine(stage: usize, spec: &StageSpec) -> Result<Vec<Combination<'_>>, Vec<F
                 "the axes of stage `{}` make more than {MOST_NODES_PER_STAGE} combinations",
                 spec.name
             );
-            return Err(vec![Finding::new(spec.key.clone(), message).help("leave some out with `only`")]);
+            return Err(vec![Diagnostic::new(spec.key.clone(), message).help("leave some out with `only`")]);
         }
         combinations = combinations
             .into_iter()

@@ -9,11 +9,11 @@ use crate::plan::lookup::Lookup;
 use crate::plan::node::{FileUse, Node};
 use crate::plan::order::order;
 use crate::plan::table::{PlannedTable, plan_table};
-use crate::toml::diagnostic::{Finding, Report, nearest_or_all};
+use crate::toml::diagnostic::{Diagnostic, Report, nearest_or_all};
 
 /// A file that a parameter names and that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileProblem {
+pub struct UnreadableFile {
     /// Which, as [`Plan::files`] has it.
     pub path: PathBuf,
     /// What is wrong.
@@ -39,13 +39,13 @@ impl Plan {
     /// One [`Report`] of everything that is wrong with it: syntax, graph, and the first mistake
     /// in each stage.
     pub fn new(mut experiment: Experiment) -> Result<Self, Report> {
-        let mut findings = std::mem::take(&mut experiment.findings);
+        let mut diagnostics = std::mem::take(&mut experiment.diagnostics);
         let (order, cycles) = order(&experiment);
-        findings.extend(cycles);
+        diagnostics.extend(cycles);
         let mut builder = PlanBuilder::new(&experiment);
         for stage in order {
             if let Err(of_stage) = builder.add_stage(stage) {
-                findings.extend(of_stage);
+                diagnostics.extend(of_stage);
             }
         }
         // Stages on a cycle never came to be; what reads them is not to blame.
@@ -53,12 +53,12 @@ impl Plan {
         if let (Some((spec, node)), false) = (&experiment.table, experiment.has_syntax_errors) {
             match plan_table(spec, node, builder.lookup(), builder.has_gaps()) {
                 Ok(planned) => table = Some(planned),
-                Err(of_table) if !builder.has_gaps() => findings.extend(of_table),
+                Err(of_table) if !builder.has_gaps() => diagnostics.extend(of_table),
                 Err(_) => {}
             }
         }
         let (nodes, by_stage, files) = builder.finish();
-        match Report::of(findings, &experiment.sources) {
+        match Report::of(diagnostics, &experiment.sources) {
             Some(report) => Err(report),
             None => Ok(Self { experiment, nodes, by_stage, files, table }),
         }
@@ -97,18 +97,18 @@ impl Plan {
     }
 
     /// Makes a report about files that could not be read.
-    pub fn report_files(&self, problems: &[FileProblem]) -> Option<Report> {
-        let mut findings = Vec::new();
-        for FileProblem { path, message, help } in problems {
+    pub fn report_files(&self, problems: &[UnreadableFile]) -> Option<Report> {
+        let mut diagnostics = Vec::new();
+        for UnreadableFile { path, message, help } in problems {
             for file in self.files.iter().filter(|file| file.path == *path) {
                 let help = help.map(str::to_owned).or_else(|| file.about.clone()).unwrap_or_else(|| {
                     "check the path, which starts from the folder of the file that names it".to_owned()
                 });
-                findings
-                    .push(Finding::new(file.span.clone(), message.clone()).label("names this").help(help));
+                diagnostics
+                    .push(Diagnostic::new(file.span.clone(), message.clone()).label("names this").help(help));
             }
         }
-        Report::of(findings, &self.experiment.sources)
+        Report::of(diagnostics, &self.experiment.sources)
     }
 
     pub(crate) fn stage_name(&self, stage: usize) -> &str {

@@ -9,8 +9,8 @@ use crate::kind::name::Name;
 use crate::kind::ports::Ports;
 use crate::plan::lookup::Lookup;
 use crate::plan::node::{Edge, Node};
-use crate::toml::diagnostic::{Finding, nearest_or_all};
-use crate::toml::value::{Content, Node as Toml, Table as TomlTable};
+use crate::toml::diagnostic::{Diagnostic, nearest_or_all};
+use crate::toml::value::{Content, TomlTable, Value as TomlValue};
 
 /// What one item of a port brings for one combination of axes: an artifact, or several gathered ones.
 #[derive(Clone)]
@@ -26,24 +26,24 @@ pub(crate) fn join_inputs(
     table: &TomlTable,
     ports: &Ports,
     used: &mut BTreeSet<String>,
-) -> Result<Vec<(Assignment, Vec<Edge>)>, Finding> {
+) -> Result<Vec<(Assignment, Vec<Edge>)>, Diagnostic> {
     let nothing = TomlTable::new();
-    let inputs = match table.get("inputs").map(|entry| &entry.node) {
+    let inputs = match table.get("inputs").map(|entry| &entry.value) {
         None => &nothing,
         Some(node) => node.as_table().ok_or_else(|| {
-            Finding::new(node.span.clone(), format!("`inputs` is a table, not {}", node.describe()))
+            Diagnostic::new(node.span.clone(), format!("`inputs` is a table, not {}", node.describe()))
                 .help("write `inputs = { PORT = \"STAGE\" }`")
         })?,
     };
     for port in ports.inputs.iter().filter(|port| port.arity.is_needed()) {
         let entry = inputs.get(&port.name);
-        if entry.is_none_or(|entry| entry.node.items().is_empty()) {
+        if entry.is_none_or(|entry| entry.value.items().is_empty()) {
             let inputs = table.get("inputs").map(|entry| entry.key.clone());
-            let span = entry.map(|entry| entry.node.span.clone()).or(inputs);
+            let span = entry.map(|entry| entry.value.span.clone()).or(inputs);
             let span = span.unwrap_or_else(|| spec.key.clone());
             let message = format!("stage `{}` needs an input `{}`", spec.name, port.name);
             let wants = format!("of type {}", port.accepts.describe());
-            return Err(Finding::new(span, message).label(format!("needs `{}` {wants}", port.name)));
+            return Err(Diagnostic::new(span, message).label(format!("needs `{}` {wants}", port.name)));
         }
     }
     let mut joined: Vec<(Assignment, Vec<Edge>)> = vec![(Vec::new(), Vec::new())];
@@ -58,16 +58,16 @@ pub(crate) fn join_inputs(
         used.insert(name.clone());
         // Ports that a kind declares are named well; others are named by whoever writes them.
         let port = Name::new(name).map_err(|invalid| {
-            Finding::new(entry.key.clone(), format!("stage `{}`: {invalid}", spec.name))
+            Diagnostic::new(entry.key.clone(), format!("stage `{}`: {invalid}", spec.name))
                 .label("names a port")
                 .help("a port is a folder `inputs/PORT` of the stage")
         })?;
-        let is_list = matches!(entry.node.content, Content::List(_));
+        let is_list = matches!(entry.value.content, Content::List(_));
         if is_list && !arity.takes_several() {
             let message = format!("port `{name}` of stage `{}` takes one input, not a list", spec.name);
-            return Err(Finding::new(entry.node.span.clone(), message));
+            return Err(Diagnostic::new(entry.value.span.clone(), message));
         }
-        for (position, item) in entry.node.items().iter().enumerate() {
+        for (position, item) in entry.value.items().iter().enumerate() {
             let joined_inputs = resolve_input(lookup, item, spec, name)?;
             for (_, from, output) in joined_inputs.iter().flat_map(|input| &input.edges) {
                 let outputs = &lookup.nodes[*from].outputs;
@@ -83,7 +83,7 @@ pub(crate) fn join_inputs(
                         .iter()
                         .map(|output| format!("`{}` ({})", output.name, output.artifact_type))
                         .collect();
-                    return Err(Finding::new(item.span.clone(), message)
+                    return Err(Diagnostic::new(item.span.clone(), message)
                         .label(format!("wants {wanted}"))
                         .help(format!("its outputs: {}", all.join(", "))));
                 }
@@ -91,14 +91,14 @@ pub(crate) fn join_inputs(
             if !arity.takes_several() && joined_inputs.iter().any(|input| input.edges.len() > 1) {
                 let message =
                     format!("port `{name}` of stage `{}` takes one input and cannot gather", spec.name);
-                return Err(Finding::new(item.span.clone(), message));
+                return Err(Diagnostic::new(item.span.clone(), message));
             }
             let list_label = is_list.then(|| position.to_string());
             joined = join(joined, &joined_inputs, &port, list_label.as_deref());
         }
         if let Some(label) = joined.iter().find_map(|(_, edges)| repeated_label(edges, name)) {
             let message = format!("port `{name}` of stage `{}` gathers two `{label}`", spec.name);
-            return Err(Finding::new(entry.node.span.clone(), message)
+            return Err(Diagnostic::new(entry.value.span.clone(), message)
                 .help("gather over axes whose variants have different names"));
         }
     }
@@ -108,14 +108,14 @@ pub(crate) fn join_inputs(
 /// Finds what a reference brings: one input per combination of the axes that stay.
 fn resolve_input(
     lookup: Lookup<'_>,
-    item: &Toml,
+    item: &TomlValue,
     spec: &StageSpec,
     port: &str,
-) -> Result<Vec<JoinedInput>, Finding> {
+) -> Result<Vec<JoinedInput>, Diagnostic> {
     let Some(text) = item.as_text() else {
         let message =
             format!("port `{port}` of stage `{}` names a stage, not {}", spec.name, item.describe());
-        return Err(Finding::new(item.span.clone(), message));
+        return Err(Diagnostic::new(item.span.clone(), message));
     };
     let reference = Reference::parse_at(text, item.span.clone())?;
     let Some(from) = lookup.stage_named(&reference.stage) else {
@@ -124,21 +124,21 @@ fn resolve_input(
     let mut brought: Vec<(Vec<usize>, JoinedInput)> = Vec::new();
     for node in lookup.nodes_of(from) {
         let found = &lookup.nodes[*node];
-        let output =
-            output_of(found, &reference).map_err(|finding| Finding { span: item.span.clone(), ..finding })?;
+        let output = output_of(found, &reference)
+            .map_err(|diagnostic| Diagnostic { span: item.span.clone(), ..diagnostic })?;
         let mut stays = found.assignment.clone();
         let mut gathered = Vec::new();
         let mut labels = Vec::new();
         let mut is_selected = true;
         for (name, choice) in &reference.selectors {
             let axis = lookup.axis_named(&found.assignment, name).map_err(|(problem, help)| {
-                Finding::new(item.span.clone(), format!("stage `{}` {problem}", reference.stage))
+                Diagnostic::new(item.span.clone(), format!("stage `{}` {problem}", reference.stage))
                     .maybe_help(help)
             })?;
             let position = stays.iter().position(|(id, _)| *id == axis);
             let Some(position) = position else {
                 let message = format!("stage `{}` is asked for its axis `{name}` twice", reference.stage);
-                return Err(Finding::new(item.span.clone(), message));
+                return Err(Diagnostic::new(item.span.clone(), message));
             };
             let (_, variant) = stays.remove(position);
             match choice {
@@ -148,7 +148,7 @@ fn resolve_input(
                 }
                 Choice::One(wanted) => {
                     let wanted = lookup.variant_named(axis, wanted).map_err(|(problem, help)| {
-                        Finding::new(item.span.clone(), problem).maybe_help(help)
+                        Diagnostic::new(item.span.clone(), problem).maybe_help(help)
                     })?;
                     is_selected &= variant == wanted;
                 }
@@ -179,13 +179,13 @@ fn resolve_input(
     }
     if joined_inputs.is_empty() {
         let message = format!("`{text}` selects nothing of stage `{}`", reference.stage);
-        return Err(Finding::new(item.span.clone(), message)
+        return Err(Diagnostic::new(item.span.clone(), message)
             .help("its `only` or `except` leaves this combination out"));
     }
     Ok(joined_inputs)
 }
 
-fn output_of<'n>(node: &'n Node, reference: &Reference) -> Result<&'n str, Finding> {
+fn output_of<'n>(node: &'n Node, reference: &Reference) -> Result<&'n str, Diagnostic> {
     let found = match &reference.output {
         None => node.outputs.first(),
         Some(name) => node.outputs.iter().find(|output| output.name == *name),
@@ -193,7 +193,7 @@ fn output_of<'n>(node: &'n Node, reference: &Reference) -> Result<&'n str, Findi
     found.map(|output| output.name.as_str()).ok_or_else(|| {
         let name = reference.output.as_deref().unwrap_or_default();
         let names = node.outputs.iter().map(|output| output.name.as_str());
-        Finding::new(0..0, format!("stage `{}` has no output `{name}`", reference.stage))
+        Diagnostic::new(0..0, format!("stage `{}` has no output `{name}`", reference.stage))
             .maybe_help(nearest_or_all(name, "its outputs", names))
     })
 }

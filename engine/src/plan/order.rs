@@ -7,19 +7,19 @@ use petgraph::graph::DiGraph;
 
 use crate::experiment::reference::Reference;
 use crate::experiment::spec::Experiment;
-use crate::toml::diagnostic::Finding;
+use crate::toml::diagnostic::Diagnostic;
 use crate::toml::source_map::Span;
 
 /// Sorts stages so that inputs come first; reports cycles.
-pub(crate) fn order(experiment: &Experiment) -> (Vec<usize>, Vec<Finding>) {
+pub(crate) fn order(experiment: &Experiment) -> (Vec<usize>, Vec<Diagnostic>) {
     let mut graph: DiGraph<usize, ()> = DiGraph::new();
     let indices: Vec<_> = (0..experiment.stages.len()).map(|stage| graph.add_node(stage)).collect();
     let mut edges: BTreeMap<(usize, usize), Span> = BTreeMap::new();
     for (stage, spec) in experiment.stages.values().enumerate() {
         let of_variants = spec.axes.iter().flat_map(|axis| &axis.variants).map(|variant| &variant.overlay);
         for table in std::iter::once(&spec.table).chain(of_variants) {
-            let inputs = table.get("inputs").and_then(|entry| entry.node.as_table());
-            for node in inputs.into_iter().flatten().flat_map(|(_, entry)| entry.node.items()) {
+            let inputs = table.get("inputs").and_then(|entry| entry.value.as_table());
+            for node in inputs.into_iter().flatten().flat_map(|(_, entry)| entry.value.items()) {
                 let reference = node.as_text().and_then(|text| Reference::parse(text).ok());
                 if let Some(from) = reference.and_then(|found| experiment.stages.get_index_of(&found.stage)) {
                     edges.entry((from, stage)).or_insert_with(|| node.span.clone());
@@ -31,7 +31,7 @@ pub(crate) fn order(experiment: &Experiment) -> (Vec<usize>, Vec<Finding>) {
         graph.add_edge(indices[*from], indices[*to], ());
     }
     let mut order = Vec::new();
-    let mut findings = Vec::new();
+    let mut diagnostics = Vec::new();
     // Tarjan gives components so that what depends on them comes before them.
     for component in tarjan_scc(&graph).into_iter().rev() {
         let mut stages: Vec<usize> = component.into_iter().map(|index| graph[index]).collect();
@@ -49,11 +49,11 @@ pub(crate) fn order(experiment: &Experiment) -> (Vec<usize>, Vec<Finding>) {
             [only] => format!("stage {only} is its own input"),
             several => format!("stages {} wait for each other", several.join(", ")),
         };
-        findings.push(
-            Finding::new(span, message)
+        diagnostics.push(
+            Diagnostic::new(span, message)
                 .label("closes the cycle")
                 .help("an input must be made before the stage that reads it"),
         );
     }
-    (order, findings)
+    (order, diagnostics)
 }

@@ -4,7 +4,7 @@ use cache::Value;
 
 use crate::plan::expand::table_of;
 use crate::plan::graph::Plan;
-use crate::toml::value::{Content, Node as Toml};
+use crate::toml::value::{Content, Value as TomlValue};
 
 /// One leaf of a stage's parameters.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +22,7 @@ pub fn resolved(plan: &Plan, node: usize) -> Vec<ResolvedValue> {
     let node = &plan.nodes()[node];
     let spec = plan.spec(node.stage);
     let table = table_of(spec, node.stage, &node.assignment);
-    let root = Toml { span: spec.span.clone(), content: Content::Table(table) };
+    let root = TomlValue { span: spec.span.clone(), content: Content::Table(table) };
     let mut values = Vec::new();
     leaves(&node.params, &mut Vec::new(), &mut |place, value| {
         let (value, origin) = match root.at(place) {

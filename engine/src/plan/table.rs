@@ -4,8 +4,8 @@ use crate::experiment::axes::{Assignment, AxisId};
 use crate::experiment::reference::Reference;
 use crate::experiment::spec::unknown_stage;
 use crate::plan::lookup::Lookup;
-use crate::toml::diagnostic::{Finding, nearest_or_all};
-use crate::toml::value::Node;
+use crate::toml::diagnostic::{Diagnostic, nearest_or_all};
+use crate::toml::value::Value;
 
 use crate::experiment::table_spec::{Column, DeltaSpec, TableSpec};
 
@@ -36,11 +36,11 @@ impl PlannedTable {
 /// Finds out which nodes fill which cells.
 pub(crate) fn plan_table(
     spec: &TableSpec,
-    node: &Node,
+    value: &Value,
     lookup: Lookup<'_>,
     has_gaps: bool,
-) -> Result<PlannedTable, Vec<Finding>> {
-    let mut planner = Planner { spec, node, lookup, has_gaps, findings: Vec::new() };
+) -> Result<PlannedTable, Vec<Diagnostic>> {
+    let mut planner = Planner { spec, value, lookup, has_gaps, diagnostics: Vec::new() };
     let columns: Vec<Column> = spec
         .columns
         .iter()
@@ -68,27 +68,27 @@ pub(crate) fn plan_table(
         rows.extend(planner.explicit_row(position));
     }
     planner.check_deltas(&rows);
-    if planner.findings.is_empty() {
+    if planner.diagnostics.is_empty() {
         Ok(PlannedTable { title: spec.title.clone(), columns, rows, deltas: spec.delta.clone() })
     } else {
-        Err(planner.findings)
+        Err(planner.diagnostics)
     }
 }
 
 struct Planner<'a> {
     spec: &'a TableSpec,
-    node: &'a Node,
+    value: &'a Value,
     lookup: Lookup<'a>,
     /// Whether stages are wrong or missing.
     has_gaps: bool,
-    findings: Vec<Finding>,
+    diagnostics: Vec<Diagnostic>,
 }
 
 impl Planner<'_> {
     fn complain(&mut self, place: &[&str], message: impl Into<String>, help: Option<String>) {
         let place: Vec<String> = place.iter().map(|part| (*part).to_owned()).collect();
-        let span = self.node.at(&place).map_or_else(|| self.node.span.clone(), |node| node.span.clone());
-        self.findings.push(Finding::new(span, message).maybe_help(help));
+        let span = self.value.at(&place).map_or_else(|| self.value.span.clone(), |value| value.span.clone());
+        self.diagnostics.push(Diagnostic::new(span, message).maybe_help(help));
     }
 
     fn check_average(&mut self) {
@@ -312,8 +312,9 @@ impl Planner<'_> {
         };
         let Some(stage) = self.lookup.stage_named(&reference.stage) else {
             let path: Vec<String> = place.iter().map(|part| (*part).to_owned()).collect();
-            let span = self.node.at(&path).map_or_else(|| self.node.span.clone(), |node| node.span.clone());
-            self.findings.push(unknown_stage(&reference.stage, span, self.lookup.stages));
+            let span =
+                self.value.at(&path).map_or_else(|| self.value.span.clone(), |value| value.span.clone());
+            self.diagnostics.push(unknown_stage(&reference.stage, span, self.lookup.stages));
             return None;
         };
         match self.lookup.select(stage, &reference) {
@@ -391,7 +392,7 @@ impl Planner<'_> {
     }
 
     fn check_deltas(&mut self, rows: &[PlannedRow]) {
-        if !self.findings.is_empty() || self.has_gaps {
+        if !self.diagnostics.is_empty() || self.has_gaps {
             return;
         }
         for (position, delta) in self.spec.delta.iter().enumerate() {

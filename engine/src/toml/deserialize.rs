@@ -8,45 +8,45 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
-use crate::toml::diagnostic::{Finding, did_you_mean};
+use crate::toml::diagnostic::{Diagnostic, did_you_mean};
 use crate::toml::source_map::Span;
-use crate::toml::value::{Content, Entry, Node};
+use crate::toml::value::{Content, Entry, Value};
 
-/// Reads a type out of a node.
-pub(crate) fn read<'de, T: serde::Deserialize<'de>>(node: &'de Node) -> Result<T, Finding> {
-    T::deserialize(node).map_err(|error| error.finding(&node.span))
+/// Reads a type out of a value.
+pub(crate) fn read<'de, T: serde::Deserialize<'de>>(value: &'de Value) -> Result<T, Diagnostic> {
+    T::deserialize(value).map_err(|error| error.diagnostic(&value.span))
 }
 
 /// What `serde` has to complain of, and where.
 #[derive(Debug)]
-pub(crate) struct NodeError {
+pub(crate) struct ValueError {
     message: String,
     label: Option<String>,
     help: Option<String>,
     span: Option<Span>,
 }
 
-impl NodeError {
+impl ValueError {
     fn at(mut self, span: &Span) -> Self {
         self.span.get_or_insert_with(|| span.clone());
         self
     }
 
-    fn finding(self, fallback: &Span) -> Finding {
+    fn diagnostic(self, fallback: &Span) -> Diagnostic {
         let label = self.label.unwrap_or_else(|| "here".to_owned());
-        Finding::new(self.span.unwrap_or_else(|| fallback.clone()), self.message)
+        Diagnostic::new(self.span.unwrap_or_else(|| fallback.clone()), self.message)
             .label(label)
             .maybe_help(self.help)
     }
 }
 
-impl fmt::Display for NodeError {
+impl fmt::Display for ValueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl std::error::Error for NodeError {}
+impl std::error::Error for ValueError {}
 
 fn listed(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
@@ -88,7 +88,7 @@ fn wanted(expected: &str) -> String {
     plain.to_owned()
 }
 
-impl de::Error for NodeError {
+impl de::Error for ValueError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         Self { message: message.to_string(), label: None, help: None, span: None }
     }
@@ -151,22 +151,22 @@ impl de::Error for NodeError {
     }
 }
 
-impl<'de> Deserializer<'de> for &'de Node {
-    type Error = NodeError;
+impl<'de> Deserializer<'de> for &'de Value {
+    type Error = ValueError;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, NodeError> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         let result = match &self.content {
             Content::Text(text) | Content::Time(text) => visitor.visit_borrowed_str(text),
             Content::Integer(integer) => visitor.visit_i64(*integer),
             Content::Float(float) => visitor.visit_f64(*float),
             Content::Bool(truth) => visitor.visit_bool(*truth),
-            Content::List(items) => visitor.visit_seq(Items { items: items.iter() }),
-            Content::Table(table) => visitor.visit_map(Fields { entries: table.iter(), value: None }),
+            Content::List(items) => visitor.visit_seq(ItemAccess { items: items.iter() }),
+            Content::Table(table) => visitor.visit_map(FieldAccess { entries: table.iter(), value: None }),
         };
         result.map_err(|error| error.at(&self.span))
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, NodeError> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         visitor.visit_some(self)
     }
 
@@ -174,7 +174,7 @@ impl<'de> Deserializer<'de> for &'de Node {
         self,
         _: &'static str,
         visitor: V,
-    ) -> Result<V::Value, NodeError> {
+    ) -> Result<V::Value, ValueError> {
         visitor.visit_newtype_struct(self).map_err(|error| error.at(&self.span))
     }
 
@@ -183,14 +183,14 @@ impl<'de> Deserializer<'de> for &'de Node {
         _: &'static str,
         variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, NodeError> {
+    ) -> Result<V::Value, ValueError> {
         let result = match &self.content {
             Content::Text(text) => visitor.visit_enum(text.as_str().into_deserializer()),
             Content::Table(table) if table.len() == 1 => {
                 let (name, entry) = table.first().expect("one entry");
-                visitor.visit_enum(Chosen { name, entry })
+                visitor.visit_enum(ChoiceAccess { name, entry })
             }
-            _ => Err(NodeError {
+            _ => Err(ValueError {
                 message: format!("expected exactly one of {}", listed(variants)),
                 label: Some("choose one".to_owned()),
                 help: Some("a choice is a table with one entry, such as `name = { … }`".to_owned()),
@@ -206,64 +206,67 @@ impl<'de> Deserializer<'de> for &'de Node {
     }
 }
 
-struct Items<'de> {
-    items: std::slice::Iter<'de, Node>,
+struct ItemAccess<'de> {
+    items: std::slice::Iter<'de, Value>,
 }
 
-impl<'de> SeqAccess<'de> for Items<'de> {
-    type Error = NodeError;
+impl<'de> SeqAccess<'de> for ItemAccess<'de> {
+    type Error = ValueError;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, NodeError> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, ValueError> {
         self.items.next().map(|item| seed.deserialize(item)).transpose()
     }
 }
 
-struct Fields<'de> {
+struct FieldAccess<'de> {
     entries: indexmap::map::Iter<'de, String, Entry>,
-    value: Option<&'de Node>,
+    value: Option<&'de Value>,
 }
 
-impl<'de> MapAccess<'de> for Fields<'de> {
-    type Error = NodeError;
+impl<'de> MapAccess<'de> for FieldAccess<'de> {
+    type Error = ValueError;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, NodeError> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, ValueError> {
         let Some((name, entry)) = self.entries.next() else {
             return Ok(None);
         };
-        self.value = Some(&entry.node);
-        let key: de::value::StrDeserializer<'_, NodeError> = name.as_str().into_deserializer();
+        self.value = Some(&entry.value);
+        let key: de::value::StrDeserializer<'_, ValueError> = name.as_str().into_deserializer();
         seed.deserialize(key).map(Some).map_err(|error| error.at(&entry.key))
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, NodeError> {
-        let node = self.value.take().expect("serde asks for a value after its key");
-        seed.deserialize(node).map_err(|error| error.at(&node.span))
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ValueError> {
+        let value = self.value.take().expect("serde asks for a value after its key");
+        seed.deserialize(value).map_err(|error| error.at(&value.span))
     }
 }
 
-struct Chosen<'de> {
+struct ChoiceAccess<'de> {
     name: &'de str,
     entry: &'de Entry,
 }
 
-impl<'de> EnumAccess<'de> for Chosen<'de> {
-    type Error = NodeError;
-    type Variant = &'de Node;
+impl<'de> EnumAccess<'de> for ChoiceAccess<'de> {
+    type Error = ValueError;
+    type Variant = &'de Value;
 
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, &'de Node), NodeError> {
-        let name: de::value::StrDeserializer<'_, NodeError> = self.name.into_deserializer();
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, &'de Value), ValueError> {
+        let name: de::value::StrDeserializer<'_, ValueError> = self.name.into_deserializer();
         let value = seed.deserialize(name).map_err(|error| error.at(&self.entry.key))?;
-        Ok((value, &self.entry.node))
+        Ok((value, &self.entry.value))
     }
 }
 
-impl<'de> VariantAccess<'de> for &'de Node {
-    type Error = NodeError;
+impl<'de> VariantAccess<'de> for &'de Value {
+    type Error = ValueError;
 
-    fn unit_variant(self) -> Result<(), NodeError> {
+    fn unit_variant(self) -> Result<(), ValueError> {
         match &self.content {
             Content::Table(table) if table.is_empty() => Ok(()),
-            _ => Err(NodeError {
+            _ => Err(ValueError {
                 message: "this choice takes no parameters".to_owned(),
                 label: None,
                 help: Some("write `{}`".to_owned()),
@@ -272,11 +275,11 @@ impl<'de> VariantAccess<'de> for &'de Node {
         }
     }
 
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, NodeError> {
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, ValueError> {
         seed.deserialize(self)
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, NodeError> {
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, ValueError> {
         self.deserialize_any(visitor)
     }
 
@@ -284,7 +287,7 @@ impl<'de> VariantAccess<'de> for &'de Node {
         self,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, NodeError> {
+    ) -> Result<V::Value, ValueError> {
         self.deserialize_any(visitor)
     }
 }
@@ -319,10 +322,10 @@ mod tests {
     }
 
     fn read_text(text: &str) -> Result<Params, (String, String)> {
-        let (table, findings) = parse(text, 0);
-        assert_eq!(findings, []);
-        let node = Node { span: 0..text.len(), content: Content::Table(table) };
-        read::<Params>(&node).map_err(|finding| (text[finding.span].to_owned(), finding.message))
+        let (table, diagnostics) = parse(text, 0);
+        assert_eq!(diagnostics, []);
+        let value = Value { span: 0..text.len(), content: Content::Table(table) };
+        read::<Params>(&value).map_err(|diagnostic| (text[diagnostic.span].to_owned(), diagnostic.message))
     }
 
     #[test]

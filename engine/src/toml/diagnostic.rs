@@ -3,20 +3,20 @@
 use std::fmt;
 use std::sync::Arc;
 
-use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode, SourceSpan};
+use miette::{LabeledSpan, NamedSource, SourceCode, SourceSpan};
 
 use crate::toml::source_map::{SourceMap, Span};
 
 /// One thing that is wrong with an experiment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Finding {
+pub(crate) struct Diagnostic {
     pub span: Span,
     pub message: String,
     pub label: String,
     pub help: Option<String>,
 }
 
-impl Finding {
+impl Diagnostic {
     pub fn new(span: Span, message: impl Into<String>) -> Self {
         Self { span, message: message.into(), label: "here".to_owned(), help: None }
     }
@@ -39,7 +39,7 @@ impl Finding {
 
 /// One thing that is wrong with an experiment, with the text it is wrong in.
 #[derive(Debug, Clone)]
-pub struct Problem {
+pub struct LocatedDiagnostic {
     message: String,
     help: Option<String>,
     label: LabeledSpan,
@@ -48,17 +48,17 @@ pub struct Problem {
     column: usize,
 }
 
-impl Problem {
-    fn new(finding: &Finding, sources: &SourceMap) -> Self {
-        let (source, local) = sources.locate(&finding.span);
-        let position = sources.position(&finding.span);
+impl LocatedDiagnostic {
+    fn new(diagnostic: &Diagnostic, sources: &SourceMap) -> Self {
+        let (source, local) = sources.locate(&diagnostic.span);
+        let position = sources.position(&diagnostic.span);
         // A span over many lines would print a whole table where its first line says enough.
         let first_line = source.text[local.clone()].find('\n').unwrap_or(local.len());
         Self {
-            message: finding.message.clone(),
-            help: finding.help.clone(),
+            message: diagnostic.message.clone(),
+            help: diagnostic.help.clone(),
             label: LabeledSpan::new_with_span(
-                Some(finding.label.clone()),
+                Some(diagnostic.label.clone()),
                 SourceSpan::new(local.start.into(), first_line),
             ),
             source: NamedSource::new(&source.name, source.text.clone()).with_language("TOML"),
@@ -77,7 +77,7 @@ impl Problem {
         (self.line, self.column)
     }
 
-    /// Returns the same problem with all its texts rewritten, as for a terminal. What is rewritten
+    /// Returns the same diagnostic with all its texts rewritten, as for a terminal. What is rewritten
     /// may become longer or shorter; the place it points to moves along.
     #[must_use]
     pub fn rewritten(&self, rewrite: &dyn Fn(&str) -> String) -> Self {
@@ -102,15 +102,15 @@ impl Problem {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for LocatedDiagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl std::error::Error for Problem {}
+impl std::error::Error for LocatedDiagnostic {}
 
-impl Diagnostic for Problem {
+impl miette::Diagnostic for LocatedDiagnostic {
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
     }
@@ -127,33 +127,36 @@ impl Diagnostic for Problem {
 /// Everything that is wrong with an experiment, in the order of the text.
 #[derive(Debug, Clone)]
 pub struct Report {
-    problems: Vec<Problem>,
+    diagnostics: Vec<LocatedDiagnostic>,
 }
 
 impl Report {
     /// Makes a report, or `None` if there is nothing to report.
-    pub(crate) fn of(mut findings: Vec<Finding>, sources: &SourceMap) -> Option<Self> {
-        findings.sort_by(|a, b| {
+    pub(crate) fn of(mut diagnostics: Vec<Diagnostic>, sources: &SourceMap) -> Option<Self> {
+        diagnostics.sort_by(|a, b| {
             (a.span.start, a.span.end, &a.message).cmp(&(b.span.start, b.span.end, &b.message))
         });
-        findings.dedup();
-        (!findings.is_empty()).then(|| Self {
-            problems: findings.iter().map(|finding| Problem::new(finding, sources)).collect(),
+        diagnostics.dedup();
+        (!diagnostics.is_empty()).then(|| Self {
+            diagnostics: diagnostics
+                .iter()
+                .map(|diagnostic| LocatedDiagnostic::new(diagnostic, sources))
+                .collect(),
         })
     }
 
-    /// Returns the problems.
-    pub fn problems(&self) -> &[Problem] {
-        &self.problems
+    /// Returns the diagnostics.
+    pub fn diagnostics(&self) -> &[LocatedDiagnostic] {
+        &self.diagnostics
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, problem) in self.problems.iter().enumerate() {
-            let (line, column) = problem.position();
+        for (position, diagnostic) in self.diagnostics.iter().enumerate() {
+            let (line, column) = diagnostic.position();
             let separator = if position == 0 { "" } else { "\n" };
-            write!(f, "{separator}{}:{line}:{column}: {problem}", problem.file())?;
+            write!(f, "{separator}{}:{line}:{column}: {diagnostic}", diagnostic.file())?;
         }
         Ok(())
     }

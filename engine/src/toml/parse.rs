@@ -3,26 +3,26 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::toml::diagnostic::Finding;
+use crate::toml::diagnostic::Diagnostic;
 use crate::toml::source_map::Span;
-use crate::toml::value::{Content, Entry, Node, Table};
+use crate::toml::value::{Content, Entry, TomlTable, Value};
 
 /// After so many lines that end a parse, the rest of a text is left alone.
 const MOST_STOPS: usize = 20;
 
 /// Parses a text; what can be read is read, whatever else is wrong. Spans are moved by `base`.
-pub(crate) fn parse(text: &str, base: usize) -> (Table, Vec<Finding>) {
+pub(crate) fn parse(text: &str, base: usize) -> (TomlTable, Vec<Diagnostic>) {
     let mut readable = text.to_owned();
-    let mut findings = Vec::new();
+    let mut diagnostics = Vec::new();
     loop {
         let (root, errors) = DeTable::parse_recoverable(&readable);
         let at = |error: &toml::de::Error| error.span().unwrap_or(0..0);
         // The parser gives up at a key without a value, and the rest must be heard as well.
         let stop = errors.iter().find(|error| error.message().starts_with("key with no value"));
-        if let Some(span) = stop.map(at).filter(|_| findings.len() < MOST_STOPS) {
+        if let Some(span) = stop.map(at).filter(|_| diagnostics.len() < MOST_STOPS) {
             let end = span.start + readable[span.start..].find('\n').unwrap_or(readable.len() - span.start);
             let start = readable[..span.start].rfind('\n').map_or(0, |line| line + 1);
-            findings.push(syntax_error(text, "key with no value, expected `=`", start..end, base));
+            diagnostics.push(syntax_error(text, "key with no value, expected `=`", start..end, base));
             readable.replace_range(start..end, &" ".repeat(end - start));
             continue;
         }
@@ -38,14 +38,14 @@ pub(crate) fn parse(text: &str, base: usize) -> (Table, Vec<Finding>) {
                 }
                 is_repeated_table = is_header;
             }
-            findings.push(syntax_error(text, error.message(), span, base));
+            diagnostics.push(syntax_error(text, error.message(), span, base));
         }
-        return (convert_table(root.into_inner(), base, &mut findings), findings);
+        return (convert_table(root.into_inner(), base, &mut diagnostics), diagnostics);
     }
 }
 
 /// Says in plain words what the parser complains of.
-fn syntax_error(text: &str, message: &str, span: Span, base: usize) -> Finding {
+fn syntax_error(text: &str, message: &str, span: Span, base: usize) -> Diagnostic {
     let written = text[span.clone()].trim();
     let after_key = || text[..span.start].trim_end().ends_with('=');
     let (message, label) = match message.split_once(", expected ") {
@@ -68,7 +68,7 @@ fn syntax_error(text: &str, message: &str, span: Span, base: usize) -> Finding {
         Some((what, expected)) => (what.to_owned(), format!("expected {expected}")),
         None => (message.to_owned(), "not valid TOML".to_owned()),
     };
-    Finding::new(base + span.start..base + span.end, message).label(label)
+    Diagnostic::new(base + span.start..base + span.end, message).label(label)
 }
 
 /// Returns the part of a text that a mistake in its syntax makes doubtful: from the header of
@@ -87,26 +87,26 @@ pub(crate) fn doubtful(text: &str, at: usize) -> Span {
 }
 
 /// Parses one value, as given on a command line.
-pub(crate) fn parse_value(text: &str, base: usize) -> Result<Node, String> {
+pub(crate) fn parse_value(text: &str, base: usize) -> Result<Value, String> {
     let parsed = DeValue::parse(text).map_err(|error| error.message().to_owned())?;
-    let mut findings = Vec::new();
-    let node = convert(parsed, base, &mut findings);
-    findings.pop().map_or(Ok(node), |finding| Err(finding.message))
+    let mut diagnostics = Vec::new();
+    let value = convert(parsed, base, &mut diagnostics);
+    diagnostics.pop().map_or(Ok(value), |diagnostic| Err(diagnostic.message))
 }
 
-fn convert_table(table: DeTable<'_>, base: usize, findings: &mut Vec<Finding>) -> Table {
+fn convert_table(table: DeTable<'_>, base: usize, diagnostics: &mut Vec<Diagnostic>) -> TomlTable {
     table
         .into_iter()
         .map(|(key, value)| {
             let span = key.span();
             let entry =
-                Entry { key: base + span.start..base + span.end, node: convert(value, base, findings) };
+                Entry { key: base + span.start..base + span.end, value: convert(value, base, diagnostics) };
             (key.into_inner().into_owned(), entry)
         })
         .collect()
 }
 
-fn convert(item: Spanned<DeValue<'_>>, base: usize, findings: &mut Vec<Finding>) -> Node {
+fn convert(item: Spanned<DeValue<'_>>, base: usize, diagnostics: &mut Vec<Diagnostic>) -> Value {
     let span = item.span();
     let span = base + span.start..base + span.end;
     let content = match item.into_inner() {
@@ -114,21 +114,24 @@ fn convert(item: Spanned<DeValue<'_>>, base: usize, findings: &mut Vec<Finding>)
         DeValue::Integer(integer) => match i64::from_str_radix(integer.as_str(), integer.radix()) {
             Ok(value) => Content::Integer(value),
             Err(_) => {
-                findings.push(Finding::new(span.clone(), format!("`{integer}` does not fit in 64 bits")));
+                diagnostics
+                    .push(Diagnostic::new(span.clone(), format!("`{integer}` does not fit in 64 bits")));
                 Content::Integer(0)
             }
         },
         DeValue::Float(float) => match float.as_str().parse::<f64>() {
             Ok(value) if value.is_finite() => Content::Float(value),
             Ok(_) => {
-                findings.push(Finding::new(span.clone(), format!("`{float}` is not a finite number")).help(
-                    "parameters must be finite: a result cannot be keyed by a value that equals nothing",
-                ));
+                diagnostics.push(
+                    Diagnostic::new(span.clone(), format!("`{float}` is not a finite number")).help(
+                        "parameters must be finite: a result cannot be keyed by a value that equals nothing",
+                    ),
+                );
                 Content::Float(0.0)
             }
             Err(_) => {
-                if findings.is_empty() {
-                    findings.push(Finding::new(span.clone(), format!("`{float}` is not a number")));
+                if diagnostics.is_empty() {
+                    diagnostics.push(Diagnostic::new(span.clone(), format!("`{float}` is not a number")));
                 }
                 Content::Float(0.0)
             }
@@ -136,11 +139,11 @@ fn convert(item: Spanned<DeValue<'_>>, base: usize, findings: &mut Vec<Finding>)
         DeValue::Boolean(truth) => Content::Bool(truth),
         DeValue::Datetime(time) => Content::Time(time.to_string()),
         DeValue::Array(array) => {
-            Content::List(array.into_iter().map(|item| convert(item, base, findings)).collect())
+            Content::List(array.into_iter().map(|item| convert(item, base, diagnostics)).collect())
         }
-        DeValue::Table(table) => Content::Table(convert_table(table, base, findings)),
+        DeValue::Table(table) => Content::Table(convert_table(table, base, diagnostics)),
     };
-    Node { span, content }
+    Value { span, content }
 }
 
 #[cfg(test)]
@@ -154,8 +157,8 @@ mod tests {
         for text in
             ["a = \nb = 2\n", "a\nb = 2\n", "a 1\n[b]\n", "a = 1.2.3\nb = 2", "b = 1\n[a]\n[a]\nc = 1\n"]
         {
-            let (table, findings) = parse(text, 0);
-            assert_eq!(findings.len(), 1, "{text}: {findings:?}");
+            let (table, diagnostics) = parse(text, 0);
+            assert_eq!(diagnostics.len(), 1, "{text}: {diagnostics:?}");
             assert!(table.contains_key("b"), "{text}");
         }
     }
@@ -174,13 +177,13 @@ mod tests {
     fn numbers_that_cannot_be_keyed_are_refused() {
         assert_eq!(parse("a = nan", 0).1.len(), 1);
         assert_eq!(parse("a = 99999999999999999999", 0).1.len(), 1);
-        assert_eq!(parse("a = 0xff", 0).0["a"].node.content, Content::Integer(255));
+        assert_eq!(parse("a = 0xff", 0).0["a"].value.content, Content::Integer(255));
     }
 
-    fn spans(table: &Table, found: &mut Vec<Span>) {
+    fn spans(table: &TomlTable, found: &mut Vec<Span>) {
         for entry in table.values() {
-            found.extend([entry.key.clone(), entry.node.span.clone()]);
-            if let Some(below) = entry.node.as_table() {
+            found.extend([entry.key.clone(), entry.value.span.clone()]);
+            if let Some(below) = entry.value.as_table() {
                 spans(below, found);
             }
         }
@@ -203,8 +206,8 @@ mod tests {
         ) {
             let text = pieces.concat();
             let base = 7;
-            let (table, findings) = parse(&text, base);
-            let mut all: Vec<Span> = findings.into_iter().map(|finding| finding.span).collect();
+            let (table, diagnostics) = parse(&text, base);
+            let mut all: Vec<Span> = diagnostics.into_iter().map(|diagnostic| diagnostic.span).collect();
             spans(&table, &mut all);
             for span in all {
                 let of_text = span.start.checked_sub(base).zip(span.end.checked_sub(base));

@@ -14,7 +14,7 @@ pub(crate) struct Source {
     pub name: String,
     /// The folder that relative paths in it start from.
     pub folder: PathBuf,
-    /// Its text. Every problem in a report holds it too.
+    /// Its text. Every diagnostic in a report holds it too.
     pub text: Arc<str>,
     base: usize,
 }

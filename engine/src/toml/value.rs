@@ -6,7 +6,7 @@ use crate::toml::source_map::Span;
 
 /// A value and where it was written.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Node {
+pub(crate) struct Value {
     pub span: Span,
     pub content: Content,
 }
@@ -19,18 +19,18 @@ pub(crate) enum Content {
     Float(f64),
     Bool(bool),
     Time(String),
-    List(Vec<Node>),
-    Table(Table),
+    List(Vec<Value>),
+    Table(TomlTable),
 }
 
 /// Values by name, in the order of their first appearance.
-pub(crate) type Table = IndexMap<String, Entry>;
+pub(crate) type TomlTable = IndexMap<String, Entry>;
 
 /// A value, and where its name was written.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entry {
     pub key: Span,
-    pub node: Node,
+    pub value: Value,
 }
 
 impl Content {
@@ -48,7 +48,7 @@ impl Content {
     }
 }
 
-impl Node {
+impl Value {
     pub fn as_text(&self) -> Option<&str> {
         match &self.content {
             Content::Text(text) => Some(text),
@@ -56,14 +56,14 @@ impl Node {
         }
     }
 
-    pub fn as_table(&self) -> Option<&Table> {
+    pub fn as_table(&self) -> Option<&TomlTable> {
         match &self.content {
             Content::Table(table) => Some(table),
             _ => None,
         }
     }
 
-    pub fn as_list(&self) -> Option<&[Node]> {
+    pub fn as_list(&self) -> Option<&[Value]> {
         match &self.content {
             Content::List(items) => Some(items),
             _ => None,
@@ -71,7 +71,7 @@ impl Node {
     }
 
     /// Returns the items of a list, or else the value itself as the only one.
-    pub fn items(&self) -> &[Node] {
+    pub fn items(&self) -> &[Value] {
         self.as_list().unwrap_or(std::slice::from_ref(self))
     }
 
@@ -92,12 +92,12 @@ impl Node {
     }
 
     /// Follows field names and list positions downwards.
-    pub fn at(&self, place: &[String]) -> Option<&Node> {
+    pub fn at(&self, place: &[String]) -> Option<&Value> {
         let Some((first, rest)) = place.split_first() else {
             return Some(self);
         };
         match &self.content {
-            Content::Table(table) => table.get(first)?.node.at(rest),
+            Content::Table(table) => table.get(first)?.value.at(rest),
             Content::List(items) => items.get(first.parse::<usize>().ok()?)?.at(rest),
             // An enum without content is a text in both places.
             _ => None,
