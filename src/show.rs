@@ -102,8 +102,8 @@ fn show_making(
     if manifest.stage != label {
         writeln!(out, "  first as    {}", manifest.stage)?;
     }
-    for (part, version) in &manifest.components {
-        writeln!(out, "  part        {part} version {version}")?;
+    for (component, version) in &manifest.components {
+        writeln!(out, "  component   {component} version {version}")?;
     }
     if let Some(seed) = manifest.seed {
         writeln!(out, "  seed        {seed}")?;

@@ -51,7 +51,7 @@ mod run;
 mod table;
 mod toml;
 
-pub use choice::Part;
+pub use choice::Component;
 pub use experiment::spec::{Experiment, Request};
 pub use experiment::table_spec::{Better, Column};
 pub use inspect::explain::{Change, Explanation, Link, explain};

@@ -8,8 +8,8 @@ use std::sync::Mutex;
 
 use corpus::{Direction, MissingField, Prediction};
 use engine::{
-    ArtifactType, Context, Estimate, EstimateContext, Failure, InputFile, Isolation, Part, Ports, Resources,
-    Stage,
+    ArtifactType, Component, Context, Estimate, EstimateContext, Failure, InputFile, Isolation, Ports,
+    Resources, Stage,
 };
 use learn::{
     Continuing, GenerateError, Generated, Generation, Kept, Model, Precision, Sizes, Strategy,
@@ -108,8 +108,8 @@ impl Stage for Generate {
         if params.strategy.outputs() > 1 { ports.output("hypotheses", ROWS) } else { ports }
     }
 
-    fn parts(params: &Params) -> Vec<Part> {
-        if is_greedy(&params.strategy) { Vec::new() } else { vec![params.strategy.part()] }
+    fn components(params: &Params) -> Vec<Component> {
+        if is_greedy(&params.strategy) { Vec::new() } else { vec![params.strategy.component()] }
     }
 
     fn resources(_: &Params) -> Resources {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use engine::{Context, Estimate, EstimateContext, Failure, Isolation, Part, Ports, Resources, Stage};
+use engine::{Component, Context, Estimate, EstimateContext, Failure, Isolation, Ports, Resources, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weights::merges::Method;
@@ -87,8 +87,8 @@ impl Stage for Merge {
         ports.output("model", WEIGHTS)
     }
 
-    fn parts(params: &Params) -> Vec<Part> {
-        vec![params.method.part()]
+    fn components(params: &Params) -> Vec<Component> {
+        vec![params.method.component()]
     }
 
     fn resources(_: &Params) -> Resources {

@@ -1,6 +1,6 @@
 //! `kind = "tokenizer"`: trains a tokenizer on rows, for models made from scratch.
 
-use engine::{Context, Estimate, EstimateContext, Failure, Isolation, Part, Ports, Stage};
+use engine::{Component, Context, Estimate, EstimateContext, Failure, Isolation, Ports, Stage};
 use learn::TokenizerModel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -42,8 +42,8 @@ impl Stage for Tokenizer {
         Ports::new().input("rows", ROWS).output("tokenizer", TOKENIZER)
     }
 
-    fn parts(params: &Params) -> Vec<Part> {
-        vec![params.model.part()]
+    fn components(params: &Params) -> Vec<Component> {
+        vec![params.model.component()]
     }
 
     fn check(params: &Params) -> Result<(), String> {

@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use engine::{
-    ArtifactType, Context, Estimate, EstimateContext, Failure, Isolation, Memory, OutputHint, Part, Ports,
-    Resources, Stage,
+    ArtifactType, Component, Context, Estimate, EstimateContext, Failure, Isolation, Memory, OutputHint,
+    Ports, Resources, Stage,
 };
 use learn::{
     AdamW, AdapterMethod, Against, Architecture, Compared, Feed, Length, Model, News, Objective, Point,
@@ -153,10 +153,10 @@ impl Stage for Train {
         }
     }
 
-    fn parts(params: &Params) -> Vec<Part> {
-        let model = params.model.as_ref().map(Architecture::part);
-        let adapter = params.adapter.as_ref().map(AdapterMethod::part);
-        model.into_iter().chain([params.objective.part()]).chain(adapter).collect()
+    fn components(params: &Params) -> Vec<Component> {
+        let model = params.model.as_ref().map(Architecture::component);
+        let adapter = params.adapter.as_ref().map(AdapterMethod::component);
+        model.into_iter().chain([params.objective.component()]).chain(adapter).collect()
     }
 
     fn resources(_: &Params) -> Resources {

@@ -150,8 +150,8 @@ fn leaves_of(recipe: &Recipe) -> BTreeMap<String, String> {
     let mut leaves = BTreeMap::new();
     leaves.insert("kind".to_owned(), recipe.kind.clone());
     leaves.insert("version of the kind".to_owned(), recipe.version.to_string());
-    for (part, version) in &recipe.components {
-        leaves.insert(format!("version of {part}"), version.to_string());
+    for (component, version) in &recipe.components {
+        leaves.insert(format!("version of {component}"), version.to_string());
     }
     if let Some(seed) = recipe.seed {
         leaves.insert("seed".to_owned(), seed.to_string());

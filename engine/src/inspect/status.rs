@@ -66,7 +66,7 @@ pub fn forecast(plan: &Plan, keys: &Keys, cache: Option<&Cache>) -> Result<Vec<S
                 if traces[position].is_some() { State::Hit } else { State::Run }
             }
             // Only work that was done before with other inputs can turn out to be known.
-            (Some(cache), None) if cache.index().has_shape(keys.skeleton(position))? => State::Maybe,
+            (Some(cache), None) if cache.index().has_shape(keys.shape(position))? => State::Maybe,
             (Some(_), None) => State::Run,
         };
         states.push(state);
@@ -75,7 +75,7 @@ pub fn forecast(plan: &Plan, keys: &Keys, cache: Option<&Cache>) -> Result<Vec<S
     let mut forecast = Vec::with_capacity(count);
     for (position, (state, trace)) in states.into_iter().zip(traces).enumerate() {
         let seconds = match (state, cache) {
-            (State::Run | State::Maybe, Some(cache)) => cache.index().seconds_of(keys.skeleton(position))?,
+            (State::Run | State::Maybe, Some(cache)) => cache.index().seconds_of(keys.shape(position))?,
             _ => None,
         };
         forecast.push(StageState { state, trace, seconds });

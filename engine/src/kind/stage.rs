@@ -3,7 +3,7 @@
 use std::fmt;
 
 use cache::Value;
-use choice::Part;
+use choice::Component;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -39,7 +39,7 @@ pub trait Stage: 'static {
     fn ports(params: &Self::Params) -> Ports;
 
     /// Returns the methods inside it that have versions of their own.
-    fn parts(_: &Self::Params) -> Vec<Part> {
+    fn components(_: &Self::Params) -> Vec<Component> {
         Vec::new()
     }
 
@@ -86,7 +86,7 @@ pub struct Parsed {
     /// What goes in and what comes out.
     pub ports: Ports,
     /// Versioned methods inside.
-    pub parts: Vec<Part>,
+    pub components: Vec<Component>,
     /// What it needs of the machine.
     pub resources: Resources,
 }
@@ -198,7 +198,7 @@ fn parse<S: Stage>(written: &TomlValue) -> Result<Parsed, Diagnostic> {
     if let Some(invalid) = &ports.invalid {
         return Err(Diagnostic::new(written.span.clone(), invalid.to_string()));
     }
-    Ok(Parsed { value, ports, parts: S::parts(&params), resources: S::resources(&params) })
+    Ok(Parsed { value, ports, components: S::components(&params), resources: S::resources(&params) })
 }
 
 fn estimate<S: Stage>(params: &Value, context: &EstimateContext<'_>) -> Estimate {

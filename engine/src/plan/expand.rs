@@ -119,7 +119,7 @@ impl<'a> PlanBuilder<'a> {
                     assignment,
                     kind: spec.kind,
                     params: parsed.value.clone(),
-                    parts: parsed.parts.clone(),
+                    components: parsed.components.clone(),
                     seed,
                     inputs,
                     outputs: parsed.ports.outputs.clone(),

@@ -4,10 +4,10 @@
 //! `[name, version]`), `params` (files as digests, without what the kind says is no part of it),
 //! `seed` (null for kinds without one) and `inputs` (a list of `[port, label or null, upstream
 //! recipe key, output]`, sorted by port, gathered inputs in declared order). A **trace key** has
-//! artifact digests in place of upstream keys and outputs. A **skeleton** has only `[port, label]`:
+//! artifact digests in place of upstream keys and outputs. A **shape key** has only `[port, label]`:
 //! works that differ in nothing but their inputs share it.
 
-use cache::{Digest, EncodeError, Input, KEY_FORMAT, Key, Recipe, Value};
+use cache::{Digest, EncodeError, KEY_FORMAT, Input, Key, Recipe, Value};
 
 use crate::kind::input_file::SourceFiles;
 use crate::plan::graph::Plan;
@@ -15,14 +15,14 @@ use crate::plan::node::Node;
 
 const RECIPE_DOMAIN: &str = "pipeline recipe 2";
 const TRACE_DOMAIN: &str = "pipeline trace 2";
-const SKELETON_DOMAIN: &str = "pipeline skeleton 2";
+const SHAPE_DOMAIN: &str = "pipeline skeleton 2";
 const PLAN_DOMAIN: &str = "pipeline plan 2";
 
 /// The keys of a plan's nodes.
 #[derive(Debug, Clone)]
 pub struct Keys {
     recipes: Vec<Key>,
-    skeletons: Vec<Key>,
+    shapes: Vec<Key>,
     files: SourceFiles,
 }
 
@@ -32,17 +32,17 @@ impl Keys {
     /// # Panics
     /// If a file of the plan has no digest: they are to be read before.
     pub fn new(plan: &Plan, files: SourceFiles) -> Self {
-        let mut keys = Self { recipes: Vec::with_capacity(plan.nodes().len()), skeletons: Vec::new(), files };
+        let mut keys = Self { recipes: Vec::with_capacity(plan.nodes().len()), shapes: Vec::new(), files };
         for node in plan.nodes() {
             let mut own = keys.own(node);
-            let skeleton_inputs =
+            let shape_inputs =
                 node.inputs.iter().map(|edge| vec![text(&edge.port), label(edge.label.as_deref())]);
             let inputs = node.inputs.iter().map(|edge| {
                 let upstream = Value::Bytes(keys.recipes[edge.from].as_bytes().to_vec());
                 vec![text(&edge.port), label(edge.label.as_deref()), upstream, text(&edge.output)]
             });
             let inputs = list(inputs);
-            keys.skeletons.push(hash_with(SKELETON_DOMAIN, &mut own, list(skeleton_inputs)));
+            keys.shapes.push(hash_with(SHAPE_DOMAIN, &mut own, list(shape_inputs)));
             keys.recipes.push(hash_with(RECIPE_DOMAIN, &mut own, inputs));
         }
         keys
@@ -64,8 +64,8 @@ impl Keys {
     }
 
     /// Returns the key that a node shares with all work that differs in nothing but its inputs.
-    pub fn skeleton(&self, node: usize) -> Key {
-        self.skeletons[node]
+    pub fn shape(&self, node: usize) -> Key {
+        self.shapes[node]
     }
 
     /// Returns the trace key of a node, given the artifact that enters by each of its edges.
@@ -93,7 +93,11 @@ impl Keys {
         Recipe {
             kind: node.kind.name().to_owned(),
             version: node.kind.version(),
-            components: node.parts.iter().map(|part| (part.name.to_owned(), part.version)).collect(),
+            components: node
+                .components
+                .iter()
+                .map(|component| (component.name.to_owned(), component.version))
+                .collect(),
             params: serde_json::to_value(self.params(node)).expect("parameters are plain data"),
             seed: node.seed,
             inputs: node
@@ -123,12 +127,15 @@ impl Keys {
 
     /// All that is hashed of a node but its inputs.
     fn own(&self, node: &Node) -> Value {
-        let parts = node.parts.iter().map(|part| vec![text(part.name), Value::Integer(part.version.into())]);
+        let components = node
+            .components
+            .iter()
+            .map(|component| vec![text(component.name), Value::Integer(component.version.into())]);
         Value::map([
             ("format", Value::Integer(KEY_FORMAT.into())),
             ("kind", text(node.kind.name())),
             ("version", Value::Integer(node.kind.version().into())),
-            ("parts", list(parts)),
+            ("parts", list(components)),
             ("params", self.params(node)),
             ("seed", node.seed.map_or(Value::Null, |seed| Value::Integer(seed.into()))),
         ])

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use cache::Value;
-use choice::Part;
+use choice::Component;
 
 use crate::experiment::axes::Assignment;
 use crate::kind::name::Name;
@@ -20,7 +20,7 @@ pub struct Node {
     pub(crate) kind: &'static Kind,
     /// All parameters; files as absolute paths.
     pub(crate) params: Value,
-    pub(crate) parts: Vec<Part>,
+    pub(crate) components: Vec<Component>,
     pub(crate) seed: Option<u64>,
     pub(crate) inputs: Vec<Edge>,
     pub(crate) outputs: Vec<OutputPort>,

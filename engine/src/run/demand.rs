@@ -72,12 +72,12 @@ impl<'a> Demand<'a> {
         let table = plan.table.iter().flat_map(|table| table.nodes());
         let in_table: BTreeSet<usize> = table.map(|node| leaders[node]).collect();
         let forced: BTreeSet<usize> = options.force.iter().map(|node| leaders[*node]).collect();
-        let found = cache.index().recipes(keys.recipes())?;
+        let traces = cache.index().recipes(keys.recipes())?;
         let whole = |(node, trace): (usize, Option<Trace>)| match trace {
             Some(trace) if is_whole(plan, node, &trace) => Status::Done(trace),
             _ => Status::Absent,
         };
-        let statuses = found.into_iter().enumerate().map(whole).collect();
+        let statuses = traces.into_iter().enumerate().map(whole).collect();
         let mut demand = Self {
             plan,
             cache,
@@ -255,8 +255,8 @@ pub(crate) fn is_whole(plan: &Plan, node: usize, trace: &Trace) -> bool {
 
 /// Returns the leaders among some inputs, each once.
 fn inputs_of(leaders: &[usize], inputs: impl Iterator<Item = usize>) -> Vec<usize> {
-    let mut found: Vec<usize> = inputs.map(|input| leaders[input]).collect();
-    found.sort_unstable();
-    found.dedup();
-    found
+    let mut inputs: Vec<usize> = inputs.map(|input| leaders[input]).collect();
+    inputs.sort_unstable();
+    inputs.dedup();
+    inputs
 }

@@ -37,7 +37,7 @@ pub(crate) struct Task {
     pub cores: u32,
     pub recipe: (Key, Recipe),
     pub trace: Key,
-    pub skeleton: Key,
+    pub shape: Key,
     /// Whether it is made although it may be there.
     pub is_forced: bool,
     pub run: i64,
@@ -313,7 +313,7 @@ impl Attempt<'_> {
         };
         let comparison = self.compare(&manifest.outputs, &artifacts);
         cache
-            .commit(task.trace, task.skeleton, &manifest, &artifacts, (task.recipe.0, recipe))
+            .commit(task.trace, task.shape, &manifest, &artifacts, (task.recipe.0, recipe))
             .map_err(|error| AttemptError::cache("record its result", &error))?;
         Ok(comparison)
     }
@@ -467,7 +467,7 @@ fn check_outputs(task: &Task, scratch: &Path) -> Result<(), AttemptError> {
             AttemptError::failed(format!("`outputs/{}/{METRICS_FILE}` is not JSON: {error}", output.name))
         })?;
         for column in &output.columns {
-            let is_missing_with_reason = metrics.get(column).and_then(|found| found.get("missing")).is_some();
+            let is_missing_with_reason = metrics.get(column).and_then(|value| value.get("missing")).is_some();
             if let (Err(problem), false) = (read_metric(&metrics, column), is_missing_with_reason) {
                 return Err(AttemptError::failed(format!(
                     "it promised the column `{column}`, but {problem}"
@@ -499,7 +499,7 @@ fn read_metrics(path: &Path) -> Result<Vec<u8>, String> {
 fn has_files(folder: &Path) -> bool {
     fs::read_dir(folder).is_ok_and(|entries| {
         entries.flatten().any(|entry| {
-            let is_folder = entry.file_type().is_ok_and(|found| found.is_dir());
+            let is_folder = entry.file_type().is_ok_and(|file_type| file_type.is_dir());
             !is_folder || has_files(&entry.path())
         })
     })

@@ -144,14 +144,14 @@ impl<'a> Scheduler<'a> {
         if self.demand.forced.contains(&node) {
             return Ok(None);
         }
-        let Some(found) = self.cache.index().trace(trace)? else {
+        let Some(trace) = self.cache.index().trace(trace)? else {
             return Ok(None);
         };
-        if !is_whole(self.plan, node, &found) {
+        if !is_whole(self.plan, node, &trace) {
             return Ok(None);
         }
         let is_in_table = self.demand.in_table.contains(&node);
-        Ok((!is_in_table || are_numbers_intact(&self.demand, node, &found, on_event)?).then_some(found))
+        Ok((!is_in_table || are_numbers_intact(&self.demand, node, &trace, on_event)?).then_some(trace))
     }
 
     fn work<'scope>(
@@ -221,7 +221,7 @@ impl<'a> Scheduler<'a> {
             let artifacts = self.demand.artifacts_of(node);
             let trace = self.keys.trace(self.plan, node, &artifacts);
             let label = self.plan.nodes()[node].label().to_owned();
-            if let Some(found) = self.look_up(node, trace, on_event)? {
+            if let Some(finished) = self.look_up(node, trace, on_event)? {
                 if self.cache.access() == Access::ReadWrite {
                     let document = self.keys.document(self.plan, node);
                     self.cache.index().alias((self.keys.recipe(node), &document), trace)?;
@@ -231,7 +231,7 @@ impl<'a> Scheduler<'a> {
                 } else {
                     StageResult::EarlyCutoff
                 };
-                self.demand.finish(node, found, how, on_event);
+                self.demand.finish(node, finished, how, on_event);
                 after = None;
                 continue;
             }
@@ -248,10 +248,10 @@ impl<'a> Scheduler<'a> {
                 continue;
             };
             // Between the look-up and the lock another run may have finished the same work.
-            if let Some(found) = self.look_up(node, trace, on_event)? {
+            if let Some(finished) = self.look_up(node, trace, on_event)? {
                 let document = self.keys.document(self.plan, node);
                 self.cache.index().alias((self.keys.recipe(node), &document), trace)?;
-                self.demand.finish(node, found, StageResult::Shared, on_event);
+                self.demand.finish(node, finished, StageResult::Shared, on_event);
                 after = None;
                 continue;
             }
@@ -351,22 +351,22 @@ impl<'a> Scheduler<'a> {
     }
 
     fn task(&self, node: usize, trace: Key, artifacts: &[Digest]) -> Task {
-        let found = &self.plan.nodes()[node];
-        let inputs = found.inputs().iter().zip(artifacts);
+        let planned = &self.plan.nodes()[node];
+        let inputs = planned.inputs().iter().zip(artifacts);
         let inputs = inputs.map(|(edge, artifact)| (edge.port.clone(), edge.label.clone(), *artifact));
         Task {
-            label: found.label().to_owned(),
-            kind: *found.kind,
-            params: found.params.clone(),
-            files: FixedFiles::of([&found.params], self.keys.files()),
-            seed: found.seed,
+            label: planned.label().to_owned(),
+            kind: *planned.kind,
+            params: planned.params.clone(),
+            files: FixedFiles::of([&planned.params], self.keys.files()),
+            seed: planned.seed,
             inputs: inputs.collect(),
-            outputs: found.outputs.clone(),
-            settings: self.plan.spec(found.stage).settings.clone(),
+            outputs: planned.outputs.clone(),
+            settings: self.plan.spec(planned.stage).settings.clone(),
             cores: self.needs(node).cores,
             recipe: (self.keys.recipe(node), self.keys.document(self.plan, node)),
             trace,
-            skeleton: self.keys.skeleton(node),
+            shape: self.keys.shape(node),
             is_forced: self.demand.forced.contains(&node),
             run: self.run,
         }

@@ -6,7 +6,7 @@
 //! it sees modules, their `VERSION`s and one trait.
 //!
 //! ```
-//! use choice::{Part, choices};
+//! use choice::{Component, choices};
 //!
 //! pub trait Greeting { fn text(&self) -> String; }
 //!
@@ -28,7 +28,7 @@
 //! # fn main() {
 //! let greet = Greet::Plain(plain::Plain { name: "Ada".to_owned() });
 //! assert_eq!(greet.text(), "good day, Ada");
-//! assert_eq!(greet.part(), Part { name: "greet/plain", version: 2 });
+//! assert_eq!(greet.component(), Component { name: "greet/plain", version: 2 });
 //! # }
 //! ```
 
@@ -45,17 +45,17 @@ pub use serde;
 
 /// Names one method and the version of what it computes.
 ///
-/// Parts enter the keys of results, so a version is raised whenever the same parameters would
+/// Components enter the keys of results, so a version is raised whenever the same parameters would
 /// give other numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Part {
+pub struct Component {
     /// The group and the module, as in `objective/dpo`.
     pub name: &'static str,
     /// The module's `VERSION`.
     pub version: u32,
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for Component {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{} v{}", self.name, self.version)
     }
@@ -69,8 +69,8 @@ impl fmt::Display for Part {
 ///
 /// The enum gets the same derives, externally tagged with kebab-case names, and
 ///
-/// - `ALL`, the [`Part`]s in the order written;
-/// - `part()`, the part of the chosen method;
+/// - `ALL`, the [`Component`]s in the order written;
+/// - `component()`, the component of the chosen method;
 /// - `Deref` to `dyn Trait`, so that the trait's methods are called on the enum.
 ///
 /// The enum itself needs neither serde nor schemars among the caller's dependencies, but the
@@ -104,17 +104,17 @@ macro_rules! choices {
 
         impl $Enum {
             /// Lists every method of the set, in the order written.
-            pub const ALL: &'static [$crate::Part] = &[$(
-                $crate::Part {
+            pub const ALL: &'static [$crate::Component] = &[$(
+                $crate::Component {
                     name: concat!($group, "/", stringify!($module)),
                     version: $module::VERSION,
                 }
             ),+];
 
             /// Returns the name and version of the chosen method.
-            pub fn part(&self) -> $crate::Part {
+            pub fn component(&self) -> $crate::Component {
                 match self {
-                    $(Self::$Method(_) => $crate::Part {
+                    $(Self::$Method(_) => $crate::Component {
                         name: concat!($group, "/", stringify!($module)),
                         version: $module::VERSION,
                     }),+
@@ -136,7 +136,7 @@ macro_rules! choices {
 
 #[cfg(test)]
 mod tests {
-    use super::Part;
+    use super::Component;
     use serde::{Deserialize, Serialize};
 
     pub trait Loss {
@@ -212,15 +212,15 @@ mod tests {
         let objective = parsed("objective.task-loss = {}").unwrap();
         let text = toml::to_string(&Params { objective }).unwrap();
         assert_eq!(text, "[objective.task-loss]\nbeta = 0.1\n");
-        assert_eq!(parsed(&text).unwrap().part().version, 3);
+        assert_eq!(parsed(&text).unwrap().component().version, 3);
     }
 
     #[test]
     fn parts_carry_the_group_the_module_and_its_version() {
-        let sft = Part { name: "objective/sft", version: 1 };
-        let task_loss = Part { name: "objective/task_loss", version: 3 };
+        let sft = Component { name: "objective/sft", version: 1 };
+        let task_loss = Component { name: "objective/task_loss", version: 3 };
         assert_eq!(Objective::ALL, [sft, task_loss]);
-        assert_eq!(parsed("objective.sft = {}").unwrap().part(), sft);
+        assert_eq!(parsed("objective.sft = {}").unwrap().component(), sft);
         assert_eq!(task_loss.to_string(), "objective/task_loss v3");
     }
 
