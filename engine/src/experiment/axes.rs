@@ -217,13 +217,16 @@ mod tests {
 
     #[test]
     fn named_and_scalar_axes_are_read() {
-        let (found, problems) =
+        let (axes_read, problems) =
             axes("merge = { ties.method.ties = {}, slerp = {} }\nseed = { field = 'a.b', values = [1, 2] }");
         assert_eq!(problems, Vec::<String>::new());
-        assert_eq!(found[0].variants.iter().map(|v| v.name.as_str()).collect::<Vec<_>>(), ["ties", "slerp"]);
-        assert_eq!(found[1].variants[1].name, "2");
+        assert_eq!(
+            axes_read[0].variants.iter().map(|v| v.name.as_str()).collect::<Vec<_>>(),
+            ["ties", "slerp"]
+        );
+        assert_eq!(axes_read[1].variants[1].name, "2");
         let place = ["a".to_owned(), "b".to_owned()];
-        let value = Value { span: 0..0, content: Content::Table(found[1].variants[1].overlay.clone()) };
+        let value = Value { span: 0..0, content: Content::Table(axes_read[1].variants[1].overlay.clone()) };
         assert_eq!(value.at(&place).unwrap().content, Content::Integer(2));
     }
 

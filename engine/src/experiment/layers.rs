@@ -79,9 +79,9 @@ mod tests {
     #[test]
     fn tables_merge_and_choices_are_replaced() {
         let base = "objective.dpo = { beta = 1, x = 2 }\ninputs = { a = 'b' }";
-        let found = merged(base, "objective.cpo = { beta = 3 }\ninputs.c = 'd'", Overlay::Whole);
-        assert_eq!(names(&found, &["objective"]), ["cpo"]);
-        assert_eq!(names(&found, &["inputs"]), ["a", "c"]);
+        let table = merged(base, "objective.cpo = { beta = 3 }\ninputs.c = 'd'", Overlay::Whole);
+        assert_eq!(names(&table, &["objective"]), ["cpo"]);
+        assert_eq!(names(&table, &["inputs"]), ["a", "c"]);
         assert_eq!(
             names(&merged(base, "objective.dpo = { beta = 3 }", Overlay::Whole), &["objective", "dpo"]),
             ["beta"]
@@ -91,8 +91,8 @@ mod tests {
     #[test]
     fn a_leaf_changes_alone() {
         let base = "objective.dpo = { beta = 1, x = 2 }";
-        let found = merged(base, "objective.dpo.beta = 3", Overlay::Leaf);
-        assert_eq!(names(&found, &["objective", "dpo"]), ["beta", "x"]);
+        let table = merged(base, "objective.dpo.beta = 3", Overlay::Leaf);
+        assert_eq!(names(&table, &["objective", "dpo"]), ["beta", "x"]);
         assert_eq!(names(&merged(base, "objective.cpo.beta = 3", Overlay::Leaf), &["objective"]), ["cpo"]);
     }
 }

@@ -177,7 +177,8 @@ impl Loader<'_> {
         };
         let mut layers = Vec::new();
         for layer in &self.layers {
-            let Some((_, entry)) = subtable(&layer.root, "profile").find(|(found, _)| **found == name) else {
+            let Some((_, entry)) = subtable(&layer.root, "profile").find(|(profile, _)| **profile == name)
+            else {
                 continue;
             };
             let Some(table) = entry.value.as_table() else {

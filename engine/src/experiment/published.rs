@@ -56,16 +56,16 @@ impl Published {
     }
 
     pub(crate) fn row(&self, label: &str) -> Option<&[f64]> {
-        self.rows.iter().find(|(found, _)| found == label).map(|(_, values)| values.as_slice())
+        self.rows.iter().find(|(name, _)| name == label).map(|(_, values)| values.as_slice())
     }
 
     pub(crate) fn cell(&self, label: &str, metric: &str) -> Option<f64> {
-        let column = self.columns.iter().position(|found| found == metric)?;
+        let column = self.columns.iter().position(|name| name == metric)?;
         self.row(label)?.get(column).copied()
     }
 
     pub(crate) fn printed(&self, delta: &str, metric: &str) -> Option<(f64, f64)> {
-        let column = self.columns.iter().position(|found| found == metric)?;
+        let column = self.columns.iter().position(|name| name == metric)?;
         let value = *self.deltas.get(delta)?.get(column)?;
         Some((value, self.delta_scale.get(column).copied().unwrap_or(1.0)))
     }

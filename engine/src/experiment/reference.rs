@@ -75,13 +75,13 @@ mod tests {
 
     #[test]
     fn all_parts_are_read() {
-        let found = Reference::parse("aligned[merge=ties, train.seed=*].weights").unwrap();
-        assert_eq!(found.stage, "aligned");
+        let reference = Reference::parse("aligned[merge=ties, train.seed=*].weights").unwrap();
+        assert_eq!(reference.stage, "aligned");
         assert_eq!(
-            found.selectors,
+            reference.selectors,
             [("merge".to_owned(), Choice::One("ties".to_owned())), ("train.seed".to_owned(), Choice::All)]
         );
-        assert_eq!(found.output.as_deref(), Some("weights"));
+        assert_eq!(reference.output.as_deref(), Some("weights"));
         assert_eq!(Reference::parse("a").unwrap().output, None);
     }
 

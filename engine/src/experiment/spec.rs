@@ -97,7 +97,7 @@ impl Experiment {
     }
 }
 
-/// Says where a name is not found, with the nearest one.
+/// Reports that a stage does not exist, with the nearest name.
 pub(crate) fn unknown_stage(name: &str, span: Span, stages: &IndexMap<String, StageSpec>) -> Diagnostic {
     Diagnostic::new(span, format!("there is no stage `{name}`"))
         .label("no such stage")

@@ -55,8 +55,8 @@ impl Context {
     pub fn input(&self, port: &str) -> Result<&Path, Failure> {
         match self.inputs(port) {
             [only] => Ok(&only.folder),
-            found => {
-                Err(Failure::new(format!("port `{port}` has {} inputs, and one is needed", found.len())))
+            inputs => {
+                Err(Failure::new(format!("port `{port}` has {} inputs, and one is needed", inputs.len())))
             }
         }
     }

@@ -5,13 +5,13 @@ pub(crate) const METRICS_FILE: &str = "metrics.json";
 
 /// Reads one number: plain, as `{ "value": … }`, or `{ "missing": "reason" }`.
 pub(crate) fn read_metric(metrics: &serde_json::Value, metric: &str) -> Result<f64, String> {
-    let Some(found) = metrics.get(metric) else {
+    let Some(value) = metrics.get(metric) else {
         return Err(format!("{METRICS_FILE} has no `{metric}`"));
     };
-    if let Some(reason) = found.get("missing").and_then(serde_json::Value::as_str) {
+    if let Some(reason) = value.get("missing").and_then(serde_json::Value::as_str) {
         return Err(reason.to_owned());
     }
-    let number = found.as_f64().or_else(|| found.get("value")?.as_f64());
+    let number = value.as_f64().or_else(|| value.get("value")?.as_f64());
     number.ok_or_else(|| format!("`{metric}` in {METRICS_FILE} is not a number"))
 }
 

@@ -48,7 +48,9 @@ impl Accepts {
 
     pub(crate) fn describe(&self) -> String {
         match self {
-            Self::Only(types) => types.iter().map(|found| found.name()).collect::<Vec<_>>().join(" or "),
+            Self::Only(types) => {
+                types.iter().map(|artifact_type| artifact_type.name()).collect::<Vec<_>>().join(" or ")
+            }
             Self::Any => "anything".to_owned(),
         }
     }

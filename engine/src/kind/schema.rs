@@ -9,12 +9,12 @@ use crate::kind::stage::Kind;
 /// Returns the paths of all fields of a kind that are choices: tables with one entry.
 pub(crate) fn choices_of(kind: &Kind) -> Vec<Vec<String>> {
     let schema = kind.schema();
-    let mut found = Vec::new();
-    walk(&schema, &schema, &mut Vec::new(), &mut found, 0);
-    found
+    let mut choices = Vec::new();
+    walk(&schema, &schema, &mut Vec::new(), &mut choices, 0);
+    choices
 }
 
-fn walk(root: &Value, node: &Value, place: &mut Vec<String>, found: &mut Vec<Vec<String>>, depth: usize) {
+fn walk(root: &Value, node: &Value, place: &mut Vec<String>, choices: &mut Vec<Vec<String>>, depth: usize) {
     // A type that contains itself would be walked for ever.
     if depth > 16 {
         return;
@@ -28,13 +28,13 @@ fn walk(root: &Value, node: &Value, place: &mut Vec<String>, found: &mut Vec<Vec
         .filter(|branch| branch.get("type") != Some(&json!("null")))
         .collect();
     if branches.iter().any(|branch| is_variant(branch)) {
-        found.push(place.clone());
+        choices.push(place.clone());
     } else if let [only] = branches.as_slice() {
-        walk(root, only, place, found, depth + 1);
+        walk(root, only, place, choices, depth + 1);
     }
     for (name, below) in node.get("properties").and_then(Value::as_object).into_iter().flatten() {
         place.push(name.clone());
-        walk(root, below, place, found, depth + 1);
+        walk(root, below, place, choices, depth + 1);
         place.pop();
     }
 }

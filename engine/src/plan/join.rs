@@ -71,7 +71,7 @@ pub(crate) fn join_inputs(
             let joined_inputs = resolve_input(lookup, item, spec, name)?;
             for (_, from, output) in joined_inputs.iter().flat_map(|input| &input.edges) {
                 let outputs = &lookup.nodes[*from].outputs;
-                let made = outputs.iter().find(|found| found.name == *output).expect("found above");
+                let made = outputs.iter().find(|port| port.name == *output).expect("found above");
                 if !accepts.takes(&made.artifact_type) {
                     let (wanted, made) = (accepts.describe(), &made.artifact_type);
                     let message = format!(
@@ -122,16 +122,16 @@ fn resolve_input(
         return Err(unknown_stage(&reference.stage, item.span.clone(), lookup.stages));
     };
     let mut brought: Vec<(Vec<usize>, JoinedInput)> = Vec::new();
-    for node in lookup.nodes_of(from) {
-        let found = &lookup.nodes[*node];
-        let output = output_of(found, &reference)
+    for position in lookup.nodes_of(from) {
+        let node = &lookup.nodes[*position];
+        let output = output_of(node, &reference)
             .map_err(|diagnostic| Diagnostic { span: item.span.clone(), ..diagnostic })?;
-        let mut stays = found.assignment.clone();
+        let mut stays = node.assignment.clone();
         let mut gathered = Vec::new();
         let mut labels = Vec::new();
         let mut is_selected = true;
         for (name, choice) in &reference.selectors {
-            let axis = lookup.axis_named(&found.assignment, name).map_err(|(problem, help)| {
+            let axis = lookup.axis_named(&node.assignment, name).map_err(|(problem, help)| {
                 Diagnostic::new(item.span.clone(), format!("stage `{}` {problem}", reference.stage))
                     .maybe_help(help)
             })?;
@@ -158,7 +158,7 @@ fn resolve_input(
             continue;
         }
         let label = (!labels.is_empty()).then(|| labels.join("/"));
-        let edge = (label, *node, output.to_owned());
+        let edge = (label, *position, output.to_owned());
         brought.push((gathered, JoinedInput { assignment: stays, edges: vec![edge] }));
     }
     // Gathered in the order in which the axes declare their variants, whatever the order in
@@ -186,11 +186,11 @@ fn resolve_input(
 }
 
 fn output_of<'n>(node: &'n Node, reference: &Reference) -> Result<&'n str, Diagnostic> {
-    let found = match &reference.output {
+    let port = match &reference.output {
         None => node.outputs.first(),
         Some(name) => node.outputs.iter().find(|output| output.name == *name),
     };
-    found.map(|output| output.name.as_str()).ok_or_else(|| {
+    port.map(|output| output.name.as_str()).ok_or_else(|| {
         let name = reference.output.as_deref().unwrap_or_default();
         let names = node.outputs.iter().map(|output| output.name.as_str());
         Diagnostic::new(0..0, format!("stage `{}` has no output `{name}`", reference.stage))
@@ -210,7 +210,7 @@ fn join(
     let all = there
         .iter()
         .map(|(assignment, _)| assignment)
-        .chain(joined_inputs.iter().map(|found| &found.assignment));
+        .chain(joined_inputs.iter().map(|input| &input.assignment));
     let shared = all.map(axes_of).reduce(|a, b| &a & &b).unwrap_or_default();
     let place = |assignment: &Assignment| -> Vec<(AxisId, usize)> {
         let mut place: Vec<_> =
@@ -228,7 +228,7 @@ fn join(
             let agrees = input
                 .assignment
                 .iter()
-                .all(|(axis, variant)| assignment.iter().all(|(id, found)| id != axis || found == variant));
+                .all(|(axis, variant)| assignment.iter().all(|(id, other)| id != axis || other == variant));
             if !agrees {
                 continue;
             }

@@ -97,7 +97,7 @@ impl<'a> Lookup<'a> {
 
     /// Returns the nodes of a stage that the selectors of a reference leave.
     pub fn select(self, stage: usize, reference: &Reference) -> Result<Vec<usize>, (String, Option<String>)> {
-        let mut found = Vec::new();
+        let mut selected = Vec::new();
         for node in self.nodes_of(stage) {
             let assignment = &self.nodes[*node].assignment;
             let mut is_selected = true;
@@ -110,10 +110,10 @@ impl<'a> Lookup<'a> {
                 }
             }
             if is_selected {
-                found.push(*node);
+                selected.push(*node);
             }
         }
-        Ok(found)
+        Ok(selected)
     }
 
     /// Returns the label of a node: `stage`, or `stage[axis=variant,…]`.

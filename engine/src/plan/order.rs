@@ -21,7 +21,9 @@ pub(crate) fn order(experiment: &Experiment) -> (Vec<usize>, Vec<Diagnostic>) {
             let inputs = table.get("inputs").and_then(|entry| entry.value.as_table());
             for node in inputs.into_iter().flatten().flat_map(|(_, entry)| entry.value.items()) {
                 let reference = node.as_text().and_then(|text| Reference::parse(text).ok());
-                if let Some(from) = reference.and_then(|found| experiment.stages.get_index_of(&found.stage)) {
+                if let Some(from) =
+                    reference.and_then(|reference| experiment.stages.get_index_of(&reference.stage))
+                {
                     edges.entry((from, stage)).or_insert_with(|| node.span.clone());
                 }
             }

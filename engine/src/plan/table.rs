@@ -1,4 +1,4 @@
-//! Which nodes fill which cells: found out before anything runs.
+//! Which nodes fill which cells: planned before anything runs.
 
 use crate::experiment::axes::{Assignment, AxisId};
 use crate::experiment::reference::Reference;
@@ -249,7 +249,7 @@ impl Planner<'_> {
             let of =
                 |axis: &AxisId| assignment.iter().find(|(id, _)| id == axis).map(|(_, variant)| *variant);
             let place: Vec<Option<usize>> = row_axes.iter().map(of).collect();
-            match groups.iter_mut().find(|(found, _)| *found == place) {
+            match groups.iter_mut().find(|(other, _)| *other == place) {
                 Some((_, nodes)) => nodes.push(*node),
                 None => groups.push((place, vec![*node])),
             }

@@ -52,8 +52,8 @@ fn listed(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// Says what was found in the words of the experiment file, not of the program.
-fn found(unexpected: &de::Unexpected<'_>) -> String {
+/// Describes a value in the words of the experiment file, not of the program.
+fn describe_unexpected(unexpected: &de::Unexpected<'_>) -> String {
     match unexpected {
         de::Unexpected::Bool(truth) => format!("`{truth}`"),
         de::Unexpected::Unsigned(integer) => format!("`{integer}`"),
@@ -66,8 +66,8 @@ fn found(unexpected: &de::Unexpected<'_>) -> String {
     }
 }
 
-/// Says what was expected in the words of the experiment file.
-fn wanted(expected: &str) -> String {
+/// Describes an expectation in the words of the experiment file.
+fn describe_expected(expected: &str) -> String {
     let plain = match expected {
         "a boolean" => "`true` or `false`",
         "a string" => "a text",
@@ -131,9 +131,10 @@ impl de::Error for ValueError {
     }
 
     fn invalid_type(unexpected: de::Unexpected<'_>, expected: &dyn Expected) -> Self {
-        let (found, expected) = (found(&unexpected), wanted(&expected.to_string()));
+        let (unexpected, expected) =
+            (describe_unexpected(&unexpected), describe_expected(&expected.to_string()));
         Self {
-            message: format!("expected {expected}, found {found}"),
+            message: format!("expected {expected}, found {unexpected}"),
             label: Some(format!("expected {expected}")),
             help: None,
             span: None,
@@ -141,9 +142,10 @@ impl de::Error for ValueError {
     }
 
     fn invalid_value(unexpected: de::Unexpected<'_>, expected: &dyn Expected) -> Self {
-        let (found, expected) = (found(&unexpected), wanted(&expected.to_string()));
+        let (unexpected, expected) =
+            (describe_unexpected(&unexpected), describe_expected(&expected.to_string()));
         Self {
-            message: format!("{found} is out of bounds: expected {expected}"),
+            message: format!("{unexpected} is out of bounds: expected {expected}"),
             label: Some(format!("expected {expected}")),
             help: None,
             span: None,

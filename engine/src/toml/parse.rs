@@ -180,11 +180,11 @@ mod tests {
         assert_eq!(parse("a = 0xff", 0).0["a"].value.content, Content::Integer(255));
     }
 
-    fn spans(table: &TomlTable, found: &mut Vec<Span>) {
+    fn spans(table: &TomlTable, spans_below: &mut Vec<Span>) {
         for entry in table.values() {
-            found.extend([entry.key.clone(), entry.value.span.clone()]);
+            spans_below.extend([entry.key.clone(), entry.value.span.clone()]);
             if let Some(below) = entry.value.as_table() {
-                spans(below, found);
+                spans(below, spans_below);
             }
         }
     }
