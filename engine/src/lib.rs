@@ -5,7 +5,7 @@
 //! of learning is in here, and a stage kind reaches it only as a [`Kind`].
 //!
 //! ```
-//! use engine::{ArtifactType, Context, Failure, Kind, Ports, Stage};
+//! use engine::{ArtifactType, Context, Failure, Kind, NoTuning, Ports, Stage};
 //! use schemars::JsonSchema;
 //! use serde::{Deserialize, Serialize};
 //!
@@ -22,12 +22,13 @@
 //!     const KIND: &'static str = "greet";
 //!     const VERSION: u32 = 1;
 //!     type Params = Params;
+//!     type Tuning = NoTuning;
 //!
 //!     fn ports(_: &Params) -> Ports {
 //!         Ports::new().output("text", ArtifactType::new("text"))
 //!     }
 //!
-//!     fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
+//!     fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
 //!         let file = context.output("text")?.join("greeting.txt");
 //!         std::fs::write(&file, format!("hello {}", params.name)).map_err(Failure::writing(&file))
 //!     }
@@ -62,7 +63,7 @@ pub use kind::input_file::{InputFile, NamedFile, SourceFiles};
 pub use kind::memory::{Amount, Estimate, EstimateContext, Machine, Memory, Need, OutputHint};
 pub use kind::ports::{Accepts, ArtifactType, OutputPort, Ports, Resources};
 pub use kind::schema::schema;
-pub use kind::stage::{Isolation, Kind, Parsed, Stage};
+pub use kind::stage::{Isolation, Kind, NoTuning, Parsed, Stage};
 pub use plan::graph::{Plan, UnreadableFile};
 pub use plan::key::Keys;
 pub use plan::memory_forecast::{Fit, MemoryForecast};

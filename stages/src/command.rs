@@ -28,7 +28,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use engine::{
-    Accepts, ArtifactType, Context, Failure, NamedFile, Ports, Program, Stage, while_nothing_starts,
+    Accepts, ArtifactType, Context, Failure, NamedFile, NoTuning, Ports, Program, Stage, while_nothing_starts,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{SeqAccess, Visitor, value::SeqAccessDeserializer};
@@ -161,6 +161,7 @@ impl Stage for Command {
     /// labels of inputs keep all their characters; locale, time zone and hash seed are fixed.
     const VERSION: u32 = 2;
     type Params = Params;
+    type Tuning = NoTuning;
 
     fn ports(params: &Params) -> Ports {
         let ports = Ports::new().any_other_inputs(Accepts::Any);
@@ -193,7 +194,7 @@ impl Stage for Command {
         }
     }
 
-    fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
+    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
         for name in params.outputs.keys() {
             context.output(name)?;
         }

@@ -6,7 +6,7 @@
 use std::fs;
 
 use corpus::compose::{ComposeError, Templates};
-use engine::{Context, Failure, InputFile, Isolation, Ports, Stage};
+use engine::{Context, Failure, InputFile, Isolation, NoTuning, Ports, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -44,12 +44,13 @@ impl Stage for Compose {
     const SEEDED: bool = true;
     const ISOLATION: Isolation = Isolation::Subprocess;
     type Params = Params;
+    type Tuning = NoTuning;
 
     fn ports(_: &Params) -> Ports {
         Ports::new().input("rows", ROWS).output("rows", ROWS)
     }
 
-    fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
+    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
         let path = params.templates.path();
         let origin = params.templates.origin();
         let text = fs::read_to_string(path).map_err(Failure::reading(origin))?;

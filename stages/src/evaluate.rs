@@ -16,7 +16,7 @@ mod texts;
 mod totals;
 
 use corpus::Direction;
-use engine::{Context, Failure, InputFile, Isolation, Ports, Resources, Stage};
+use engine::{Context, Failure, InputFile, Isolation, NoTuning, Ports, Resources, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -198,6 +198,7 @@ impl Stage for Evaluate {
     const SEEDED: bool = true;
     const ISOLATION: Isolation = Isolation::Subprocess;
     type Params = Params;
+    type Tuning = NoTuning;
 
     fn ports(params: &Params) -> Ports {
         let is_of_rows = params.direction.is_some() || params.subject() == Ok(Subject::Rows);
@@ -316,7 +317,7 @@ impl Stage for Evaluate {
         }
     }
 
-    fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
+    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
         match params.subject().map_err(Failure::new)? {
             Subject::Rows => texts::measure(params, context),
             Subject::Judgements => judged::measure(params, context),

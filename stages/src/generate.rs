@@ -8,8 +8,8 @@ use std::sync::Mutex;
 
 use corpus::{Direction, MissingField, Prediction};
 use engine::{
-    ArtifactType, Component, Context, Estimate, EstimateContext, Failure, InputFile, Isolation, Ports,
-    Resources, Stage,
+    ArtifactType, Component, Context, Estimate, EstimateContext, Failure, InputFile, Isolation, NoTuning,
+    Ports, Resources, Stage,
 };
 use learn::{
     Continuing, GenerateError, Generated, Generation, Kept, Model, Precision, Sizes, Strategy,
@@ -97,6 +97,7 @@ impl Stage for Generate {
     const ISOLATION: Isolation = Isolation::Subprocess;
     const ESTIMATES: bool = true;
     type Params = Params;
+    type Tuning = NoTuning;
 
     fn ports(params: &Params) -> Ports {
         let (port, of) = params.text.as_ref().map_or(("rows", ROWS), Text::port);
@@ -116,7 +117,7 @@ impl Stage for Generate {
         Resources { cores: u32::MAX, ..Resources::default() }
     }
 
-    fn estimate(params: &Params, context: &EstimateContext<'_>) -> Estimate {
+    fn estimate(params: &Params, _: &NoTuning, context: &EstimateContext<'_>) -> Estimate {
         let of = |sizes: Sizes| {
             let prompt_tokens = text_tokens(&sizes, None);
             let need = sizes.generation(&Continuing {
@@ -152,7 +153,7 @@ impl Stage for Generate {
         }
     }
 
-    fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
+    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
         let device = parse_device(context.device())?;
         let questions = read_questions(params, context)?;
         let mut model = Model::open(context.input("model")?, &device)

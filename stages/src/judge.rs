@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
 use corpus::{Direction, Prediction, facts};
-use engine::{Context, Estimate, EstimateContext, Failure, Isolation, Ports, Resources, Stage};
+use engine::{Context, Estimate, EstimateContext, Failure, Isolation, NoTuning, Ports, Resources, Stage};
 use learn::{Classifier, Sizes};
 use metrics::entailment::Verdict;
 use metrics::words;
@@ -84,6 +84,7 @@ impl Stage for Judge {
     const ISOLATION: Isolation = Isolation::Subprocess;
     const ESTIMATES: bool = true;
     type Params = Params;
+    type Tuning = NoTuning;
 
     fn ports(params: &Params) -> Ports {
         let ports = match params.texts {
@@ -102,7 +103,7 @@ impl Stage for Judge {
         Resources { cores: u32::MAX, ..Resources::default() }
     }
 
-    fn estimate(_: &Params, context: &EstimateContext<'_>) -> Estimate {
+    fn estimate(_: &Params, _: &NoTuning, context: &EstimateContext<'_>) -> Estimate {
         let of = |sizes: Sizes| {
             let tokens = sizes.longest().min(Classifier::MOST_TOKENS as u64);
             memory(&sizes.judging(tokens, u64::from(context.cores())), context, tokens)
@@ -128,7 +129,7 @@ impl Stage for Judge {
         }
     }
 
-    fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
+    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
         let device = parse_device(context.device())?;
         let classifier = Classifier::open(context.input("model")?, &device)
             .map_err(|error| Failure::caused("open the judge", error))?;

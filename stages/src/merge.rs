@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use engine::{Component, Context, Estimate, EstimateContext, Failure, Isolation, Ports, Resources, Stage};
+use engine::{
+    Component, Context, Estimate, EstimateContext, Failure, Isolation, NoTuning, Ports, Resources, Stage,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weights::merges::Method;
@@ -78,6 +80,7 @@ impl Stage for Merge {
     const ISOLATION: Isolation = Isolation::Subprocess;
     const ESTIMATES: bool = true;
     type Params = Params;
+    type Tuning = NoTuning;
 
     fn ports(params: &Params) -> Ports {
         let ports = params.models().keys().fold(Ports::new(), |ports, name| {
@@ -128,7 +131,7 @@ impl Stage for Merge {
     }
 
     /// The result is of the architecture of what is merged, piece by piece in little memory.
-    fn estimate(params: &Params, context: &EstimateContext<'_>) -> Estimate {
+    fn estimate(params: &Params, _: &NoTuning, context: &EstimateContext<'_>) -> Estimate {
         let names = params.files_from.iter().chain(params.models().keys());
         let mut names =
             names.map(String::as_str).filter(|name| !params.adapters.contains(*name)).chain([BASE]);
@@ -137,7 +140,7 @@ impl Stage for Merge {
         Estimate { outputs: outputs.into_iter().collect(), ..Estimate::default() }
     }
 
-    fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
+    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
         let open = |name: &str, folder: &Path| {
             ModelFolder::open(folder)
                 .map_err(|error| Failure::caused(format!("read the model `{name}`"), error))

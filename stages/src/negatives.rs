@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use corpus::negatives::{MatchedBy, NegativesReport, OnEmpty, Output, Outputs, Rejected, unpaired};
 use corpus::{Direction, Prediction};
-use engine::{Context, Failure, Isolation, Ports, Stage};
+use engine::{Context, Failure, Isolation, NoTuning, Ports, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,7 @@ impl Stage for Negatives {
     const VERSION: u32 = 1;
     const ISOLATION: Isolation = Isolation::Subprocess;
     type Params = Params;
+    type Tuning = NoTuning;
 
     fn ports(_: &Params) -> Ports {
         let files = |ports: Ports, direction: &Direction| ports.many(direction.name(), ROWS);
@@ -53,7 +54,7 @@ impl Stage for Negatives {
             .output("report", REPORT)
     }
 
-    fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
+    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
         let mut all = read_outputs(params, context)?;
         let mut preferences = RowWriter::create(&context.output("preferences")?)?;
         let mut one_by_one = RowWriter::create(&context.output("unpaired")?)?;

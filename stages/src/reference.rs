@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use corpus::Record;
-use engine::{Context, Estimate, EstimateContext, Failure, Isolation, Ports, Resources, Stage};
+use engine::{Context, Estimate, EstimateContext, Failure, Isolation, NoTuning, Ports, Resources, Stage};
 use learn::{Example, Examples, Feed, Model, Precision, ReferenceLogps, Sizes, reference_logps};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -66,6 +66,7 @@ impl Stage for Reference {
     const ISOLATION: Isolation = Isolation::Subprocess;
     const ESTIMATES: bool = true;
     type Params = Params;
+    type Tuning = NoTuning;
 
     fn ports(params: &Params) -> Ports {
         let rows = artifact_of(params.feed());
@@ -78,7 +79,7 @@ impl Stage for Reference {
         Resources { cores: u32::MAX, ..Resources::default() }
     }
 
-    fn estimate(params: &Params, context: &EstimateContext<'_>) -> Estimate {
+    fn estimate(params: &Params, _: &NoTuning, context: &EstimateContext<'_>) -> Estimate {
         let of = |sizes: Sizes| {
             let tokens = text_tokens(&sizes, params.max_length);
             memory(&sizes.asking(tokens, u64::from(context.cores())), context, tokens)
@@ -97,7 +98,7 @@ impl Stage for Reference {
         }
     }
 
-    fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
+    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
         let prompts = params.prompts.read()?;
         let device = parse_device(context.device())?;
         let mut model = Model::open(context.input("model")?, &device)

@@ -10,7 +10,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use corpus::formats::{self, OnBadRow, ReadOptions, Report};
-use engine::{Context, Estimate, EstimateContext, Failure, InputFile, Isolation, Ports, Stage};
+use engine::{Context, Estimate, EstimateContext, Failure, InputFile, Isolation, NoTuning, Ports, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weights::{Adapter, ModelFolder};
@@ -116,6 +116,7 @@ impl Stage for Source {
     const ISOLATION: Isolation = Isolation::Subprocess;
     const ESTIMATES: bool = true;
     type Params = Params;
+    type Tuning = NoTuning;
 
     fn ports(params: &Params) -> Ports {
         match params.format {
@@ -126,7 +127,7 @@ impl Stage for Source {
         }
     }
 
-    fn estimate(params: &Params, context: &EstimateContext<'_>) -> Estimate {
+    fn estimate(params: &Params, _: &NoTuning, context: &EstimateContext<'_>) -> Estimate {
         if !matches!(params.format, Format::Model) {
             return Estimate::default();
         }
@@ -136,7 +137,7 @@ impl Stage for Source {
         Estimate { outputs: outputs.into_iter().collect(), ..Estimate::default() }
     }
 
-    fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
+    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
         let (path, origin) = (params.path.path(), params.path.origin());
         let format = match params.format {
             Format::Model => return bring_model(&params.path, context),

@@ -8,7 +8,7 @@ use corpus::sample::{
     Candidate, Excluded, Group, Identity, Longest, SampleReport, Sampling, Take, Traits, sample,
 };
 use corpus::{MissingField, Row};
-use engine::{Context, Failure, Isolation, Ports, Resources, Stage};
+use engine::{Context, Failure, Isolation, NoTuning, Ports, Resources, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,7 @@ impl Stage for Subset {
     const SEEDED: bool = true;
     const ISOLATION: Isolation = Isolation::Subprocess;
     type Params = Params;
+    type Tuning = NoTuning;
 
     fn ports(_: &Params) -> Ports {
         Ports::new().several("rows", ROWS).many("without", ROWS).output("rows", ROWS).output("report", REPORT)
@@ -78,7 +79,7 @@ impl Stage for Subset {
         Resources { cores, ..Resources::default() }
     }
 
-    fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
+    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
         let threads = context.cores() as usize;
         let (identity, group) = (&params.identity, params.group.as_ref());
         let apart = Traits { identity, group, stratify: None, longest: None };

@@ -1,6 +1,6 @@
 //! `kind = "tokenizer"`: trains a tokenizer on rows, for models made from scratch.
 
-use engine::{Component, Context, Estimate, EstimateContext, Failure, Isolation, Ports, Stage};
+use engine::{Component, Context, Estimate, EstimateContext, Failure, Isolation, NoTuning, Ports, Stage};
 use learn::TokenizerModel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,7 @@ impl Stage for Tokenizer {
     const ISOLATION: Isolation = Isolation::Subprocess;
     const ESTIMATES: bool = true;
     type Params = Params;
+    type Tuning = NoTuning;
 
     fn ports(_: &Params) -> Ports {
         Ports::new().input("rows", ROWS).output("tokenizer", TOKENIZER)
@@ -53,12 +54,12 @@ impl Stage for Tokenizer {
         params.model.check()
     }
 
-    fn estimate(params: &Params, _: &EstimateContext<'_>) -> Estimate {
+    fn estimate(params: &Params, _: &NoTuning, _: &EstimateContext<'_>) -> Estimate {
         let hint = tokenizer_hint(params.model.most_tokens());
         Estimate { outputs: [("tokenizer".to_owned(), hint)].into(), ..Estimate::default() }
     }
 
-    fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
+    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
         let prompts = params.prompts.read()?;
         let mut texts = Vec::new();
         for row in read_rows(context.input("rows")?)? {

@@ -72,7 +72,13 @@ pub struct Params {
     /// What matrix products are computed in; what learns is kept in single floats either way.
     #[serde(default, skip_serializing_if = "Precision::is_default")]
     precision: Precision,
-    /// Whether layers are computed once more on the way back instead of being kept: a third more
+}
+
+/// How a training is computed; the weights that come out are the same, bit by bit.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tuning {
+    /// Whether layers are computed again in the backward pass instead of being kept: a third more
     /// work, the memory of one layer, the same bits. With packed weights they always are.
     #[serde(default)]
     gradient_checkpointing: bool,
@@ -128,8 +134,8 @@ impl Stage for Train {
     const SEEDED: bool = true;
     const ISOLATION: Isolation = Isolation::Subprocess;
     const ESTIMATES: bool = true;
-    const UNKEYED: &'static [&'static str] = &["gradient_checkpointing"];
     type Params = Params;
+    type Tuning = Tuning;
 
     fn ports(params: &Params) -> Ports {
         let ports = match params.model {
@@ -164,7 +170,7 @@ impl Stage for Train {
         Resources { cores: u32::MAX, ..Resources::default() }
     }
 
-    fn estimate(params: &Params, context: &EstimateContext<'_>) -> Estimate {
+    fn estimate(params: &Params, tuning: &Tuning, context: &EstimateContext<'_>) -> Estimate {
         let hint = match &params.model {
             Some(model) => context
                 .input("tokenizer")
@@ -172,7 +178,7 @@ impl Stage for Train {
                 .map(|tokens| model_hint(&model.config(tokens))),
             None => context.input("model").cloned(),
         };
-        let memory = memory_of(params, hint.as_ref(), context).unwrap_or_else(|unknown| unknown);
+        let memory = memory_of(params, tuning, hint.as_ref(), context).unwrap_or_else(|unknown| unknown);
         let outputs = hint.map(|hint| ("model".to_owned(), hint));
         Estimate { memory, outputs: outputs.into_iter().collect() }
     }
@@ -220,7 +226,7 @@ impl Stage for Train {
         }
     }
 
-    fn run(params: &Params, context: &mut Context) -> Result<(), Failure> {
+    fn run(params: &Params, tuning: &Tuning, context: &mut Context) -> Result<(), Failure> {
         let (seed, devices) = (context.seed()?, parse_devices(context.device())?);
         let device = devices[0].clone();
         let prompts = params.prompts.read()?;
@@ -293,7 +299,7 @@ impl Stage for Train {
         let mut watch = Watch {
             threads,
             others: &devices[1..],
-            recomputes: params.gradient_checkpointing,
+            recomputes: tuning.gradient_checkpointing,
             checkpoints: Some(&checkpoints),
             hear: &mut hear,
         };
@@ -340,6 +346,7 @@ impl Stage for Train {
 /// Says what a training of a model takes.
 fn memory_of(
     params: &Params,
+    tuning: &Tuning,
     hint: Option<&OutputHint>,
     context: &EstimateContext<'_>,
 ) -> Result<Memory, Memory> {
@@ -361,7 +368,7 @@ fn memory_of(
         outputs: if params.objective.feed() == Feed::Pairs { 2 * rows } else { rows },
         threads: u64::from(context.cores()),
         compared,
-        recomputes: params.gradient_checkpointing,
+        recomputes: tuning.gradient_checkpointing,
         is_on_cpu: memory::is_on_cpu(context),
     });
     Ok(memory::memory(&need, context, tokens))

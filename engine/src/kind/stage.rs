@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cache::Value;
+use cache::{EncodeError, Value};
 use choice::Component;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -13,9 +13,9 @@ use crate::kind::failure::Failure;
 use crate::kind::memory::{Estimate, EstimateContext};
 use crate::kind::ports::{Ports, Resources};
 use crate::process::job::Job;
-use crate::toml::deserialize::read;
+use crate::toml::deserialize::{field_names, read};
 use crate::toml::diagnostic::Diagnostic;
-use crate::toml::value::Value as TomlValue;
+use crate::toml::value::{Content, TomlTable, Value as TomlValue};
 
 /// A kind of stage.
 pub trait Stage: 'static {
@@ -29,11 +29,11 @@ pub trait Stage: 'static {
     const ISOLATION: Isolation = Isolation::InProcess;
     /// Whether it can estimate its memory, or say what its outputs will be like, before it runs.
     const ESTIMATES: bool = false;
-    /// The parameters that say how it is computed, and change no byte of what comes out: they are no
-    /// part of the key.
-    const UNKEYED: &'static [&'static str] = &[];
-    /// Everything that a user can say about it. All the rest of it is part of the key.
+    /// Everything that decides what it makes. All of it is part of the key.
     type Params: DeserializeOwned + Serialize + JsonSchema;
+    /// How it is computed, where that changes no byte of the result: outside the key, by its type. A
+    /// user writes its fields in the same table. [`NoTuning`] where there is nothing to tune.
+    type Tuning: DeserializeOwned + Serialize + JsonSchema;
 
     /// Returns what goes in and what comes out.
     fn ports(params: &Self::Params) -> Ports;
@@ -49,7 +49,7 @@ pub trait Stage: 'static {
     }
 
     /// Estimates the memory it needs, and says what is known of its outputs, before it runs.
-    fn estimate(_: &Self::Params, _: &EstimateContext<'_>) -> Estimate {
+    fn estimate(_: &Self::Params, _: &Self::Tuning, _: &EstimateContext<'_>) -> Estimate {
         Estimate::default()
     }
 
@@ -65,8 +65,12 @@ pub trait Stage: 'static {
     ///
     /// # Errors
     /// [`Failure`], naming the file and the row.
-    fn run(params: &Self::Params, context: &mut Context) -> Result<(), Failure>;
+    fn run(params: &Self::Params, tuning: &Self::Tuning, context: &mut Context) -> Result<(), Failure>;
 }
+
+/// The tuning of kinds without any.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NoTuning {}
 
 /// How far a stage is isolated from the program that runs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +86,9 @@ pub enum Isolation {
 #[derive(Debug, Clone)]
 pub struct Parsed {
     /// All parameters with their defaults; files as written.
-    pub value: Value,
+    pub params: Value,
+    /// How it is computed, with defaults.
+    pub tuning: Value,
     /// What goes in and what comes out.
     pub ports: Ports,
     /// Versioned methods inside.
@@ -91,7 +97,7 @@ pub struct Parsed {
     pub resources: Resources,
 }
 
-type EstimateFn = fn(&Value, &EstimateContext<'_>) -> Estimate;
+type EstimateFn = fn(&Value, &Value, &EstimateContext<'_>) -> Estimate;
 type Parse = fn(&TomlValue) -> Result<Parsed, Diagnostic>;
 type Run = fn(&Job, &mut Context) -> Result<(), Failure>;
 
@@ -102,7 +108,6 @@ pub struct Kind {
     version: u32,
     seeded: bool,
     isolation: Isolation,
-    unkeyed: &'static [&'static str],
     /// Only where the kind estimates anything.
     estimate: Option<EstimateFn>,
     parse: Parse,
@@ -124,7 +129,6 @@ impl Kind {
             version: S::VERSION,
             seeded: S::SEEDED,
             isolation: S::ISOLATION,
-            unkeyed: S::UNKEYED,
             estimate: if S::ESTIMATES { Some(estimate::<S>) } else { None },
             parse: parse::<S>,
             run: run::<S>,
@@ -152,17 +156,12 @@ impl Kind {
         self.isolation
     }
 
-    /// Returns the parameters that are no part of its key.
-    pub(crate) fn unkeyed(&self) -> &'static [&'static str] {
-        self.unkeyed
-    }
-
-    /// Returns the JSON Schema of its parameters.
+    /// Returns the JSON Schema of its parameters and its tuning, which are fields of one table.
     pub fn schema(&self) -> serde_json::Value {
         (self.schema)()
     }
 
-    /// Returns the names of its parameters.
+    /// Returns the names of its parameters and of its tuning.
     pub(crate) fn field_names(&self) -> Vec<String> {
         let schema = self.schema();
         let fields = schema.get("properties").and_then(serde_json::Value::as_object);
@@ -170,8 +169,8 @@ impl Kind {
     }
 
     /// Returns what it says of a stage before it runs; nothing for kinds that estimate nothing.
-    pub(crate) fn estimate(&self, params: &Value, context: &EstimateContext<'_>) -> Estimate {
-        self.estimate.map_or_else(Estimate::default, |estimate| estimate(params, context))
+    pub(crate) fn estimate(&self, params: &Value, tuning: &Value, context: &EstimateContext<'_>) -> Estimate {
+        self.estimate.map_or_else(Estimate::default, |estimate| estimate(params, tuning, context))
     }
 
     pub(crate) fn parse(&self, params: &TomlValue) -> Result<Parsed, Diagnostic> {
@@ -184,35 +183,63 @@ impl Kind {
 }
 
 fn parse<S: Stage>(written: &TomlValue) -> Result<Parsed, Diagnostic> {
-    let params: S::Params = read(written)?;
+    let (params, tuning): (S::Params, S::Tuning) = read_split(written)?;
     S::check(&params).map_err(|message| Diagnostic::new(written.span.clone(), message))?;
-    let value =
-        Value::of(&params).map_err(|error| Diagnostic::new(written.span.clone(), error.to_string()))?;
-    debug_assert!(
-        matches!(&value, Value::Map(fields) if S::UNKEYED.iter().all(|name| fields.contains_key(*name))),
-        "`{}` leaves {:?} out of its key, and has no such parameters",
-        S::KIND,
-        S::UNKEYED
-    );
+    let invalid = |error: EncodeError| Diagnostic::new(written.span.clone(), error.to_string());
+    let values = (Value::of(&params).map_err(invalid)?, Value::of(&tuning).map_err(invalid)?);
     let ports = S::ports(&params);
     if let Some(invalid) = &ports.invalid {
         return Err(Diagnostic::new(written.span.clone(), invalid.to_string()));
     }
-    Ok(Parsed { value, ports, components: S::components(&params), resources: S::resources(&params) })
+    Ok(Parsed {
+        params: values.0,
+        tuning: values.1,
+        ports,
+        components: S::components(&params),
+        resources: S::resources(&params),
+    })
 }
 
-fn estimate<S: Stage>(params: &Value, context: &EstimateContext<'_>) -> Estimate {
+/// Reads the parameters and the tuning of a kind from one table.
+fn read_split<P: DeserializeOwned, T: DeserializeOwned>(written: &TomlValue) -> Result<(P, T), Diagnostic> {
+    let fields = field_names::<T>();
+    debug_assert!(
+        field_names::<P>().iter().all(|name| !fields.contains(name)),
+        "a field is either part of the key or not: {fields:?}"
+    );
+    let (mut params, mut tuning) = (TomlTable::new(), TomlTable::new());
+    for (name, entry) in written.as_table().into_iter().flatten() {
+        let table = if fields.contains(&name.as_str()) { &mut tuning } else { &mut params };
+        table.insert(name.clone(), entry.clone());
+    }
+    let value = |table| TomlValue { span: written.span.clone(), content: Content::Table(table) };
+    Ok((read(&value(params))?, read(&value(tuning))?))
+}
+
+fn estimate<S: Stage>(params: &Value, tuning: &Value, context: &EstimateContext<'_>) -> Estimate {
     // As a worker reads them. What cannot be read fails there, and says why.
     let params = serde_json::to_value(params).ok().and_then(|params| S::Params::deserialize(params).ok());
-    params.map_or_else(Estimate::default, |params| S::estimate(&params, context))
+    let tuning = serde_json::to_value(tuning).ok().and_then(|tuning| S::Tuning::deserialize(tuning).ok());
+    params
+        .zip(tuning)
+        .map_or_else(Estimate::default, |(params, tuning)| S::estimate(&params, &tuning, context))
 }
 
 fn run<S: Stage>(job: &Job, context: &mut Context) -> Result<(), Failure> {
-    let params = S::Params::deserialize(&job.params)
-        .map_err(|error| Failure::caused("read the job's parameters", error))?;
-    S::run(&params, context)
+    let unreadable = |error| Failure::caused("read the job's parameters", error);
+    let params = S::Params::deserialize(&job.params).map_err(unreadable)?;
+    let tuning = S::Tuning::deserialize(&job.tuning).map_err(unreadable)?;
+    S::run(&params, &tuning, context)
 }
 
 fn schema_of<S: Stage>() -> serde_json::Value {
-    schemars::schema_for!(S::Params).to_value()
+    let mut schema = schemars::schema_for!(S::Params).to_value();
+    let tuning = schemars::schema_for!(S::Tuning).to_value();
+    for part in ["properties", "$defs"] {
+        let Some(more) = tuning.get(part).and_then(serde_json::Value::as_object) else { continue };
+        let fields = schema.as_object_mut().expect("parameters are a struct").entry(part);
+        let fields = fields.or_insert_with(|| serde_json::json!({}));
+        fields.as_object_mut().expect("an object in every schema").extend(more.clone());
+    }
+    schema
 }

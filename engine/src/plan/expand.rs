@@ -118,7 +118,8 @@ impl<'a> PlanBuilder<'a> {
                     label: self.lookup().label(&spec.name, &assignment),
                     assignment,
                     kind: spec.kind,
-                    params: parsed.value.clone(),
+                    params: parsed.params.clone(),
+                    tuning: parsed.tuning.clone(),
                     components: parsed.components.clone(),
                     seed,
                     inputs,
@@ -233,7 +234,7 @@ impl<'a> PlanBuilder<'a> {
             content: Content::Table(combination.table.as_ref().clone()),
         };
         parsed
-            .value
+            .params
             .resolve_paths(&mut |place, written, visible| {
                 let span = table.at(place).map_or_else(|| spec.span.clone(), |node| node.span.clone());
                 let path = input_file::absolute(

@@ -1,13 +1,13 @@
 //! [`Plan`] to keys: what each node's work is called. Pure.
 //!
 //! A **recipe key** hashes a map with `format`, `kind`, `version`, `parts` (a list of
-//! `[name, version]`), `params` (files as digests, without what the kind says is no part of it),
+//! `[name, version]`), `params` (files as digests; not the tuning),
 //! `seed` (null for kinds without one) and `inputs` (a list of `[port, label or null, upstream
 //! recipe key, output]`, sorted by port, gathered inputs in declared order). A **trace key** has
 //! artifact digests in place of upstream keys and outputs. A **shape key** has only `[port, label]`:
 //! works that differ in nothing but their inputs share it.
 
-use cache::{Digest, EncodeError, KEY_FORMAT, Input, Key, Recipe, Value};
+use cache::{Digest, EncodeError, Input, KEY_FORMAT, Key, Recipe, Value};
 
 use crate::kind::input_file::SourceFiles;
 use crate::plan::graph::Plan;
@@ -15,7 +15,7 @@ use crate::plan::node::Node;
 
 const RECIPE_DOMAIN: &str = "pipeline recipe 2";
 const TRACE_DOMAIN: &str = "pipeline trace 2";
-const SHAPE_DOMAIN: &str = "pipeline skeleton 2";
+const SHAPE_DOMAIN: &str = "pipeline shape 2";
 const PLAN_DOMAIN: &str = "pipeline plan 2";
 
 /// The keys of a plan's nodes.
@@ -115,9 +115,6 @@ impl Keys {
 
     fn params(&self, node: &Node) -> Value {
         let mut params = node.params.clone();
-        if let Value::Map(fields) = &mut params {
-            fields.retain(|name, _| !node.kind.unkeyed().contains(&name.as_str()));
-        }
         let replaced = params.resolve_paths::<EncodeError>(&mut |_, path, visible| {
             self.files.value(path, visible).ok_or_else(|| EncodeError::Path(path.to_owned()))
         });

@@ -40,7 +40,7 @@ impl MemoryForecast {
                 cores: node.resources().cores.min(machine.cores),
                 read,
             };
-            let Estimate { memory, outputs } = node.kind().estimate(&node.params, &context);
+            let Estimate { memory, outputs } = node.kind().estimate(&node.params, &node.tuning, &context);
             hints.push(outputs);
             memories.push(declared(node).unwrap_or(memory));
         }

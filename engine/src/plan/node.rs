@@ -20,6 +20,8 @@ pub struct Node {
     pub(crate) kind: &'static Kind,
     /// All parameters; files as absolute paths.
     pub(crate) params: Value,
+    /// How it is computed; outside the key.
+    pub(crate) tuning: Value,
     pub(crate) components: Vec<Component>,
     pub(crate) seed: Option<u64>,
     pub(crate) inputs: Vec<Edge>,

@@ -4,6 +4,7 @@ use cache::Value;
 
 use crate::plan::expand::table_of;
 use crate::plan::graph::Plan;
+use crate::plan::node::Node;
 use crate::toml::value::{Content, Value as TomlValue};
 
 /// One leaf of a stage's parameters.
@@ -24,7 +25,7 @@ pub fn resolved(plan: &Plan, node: usize) -> Vec<ResolvedValue> {
     let table = table_of(spec, node.stage, &node.assignment);
     let root = TomlValue { span: spec.span.clone(), content: Content::Table(table) };
     let mut values = Vec::new();
-    leaves(&node.params, &mut Vec::new(), &mut |place, value| {
+    leaves(&with_tuning(node), &mut Vec::new(), &mut |place, value| {
         let (value, origin) = match root.at(place) {
             Some(written) => {
                 // As written: a path keeps its variable, which says more than where it led.
@@ -60,6 +61,17 @@ pub fn resolved(plan: &Plan, node: usize) -> Vec<ResolvedValue> {
         });
     }
     values
+}
+
+/// Returns all fields of a node's table that its kind reads, by name.
+fn with_tuning(node: &Node) -> Value {
+    match (node.params.clone(), node.tuning.clone()) {
+        (Value::Map(mut fields), Value::Map(tuning)) => {
+            fields.extend(tuning);
+            Value::Map(fields)
+        }
+        (params, _) => params,
+    }
 }
 
 /// Visits leaves; a list is one, and so is an empty table.

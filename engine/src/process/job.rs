@@ -14,6 +14,8 @@ pub struct Job {
     pub kind: String,
     /// Its parameters; files as absolute paths.
     pub params: serde_json::Value,
+    /// How it is computed.
+    pub tuning: serde_json::Value,
     /// The seed, for kinds that use one.
     pub seed: Option<u64>,
     /// Inputs, as folders inside the scratch folder.

@@ -28,6 +28,7 @@ pub(crate) struct Task {
     pub kind: Kind,
     /// Parameters with the paths of files as they were keyed.
     pub params: Value,
+    pub tuning: Value,
     pub files: FixedFiles,
     pub seed: Option<u64>,
     /// By port, with the label where a port gathers several.
@@ -249,6 +250,7 @@ impl Attempt<'_> {
         let job = Job {
             kind: task.kind.name().to_owned(),
             params,
+            tuning: serde_json::to_value(&task.tuning).expect("tuning is plain data"),
             seed: task.seed,
             inputs,
             outputs: task.outputs.iter().map(|output| output.name.to_string()).collect(),

@@ -358,6 +358,7 @@ impl<'a> Scheduler<'a> {
             label: planned.label().to_owned(),
             kind: *planned.kind,
             params: planned.params.clone(),
+            tuning: planned.tuning.clone(),
             files: FixedFiles::of([&planned.params], self.keys.files()),
             seed: planned.seed,
             inputs: inputs.collect(),

@@ -17,6 +17,40 @@ pub(crate) fn read<'de, T: serde::Deserialize<'de>>(value: &'de Value) -> Result
     T::deserialize(value).map_err(|error| error.diagnostic(&value.span))
 }
 
+/// Returns the names of the fields of a struct, as its `Deserialize` declares them.
+pub(crate) fn field_names<T: serde::de::DeserializeOwned>() -> &'static [&'static str] {
+    let mut names: &'static [&'static str] = &[];
+    // Stops at the declaration: no value is made.
+    let _ = T::deserialize(FieldNames(&mut names));
+    names
+}
+
+/// Takes note of the fields that a struct asks for, and gives none.
+struct FieldNames<'a>(&'a mut &'static [&'static str]);
+
+impl<'de> Deserializer<'de> for FieldNames<'_> {
+    type Error = de::value::Error;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, de::value::Error> {
+        *self.0 = fields;
+        Err(de::Error::custom("only the names of the fields are wanted"))
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, de::value::Error> {
+        Err(de::Error::custom("not a struct"))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
 /// What `serde` has to complain of, and where.
 #[derive(Debug)]
 pub(crate) struct ValueError {
@@ -328,6 +362,12 @@ mod tests {
         assert_eq!(diagnostics, []);
         let value = Value { span: 0..text.len(), content: Content::Table(table) };
         read::<Params>(&value).map_err(|diagnostic| (text[diagnostic.span].to_owned(), diagnostic.message))
+    }
+
+    #[test]
+    fn the_fields_of_a_struct_are_known_without_a_value() {
+        assert_eq!(field_names::<Params>(), ["method", "steps", "names"]);
+        assert_eq!(field_names::<Method>(), [""; 0]);
     }
 
     #[test]
