@@ -1,4 +1,4 @@
-//! What would happen, and why, before anything does.
+//! What a run would do, and why, before anything runs.
 
 pub(crate) mod explain;
 pub(crate) mod status;

@@ -1,4 +1,4 @@
-//! Doing it: what runs when, and one stage from its inputs to its committed outputs.
+//! Running a plan: what runs when, and each stage from its inputs to its committed outputs.
 
 pub(crate) mod demand;
 pub(crate) mod events;

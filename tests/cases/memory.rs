@@ -139,16 +139,16 @@ prompt = "prompt.txt"
 }
 
 #[test]
-fn a_stage_that_cannot_fit_is_warned_of_and_not_begun() {
+fn a_stage_that_cannot_fit_is_warned_of_and_not_started() {
     let lab = house();
     let told = lab.run(["run", "x.toml", "--memory", "0.05", "--keep-going"]).expect(3);
     assert_eq!(told.ran(), ["rows", "tokenizer"]);
     let _ = told.says(&[
         "warning   `model` needs at least ",
-        "model of x.toml: it was not begun",
-        "other of x.toml: it was not begun",
+        "model of x.toml: it was not started",
+        "other of x.toml: it was not started",
         "of memory; this machine has 51.2 MiB",
-        "it was not begun: it needs at least",
+        "it was not started: it needs at least",
         "`resources.memory` of the stage says what it takes",
     ]);
     // Whoever wrote the experiment may know better.

@@ -25,7 +25,7 @@ pub(crate) struct Axis {
 }
 
 impl Axis {
-    /// Returns how its variants are laid over the stage.
+    /// Returns how its variants overlay the stage.
     pub fn overlay(&self) -> Overlay {
         if self.is_scalar { Overlay::Leaf } else { Overlay::Whole }
     }
@@ -155,7 +155,7 @@ fn read_scalar_axis(
         match text {
             Some(text) if !is_label(&text) => {
                 diagnostics.push(
-                    Diagnostic::new(value.span.clone(), format!("`{text}` cannot be asked for as a variant"))
+                    Diagnostic::new(value.span.clone(), format!("`{text}` cannot be the name of a variant"))
                         .help("use named variants: `name.field = value`"),
                 );
             }

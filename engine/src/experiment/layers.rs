@@ -1,4 +1,4 @@
-//! Layers of one experiment laid over each other: include, file, profile, `--set`.
+//! The layers of an experiment: include, file, profile, `--set`. Later ones override earlier ones.
 
 use crate::toml::value::{Content, Entry, TomlTable, Value};
 
@@ -14,7 +14,7 @@ pub(crate) enum Overlay {
 /// Which fields of a stage are choices: their paths from the stage's table.
 pub(crate) type Choices = [Vec<String>];
 
-/// Lays `over` on `base`: tables merge key by key, choices and lists are replaced whole.
+/// Overlays `base` with `over`: tables merge key by key, choices and lists are replaced whole.
 pub(crate) fn overlay(base: &mut TomlTable, over: &TomlTable, choices: &Choices, how: Overlay) {
     overlay_below(base, over, choices, how, &mut Vec::new());
 }

@@ -1,4 +1,4 @@
-//! Text to [`Experiment`]: files, profile and overrides laid over each other, not yet planned.
+//! Text to [`Experiment`]: files, profile and overrides merged, not yet planned.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use crate::toml::parse::{doubtful, parse, parse_value};
 use crate::toml::source_map::{SourceMap, Span};
 use crate::toml::value::{Content, Entry, TomlTable, Value};
 
-/// The profile that is used where the files have it and none is asked for.
+/// The profile that is used if the files define it and none is requested.
 const DEFAULT_PROFILE: &str = "mini";
 
 /// One layer: a file, a part of a file, or an override.
@@ -88,9 +88,9 @@ struct Loader<'a> {
     read: &'a dyn Fn(&Path) -> io::Result<String>,
     layers: Vec<Layer>,
     kinds: &'static [Kind],
-    /// The choices of each kind, once a stage has asked for them.
+    /// The choices of each kind, once a stage has needed them.
     choices: Vec<Option<Arc<Choices>>>,
-    /// Files that are there already: each is laid down once, where it is first asked for.
+    /// Files that are loaded already: each is loaded once, where it is first included.
     loaded: Vec<PathBuf>,
     /// Where syntax errors are.
     doubtful: Vec<Span>,
@@ -192,7 +192,7 @@ impl Loader<'_> {
                         Content::Text(note) => experiment.profile_note = Some(note.clone()),
                         _ => self
                             .diagnostics
-                            .push(Diagnostic::new(below.value.span.clone(), "`note` is a text")),
+                            .push(Diagnostic::new(below.value.span.clone(), "`note` is a string")),
                     },
                     "comparable" => match below.value.content {
                         Content::Bool(truth) => experiment.is_comparable = truth,
@@ -360,7 +360,7 @@ impl Loader<'_> {
                 _ if self.is_doubtful(&entry.key) => {}
                 ("include", _) => {}
                 ("title", _) => {
-                    self.diagnostics.push(Diagnostic::new(entry.value.span.clone(), "`title` is a text"))
+                    self.diagnostics.push(Diagnostic::new(entry.value.span.clone(), "`title` is a string"))
                 }
                 ("seed", _) => {
                     self.diagnostics.push(Diagnostic::new(
@@ -422,7 +422,7 @@ impl Loader<'_> {
             return None;
         };
         let Some(kind_name) = kind_value.as_text() else {
-            let message = format!("the kind of stage `{name}` is a text, not {}", kind_value.describe());
+            let message = format!("the kind of stage `{name}` is a string, not {}", kind_value.describe());
             self.diagnostics.push(
                 Diagnostic::new(kind_value.span.clone(), message).maybe_help(nearest_or_all(
                     "",
@@ -462,7 +462,7 @@ impl Loader<'_> {
         let about = table.shift_remove("about").and_then(|entry| {
             let text = entry.value.as_text().map(str::to_owned);
             if text.is_none() {
-                let message = format!("`about` is a text, not {}", entry.value.describe());
+                let message = format!("`about` is a string, not {}", entry.value.describe());
                 self.diagnostics.push(Diagnostic::new(entry.value.span, message));
             }
             text
@@ -564,7 +564,7 @@ fn text_list(value: &Value, diagnostics: &mut Vec<Diagnostic>) -> Vec<(String, S
     let Some(items) = value.as_list() else {
         diagnostics.push(Diagnostic::new(
             value.span.clone(),
-            format!("expected a list of texts, not {}", value.describe()),
+            format!("expected a list of strings, not {}", value.describe()),
         ));
         return Vec::new();
     };
@@ -574,14 +574,14 @@ fn text_list(value: &Value, diagnostics: &mut Vec<Diagnostic>) -> Vec<(String, S
             Some(text) => texts.push((text.to_owned(), item.span.clone())),
             None => diagnostics.push(Diagnostic::new(
                 item.span.clone(),
-                format!("expected a text, not {}", item.describe()),
+                format!("expected a string, not {}", item.describe()),
             )),
         }
     }
     texts
 }
 
-/// Returns whether something that `over` says is lost when `top` is laid over it.
+/// Returns whether `top` overrides something that `over` sets.
 fn hides(top: &Value, over: &Value, how: Overlay, choices: &Choices, place: &[String]) -> bool {
     let (Some(top), Some(over)) = (top.as_table(), over.as_table()) else {
         return true;

@@ -4,7 +4,7 @@ use crate::kind::name::is_name;
 use crate::toml::diagnostic::Diagnostic;
 use crate::toml::source_map::Span;
 
-/// What a selector asks of one axis.
+/// What a selector selects of one axis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Choice {
     /// One variant.
@@ -17,7 +17,7 @@ pub(crate) enum Choice {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reference {
     pub stage: String,
-    /// Axis name, maybe written `stage.axis`, and what is asked of it.
+    /// Axis name, possibly written `stage.axis`, and what is selected of it.
     pub selectors: Vec<(String, Choice)>,
     pub output: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! What the engine itself wants to know of a stage: resources, time-outs, retries.
+//! The engine's own settings of a stage: resources, time-outs, retries.
 
 use crate::kind::ports::Resources;
 use crate::process::job::Reason;
@@ -6,7 +6,7 @@ use crate::toml::deserialize::read;
 use crate::toml::diagnostic::Diagnostic;
 use crate::toml::value::{Content, Entry, TomlTable, Value};
 
-/// What the engine itself wants to know of a stage. None of it is keyed.
+/// The engine's own settings of a stage. None of them is part of a key.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
     pub cores: Option<u32>,
@@ -25,7 +25,7 @@ impl Settings {
     }
 }
 
-/// Takes the engine's own fields off a stage's table.
+/// Removes the engine's own settings from a stage's table and reads them.
 pub(crate) fn read_settings(table: &mut TomlTable, diagnostics: &mut Vec<Diagnostic>) -> Settings {
     let mut settings = Settings::default();
     let mut wrong = |value: &Value, what: &str| diagnostics.push(Diagnostic::new(value.span.clone(), what));

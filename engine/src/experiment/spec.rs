@@ -15,12 +15,12 @@ use crate::toml::diagnostic::{Diagnostic, did_you_mean};
 use crate::toml::source_map::{SourceMap, Span};
 use crate::toml::value::{TomlTable, Value};
 
-/// What the user asks for.
+/// What the user requests.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The experiment file.
     pub file: PathBuf,
-    /// The profile, if one is asked for.
+    /// The profile, if one is requested.
     pub profile: Option<String>,
     /// Overrides, each `path=value`.
     pub set: Vec<String>,
@@ -29,7 +29,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// Asks for a file as it stands.
+    /// Requests a file without a profile or overrides.
     pub fn new(file: impl Into<PathBuf>) -> Self {
         Self { file: file.into(), profile: None, set: Vec::new(), data: None }
     }
@@ -86,7 +86,7 @@ impl Experiment {
         self.title.clone().unwrap_or_else(of_file)
     }
 
-    /// Returns the profile that is laid over the files, if there is one.
+    /// Returns the profile that is applied, if there is one.
     pub fn profile(&self) -> Option<&str> {
         self.profile.as_deref()
     }

@@ -1,4 +1,4 @@
-//! What would happen, before anything does.
+//! What a run would do, before anything runs.
 
 use cache::{Cache, CacheError, Digest, Trace};
 

@@ -1,4 +1,4 @@
-//! A running stage's view of the world: its inputs, its outputs, and who is listening.
+//! What a running stage works with: its inputs, its outputs, its log and its progress.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,7 +22,7 @@ pub struct Input {
     pub digest: String,
 }
 
-/// A running stage's view of the world: its inputs, its outputs, and who is listening.
+/// What a running stage works with: its inputs, its outputs, its log and its progress.
 pub struct Context {
     job: Job,
     inputs: BTreeMap<String, Vec<Input>>,
@@ -130,17 +130,17 @@ impl Context {
         self.notes.push(note);
     }
 
-    /// Tells how far the work is.
+    /// Reports how far the work is.
     pub fn progress(&mut self, done: u64, all: u64, unit: &str) {
         (self.on_progress)(Progress { done, all, unit: unit.to_owned(), detail: String::new() });
     }
 
-    /// Tells how far the work is, and something about it, such as the loss.
+    /// Reports how far the work is, and a detail such as the loss.
     pub fn progress_with(&mut self, done: u64, all: u64, unit: &str, detail: String) {
         (self.on_progress)(Progress { done, all, unit: unit.to_owned(), detail });
     }
 
-    /// Returns whether the run was told to stop now.
+    /// Returns whether the run must stop now.
     pub fn is_cancelled(&self) -> bool {
         self.cancel.is_now()
     }

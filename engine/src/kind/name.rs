@@ -78,7 +78,7 @@ pub(crate) fn output_folder(name: &Name) -> PathBuf {
 }
 
 /// Writes a label so that it is one part of a path: what may not stand in one is written as `%` and
-/// its bytes, so that two labels never become one. A long label is cut and told apart by a digest.
+/// its bytes, so that two labels never become one. A long label is cut and ends in a digest.
 fn label_as_name(label: &str) -> String {
     let mut name = String::new();
     for (at, character) in label.char_indices() {

@@ -1,4 +1,4 @@
-//! What the kinds' JSON Schemas tell: which fields are choices, and how an editor completes.
+//! Uses the kinds' JSON Schemas: which fields are choices, and the schema of experiment files for editors.
 
 use std::collections::BTreeMap;
 
@@ -72,7 +72,7 @@ pub fn schema(kinds: &[Kind]) -> Value {
         properties.insert("kind".to_owned(), json!({ "const": kind.name() }));
         properties.extend(common_fields());
         let required = object.entry("required").or_insert_with(|| json!([]));
-        // Which parameters must be given can only be said after profiles and axes are laid over.
+        // Which parameters are required is known only after profiles and axes are applied.
         *required = json!(["kind"]);
         stages.push(own);
     }

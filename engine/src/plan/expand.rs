@@ -360,7 +360,7 @@ fn combine(stage: usize, spec: &StageSpec) -> Result<Vec<Combination<'_>>, Vec<D
     Ok(combinations)
 }
 
-/// Returns the table of one node: the stage's, with the node's own variants laid over it.
+/// Returns the table of one node: the stage's, overlaid with the node's own variants.
 pub(crate) fn table_of(spec: &StageSpec, stage: usize, assignment: &Assignment) -> TomlTable {
     let mut table = spec.table.clone();
     for ((of, axis), variant) in assignment {

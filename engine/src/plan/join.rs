@@ -137,7 +137,7 @@ fn resolve_input(
             })?;
             let position = stays.iter().position(|(id, _)| *id == axis);
             let Some(position) = position else {
-                let message = format!("stage `{}` is asked for its axis `{name}` twice", reference.stage);
+                let message = format!("stage `{}` has its axis `{name}` selected twice", reference.stage);
                 return Err(Diagnostic::new(item.span.clone(), message));
             };
             let (_, variant) = stays.remove(position);
@@ -249,7 +249,7 @@ fn join(
     joined
 }
 
-/// Returns a label that two inputs of one port have: they would lie in one folder.
+/// Returns a label that two inputs of one port share: they would need the same folder.
 fn repeated_label<'e>(edges: &'e [Edge], port: &str) -> Option<&'e str> {
     let mut seen = BTreeSet::new();
     edges

@@ -11,7 +11,7 @@ use crate::kind::memory::{Amount, Estimate, EstimateContext, Machine, Memory, Ne
 use crate::plan::graph::Plan;
 use crate::plan::node::Node;
 
-/// What the stages of a plan need of memory.
+/// How much memory the stages of a plan need.
 #[derive(Debug, Clone)]
 pub struct MemoryForecast(Vec<Memory>);
 
@@ -20,9 +20,9 @@ pub struct MemoryForecast(Vec<Memory>);
 pub enum Fit {
     /// It has, or nobody knows.
     Fits,
-    /// It has not if its inputs hold what is usual, and how that is put.
+    /// It has not if its inputs hold what is usual; the message says so.
     MayNotFit(String),
-    /// It has not, whatever its inputs hold, and how that is put.
+    /// It has not, whatever its inputs hold; the message says so.
     CannotFit(String),
 }
 

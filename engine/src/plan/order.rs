@@ -49,7 +49,7 @@ pub(crate) fn order(experiment: &Experiment) -> (Vec<usize>, Vec<Diagnostic>) {
         let span = inside.map_or(0..0, |(_, span)| span.clone());
         let message = match names.as_slice() {
             [only] => format!("stage {only} is its own input"),
-            several => format!("stages {} wait for each other", several.join(", ")),
+            several => format!("stages {} depend on each other", several.join(", ")),
         };
         diagnostics.push(
             Diagnostic::new(span, message)

@@ -20,7 +20,7 @@ pub fn while_nothing_starts<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// How the user asks a run to stop. Clones are one and the same.
+/// Cancels a run. Clones share one state.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<CancelState>);
 
@@ -42,7 +42,7 @@ struct Programs {
 }
 
 impl Cancel {
-    /// Makes one that nobody has asked for yet.
+    /// Makes one that is not cancelled yet.
     pub fn new() -> Self {
         Self::default()
     }
@@ -55,7 +55,7 @@ impl Cancel {
         cancel
     }
 
-    /// Asks once: begin nothing new. Asks twice: stop now, and kill what runs.
+    /// Called once: starts nothing new. Called twice: stops now, and kills what runs.
     pub fn ask(&self) {
         let before = self.0.level.fetch_add(1, Ordering::SeqCst);
         if before >= 1 {
@@ -88,7 +88,7 @@ impl Cancel {
         };
         let supervisor = child.id() as i32;
         programs.supervisors.insert(supervisor);
-        // It may have been asked for meanwhile; then the control is dropped at once.
+        // The run may have been cancelled meanwhile; then the control is dropped at once.
         if !self.is_now() {
             programs.controls.insert(supervisor, control);
         }

@@ -67,7 +67,7 @@ pub struct Progress {
     pub detail: String,
 }
 
-/// How a job went.
+/// How a job ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// Its outputs are in the scratch folder.
@@ -86,7 +86,7 @@ pub enum Outcome {
     },
 }
 
-/// In what way a job failed; retries can be limited to some.
+/// Why a job failed; retries can be limited to some reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {

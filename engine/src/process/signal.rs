@@ -1,4 +1,4 @@
-//! Signals by the names that everybody knows them by.
+//! The usual names of signals.
 
 use rustix::process::Signal;
 
@@ -23,7 +23,7 @@ const NAMES: &[(Signal, &str)] = &[
     (Signal::SYS, "SIGSYS"),
 ];
 
-/// Returns a number of a signal with its name, and what it mostly means to who runs a program.
+/// Returns a signal's number with its name, and what it usually means to whoever runs a program.
 pub(crate) fn described(number: i32) -> String {
     let name = NAMES.iter().find(|(signal, _)| signal.as_raw() == number).map(|(_, name)| *name);
     let meaning = match name {

@@ -164,8 +164,8 @@ mod platform {
         children
     }
 
-    /// What the process of a program is told by its supervisor, whose memory it shares until it is
-    /// the program.
+    /// What a supervisor passes to the process of a program, which shares its memory until it is the
+    /// program.
     struct Beginning<'a> {
         image: &'a Image,
         ruleset: Option<RawFd>,

@@ -11,7 +11,7 @@ use crate::run::events::{Event, RunError, RunOptions, RunReport, StageResult};
 /// Where a node stands.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Status {
-    /// Not there, and nobody has asked for it yet.
+    /// Not there, and not requested yet.
     Absent,
     /// Waits for this many inputs.
     Blocked(usize),
@@ -36,7 +36,7 @@ pub(crate) struct Demand<'a> {
     pub results: Vec<Option<StageResult>>,
     pub ready: BTreeSet<usize>,
     pub locked: BTreeSet<usize>,
-    /// How often inputs of a node turned out damaged.
+    /// How often inputs of a node turned out corrupt.
     pub repairs: BTreeMap<usize, usize>,
     /// Nodes whose finished work must not be looked up: forced ones.
     pub forced: BTreeSet<usize>,
@@ -97,8 +97,8 @@ impl<'a> Demand<'a> {
         Ok(demand)
     }
 
-    /// Takes back that forced nodes are done, and so what lies between them and the targets: a
-    /// forced node may come out otherwise, and then its old consumers' results are not of it.
+    /// Marks forced nodes as absent, and all nodes between them and the targets: a forced node may
+    /// make other bytes, and then the old results of its consumers no longer belong to it.
     fn reopen_forced(&mut self) {
         if self.forced.is_empty() {
             return;
@@ -125,7 +125,8 @@ impl<'a> Demand<'a> {
         inputs_of(&self.leaders, self.plan.nodes()[node].inputs().iter().map(|edge| edge.from))
     }
 
-    /// What must be there at the end: what was asked for, or else the table and all ends.
+    /// Returns the nodes that must be there at the end: the requested ones, or else those of the table
+    /// and all that nothing reads.
     pub fn targets(&self) -> Vec<usize> {
         let wanted: BTreeSet<usize> = if self.options.targets.is_empty() {
             let ends = (0..self.leaders.len()).filter(|node| self.consumers[self.leaders[*node]].is_empty());
@@ -139,7 +140,7 @@ impl<'a> Demand<'a> {
         leaders.into_iter().collect()
     }
 
-    /// Asks for a node and, as far as they are not there, for all its inputs.
+    /// Requests a node and all its inputs that are not there.
     pub fn request(&mut self, target: usize, on_event: &mut dyn FnMut(Event)) {
         let mut open = vec![target];
         while let Some(node) = open.pop() {
@@ -204,7 +205,7 @@ impl<'a> Demand<'a> {
         }
     }
 
-    /// Gives a node up, and with it everything that waits for it.
+    /// Gives up a node, and with it everything that waits for it.
     pub fn give_up(&mut self, node: usize, result: StageResult, on_event: &mut dyn FnMut(Event)) {
         let culprit = self.plan.nodes()[node].label().to_owned();
         self.statuses[node] = Status::Lost;

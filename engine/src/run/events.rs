@@ -1,4 +1,4 @@
-//! How to run, what is told while a plan runs, and what came of it.
+//! The options of a run, the events while it runs, and its report.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -30,7 +30,7 @@ pub struct RunOptions {
     pub program: String,
 }
 
-/// What happened to a node.
+/// How a node ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StageResult {
     /// Its result was there.
@@ -79,7 +79,7 @@ pub enum Comparison {
     Different(Vec<String>),
 }
 
-/// Something worth telling while a plan runs.
+/// Something that happens while a plan runs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// The run starts.
@@ -99,7 +99,7 @@ pub enum Event {
         /// Which.
         node: usize,
     },
-    /// A node tells how far it is.
+    /// A node reports how far it is.
     Progress {
         /// Which.
         node: usize,
@@ -118,7 +118,7 @@ pub enum Event {
         /// Why it failed.
         message: String,
     },
-    /// A node is done with, one way or the other.
+    /// A node has ended.
     Finished {
         /// Which.
         node: usize,
@@ -132,7 +132,7 @@ pub enum Event {
     },
 }
 
-/// What came of a run.
+/// The report of a run.
 #[derive(Debug, Clone)]
 pub struct RunReport {
     /// What happened to each node.

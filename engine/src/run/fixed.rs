@@ -3,7 +3,7 @@
 //! A stage may begin hours after its key was made, and people edit files meanwhile. So when a run
 //! begins, the files of all stages that it will make are taken into the cache as blobs, and stages
 //! read those: an edit reaches the next run, and never a result of this one. What is too large to
-//! be copied (models) is read where it lies, and compared with what it was when it was keyed
+//! be copied (models) is read in place, and compared with what it was when it was keyed
 //! before the stage begins and again before its result is recorded.
 
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ pub(crate) enum FixError {
     /// A file is not what it was when it was keyed.
     #[error("{} changed while the run went on", .0.display())]
     Changed(PathBuf),
-    /// The cache could not take it in or lay it out.
+    /// The cache could not insert or materialize it.
     #[error(transparent)]
     Cache(#[from] CacheError),
 }
@@ -49,7 +49,7 @@ impl FixedFiles {
         Self(fixed)
     }
 
-    /// Returns whether some are read where they lie.
+    /// Returns whether some are read in place.
     pub fn are_in_place(&self) -> bool {
         self.0.values().any(|state| !is_taken(state))
     }
@@ -69,7 +69,7 @@ impl FixedFiles {
         Ok(())
     }
 
-    /// Fails if something that is read where it lies is not what it was when it was keyed.
+    /// Fails if something that is read in place is not what it was when it was keyed.
     ///
     /// # Errors
     /// [`FixError`].
@@ -83,8 +83,8 @@ impl FixedFiles {
         Ok(())
     }
 
-    /// Lays the files out below `folder`, each in a folder of its own so that it keeps its name, and
-    /// returns the parameters as a job has them. What is read where it lies stays there.
+    /// Materializes the files below `folder`, each in a folder of its own so that it keeps its name, and
+    /// returns the parameters as a job has them. What is read in place stays there.
     ///
     /// # Errors
     /// [`FixError`].
@@ -108,7 +108,7 @@ impl FixedFiles {
                 continue;
             }
             let (below, artifact) = listing(state, &own, name);
-            // Where the copy in the cache was damaged meanwhile, the original may still be as it was.
+            // If the copy in the cache is corrupt, the original may still be as it was.
             take(cache, path, state)?;
             materialize_artifact(cache, &artifact, &below, copies)?;
         }
@@ -122,7 +122,7 @@ impl FixedFiles {
     }
 }
 
-/// Lays an artifact's files out; executable ones are copies that can be executed at once.
+/// Materializes an artifact's files; executable ones are copies that can be executed at once.
 pub(crate) fn materialize_artifact(
     cache: &Cache,
     artifact: &Artifact,

@@ -8,10 +8,10 @@ use crate::run::demand::{Demand, Status};
 use crate::run::events::{Event, RunError, StageResult};
 use crate::run::executor::CorruptInput;
 
-/// How often each of a stage's inputs may turn out damaged before the stage fails.
+/// How often each of a stage's inputs may turn out corrupt before the stage fails.
 const MOST_REPAIRS: usize = 3;
 
-/// A table must not be printed from damaged bytes: what it reads is checked beforehand.
+/// Checks what the table reads: it must not be printed from corrupt bytes.
 pub(crate) fn check_table_bytes(
     demand: &mut Demand<'_>,
     on_event: &mut dyn FnMut(Event),
@@ -27,7 +27,7 @@ pub(crate) fn check_table_bytes(
 }
 
 /// Returns whether the numbers that finished work gives to a table can be read; if they are
-/// damaged, the work is forgotten.
+/// corrupt, the work is invalidated.
 pub(crate) fn are_numbers_intact(
     demand: &Demand<'_>,
     node: usize,
@@ -37,7 +37,7 @@ pub(crate) fn are_numbers_intact(
     for (name, artifact) in &trace.outputs {
         match demand.cache.read(*artifact, METRICS_FILE) {
             Ok(Some(_)) => {}
-            // An output without numbers; or one whose list of files is lost.
+            // An output without numbers, or one whose list of files is missing.
             Ok(None) if demand.cache.index().artifact(*artifact)?.is_some() => {}
             Ok(None) => {
                 let label = demand.plan.nodes()[node].label();
@@ -59,20 +59,20 @@ pub(crate) fn are_numbers_intact(
     Ok(true)
 }
 
-/// Forgets work whose bytes are damaged, and discards the bytes.
+/// Invalidates work whose bytes are corrupt, and discards the bytes.
 fn lose(cache: &Cache, trace: &Trace, error: &CacheError) -> Result<(), RunError> {
     Ok(cache.invalidate(error.blob(), &[trace.key])?)
 }
 
-/// Says which records of the index were found damaged since this was last asked; their work is
-/// taken for work that was not done.
+/// Warns of records of the index that turned out corrupt since the last call; their work counts as
+/// not done.
 pub(crate) fn warn_of_corrupt_records(cache: &Cache, on_event: &mut dyn FnMut(Event)) {
     for message in cache.index().take_corruption_messages() {
         on_event(Event::Warning { message: format!("{message}; it is made again where it is needed") });
     }
 }
 
-/// Has a damaged input made again, and the node wait for it.
+/// Has a corrupt input made again, and the node wait for it.
 pub(crate) fn repair(
     demand: &mut Demand<'_>,
     node: usize,

@@ -22,7 +22,7 @@ use crate::run::worker::panic_message;
 
 /// How often a key that another run holds is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(25);
-/// How often the wish to stop is looked at while nothing happens.
+/// How often cancellation is checked while nothing happens.
 const IDLE_POLL: Duration = Duration::from_millis(200);
 
 /// What a node takes of the machine.
@@ -99,7 +99,7 @@ impl<'a> Scheduler<'a> {
         }
         let (sender, receiver) = unbounded();
         let finished = self
-            .take_sources_in()
+            .insert_sources()
             .and_then(|()| std::thread::scope(|scope| self.work(scope, &sender, &receiver, on_event)));
         let was_interrupted = self.cancel.is_asked();
         let report = self.demand.report(&before, was_interrupted);
@@ -110,15 +110,15 @@ impl<'a> Scheduler<'a> {
                 (_, _, Some(_)) => "failed",
                 _ => "done",
             };
-            // A run that could not be ended in the books has still made its results.
+            // A run whose end could not be recorded has still made its results.
             let _ = self.cache.index().end_run(self.run, outcome);
         }
         finished.map(|()| report)
     }
 
-    /// Takes into the cache the files of all stages that are to be made, so that an edit while the run
-    /// goes on changes nothing of it.
-    fn take_sources_in(&self) -> Result<(), RunError> {
+    /// Inserts into the cache the files of all stages that will run, so that an edit during the run has
+    /// no effect on it.
+    fn insert_sources(&self) -> Result<(), RunError> {
         if self.cache.access() == Access::ReadOnly {
             return Ok(());
         }
@@ -134,7 +134,7 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// Looks finished work up by its trace key. What is damaged is no finished work.
+    /// Looks finished work up by its trace key. What is corrupt does not count.
     fn look_up(
         &self,
         node: usize,
@@ -256,10 +256,10 @@ impl<'a> Scheduler<'a> {
                 continue;
             }
             if let Fit::CannotFit(problem) = self.options.memory_forecast.fit(node, &self.options.machine) {
-                let help = "ask less of it, or run it where there is more; if that is wrong, \
-                            `resources.memory` of the stage says what it takes";
+                let help = "reduce what it needs, or run it on a machine with more memory; if the estimate is \
+                            wrong, set `resources.memory` of the stage";
                 let (reason, log) = (Reason::Failed, String::new());
-                let message = format!("it was not begun: it {problem}");
+                let message = format!("it was not started: it {problem}");
                 let result = StageResult::Failed { reason, message, help: Some(help.to_owned()), log };
                 self.demand.is_stopping |= !self.options.keep_going;
                 self.demand.give_up(node, result, on_event);
@@ -277,7 +277,7 @@ impl<'a> Scheduler<'a> {
         Ok(())
     }
 
-    /// Makes a node on a thread of its own. Whatever happens there, the schedule hears of its end.
+    /// Makes a node on a thread of its own, which always sends a message when it ends.
     fn spawn<'scope>(
         &self,
         scope: &'scope std::thread::Scope<'scope, '_>,

@@ -47,7 +47,7 @@ pub enum RowOrigin {
 pub struct Cell {
     /// Is our number, or why there is none.
     pub value: CellValue,
-    /// Is the published number beside it.
+    /// The published number to compare with.
     pub published: Option<f64>,
     /// Lists the artifacts that our number was read from.
     pub provenance: Vec<Provenance>,

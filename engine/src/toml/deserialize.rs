@@ -25,7 +25,7 @@ pub(crate) fn field_names<T: serde::de::DeserializeOwned>() -> &'static [&'stati
     names
 }
 
-/// Takes note of the fields that a struct asks for, and gives none.
+/// Records the fields that a struct declares, and provides none.
 struct FieldNames<'a>(&'a mut &'static [&'static str]);
 
 impl<'de> Deserializer<'de> for FieldNames<'_> {
@@ -51,7 +51,7 @@ impl<'de> Deserializer<'de> for FieldNames<'_> {
     }
 }
 
-/// What `serde` has to complain of, and where.
+/// An error of `serde`, and where it is.
 #[derive(Debug)]
 pub(crate) struct ValueError {
     message: String,
@@ -93,7 +93,7 @@ fn describe_unexpected(unexpected: &de::Unexpected<'_>) -> String {
         de::Unexpected::Unsigned(integer) => format!("`{integer}`"),
         de::Unexpected::Signed(integer) => format!("`{integer}`"),
         de::Unexpected::Float(float) => format!("`{float:?}`"),
-        de::Unexpected::Str(text) => format!("the text \"{text}\""),
+        de::Unexpected::Str(text) => format!("the string \"{text}\""),
         de::Unexpected::Seq => "a list".to_owned(),
         de::Unexpected::Map => "a table".to_owned(),
         other => other.to_string(),
@@ -104,7 +104,6 @@ fn describe_unexpected(unexpected: &de::Unexpected<'_>) -> String {
 fn describe_expected(expected: &str) -> String {
     let plain = match expected {
         "a boolean" => "`true` or `false`",
-        "a string" => "a text",
         "a sequence" => "a list",
         "a map" => "a table",
         "f32" | "f64" => "a number",
@@ -397,11 +396,11 @@ mod tests {
         let message = |text: &str| read_text(text).unwrap_err().1;
         assert_eq!(
             message("method.soup = {}\nsteps = 'x'"),
-            "expected an integer from 0 to 4294967295, found the text \"x\""
+            "expected an integer from 0 to 4294967295, found the string \"x\""
         );
         assert_eq!(
             message("method.soup = {}\nsteps = 1\nnames = 'a'"),
-            "expected a list, found the text \"a\""
+            "expected a list, found the string \"a\""
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Text to values; what can be read is read, whatever else is wrong.
+//! Text to values. A syntax error does not stop the rest from being read.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -10,14 +10,14 @@ use crate::toml::value::{Content, Entry, TomlTable, Value};
 /// After so many lines that end a parse, the rest of a text is left alone.
 const MOST_STOPS: usize = 20;
 
-/// Parses a text; what can be read is read, whatever else is wrong. Spans are moved by `base`.
+/// Parses a text; a syntax error does not stop the rest from being read. Spans are moved by `base`.
 pub(crate) fn parse(text: &str, base: usize) -> (TomlTable, Vec<Diagnostic>) {
     let mut readable = text.to_owned();
     let mut diagnostics = Vec::new();
     loop {
         let (root, errors) = DeTable::parse_recoverable(&readable);
         let at = |error: &toml::de::Error| error.span().unwrap_or(0..0);
-        // The parser gives up at a key without a value, and the rest must be heard as well.
+        // The parser gives up at a key without a value, and the rest must be checked as well.
         let stop = errors.iter().find(|error| error.message().starts_with("key with no value"));
         if let Some(span) = stop.map(at).filter(|_| diagnostics.len() < MOST_STOPS) {
             let end = span.start + readable[span.start..].find('\n').unwrap_or(readable.len() - span.start);
@@ -44,7 +44,7 @@ pub(crate) fn parse(text: &str, base: usize) -> (TomlTable, Vec<Diagnostic>) {
     }
 }
 
-/// Says in plain words what the parser complains of.
+/// Explains an error of the parser in plain words.
 fn syntax_error(text: &str, message: &str, span: Span, base: usize) -> Diagnostic {
     let written = text[span.clone()].trim();
     let after_key = || text[..span.start].trim_end().ends_with('=');
@@ -59,10 +59,10 @@ fn syntax_error(text: &str, message: &str, span: Span, base: usize) -> Diagnosti
             ("there is no value after `=`".to_owned(), "a value is missing".to_owned())
         }
         Some(("string values must be quoted", _)) => {
-            (format!("`{written}` is not a value: texts are quoted"), "texts are quoted".to_owned())
+            (format!("`{written}` is not a value: strings are quoted"), "strings are quoted".to_owned())
         }
         Some(("invalid basic string", "`\"`")) => {
-            ("the text has no end".to_owned(), "the closing `\"` is missing".to_owned())
+            ("the string is not closed".to_owned(), "the closing `\"` is missing".to_owned())
         }
         Some((what, "nothing")) => (what.to_owned(), "not valid TOML".to_owned()),
         Some((what, expected)) => (what.to_owned(), format!("expected {expected}")),

@@ -1,4 +1,4 @@
-//! All texts of one experiment in one row, so that a span says which file it lies in.
+//! All texts of one experiment, one after the other, so that a span identifies its file.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ impl SourceMap {
         base
     }
 
-    /// Returns the text that a span lies in, and the span within it.
+    /// Returns the text that contains a span, and the span within it.
     pub fn locate(&self, span: &Span) -> (&Source, Span) {
         let after = self.sources.partition_point(|source| source.base <= span.start);
         let source = &self.sources[after.saturating_sub(1)];
