@@ -183,6 +183,25 @@ impl Lab {
         }
     }
 
+    /// Puts a small InternLM2 with random weights into a folder, and a tokenizer with a token for each
+    /// character of ASCII.
+    pub fn write_internlm2(&self, inside: &str) {
+        let golden = project().join("stages/learn/tests/golden/internlm2");
+        for file in ["config.json", "model.safetensors"] {
+            self.write(&format!("{inside}/{file}"), fs::read(golden.join(file)).expect("the file is there"));
+        }
+        let special = ["<pad>", "<s>", "</s>"].map(str::to_owned).into_iter();
+        let characters = std::iter::once('\n').chain(' '..='~').map(String::from);
+        let vocabulary: serde_json::Map<String, serde_json::Value> =
+            special.chain(characters).enumerate().map(|(id, token)| (token, id.into())).collect();
+        let tokenizer = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+            "pre_tokenizer": null, "post_processor": null, "decoder": { "type": "Fuse" },
+            "model": { "type": "BPE", "vocab": vocabulary, "merges": [] },
+        });
+        self.write(&format!("{inside}/tokenizer.json"), tokenizer.to_string());
+    }
+
     pub fn read(&self, inside: &str) -> String {
         fs::read_to_string(self.path(inside)).expect("the file is there")
     }

@@ -26,7 +26,7 @@ mod train;
 use engine::Kind;
 
 pub use evaluate::{Better, MetricSummary, metrics};
-pub use learn::Precision;
+pub use learn::{KnownModel, Precision, known_models};
 pub use source::describe_model;
 pub use support::devices::{check_device, devices};
 pub use tools::bench::{

@@ -174,6 +174,27 @@ fn every_stage_kind_is_entered_and_says_what_it_is() {
 }
 
 #[test]
+fn every_model_is_entered_once_and_has_a_row_in_the_manual() {
+    let entered: Vec<&str> = stages::known_models().iter().map(|model| model.file).collect();
+    let once: BTreeSet<&str> = entered.iter().copied().collect();
+    assert_eq!(once.len(), entered.len(), "{entered:?}");
+    let files = modules("stages/learn/src/models");
+    let files: BTreeSet<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(files, once, "files on the left, the list in models.rs on the right");
+    let manual = text("docs/stages.md");
+    let manual = manual.split("\n## Models\n").nth(1).expect("docs/stages.md has a section `Models`");
+    let manual = manual.split("\n## ").next().unwrap_or_default();
+    for model in stages::known_models() {
+        for name in model.model_type.into_iter().chain([model.architecture]) {
+            assert!(
+                manual.contains(&format!("`{name}`")),
+                "no row of `Models` in docs/stages.md names `{name}`"
+            );
+        }
+    }
+}
+
+#[test]
 fn every_command_is_entered() {
     let main = text("src/main.rs");
     for (name, text) in modules("src").iter().filter(|(name, _)| name != "main") {

@@ -25,6 +25,7 @@ fn lab() -> Lab {
         }
     }
     lab.write_judge("parts/judge");
+    lab.write_internlm2("parts/internlm2");
     let chemnet = project().join("stages/learn/tests/golden/chemnet/chemnet.safetensors");
     lab.write("parts/chemnet.safetensors", fs::read(chemnet).expect("a file"));
     // WordNet with one set of synonyms.
@@ -83,6 +84,17 @@ fn every_kind_has_an_example() {
             folder().display()
         );
         assert!(examples().contains(&file), "there is no {file} in {}", folder().display());
+    }
+}
+
+/// Examples of models are named in them.
+#[test]
+fn every_model_has_an_example() {
+    let texts = examples().into_iter().map(|name| fs::read_to_string(folder().join(name)).expect("a text"));
+    let texts: Vec<String> = texts.map(|text| text.to_lowercase()).collect();
+    for model in stages::known_models() {
+        let named = texts.iter().any(|text| text.contains(model.file));
+        assert!(named, "no file in {} names the model `{}`", folder().display(), model.file);
     }
 }
 

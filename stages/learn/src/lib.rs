@@ -13,6 +13,7 @@ mod classify;
 mod generate;
 mod model;
 mod models;
+mod network;
 mod objectives;
 #[cfg(test)]
 mod parity;
@@ -27,12 +28,10 @@ pub use generate::{
     Beam, CheckStrategy, EarlyStopping, GenerateError, Generated, Generation, Greedy, Sample, Strategy,
     generate,
 };
-pub use model::{Architecture, Model, ModelError};
-pub use models::config::Shape;
-pub use models::memory_estimate::{Compared, Continuing, Kept, Need, Sizes, SizesError, Training};
-pub use models::{
-    ChemNet, ChemNetError, DrawError, OpenError, TensorError, UnusableConfig, shape, shapes, write_random,
-};
+pub use model::memory_estimate::{Compared, Continuing, Kept, Need, Sizes, SizesError, Training};
+pub use model::{DrawError, Model, ModelError, OpenError, shape, shapes, write_random};
+pub use models::{Architecture, ChemNet, ChemNetError, KnownModel, known_models};
+pub use network::{Shape, TensorError, UnusableConfig};
 pub use objectives::{Feed, Logp, Loss, MicroBatch, Objective, Outputs, Share};
 pub use profiling::{ProcessMemory, device_memory, process_memory, product_rate};
 pub use tensor::device::{DeviceError, DeviceName, available, check};

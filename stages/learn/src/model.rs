@@ -1,4 +1,8 @@
-//! A model as the rest of the house sees it: folders in, folders out, no tensor between.
+//! A model as the rest of the workspace sees it: folders in, folders out, no tensor between.
+
+pub(crate) mod memory_estimate;
+mod open;
+mod random_model;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,15 +10,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use burn_tensor::{Device, Tensor, TensorData};
-use choice::choices;
 use serde_json::{Map, Value, json};
 use weights::{AdapterTensor, LowRank, ModelFolder};
 
+pub use open::OpenError;
+#[cfg(test)]
+pub(crate) use open::open as open_network;
+pub use random_model::{DrawError, shape, shapes, write_random};
+
 use crate::adapters::{AdapterMethod, Lora};
-use crate::models::config::Shape;
-use crate::models::llama::{self, LlamaForCausalLM};
-use crate::models::t5::{self, T5ForConditionalGeneration};
-use crate::models::{self, Network, OpenError, Untrained};
+use crate::models::Architecture;
+use crate::network::{Network, Untrained};
 use crate::tensor::device::{self, DeviceError, DeviceName};
 use crate::tensor::layers::{Storage, Weight};
 use crate::tensor::low_rank::Adapter;
@@ -22,26 +28,6 @@ use crate::tensor::parameters::{Parameter, Parameters as _};
 use crate::tensor::precision::Precision;
 use crate::text::sequence::TokenLimit;
 use crate::text::tokenizer::{self, Tokenizer, TokenizerError};
-
-choices! {
-    /// The architecture of a model made from scratch.
-    pub enum Architecture: Shape in "model" {
-        /// A decoder of LLaMA's kind.
-        llama::Llama,
-        /// An encoder and a decoder of T5's kind.
-        t5::T5,
-    }
-}
-
-impl Architecture {
-    /// Returns the `config.json` that such a model has with a vocabulary of this size.
-    pub fn config(&self, vocabulary_size: usize) -> Map<String, Value> {
-        match self {
-            Self::Llama(shape) => shape.config(vocabulary_size).write(),
-            Self::T5(shape) => shape.config(vocabulary_size, 0).write(),
-        }
-    }
-}
 
 /// A model that cannot be opened, made or written.
 #[derive(Debug, thiserror::Error)]
@@ -161,14 +147,14 @@ impl Model {
             .map_err(|source| OpenError::Folder { folder: folder.to_owned(), source })?;
         // Before the weights, which take longer.
         let tokenizer = Tokenizer::open(folder)?;
-        let network = models::open(&read, storage, &device)?;
+        let network = open::open(&read, storage, &device)?;
         let (tokens, embedded) = (tokenizer.vocabulary_size(), network.vocabulary_size());
         if tokens > embedded {
             return Err(OpenError::Vocabulary { folder: folder.to_owned(), tokens, embedded }.into());
         }
         let config = read.config().clone();
         let ends = ends(folder, &config)?
-            .or_else(|| network.usual_ends())
+            .or_else(|| network.default_eos_token_ids())
             .ok_or_else(|| ModelError::NoEnd { folder: folder.to_owned() })?;
         Ok(Self { network, config, tokenizer, ends, device, lora: None, beside: folder.to_owned() })
     }
@@ -187,24 +173,11 @@ impl Model {
         let tokenizer = Tokenizer::open(tokenizer_folder)?;
         let [pad, begin, end] = tokenizer::made_here(&tokenizer).ok_or(ModelError::NoSpecialTokens)?;
         let vocabulary = tokenizer.vocabulary_size();
-        let (mut config, network) = match architecture {
-            Architecture::Llama(shape) => {
-                let shape = shape.config(vocabulary);
-                let (config, range) = (shape.write(), shape.initializer_range);
-                let std = |_: &str| range;
-                let Ok(network) =
-                    LlamaForCausalLM::build(shape, &device, &mut Untrained::new(seed, &std, &device));
-                (config, Network::Decoder(network))
-            }
-            Architecture::T5(shape) => {
-                let shape = shape.config(vocabulary, pad);
-                let (config, sizes) = (shape.write(), shape.clone());
-                let std = |name: &str| sizes.std(name);
-                let Ok(network) =
-                    T5ForConditionalGeneration::build(shape, &mut Untrained::new(seed, &std, &device));
-                (config, Network::EncoderDecoder(network))
-            }
-        };
+        let model_config = architecture.model_config(vocabulary, pad);
+        let mut config = model_config.write();
+        let std = |name: &str| model_config.initial_std(name);
+        let network = model_config.build(&mut Untrained::new(seed, &std, &device));
+        let network = network.expect("random numbers can always be drawn");
         for (name, id) in [("pad_token_id", pad), ("bos_token_id", begin), ("eos_token_id", end)] {
             config.insert(name.to_owned(), id.into());
         }
@@ -339,13 +312,9 @@ impl Model {
             true => self.modules(),
             false => lora.target_modules.clone(),
         };
-        let task = match self.network {
-            Network::Decoder(_) => "CAUSAL_LM",
-            Network::EncoderDecoder(_) => "SEQ_2_SEQ_LM",
-        };
         let config = json!({
             "peft_type": "LORA",
-            "task_type": task,
+            "task_type": self.network.peft_task_type(),
             "base_model_name_or_path": null,
             "bias": "none",
             "fan_in_fan_out": false,
@@ -377,7 +346,7 @@ impl Model {
         let mut config = self.config.clone();
         config.remove("torch_dtype");
         config.insert("dtype".to_owned(), "float32".into());
-        models::save(&mut self.network, &config, folder, &self.device)?;
+        open::save(&mut self.network, &config, folder, &self.device)?;
         let copy = |path: &Path, source| ModelError::Copy { path: path.to_owned(), source };
         for entry in fs::read_dir(&self.beside).map_err(|error| copy(&self.beside, error))? {
             let path = entry.map_err(|error| copy(&self.beside, error))?.path();
@@ -520,7 +489,6 @@ mod tests {
     use super::*;
     use crate::generate::generation::{Generation, generate};
     use crate::generate::strategy::Strategy;
-    use crate::models::{shape, write_random};
     use crate::tensor::nf4::Nf4;
     use tempfile::TempDir;
     use weights::Dtype;

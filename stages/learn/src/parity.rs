@@ -18,8 +18,9 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 use weights::ModelFolder;
 
-use crate::models::llama::LlamaForCausalLM;
-use crate::models::{self, Network};
+use crate::model::open_network;
+use crate::models::llama::{self, LlamaForCausalLM};
+use crate::network::{FolderTensors, LanguageModel as _, Network};
 use crate::objectives::{Feed, Logp, MicroBatch, Objective, Outputs};
 use crate::tensor::device::{is_cpu, tested_device};
 use crate::tensor::layers::Storage;
@@ -37,14 +38,17 @@ pub(crate) fn golden(name: &str) -> PathBuf {
 const LONG: TokenLimit = TokenLimit::Together(1000);
 
 fn network(name: &str) -> Network {
-    models::open(&ModelFolder::open(golden(name)).unwrap(), Storage::Dense, &tested_device()).unwrap()
+    open_network(&ModelFolder::open(golden(name)).unwrap(), Storage::Dense, &tested_device()).unwrap()
 }
 
 fn model(name: &str) -> LlamaForCausalLM {
-    match network(name) {
-        Network::Decoder(model) => model,
-        Network::EncoderDecoder(_) => unreachable!("{name} is a decoder"),
-    }
+    let (folder, device) = (ModelFolder::open(golden(name)).unwrap(), tested_device());
+    let config = match folder.model_type() {
+        Some("internlm2") => crate::models::internlm2::read(folder.config()),
+        _ => llama::Config::read(folder.config()),
+    };
+    let mut tensors = FolderTensors::new(&folder, Storage::Dense, &device);
+    LlamaForCausalLM::open(config.unwrap(), &mut tensors).unwrap()
 }
 
 fn expected(name: &str) -> Value {
@@ -400,7 +404,7 @@ fn lora_logits_gradients_and_merged_weights() {
     let sequences: Vec<&Sequence> = sequences.iter().collect();
     let tokens: usize = sequences.iter().map(|sequence| sequence.output_tokens()).sum();
     let mut loss = 0.0;
-    let whole = Network::Decoder(model.clone());
+    let whole = Network::from(model.clone());
     let gradients =
         gradients::gradients(&whole, &Packed::new(&sequences), None, Activations::Kept, &device, |logps| {
             loss = -logps.iter().map(|logp| logp.sum).sum::<f64>() / tokens as f64;

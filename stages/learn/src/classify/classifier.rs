@@ -9,7 +9,7 @@ use tokenizers::{TruncationDirection, TruncationParams, TruncationStrategy};
 use weights::ModelFolder;
 
 use crate::models::deberta::{Config, DebertaV2ForSequenceClassification};
-use crate::models::{TensorError, UnusableConfig};
+use crate::network::{TensorError, UnusableConfig};
 use crate::tensor::device::{self, DeviceError, DeviceName};
 use crate::tensor::pieces::{largest_first, threads_for};
 use crate::text::tokenizer::TOKENIZER_FILE;

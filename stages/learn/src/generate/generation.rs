@@ -81,7 +81,7 @@ fn continue_batch(
 /// Continues prompts on a network that is no whole model.
 #[cfg(test)]
 pub(crate) fn continue_with(
-    network: &crate::models::Network,
+    network: &crate::network::Network,
     strategy: &Strategy,
     prompts: &[&[u32]],
     max_new_tokens: usize,
@@ -98,7 +98,7 @@ pub(crate) fn continue_with(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Architecture, Model};
+    use crate::models::Architecture;
     use crate::text::TokenizerModel;
 
     fn model(architecture: &str) -> Model {

@@ -1,6 +1,6 @@
 //! What strategies are given and return, and the loop that two of them share.
 
-use crate::models::decoding::Continuation;
+use crate::network::Continuation;
 use crate::text::sequence::TokenLimit;
 
 /// What every strategy can say of its parameters.

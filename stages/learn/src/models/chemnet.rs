@@ -17,8 +17,13 @@ use burn_tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors};
 
+use crate::network::EncoderEntry;
 use crate::tensor::device::{self, DeviceName};
 use crate::tensor::exponential::{exp, sigmoid, tanh};
+
+/// Says what it is in the list of models.
+pub(crate) const ENTRY: EncoderEntry =
+    EncoderEntry { model_type: None, architecture: "ChemNet", outline: None };
 
 /// The tokens, in the order of the input's channels.
 const TOKENS: [&str; 35] = [

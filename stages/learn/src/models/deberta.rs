@@ -21,46 +21,26 @@ use weights::ModelFolder;
 
 pub(crate) use config::Config;
 
-use super::source::Source as _;
-use super::tensors::{TensorError, Tensors};
+use crate::network::{EncoderEntry, FolderTensors, Outline, TensorError, WeightSource, list_stacks};
 use crate::tensor::fused::softmax;
 use crate::tensor::indices::{places, token_ids};
 use crate::tensor::layers::Storage;
 
-impl Tensors<'_> {
-    /// Returns a matrix of `[out, in]` in files as `[in, out]`.
-    fn transposed(&mut self, name: &str, [outputs, inputs]: [usize; 2]) -> Result<Tensor<2>, TensorError> {
-        let numbers = self.numbers(name, &[outputs, inputs])?;
-        let numbers = transposed(&numbers, outputs, inputs);
-        Ok(Tensor::from_data(TensorData::new(numbers, [inputs, outputs]), self.device))
-    }
+/// Says what it is in the list of models.
+pub(crate) const ENTRY: EncoderEntry = EncoderEntry {
+    model_type: Some("deberta-v2"),
+    architecture: "DebertaV2ForSequenceClassification",
+    outline: Some(|config| Ok(outline(&Config::read(config)?))),
+};
 
-    fn affine(&mut self, path: &str, inputs: usize, outputs: usize) -> Result<Affine, TensorError> {
-        let weight = self.transposed(&format!("{path}.weight"), [outputs, inputs])?;
-        Ok(Affine { weight, bias: self.vector(&format!("{path}.bias"), outputs)? })
-    }
-
-    fn norm(&mut self, path: &str, config: &Config) -> Result<Norm, TensorError> {
-        let gain = self.vector(&format!("{path}.weight"), config.hidden_size)?;
-        let bias = self.vector(&format!("{path}.bias"), config.hidden_size)?;
-        Ok(Norm { gain, bias, epsilon: config.epsilon })
-    }
-}
-
-/// Turns rows into columns, in blocks that fit a cache.
-fn transposed(numbers: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    const BLOCK: usize = 32;
-    let mut found = vec![0.0; numbers.len()];
-    for top in (0..rows).step_by(BLOCK) {
-        for left in (0..columns).step_by(BLOCK) {
-            for row in top..(top + BLOCK).min(rows) {
-                for column in left..(left + BLOCK).min(columns) {
-                    found[column * rows + row] = numbers[row * columns + column];
-                }
-            }
-        }
-    }
-    found
+/// Returns what memory is estimated from.
+fn outline(config: &Config) -> Outline {
+    let (outside, layers) = list_stacks(
+        config,
+        |config| vec![&mut config.layers],
+        |config, source| DebertaV2ForSequenceClassification::build(config, source).map(drop),
+    );
+    config.outline(outside, layers)
 }
 
 /// A projection with a bias.
@@ -72,6 +52,16 @@ struct Affine {
 }
 
 impl Affine {
+    fn build(
+        source: &mut dyn WeightSource,
+        path: &str,
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<Self, TensorError> {
+        let weight = source.transposed(&format!("{path}.weight"), [outputs, inputs])?;
+        Ok(Self { weight, bias: source.vector(&format!("{path}.bias"), outputs)? })
+    }
+
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         x.matmul(self.weight.clone()) + self.bias.clone().unsqueeze()
     }
@@ -85,6 +75,12 @@ struct Norm {
 }
 
 impl Norm {
+    fn build(source: &mut dyn WeightSource, path: &str, config: &Config) -> Result<Self, TensorError> {
+        let gain = source.vector(&format!("{path}.weight"), config.hidden_size)?;
+        let bias = source.vector(&format!("{path}.bias"), config.hidden_size)?;
+        Ok(Self { gain, bias, epsilon: config.epsilon })
+    }
+
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         layer_norm(x, self.gain.clone(), Some(self.bias.clone()), self.epsilon)
     }
@@ -141,48 +137,8 @@ pub(crate) struct DebertaV2ForSequenceClassification {
 impl DebertaV2ForSequenceClassification {
     /// Opens a model, and checks that every tensor of its folder has a place in it.
     pub fn open(folder: &ModelFolder, config: Config, device: &Device) -> Result<Self, TensorError> {
-        let mut tensors = Tensors::new(folder, Storage::Dense, device);
-        let (hidden, embedding) = (config.hidden_size, config.embedding_size);
-        let path = "deberta.embeddings";
-        let words =
-            tensors.matrix(&format!("{path}.word_embeddings.weight"), [config.vocab_size, embedding])?;
-        let mut optional = |is_there: bool, name: &str, shape: [usize; 2]| {
-            is_there.then(|| tensors.matrix(&format!("{path}.{name}.weight"), shape)).transpose()
-        };
-        let positions = optional(
-            config.has_absolute_positions,
-            "position_embeddings",
-            [config.max_positions, embedding],
-        )?;
-        let types = optional(config.types > 0, "token_type_embeddings", [config.types, embedding])?;
-        let projection = (embedding != hidden)
-            .then(|| tensors.transposed(&format!("{path}.embed_proj.weight"), [hidden, embedding]))
-            .transpose()?;
-        let embedding_norm = tensors.norm(&format!("{path}.LayerNorm"), &config)?;
-        let encoder_norm = config
-            .has_encoder_norm
-            .then(|| tensors.norm("deberta.encoder.LayerNorm", &config))
-            .transpose()?;
-        let relative = match &config.relative {
-            None => None,
-            Some(relative) => {
-                let name = "deberta.encoder.rel_embeddings.weight";
-                let embeddings = tensors.matrix(name, [2 * relative.span, hidden])?;
-                Some(match &encoder_norm {
-                    Some(norm) => norm.forward(embeddings),
-                    None => embeddings,
-                })
-            }
-        };
-        let layers = (0..config.layers)
-            .map(|number| Layer::open(&mut tensors, number, &config, relative.as_ref()))
-            .collect::<Result<_, _>>()?;
-        let mut row_affine = |path: &str, outputs: usize| -> Result<RowAffine, TensorError> {
-            let weight = tensors.numbers(&format!("{path}.weight"), &[outputs, hidden])?;
-            Ok(RowAffine { weight, bias: tensors.numbers(&format!("{path}.bias"), &[outputs])? })
-        };
-        let pooler = row_affine("pooler.dense", hidden)?;
-        let classifier = row_affine("classifier", config.labels.len())?;
+        let mut tensors = FolderTensors::new(folder, Storage::Dense, device);
+        let model = Self::build(config, &mut tensors)?;
         // What transformers leaves aside as well: places that are numbered or not used, and the
         // heads of pre-training.
         tensors.finish(|name| {
@@ -191,7 +147,54 @@ impl DebertaV2ForSequenceClassification {
                 || name.starts_with("mask_predictions.")
                 || name.starts_with("lm_predictions.")
         })?;
-        let device = device.clone();
+        Ok(model)
+    }
+
+    /// Makes a model of a configuration, of what a source has.
+    pub fn build(config: Config, source: &mut dyn WeightSource) -> Result<Self, TensorError> {
+        let (hidden, embedding) = (config.hidden_size, config.embedding_size);
+        let path = "deberta.embeddings";
+        let words =
+            source.matrix(&format!("{path}.word_embeddings.weight"), [config.vocab_size, embedding])?;
+        let mut optional = |is_there: bool, name: &str, shape: [usize; 2]| {
+            is_there.then(|| source.matrix(&format!("{path}.{name}.weight"), shape)).transpose()
+        };
+        let positions = optional(
+            config.has_absolute_positions,
+            "position_embeddings",
+            [config.max_positions, embedding],
+        )?;
+        let types = optional(config.types > 0, "token_type_embeddings", [config.types, embedding])?;
+        let projection = (embedding != hidden)
+            .then(|| source.transposed(&format!("{path}.embed_proj.weight"), [hidden, embedding]))
+            .transpose()?;
+        let embedding_norm = Norm::build(source, &format!("{path}.LayerNorm"), &config)?;
+        let encoder_norm = config
+            .has_encoder_norm
+            .then(|| Norm::build(source, "deberta.encoder.LayerNorm", &config))
+            .transpose()?;
+        let relative = match &config.relative {
+            None => None,
+            Some(relative) => {
+                let name = "deberta.encoder.rel_embeddings.weight";
+                let embeddings = source.matrix(name, [2 * relative.span, hidden])?;
+                // Nothing is projected of positions that are only listed.
+                source.has_numbers().then(|| match &encoder_norm {
+                    Some(norm) => norm.forward(embeddings),
+                    None => embeddings,
+                })
+            }
+        };
+        let layers = (0..config.layers)
+            .map(|number| Layer::build(source, number, &config, relative.as_ref()))
+            .collect::<Result<_, _>>()?;
+        let mut row_affine = |path: &str, outputs: usize| -> Result<RowAffine, TensorError> {
+            let weight = source.numbers(&format!("{path}.weight"), &[outputs, hidden])?;
+            Ok(RowAffine { weight, bias: source.numbers(&format!("{path}.bias"), &[outputs])? })
+        };
+        let pooler = row_affine("pooler.dense", hidden)?;
+        let classifier = row_affine("classifier", config.labels.len())?;
+        let device = source.device().clone();
         Ok(Self {
             config,
             words,
@@ -260,32 +263,31 @@ fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {
 }
 
 impl Layer {
-    fn open(
-        tensors: &mut Tensors<'_>,
+    fn build(
+        source: &mut dyn WeightSource,
         number: usize,
         config: &Config,
-        relative: Option<&Tensor<2>>,
+        embeddings: Option<&Tensor<2>>,
     ) -> Result<Self, TensorError> {
         let path = format!("deberta.encoder.layer.{number}");
         let own = format!("{path}.attention.self");
         let (hidden, wide) = (config.hidden_size, config.intermediate_size);
-        let query = tensors.affine(&format!("{own}.query_proj"), hidden, hidden)?;
-        let key = tensors.affine(&format!("{own}.key_proj"), hidden, hidden)?;
-        let value = tensors.affine(&format!("{own}.value_proj"), hidden, hidden)?;
+        let query = Affine::build(source, &format!("{own}.query_proj"), hidden, hidden)?;
+        let key = Affine::build(source, &format!("{own}.key_proj"), hidden, hidden)?;
+        let value = Affine::build(source, &format!("{own}.value_proj"), hidden, hidden)?;
         let split = |x: Tensor<2>| {
             let [count, _] = x.dims();
             x.transpose().reshape([config.heads, config.head_size, count])
         };
         let (mut position_keys, mut position_queries) = (None, None);
-        if let (Some(relative), Some(embeddings)) = (&config.relative, relative) {
+        if let Some(relative) = &config.relative {
             let mut project = |shared: &Affine, name: &str| {
-                let projected = match relative.shares_projections {
-                    true => shared.forward(embeddings.clone()),
-                    false => {
-                        tensors.affine(&format!("{own}.{name}"), hidden, hidden)?.forward(embeddings.clone())
-                    }
+                let own = match relative.shares_projections {
+                    true => None,
+                    false => Some(Affine::build(source, &format!("{own}.{name}"), hidden, hidden)?),
                 };
-                Ok(Some(split(projected)))
+                let affine = own.as_ref().unwrap_or(shared);
+                Ok(embeddings.map(|embeddings| split(affine.forward(embeddings.clone()))))
             };
             if config.content_to_position {
                 position_keys = project(&key, "pos_key_proj")?;
@@ -301,11 +303,16 @@ impl Layer {
             value,
             position_keys,
             position_queries,
-            attention_output: tensors.affine(&format!("{path}.attention.output.dense"), hidden, hidden)?,
-            attention_norm: tensors.norm(&format!("{path}.attention.output.LayerNorm"), config)?,
-            intermediate: tensors.affine(&format!("{path}.intermediate.dense"), hidden, wide)?,
-            output: tensors.affine(&format!("{path}.output.dense"), wide, hidden)?,
-            output_norm: tensors.norm(&format!("{path}.output.LayerNorm"), config)?,
+            attention_output: Affine::build(
+                source,
+                &format!("{path}.attention.output.dense"),
+                hidden,
+                hidden,
+            )?,
+            attention_norm: Norm::build(source, &format!("{path}.attention.output.LayerNorm"), config)?,
+            intermediate: Affine::build(source, &format!("{path}.intermediate.dense"), hidden, wide)?,
+            output: Affine::build(source, &format!("{path}.output.dense"), wide, hidden)?,
+            output_norm: Norm::build(source, &format!("{path}.output.LayerNorm"), config)?,
         })
     }
 

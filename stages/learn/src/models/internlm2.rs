@@ -7,8 +7,15 @@
 
 use serde_json::{Map, Value};
 
-use super::config::{Reader, UnusableConfig};
 use super::llama::{Config, Spelling};
+use crate::network::{LanguageModelEntry, Reader, UnusableConfig};
+
+/// Says what it is in the list of models.
+pub(crate) const ENTRY: LanguageModelEntry = LanguageModelEntry {
+    model_type: "internlm2",
+    architectures: &["InternLM2ForCausalLM"],
+    read: |config| Ok(Box::new(read(config)?)),
+};
 
 /// Reads `config.json`.
 pub(crate) fn read(config: &Map<String, Value>) -> Result<Config, UnusableConfig> {

@@ -4,15 +4,16 @@
 //! attention where there are fewer key-value heads, and a head that is tied to the embedding or
 //! not. `rope_type` `default`, `linear`, `dynamic` and `llama3` are known.
 
-mod sizes;
+mod config;
 
 use burn_tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
-use super::cache::KeyValueCache;
-use super::decoding::HIDDEN;
-use super::decoding::Pieces;
-use super::source::Source;
-use crate::models::decoding::Continuation;
+use serde_json::{Map, Value};
+
+use crate::network::{
+    Continuation, FolderTensors, HIDDEN, KeyValueCache, LanguageModel, LanguageModelEntry, Limit,
+    ModelConfig, Network, Outline, Pieces, Stack, TensorError, WeightSource, list_stacks,
+};
 use crate::tensor::device::is_cpu;
 use crate::tensor::fused::{Causal, Rope, Step, attend, causal_attention, one_by_one, swiglu};
 use crate::tensor::indices::token_ids;
@@ -23,9 +24,66 @@ use crate::text::batches::Packed;
 use crate::text::sequence::TokenLimit;
 
 #[cfg(test)]
-pub(crate) use sizes::RopeScaling;
-pub(crate) use sizes::{Config, Spelling};
-pub use sizes::{Llama, VERSION};
+pub(crate) use config::RopeScaling;
+pub(crate) use config::{Config, Spelling};
+pub use config::{Llama, VERSION};
+
+/// Says what it is in the list of models.
+pub(crate) const ENTRY: LanguageModelEntry = LanguageModelEntry {
+    model_type: "llama",
+    architectures: &["LlamaForCausalLM", "LLaMAForCausalLM"],
+    read: |config| Ok(Box::new(Config::read(config)?)),
+};
+
+impl ModelConfig for Config {
+    fn open(&self, tensors: &mut FolderTensors<'_>) -> Result<Network, TensorError> {
+        LlamaForCausalLM::open(self.clone(), tensors).map(Network::from)
+    }
+
+    fn may_lie_beside(&self, tensor: &str) -> bool {
+        // What older versions of transformers wrote beside the weights.
+        tensor.ends_with("rotary_emb.inv_freq")
+    }
+
+    fn build(&self, source: &mut dyn WeightSource) -> Result<Network, TensorError> {
+        LlamaForCausalLM::build(self.clone(), source).map(Network::from)
+    }
+
+    fn outline(&self) -> Outline {
+        let (outside, layers) = list_stacks(
+            self,
+            |config| vec![&mut config.layers],
+            |config, source| LlamaForCausalLM::build(config, source).map(drop),
+        );
+        let stack = |layer| Stack {
+            layers: self.layers,
+            layer,
+            heads: self.heads,
+            queries: self.heads * self.head_size,
+            keys: self.key_value_heads * self.head_size,
+            wide: self.intermediate_size,
+            keeps_scores: false,
+            is_crossing: false,
+        };
+        Outline {
+            vocabulary: self.vocab_size,
+            hidden: self.hidden_size,
+            outside,
+            stacks: layers.into_iter().map(stack).collect(),
+            derived: 0,
+            limit: Limit::Together(self.max_positions),
+            dropout: false,
+        }
+    }
+
+    fn write(&self) -> Map<String, Value> {
+        Self::write(self)
+    }
+
+    fn initial_std(&self, _parameter: &str) -> f64 {
+        self.initializer_range
+    }
+}
 
 /// A model with its weights.
 #[derive(Debug, Clone)]
@@ -114,8 +172,18 @@ impl Pieces for Reading<'_> {
 }
 
 impl LlamaForCausalLM {
-    /// Makes a model of a configuration, each parameter by a function of name and shape.
-    pub fn build<E>(config: Config, device: &Device, source: &mut dyn Source<E>) -> Result<Self, E> {
+    /// Makes the model of a folder's tensors.
+    pub fn open(mut config: Config, tensors: &mut FolderTensors<'_>) -> Result<Self, TensorError> {
+        let (embedding, head) = config.spelling.embedding_and_head();
+        config.tied = tensors.is_tied(config.tied, head, embedding)?;
+        if config.tied {
+            tensors.leave_aside(head);
+        }
+        Self::build(config, tensors)
+    }
+
+    /// Makes a model of a configuration, of what a source has.
+    pub fn build(config: Config, source: &mut dyn WeightSource) -> Result<Self, TensorError> {
         let (hidden, wide) = (config.hidden_size, config.intermediate_size);
         let (queries, keys) = (config.heads * config.head_size, config.key_value_heads * config.head_size);
         let names = config.spelling.names();
@@ -123,7 +191,7 @@ impl LlamaForCausalLM {
         let mut layers = Vec::with_capacity(config.layers);
         for number in 0..config.layers {
             let path = format!("model.layers.{number}");
-            let mut linear = |name: &str, shape: [usize; 2], has_bias: bool| -> Result<Linear, E> {
+            let mut linear = |name: &str, shape: [usize; 2], has_bias: bool| -> Result<Linear, TensorError> {
                 let mut linear = Linear::new(source.weight(&format!("{path}.{name}.weight"), shape)?);
                 if has_bias {
                     let bias = source.vector(&format!("{path}.{name}.bias"), shape[0])?;
@@ -162,7 +230,9 @@ impl LlamaForCausalLM {
             true => None,
             false => Some(Parameter::new(source.matrix(names.lm_head, [config.vocab_size, hidden])?)),
         };
-        let rope = Rope::new(config.rope.frequencies(config.head_size), device);
+        // What is only listed turns nothing.
+        let turned = if source.has_numbers() { config.head_size } else { 0 };
+        let rope = Rope::new(config.rope.frequencies(turned), source.device());
         Ok(Self {
             embed_tokens: Parameter::new(embed_tokens),
             layers,
@@ -172,53 +242,6 @@ impl LlamaForCausalLM {
             rope,
             config,
         })
-    }
-
-    /// Moves what is no parameter to a device.
-    pub fn move_tables(&mut self, device: &Device) {
-        self.rope.move_to(device);
-    }
-
-    /// Says whether projections are packed into fewer bits.
-    pub fn is_packed(&self) -> bool {
-        self.layers.first().is_some_and(|layer| layer.o_proj.is_packed())
-    }
-
-    /// Returns the matrix that turns hidden states into logits, `[vocabulary, hidden]`.
-    pub fn head(&self) -> &Parameter<2> {
-        self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
-    }
-
-    /// Returns the matrix's name.
-    pub fn head_name(&self) -> &'static str {
-        let names = self.config.spelling.names();
-        if self.lm_head.is_some() { names.lm_head } else { names.embed_tokens }
-    }
-
-    /// Returns the pieces that read sequences: the embedding, each layer, and the last norm.
-    pub fn pieces<'a>(&'a self, packed: &Packed, device: &Device) -> impl Pieces + 'a {
-        let ids = packed.ids(device);
-        let causal = self.causal(packed.rows, ids.dims()[0] / packed.rows, device);
-        let picks = packed.picks(device);
-        match self.norm.value.is_autodiff() {
-            true => Reading { model: self, ids, causal: causal.autodiff(), picks: picks.autodiff() },
-            false => Reading { model: self, ids, causal, picks },
-        }
-    }
-
-    /// Returns how many tokens it takes.
-    pub fn limit(&self) -> TokenLimit {
-        TokenLimit::Together(self.config.max_positions)
-    }
-
-    /// Shows the projections, each with its full path.
-    pub fn linears(&mut self) -> Vec<(String, &mut Linear)> {
-        let layers = self.layers.iter_mut().enumerate();
-        let named = layers.flat_map(|(number, layer)| {
-            let full = move |(name, linear)| (format!("model.layers.{number}.{name}"), linear);
-            layer.linears().into_iter().map(full)
-        });
-        named.collect()
     }
 
     /// Returns the last hidden states, normalised, `[rows * width, hidden]`, of rows of token ids
@@ -299,9 +322,26 @@ impl LlamaForCausalLM {
         let last = x.reshape([rows, width, self.config.hidden_size]).narrow(1, width - 1, 1);
         rms_norm(last.reshape([rows, self.config.hidden_size]), &self.norm, self.config.epsilon)
     }
+}
 
-    /// Begins outputs for prompts, and returns the logits of their first tokens.
-    pub fn begin<'a>(&'a self, prompts: &[&[u32]], device: &'a Device) -> (Begun<'a>, Vec<f32>) {
+impl LanguageModel for LlamaForCausalLM {
+    fn copy(&self) -> Network {
+        self.clone().into()
+    }
+
+    fn pieces<'a>(&'a self, packed: &Packed<'_>, device: &Device) -> Box<dyn Pieces + 'a> {
+        let ids = packed.ids(device);
+        let causal = self.causal(packed.rows, ids.dims()[0] / packed.rows, device);
+        let picks = packed.picks(device);
+        match self.norm.value.is_autodiff() {
+            true => {
+                Box::new(Reading { model: self, ids, causal: causal.autodiff(), picks: picks.autodiff() })
+            }
+            false => Box::new(Reading { model: self, ids, causal, picks }),
+        }
+    }
+
+    fn begin<'a>(&'a self, prompts: &[&[u32]], device: &'a Device) -> (Box<dyn Continuation + 'a>, Vec<f32>) {
         let width = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
         let filled: Vec<usize> = prompts.iter().map(|prompt| width - prompt.len()).collect();
         let mut ids: Vec<u32> = Vec::with_capacity(width * prompts.len());
@@ -313,7 +353,53 @@ impl LlamaForCausalLM {
         let cache = KeyValueCache::new(self.config.layers, prompts.len(), heads, width, device);
         let mut begun = Begun { model: self, device, filled, cache };
         let logits = begun.advance(&ids);
-        (begun, logits)
+        (Box::new(begun), logits)
+    }
+
+    fn head(&self) -> &Parameter<2> {
+        self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
+    }
+
+    fn head_name(&self) -> &'static str {
+        let names = self.config.spelling.names();
+        if self.lm_head.is_some() { names.lm_head } else { names.embed_tokens }
+    }
+
+    fn linears(&mut self) -> Vec<(String, &mut Linear)> {
+        let layers = self.layers.iter_mut().enumerate();
+        let named = layers.flat_map(|(number, layer)| {
+            let full = move |(name, linear)| (format!("model.layers.{number}.{name}"), linear);
+            layer.linears().into_iter().map(full)
+        });
+        named.collect()
+    }
+
+    fn is_packed(&self) -> bool {
+        self.layers.first().is_some_and(|layer| layer.o_proj.is_packed())
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+    }
+
+    fn move_tables(&mut self, device: &Device) {
+        self.rope.move_to(device);
+    }
+
+    fn vocabulary_size(&self) -> usize {
+        self.config.vocab_size
+    }
+
+    fn limit(&self) -> TokenLimit {
+        TokenLimit::Together(self.config.max_positions)
+    }
+
+    fn peft_task_type(&self) -> &'static str {
+        "CAUSAL_LM"
     }
 }
 

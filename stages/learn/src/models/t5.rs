@@ -6,15 +6,19 @@
 //! embedding, behind states scaled by `d_model^-0.5`; version 1.1 a gated one with GELU (its
 //! tangent form) and a head of its own behind states as they are.
 
-mod reading;
-mod sizes;
-mod writing;
+mod config;
+mod decode;
+mod forward;
 
 use std::cell::Cell;
 
 use burn_tensor::{Device, FloatDType, Int, Tensor, TensorData};
+use serde_json::{Map, Value};
 
-use super::source::Source;
+use crate::network::{
+    Continuation, FolderTensors, LanguageModel, LanguageModelEntry, Limit, ModelConfig, Network, Outline,
+    Pieces, Stack as OutlineStack, TensorError, WeightSource, list_stacks,
+};
 use crate::tensor::fused::{Step, one_by_one, softmax};
 use crate::tensor::indices::places;
 use crate::tensor::layers::{Linear, rms_norm};
@@ -22,10 +26,65 @@ use crate::tensor::low_rank::Dropout;
 use crate::tensor::parameters::{Parameter, Parameters, Slot};
 use crate::tensor::precision::Precision;
 use crate::tensor::random::{Purpose, Random};
+use crate::text::batches::Packed;
 use crate::text::sequence::TokenLimit;
 
-pub(crate) use sizes::Config;
-pub use sizes::{T5, VERSION};
+pub(crate) use config::Config;
+pub use config::{T5, VERSION};
+
+/// Says what it is in the list of models.
+pub(crate) const ENTRY: LanguageModelEntry = LanguageModelEntry {
+    model_type: "t5",
+    architectures: &["T5ForConditionalGeneration", "T5WithLMHeadModel"],
+    read: |config| Ok(Box::new(Config::read(config)?)),
+};
+
+impl ModelConfig for Config {
+    fn open(&self, tensors: &mut FolderTensors<'_>) -> Result<Network, TensorError> {
+        T5ForConditionalGeneration::open(self.clone(), tensors).map(Network::from)
+    }
+
+    fn build(&self, source: &mut dyn WeightSource) -> Result<Network, TensorError> {
+        T5ForConditionalGeneration::build(self.clone(), source).map(Network::from)
+    }
+
+    fn outline(&self) -> Outline {
+        let (outside, layers) = list_stacks(
+            self,
+            |config| vec![&mut config.layers, &mut config.decoder_layers],
+            |config, source| T5ForConditionalGeneration::build(config, source).map(drop),
+        );
+        let inner = self.heads * self.d_kv;
+        let each = layers.into_iter().zip([(self.layers, false), (self.decoder_layers, true)]);
+        let stack = |(layer, (layers, is_crossing))| OutlineStack {
+            layers,
+            layer,
+            heads: self.heads,
+            queries: inner,
+            keys: inner,
+            wide: self.d_ff,
+            keeps_scores: true,
+            is_crossing,
+        };
+        Outline {
+            vocabulary: self.vocab_size,
+            hidden: self.d_model,
+            outside,
+            stacks: each.map(stack).collect(),
+            derived: 0,
+            limit: Limit::Each(self.positions.unwrap_or(512)),
+            dropout: self.dropout > 0.0,
+        }
+    }
+
+    fn write(&self) -> Map<String, Value> {
+        Self::write(self)
+    }
+
+    fn initial_std(&self, parameter: &str) -> f64 {
+        self.std(parameter)
+    }
+}
 
 /// A model with its weights.
 #[derive(Debug, Clone)]
@@ -152,8 +211,34 @@ impl Drops<'_> {
 }
 
 impl T5ForConditionalGeneration {
-    /// Makes a model of a configuration, each parameter by a function of name and shape.
-    pub fn build<E>(config: Config, source: &mut dyn Source<E>) -> Result<Self, E> {
+    /// Makes the model of a folder's tensors.
+    pub fn open(mut config: Config, tensors: &mut FolderTensors<'_>) -> Result<Self, TensorError> {
+        const SHARED: &str = "shared.weight";
+        const HEAD: &str = "lm_head.weight";
+        const REPEATED: [&str; 2] = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];
+        // What the first version of transformers wrote and never used.
+        tensors.leave_aside("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight");
+        let embedding = [SHARED].into_iter().chain(REPEATED).find(|name| tensors.has(name)).unwrap_or(SHARED);
+        tensors.read_as(SHARED, embedding);
+        for repeated in REPEATED {
+            if !tensors.has(repeated) {
+                continue;
+            }
+            if !tensors.repeats(repeated, embedding)? {
+                let (file, tensor) = (tensors.file(repeated), repeated.to_owned());
+                return Err(TensorError::Differs { file, tensor, other: embedding });
+            }
+            tensors.leave_aside(repeated);
+        }
+        config.tied = tensors.is_tied(config.tied, HEAD, embedding)?;
+        if config.tied {
+            tensors.leave_aside(HEAD);
+        }
+        Self::build(config, tensors)
+    }
+
+    /// Makes a model of a configuration, of what a source has.
+    pub fn build(config: Config, source: &mut dyn WeightSource) -> Result<Self, TensorError> {
         let size = [config.vocab_size, config.d_model];
         let shared = Parameter::new(source.matrix("shared.weight", size)?);
         let encoder = Stack::build(&config, "encoder", source)?;
@@ -163,21 +248,6 @@ impl T5ForConditionalGeneration {
             false => Some(Parameter::new(source.matrix("lm_head.weight", size)?)),
         };
         Ok(Self { config, shared, encoder, decoder, lm_head, precision: Precision::F32, dropout: None })
-    }
-
-    /// Says whether projections are packed into fewer bits.
-    pub fn is_packed(&self) -> bool {
-        self.encoder.blocks.first().is_some_and(|block| block.wo.is_packed())
-    }
-
-    /// Returns the matrix that turns states into logits, `[vocabulary, d_model]`.
-    pub fn head(&self) -> &Parameter<2> {
-        self.lm_head.as_ref().unwrap_or(&self.shared)
-    }
-
-    /// Returns the matrix's name.
-    pub fn head_name(&self) -> &'static str {
-        if self.lm_head.is_some() { "lm_head.weight" } else { "shared.weight" }
     }
 
     fn is_recording(&self) -> bool {
@@ -255,9 +325,31 @@ impl T5ForConditionalGeneration {
         let seen = seen.swap_dims(1, 2).reshape([rows * width, heads * head]);
         drops.apply(attention.o.forward(seen))
     }
+}
 
-    /// Shows the projections, each with its full path.
-    pub fn linears(&mut self) -> Vec<(String, &mut Linear)> {
+impl LanguageModel for T5ForConditionalGeneration {
+    fn copy(&self) -> Network {
+        self.clone().into()
+    }
+
+    fn pieces<'a>(&'a self, packed: &Packed<'_>, device: &Device) -> Box<dyn Pieces + 'a> {
+        Box::new(self.reading(packed, device))
+    }
+
+    fn begin<'a>(&'a self, prompts: &[&[u32]], device: &'a Device) -> (Box<dyn Continuation + 'a>, Vec<f32>) {
+        let (begun, logits) = self.begun(prompts, device);
+        (Box::new(begun), logits)
+    }
+
+    fn head(&self) -> &Parameter<2> {
+        self.lm_head.as_ref().unwrap_or(&self.shared)
+    }
+
+    fn head_name(&self) -> &'static str {
+        if self.lm_head.is_some() { "lm_head.weight" } else { "shared.weight" }
+    }
+
+    fn linears(&mut self) -> Vec<(String, &mut Linear)> {
         let mut found = Vec::new();
         for (name, stack) in [("encoder", &mut self.encoder), ("decoder", &mut self.decoder)] {
             for (number, block) in stack.blocks.iter_mut().enumerate() {
@@ -273,9 +365,36 @@ impl T5ForConditionalGeneration {
         found
     }
 
-    /// Returns how many tokens it takes.
-    pub fn limit(&self) -> TokenLimit {
+    fn is_packed(&self) -> bool {
+        self.encoder.blocks.first().is_some_and(|block| block.wo.is_packed())
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+    }
+
+    fn set_dropout(&mut self, dropout: Dropout) {
+        self.dropout = Some(Dropout { probability: self.config.dropout, ..dropout });
+    }
+
+    fn vocabulary_size(&self) -> usize {
+        self.config.vocab_size
+    }
+
+    fn limit(&self) -> TokenLimit {
         TokenLimit::Each(self.config.positions.unwrap_or(usize::MAX))
+    }
+
+    fn default_eos_token_ids(&self) -> Option<Vec<u32>> {
+        Some(vec![1])
+    }
+
+    fn peft_task_type(&self) -> &'static str {
+        "SEQ_2_SEQ_LM"
     }
 }
 
@@ -289,13 +408,13 @@ enum Direction {
 }
 
 impl Stack {
-    fn build<E>(config: &Config, name: &str, source: &mut dyn Source<E>) -> Result<Self, E> {
+    fn build(config: &Config, name: &str, source: &mut dyn WeightSource) -> Result<Self, TensorError> {
         let (model, inner, wide) = (config.d_model, config.heads * config.d_kv, config.d_ff);
         let is_decoder = name == "decoder";
         let mut blocks = Vec::new();
         for number in 0..if is_decoder { config.decoder_layers } else { config.layers } {
             let path = format!("{name}.block.{number}");
-            let mut attention = |layer: &str, name: &str| -> Result<Attention, E> {
+            let mut attention = |layer: &str, name: &str| -> Result<Attention, TensorError> {
                 let mut linear = |part: &str, shape: [usize; 2]| {
                     source.weight(&format!("{path}.{layer}.{name}.{part}.weight"), shape).map(Linear::new)
                 };

@@ -6,7 +6,6 @@ use super::{golden, logits, network, numbers};
 use crate::generate::generation::continue_with;
 use crate::generate::strategy::Strategy;
 use crate::generate::{Beam, EarlyStopping};
-use crate::models::Network;
 
 /// The strategy that the reference was made with.
 fn strategy(one: &Value) -> Strategy {
@@ -132,12 +131,13 @@ fn what_is_remembered_is_what_the_whole_text_gives() {
         let prompt: Vec<u32> = (10..22).collect();
         let found = continue_with(&network, &Strategy::default(), &[&prompt], 100, &[]).remove(0).remove(0);
         assert_eq!(found.tokens.len(), 100);
-        let (logits, before) = match &network {
-            Network::Decoder(model) => {
+        let (logits, before) = match name {
+            "llama" => {
                 let all = prompt.iter().chain(&found.tokens).map(|id| i64::from(*id)).collect();
-                (logits(model, &[all]), prompt.len() - 1)
+                (logits(&super::model(name), &[all]), prompt.len() - 1)
             }
-            Network::EncoderDecoder(model) => {
+            _ => {
+                let model = super::t5::t5(name);
                 let outputs = std::iter::once(model.config.start).chain(found.tokens.iter().copied());
                 let (_, logits) = model.states_and_logits(&[&prompt], &[outputs.collect()]);
                 (numbers(logits), 0)

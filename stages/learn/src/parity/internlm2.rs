@@ -1,12 +1,10 @@
 //! InternLM2, computed again: the reference's logits are LLaMA's with the unpacked weights.
 
-use std::convert::Infallible;
-
-use burn_tensor::Tensor;
+use burn_tensor::Device;
 
 use super::{Tensors, difference, logits, model, network};
-use crate::models::Source;
 use crate::models::llama::{Config, LlamaForCausalLM, RopeScaling, Spelling};
+use crate::network::{TensorError, WeightSource};
 use crate::tensor::device::tested_device;
 use crate::tensor::parameters::Parameters as _;
 use crate::tensor::random::{Purpose, Random};
@@ -43,11 +41,15 @@ fn biases_are_packed_like_weights() {
     assert!(packed_sizes.attention_bias && packed_sizes.rope.scaling == RopeScaling::None);
     let plain = Config { spelling: Spelling::Llama, ..packed_sizes.clone() };
     let mut random = Random::new(3, Purpose::Weights, 9);
-    let mut drawn = Drawn(std::collections::BTreeMap::new(), &mut |count| random.normal(count, 0.4));
-    let Ok(unpacked) = LlamaForCausalLM::build(plain, &device, &mut drawn);
+    let mut whole = std::collections::BTreeMap::new();
+    let mut draw = |name: &str, count: usize| {
+        let numbers = random.normal(count, 0.4);
+        whole.insert(name.to_owned(), numbers.clone());
+        numbers
+    };
+    let unpacked = LlamaForCausalLM::build(plain, &mut Named(&mut draw, &device)).unwrap();
     // For each key-value head its two query heads, then its key, then its value.
     let (head, group) = (4, 2);
-    let whole = std::mem::take(&mut drawn.0);
     let mut pack = |name: &str, count: usize| {
         let Some((path, part)) = name.split_once("attention.wqkv.") else {
             let renamed = name
@@ -75,36 +77,21 @@ fn biases_are_packed_like_weights() {
         });
         packed.collect()
     };
-    let Ok(packed) = LlamaForCausalLM::build(packed_sizes, &device, &mut Named(&mut pack));
+    let packed = LlamaForCausalLM::build(packed_sizes, &mut Named(&mut pack, &device)).unwrap();
     let rows = [(0..17).collect::<Vec<i64>>()];
     let off = difference(&logits(&packed, &rows), &logits(&unpacked, &rows));
     assert!(off < 1e-5, "{off}");
 }
 
-/// Draws parameters, and keeps them by name.
-struct Drawn<'a>(std::collections::BTreeMap<String, Vec<f32>>, &'a mut dyn FnMut(usize) -> Vec<f32>);
-
-impl Source<Infallible> for Drawn<'_> {
-    fn matrix(&mut self, name: &str, [rows, columns]: [usize; 2]) -> Result<Tensor<2>, Infallible> {
-        Ok(self.vector(name, rows * columns)?.reshape([rows, columns]))
-    }
-
-    fn vector(&mut self, name: &str, length: usize) -> Result<Tensor<1>, Infallible> {
-        let numbers = (self.1)(length);
-        self.0.insert(name.to_owned(), numbers.clone());
-        Ok(Tensor::from_floats(numbers.as_slice(), &tested_device()))
-    }
-}
-
 /// Takes parameters from a function of name and count.
-struct Named<'a>(&'a mut dyn FnMut(&str, usize) -> Vec<f32>);
+struct Named<'a>(&'a mut dyn FnMut(&str, usize) -> Vec<f32>, &'a Device);
 
-impl Source<Infallible> for Named<'_> {
-    fn matrix(&mut self, name: &str, [rows, columns]: [usize; 2]) -> Result<Tensor<2>, Infallible> {
-        Ok(self.vector(name, rows * columns)?.reshape([rows, columns]))
+impl WeightSource for Named<'_> {
+    fn device(&self) -> &Device {
+        self.1
     }
 
-    fn vector(&mut self, name: &str, length: usize) -> Result<Tensor<1>, Infallible> {
-        Ok(Tensor::from_floats((self.0)(name, length).as_slice(), &tested_device()))
+    fn numbers(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, TensorError> {
+        Ok((self.0)(name, shape.iter().product()))
     }
 }

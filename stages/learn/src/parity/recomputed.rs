@@ -5,8 +5,9 @@ use tempfile::TempDir;
 use weights::{Dtype, ModelFolder};
 
 use super::compare_recomputed;
-use crate::model::Architecture;
-use crate::models::{self, Network, write_random};
+use crate::model::{open_network, write_random};
+use crate::models::Architecture;
+use crate::network::Network;
 use crate::tensor::device::tested_device;
 use crate::tensor::layers::Storage;
 use crate::tensor::low_rank::Dropout;
@@ -18,7 +19,7 @@ fn drawn(architecture: &str) -> Network {
     let architecture: Architecture = serde_json::from_str(architecture).unwrap();
     let folder = TempDir::new().unwrap();
     write_random(&architecture.config(VOCABULARY), Dtype::F32, 1 << 30, folder.path()).unwrap();
-    models::open(&ModelFolder::open(folder.path()).unwrap(), Storage::Dense, &tested_device()).unwrap()
+    open_network(&ModelFolder::open(folder.path()).unwrap(), Storage::Dense, &tested_device()).unwrap()
 }
 
 /// Prompts and outputs of several lengths, so that there is filling.

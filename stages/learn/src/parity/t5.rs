@@ -1,20 +1,23 @@
 //! T5, computed again: version 1.0 and version 1.1.
 
-use super::{Tensors, difference, expected, masked_difference, network, numbers};
-use crate::models::Network;
-use crate::models::t5::T5ForConditionalGeneration;
+use weights::ModelFolder;
+
+use super::{Tensors, difference, expected, golden, masked_difference, network, numbers};
+use crate::models::t5::{Config, T5ForConditionalGeneration};
+use crate::network::FolderTensors;
 use crate::tensor::device::tested_device;
+use crate::tensor::layers::Storage;
 use crate::tensor::low_rank::Dropout;
 use crate::tensor::parameters::Parameters as _;
 use crate::text::batches::Packed;
 use crate::text::sequence::{Sequence, TokenLimit};
 use crate::train::gradients::{self, Activations};
 
-fn t5(name: &str) -> T5ForConditionalGeneration {
-    match network(name) {
-        Network::EncoderDecoder(model) => model,
-        Network::Decoder(_) => unreachable!("{name} has an encoder"),
-    }
+pub(super) fn t5(name: &str) -> T5ForConditionalGeneration {
+    let (folder, device) = (ModelFolder::open(golden(name)).unwrap(), tested_device());
+    let config = Config::read(folder.config()).unwrap();
+    let mut tensors = FolderTensors::new(&folder, Storage::Dense, &device);
+    T5ForConditionalGeneration::open(config, &mut tensors).unwrap()
 }
 
 fn rows(tensors: &Tensors, name: &str) -> Vec<Vec<u32>> {

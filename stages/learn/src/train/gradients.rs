@@ -9,7 +9,7 @@ use burn_tensor::{Device, Tensor};
 
 use rayon::ThreadPool;
 
-use crate::models::Network;
+use crate::network::Network;
 use crate::objectives::Logp;
 use crate::tensor::fused::Likelihood;
 use crate::tensor::low_rank::Dropout;

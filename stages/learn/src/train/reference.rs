@@ -4,7 +4,7 @@ use burn_tensor::Device;
 use rayon::ThreadPool;
 
 use crate::model::Model;
-use crate::models::Network;
+use crate::network::Network;
 use crate::tensor::pieces::threads_for;
 use crate::text::sequence::{Example, Sequence, TokenLimit};
 use crate::train::config::{Examples, Recipe};

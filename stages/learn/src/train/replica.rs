@@ -9,7 +9,7 @@
 use burn_tensor::distributed::{CollectiveTensor, ReduceOperation, all_reduce};
 use burn_tensor::{Device, Tensor};
 
-use crate::models::Network;
+use crate::network::Network;
 use crate::tensor::device::{self, DeviceError, DeviceName};
 use crate::tensor::parameters::{Parameters, Slot};
 use crate::train::adamw::{AdamW, Moments, Update, step as adam_step};
@@ -204,14 +204,14 @@ fn add(sum: &mut Gradients, more: Gradients) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models;
+    use crate::model::open_network;
     use crate::parity::{golden, numbers};
     use crate::tensor::device::{is_cpu, tested_device};
     use crate::tensor::layers::Storage;
     use weights::ModelFolder;
 
     fn network() -> Network {
-        models::open(&ModelFolder::open(golden("llama")).unwrap(), Storage::Dense, &tested_device()).unwrap()
+        open_network(&ModelFolder::open(golden("llama")).unwrap(), Storage::Dense, &tested_device()).unwrap()
     }
 
     #[test]

@@ -552,7 +552,8 @@ fn outputs(shard: &[Row<'_>], logps: &[Logp]) -> Vec<Outputs> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::{self, Network};
+    use crate::model::open_network;
+    use crate::network::Network;
     use crate::tensor::device::{is_cpu, tested_device};
     use crate::tensor::layers::Storage;
     use crate::tensor::precision::Precision;
@@ -614,7 +615,7 @@ mod tests {
     ) -> (Network, Vec<StepPoint>) {
         let device = tested_device();
         let mut model =
-            models::open(&ModelFolder::open(golden("llama")).unwrap(), Storage::Dense, &device).unwrap();
+            open_network(&ModelFolder::open(golden("llama")).unwrap(), Storage::Dense, &device).unwrap();
         model.compute_in(precision);
         let recipe = Recipe { micro_batch_size, precision, ..recipe(4) };
         let examples =

@@ -6,7 +6,7 @@ use burn_tensor::Tensor;
 use burn_tensor::activation::{gelu_approximate, relu, sigmoid, silu, tanh};
 use serde_json::{Map, Value};
 
-use crate::models::config::{Reader, UnusableConfig};
+use crate::network::{Limit, ListedParameter, Outline, Reader, Stack, UnusableConfig};
 use crate::tensor::fused::gelu;
 
 /// What `config.json` says.
@@ -221,9 +221,30 @@ impl Config {
         self.relative.map_or((0, 0), |relative| (2 * relative.span, kinds))
     }
 
-    /// Says whether positions are projected by matrices of their own.
-    pub fn projects_positions_apart(&self) -> bool {
-        self.relative.is_some_and(|relative| !relative.shares_projections)
+    /// Returns what memory is estimated from, for parameters outside of layers and those of one.
+    pub fn outline(&self, outside: Vec<ListedParameter>, layers: Vec<Vec<ListedParameter>>) -> Outline {
+        let (positions, kinds) = self.relative_positions();
+        let positions = self.layers as u128 * kinds as u128 * positions as u128;
+        let stack = |layer: Vec<ListedParameter>| Stack {
+            layers: self.layers,
+            layer,
+            heads: self.heads,
+            queries: self.hidden_size,
+            keys: self.hidden_size,
+            wide: self.intermediate_size,
+            keeps_scores: true,
+            is_crossing: false,
+        };
+        Outline {
+            vocabulary: self.vocab_size,
+            hidden: self.embedding_size,
+            outside,
+            stacks: layers.into_iter().map(stack).collect(),
+            // What positions project to, in each layer.
+            derived: positions * self.hidden_size as u128,
+            limit: Limit::Together(self.max_positions),
+            dropout: false,
+        }
     }
 
     /// Returns what a score is multiplied by: it is a sum of up to three products.

@@ -1,7 +1,8 @@
 //! A training that finds damaged checkpoints ends with the bytes of one that was never killed.
 
 use super::*;
-use crate::model::{Architecture, Model};
+use crate::model::Model;
+use crate::models::Architecture;
 use crate::models::llama::Llama;
 use crate::tensor::device::DeviceName;
 use crate::text::TokenizerModel;

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use burn_tensor::{Device, Int, Tensor, TensorData};
 
 use super::{Direction, Drops, Stack, T5ForConditionalGeneration};
-use crate::models::decoding::{HIDDEN, Pieces};
+use crate::network::{HIDDEN, Pieces};
 use crate::tensor::indices::{places, token_ids};
 use crate::tensor::layers::rms_norm;
 use crate::text::batches::Packed;
@@ -56,7 +56,7 @@ pub(super) struct Encoded {
 }
 
 /// A model that reads prompts and outputs.
-struct Reading<'a> {
+pub(super) struct Reading<'a> {
     model: &'a T5ForConditionalGeneration,
     prompts: Prompts,
     /// Outputs in rows of one width, behind the token that begins them.
@@ -117,7 +117,7 @@ impl Pieces for Reading<'_> {
 impl T5ForConditionalGeneration {
     /// Returns the pieces that read sequences: the encoder's embedding, each of its layers, its last
     /// norm with the decoder's embedding, each of the decoder's layers, and its last norm.
-    pub fn pieces<'a>(&'a self, packed: &Packed, device: &Device) -> impl Pieces + 'a {
+    pub(super) fn reading(&self, packed: &Packed<'_>, device: &Device) -> Reading<'_> {
         let prompts = Prompts::new(&packed.prompts(), device);
         let (ids, picks) = packed.outputs(self.config.start);
         let ids = token_ids(&ids, device);
@@ -215,6 +215,7 @@ impl T5ForConditionalGeneration {
     /// Returns the encoder's states and the decoder's logits, for rows of one width.
     #[cfg(test)]
     pub fn states_and_logits(&self, prompts: &[&[u32]], outputs: &[Vec<u32>]) -> (Tensor<2>, Tensor<2>) {
+        use crate::network::LanguageModel as _;
         let (device, drops) = (self.shared.value.device(), Drops::none());
         let encoded = self.encode(prompts, &device);
         let over = (&encoded.states, &encoded.prompts);

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::models::config::{Reader, Shape, UnusableConfig};
+use crate::network::{FromScratch, ModelConfig, Reader, Shape, UnusableConfig};
 
 /// The version of what a model made from scratch begins with.
 pub const VERSION: u32 = 1;
@@ -39,7 +39,7 @@ fn default_theta() -> f64 {
 
 impl Llama {
     /// Returns the configuration of such a model with a vocabulary of this size.
-    pub(crate) fn config(&self, vocab_size: usize) -> Config {
+    fn config(&self, vocab_size: usize) -> Config {
         let heads = self.num_attention_heads as usize;
         Config {
             spelling: Spelling::Llama,
@@ -90,14 +90,11 @@ impl Shape for Llama {
             _ => Ok(()),
         }
     }
+}
 
-    fn parameters(&self, vocabulary_size: usize) -> u64 {
-        let config = self.config(vocabulary_size);
-        let (hidden, wide) = (config.hidden_size as u64, config.intermediate_size as u64);
-        let keys = (config.key_value_heads * config.head_size) as u64;
-        let layer = 2 * hidden * hidden + 2 * hidden * keys + 3 * hidden * wide + 2 * hidden;
-        let embeddings = if config.tied { 1 } else { 2 };
-        config.layers as u64 * layer + hidden + embeddings * hidden * vocabulary_size as u64
+impl FromScratch for Llama {
+    fn model_config(&self, vocabulary_size: usize, _pad: u32) -> Box<dyn ModelConfig> {
+        Box::new(self.config(vocabulary_size))
     }
 }
 

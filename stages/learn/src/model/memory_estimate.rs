@@ -32,7 +32,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::adapters::{AdapterMethod, Lora};
-use crate::models::{Spelling, UnusableConfig, deberta, internlm2, llama, t5};
+use crate::models::{ENCODERS, LANGUAGE_MODELS};
+use crate::network::{Limit, ListedParameter, Outline, Stack, UnusableConfig};
 use crate::text::batches::{GPU_SHARD, SHARD};
 
 /// What the program itself takes, with its threads.
@@ -60,35 +61,7 @@ type Count = u128;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sizes {
     model_type: String,
-    vocabulary: Count,
-    hidden: Count,
-    /// How many matrices of `[vocabulary, hidden]` there are.
-    embeddings: Count,
-    /// The numbers of norms, biases and whatever else is small.
-    others: Count,
-    /// The numbers that are made of the parameters once, and kept.
-    made: Count,
-    stacks: Vec<Stack>,
-    longest: Count,
-    /// Whether prompt and output have a limit each.
-    is_apart: bool,
-    dropout: bool,
-}
-
-/// Layers that are alike.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Stack {
-    layers: Count,
-    /// Those of one layer, by the last part of their name, `[out, in]`.
-    projections: Vec<(&'static str, [Count; 2])>,
-    heads: Count,
-    queries: Count,
-    keys: Count,
-    wide: Count,
-    /// Whether scores are kept for the way back.
-    keeps_scores: bool,
-    /// Whether it looks at another stack.
-    is_crossing: bool,
+    outline: Outline,
 }
 
 /// How numbers of projections are kept.
@@ -202,156 +175,15 @@ impl Sizes {
     /// # Errors
     /// [`SizesError`].
     pub fn read(config: &Map<String, Value>) -> Result<Self, SizesError> {
-        let found = config.get("model_type").and_then(Value::as_str).unwrap_or("nothing");
-        match found {
-            "llama" => Ok(Self::of_llama(&llama::Config::read(config)?)),
-            "internlm2" => Ok(Self::of_llama(&internlm2::read(config)?)),
-            "t5" => Ok(Self::of_t5(&t5::Config::read(config)?)),
-            "deberta-v2" => Ok(Self::of_deberta(&deberta::Config::read(config)?)),
-            other => Err(SizesError::UnknownType(format!("`{other}`"))),
-        }
-    }
-
-    fn of_llama(config: &llama::Config) -> Self {
-        let (hidden, wide) = (config.hidden_size as Count, config.intermediate_size as Count);
-        let queries = (config.heads * config.head_size) as Count;
-        let keys = (config.key_value_heads * config.head_size) as Count;
-        let before = match config.spelling {
-            Spelling::Llama => {
-                vec![
-                    ("q_proj", [queries, hidden]),
-                    ("k_proj", [keys, hidden]),
-                    ("v_proj", [keys, hidden]),
-                    ("o_proj", [hidden, queries]),
-                    ("gate_proj", [wide, hidden]),
-                    ("up_proj", [wide, hidden]),
-                    ("down_proj", [hidden, wide]),
-                ]
-            }
-            Spelling::InternLm2 => vec![
-                ("wqkv", [queries + 2 * keys, hidden]),
-                ("wo", [hidden, queries]),
-                ("w1", [wide, hidden]),
-                ("w3", [wide, hidden]),
-                ("w2", [hidden, wide]),
-            ],
+        let model_type = config.get("model_type").and_then(Value::as_str).unwrap_or("nothing");
+        let written = LANGUAGE_MODELS.iter().find(|(_, entry)| entry.model_type == model_type);
+        let read = ENCODERS.iter().find(|(_, entry)| entry.model_type == Some(model_type));
+        let outline = match (written, read.and_then(|(_, entry)| entry.outline)) {
+            (Some((_, entry)), _) => (entry.read)(config)?.outline(),
+            (None, Some(outline)) => outline(config)?,
+            (None, None) => return Err(SizesError::UnknownType(format!("`{model_type}`"))),
         };
-        let attention_biases = if config.attention_bias { queries + 2 * keys + hidden } else { 0 };
-        let mlp_biases = if config.mlp_bias { 2 * wide + hidden } else { 0 };
-        let layers = config.layers as Count;
-        Self {
-            model_type: match config.spelling {
-                Spelling::Llama => "llama".to_owned(),
-                Spelling::InternLm2 => "internlm2".to_owned(),
-            },
-            vocabulary: config.vocab_size as Count,
-            hidden,
-            embeddings: if config.tied { 1 } else { 2 },
-            others: layers * (2 * hidden + attention_biases + mlp_biases) + hidden,
-            made: 0,
-            stacks: vec![Stack {
-                layers,
-                projections: before,
-                heads: config.heads as Count,
-                queries,
-                keys,
-                wide,
-                keeps_scores: false,
-                is_crossing: false,
-            }],
-            longest: config.max_positions as Count,
-            is_apart: false,
-            dropout: false,
-        }
-    }
-
-    fn of_t5(config: &t5::Config) -> Self {
-        let (hidden, wide) = (config.d_model as Count, config.d_ff as Count);
-        let inner = (config.heads * config.d_kv) as Count;
-        let attention =
-            [("q", [inner, hidden]), ("k", [inner, hidden]), ("v", [inner, hidden]), ("o", [hidden, inner])];
-        let mlp = match config.gated {
-            true => vec![("wi_0", [wide, hidden]), ("wi_1", [wide, hidden]), ("wo", [hidden, wide])],
-            false => vec![("wi", [wide, hidden]), ("wo", [hidden, wide])],
-        };
-        let stack = |layers: usize, is_crossing: bool| Stack {
-            layers: layers as Count,
-            projections: attention
-                .into_iter()
-                .chain(attention.into_iter().filter(|_| is_crossing))
-                .chain(mlp.iter().copied())
-                .collect(),
-            heads: config.heads as Count,
-            queries: inner,
-            keys: inner,
-            wide,
-            keeps_scores: true,
-            is_crossing,
-        };
-        let (encoder, decoder) = (stack(config.layers, false), stack(config.decoder_layers, true));
-        let norms = 2 * encoder.layers + 3 * decoder.layers + 2;
-        let biases = 2 * (config.buckets * config.heads) as Count;
-        Self {
-            model_type: "t5".to_owned(),
-            vocabulary: config.vocab_size as Count,
-            hidden,
-            embeddings: if config.tied { 1 } else { 2 },
-            others: norms * hidden + biases,
-            made: 0,
-            stacks: vec![encoder, decoder],
-            longest: config.positions.unwrap_or(512) as Count,
-            is_apart: true,
-            dropout: config.dropout > 0.0,
-        }
-    }
-
-    fn of_deberta(config: &deberta::Config) -> Self {
-        let (hidden, wide) = (config.hidden_size as Count, config.intermediate_size as Count);
-        let layers = config.layers as Count;
-        let (positions, kinds) = config.relative_positions();
-        let (positions, kinds) = (positions as Count, kinds as Count);
-        let embedding = config.embedding_size as Count;
-        let rows = config.types as Count
-            + if config.has_absolute_positions { config.max_positions as Count } else { 0 };
-        let projection = if embedding == hidden { 0 } else { embedding * hidden };
-        let own = if config.projects_positions_apart() { layers * kinds * (hidden + 1) * hidden } else { 0 };
-        let norms = 2 * hidden * (1 + 2 * layers + Count::from(config.has_encoder_norm));
-        let head = (hidden + 1) * hidden + config.labels.len() as Count * (hidden + 1);
-        Self {
-            model_type: "deberta-v2".to_owned(),
-            vocabulary: config.vocab_size as Count,
-            hidden: embedding,
-            embeddings: 1,
-            others: norms
-                + layers * (5 * hidden + wide)
-                + rows * embedding
-                + projection
-                + positions * hidden
-                + own
-                + head,
-            // What positions project to, in each layer.
-            made: layers * kinds * positions * hidden,
-            stacks: vec![Stack {
-                layers,
-                projections: vec![
-                    ("query_proj", [hidden, hidden]),
-                    ("key_proj", [hidden, hidden]),
-                    ("value_proj", [hidden, hidden]),
-                    ("dense", [hidden, hidden]),
-                    ("dense", [wide, hidden]),
-                    ("dense", [hidden, wide]),
-                ],
-                heads: config.heads as Count,
-                queries: hidden,
-                keys: hidden,
-                wide,
-                keeps_scores: true,
-                is_crossing: false,
-            }],
-            longest: config.max_positions as Count,
-            is_apart: false,
-            dropout: false,
-        }
+        Ok(Self { model_type: model_type.to_owned(), outline })
     }
 
     /// Returns the `model_type` of the configuration.
@@ -369,7 +201,7 @@ impl Sizes {
     pub fn operations(&self) -> u64 {
         let projections: Count =
             self.projections().map(|(_, shape, count)| count * shape[0] * shape[1]).sum();
-        u64::try_from(2 * (projections + self.vocabulary * self.hidden)).unwrap_or(u64::MAX)
+        u64::try_from(2 * (projections + self.embedding())).unwrap_or(u64::MAX)
     }
 
     /// Returns the same of a token that trains adapters beside weights that do not learn: forwards,
@@ -386,14 +218,16 @@ impl Sizes {
 
     /// Returns the most tokens of a text.
     pub fn longest(&self) -> u64 {
-        u64::try_from(self.longest).unwrap_or(u64::MAX)
+        match self.outline.limit {
+            Limit::Together(tokens) | Limit::Each(tokens) => tokens as u64,
+        }
     }
 
     /// Returns the bytes of the weights, with projections kept in some way.
     pub fn weights(&self, kept: Kept) -> u64 {
         let projections = self.projections().map(|(_, shape, count)| count * kept.bytes(shape[0] * shape[1]));
         let dense = if kept == Kept::Bf16 { 2 } else { FLOAT };
-        let all = dense * self.dense() + FLOAT * self.made + projections.sum::<Count>();
+        let all = dense * self.dense() + FLOAT * self.outline.derived + projections.sum::<Count>();
         u64::try_from(all).unwrap_or(u64::MAX)
     }
 
@@ -403,11 +237,12 @@ impl Sizes {
             [of.prompts, of.beams, of.prompt_tokens, of.new_tokens, of.threads].map(Count::from);
         let rows = prompts * beams;
         let (layers, keys) = self.decoding();
+        let is_apart = matches!(self.outline.limit, Limit::Each(_));
         // Room is made for 64 tokens at once.
         let behind = new_tokens + 64;
-        let seen = if self.is_apart { behind } else { prompt_tokens + behind };
-        let encoded = if self.is_apart { prompt_tokens } else { 0 };
-        let reading = self.stacks[0].passing(self.hidden, prompts, prompt_tokens);
+        let seen = if is_apart { behind } else { prompt_tokens + behind };
+        let encoded = if is_apart { prompt_tokens } else { 0 };
+        let reading = passing(&self.outline.stacks[0], self.hidden(), prompts, prompt_tokens);
         // What is packed is unpacked for each product.
         let unpacked = if of.kept == Kept::F32 { 0 } else { self.largest_projection() };
         Need {
@@ -417,7 +252,7 @@ impl Sizes {
             // A longer cache is made before the shorter one goes, layer by layer, and rows are put in
             // another order in the same way.
             cache: floats(threads * 2 * rows * keys * (seen + encoded) * (layers + 1)),
-            logits: floats(threads * 2 * rows * self.vocabulary),
+            logits: floats(threads * 2 * rows * self.vocabulary()),
             passing: floats(unpacked),
             ..Need::default()
         }
@@ -425,7 +260,7 @@ impl Sizes {
 
     /// Returns what judging pairs of texts needs, so many tokens at once on each thread.
     pub fn judging(&self, tokens: u64, threads: u64) -> Need {
-        let passing = self.stacks[0].passing(self.hidden, 1, Count::from(tokens));
+        let passing = passing(&self.outline.stacks[0], self.hidden(), 1, Count::from(tokens));
         Need {
             program: PROGRAM,
             weights: self.weights(Kept::F32),
@@ -442,8 +277,8 @@ impl Sizes {
         Need {
             program: PROGRAM,
             weights: self.weights(Kept::F32),
-            activations: floats(threads * self.stacks[0].passing(self.hidden, rows, tokens)),
-            logits: floats(threads * 2 * rows * tokens * self.vocabulary),
+            activations: floats(threads * passing(&self.outline.stacks[0], self.hidden(), rows, tokens)),
+            logits: floats(threads * 2 * rows * tokens * self.vocabulary()),
             ..Need::default()
         }
     }
@@ -472,7 +307,7 @@ impl Sizes {
         let at_once = threads.clamp(1, shards);
         let step = (at_once + Count::from(shards > 1)) * learning;
         let activations = at_once * self.taped(shard, of, lora.as_ref());
-        let logits = at_once * 2 * shard * tokens * self.vocabulary;
+        let logits = at_once * 2 * shard * tokens * self.vocabulary();
         let copies = if lora.is_some() { 3 } else { 1 };
         Need {
             program: PROGRAM,
@@ -487,23 +322,41 @@ impl Sizes {
         }
     }
 
+    fn vocabulary(&self) -> Count {
+        self.outline.vocabulary as Count
+    }
+
+    fn hidden(&self) -> Count {
+        self.outline.hidden as Count
+    }
+
+    /// Returns how many numbers the embedding has, and a head of its own.
+    fn embedding(&self) -> Count {
+        self.vocabulary() * self.hidden()
+    }
+
     /// Returns how many numbers there are.
     fn numbers(&self) -> Count {
-        self.dense() + self.projections().map(|(_, shape, count)| count * shape[0] * shape[1]).sum::<Count>()
+        let outside: Count = self.outline.outside.iter().map(ListedParameter::count).sum();
+        let of = |stack: &Stack| {
+            stack.layers as Count * stack.layer.iter().map(ListedParameter::count).sum::<Count>()
+        };
+        outside + self.outline.stacks.iter().map(of).sum::<Count>()
     }
 
     /// Returns the numbers that are in no projection.
     fn dense(&self) -> Count {
-        self.embeddings * self.vocabulary * self.hidden + self.others
+        let projections = self.projections().map(|(_, shape, count)| count * shape[0] * shape[1]);
+        self.numbers() - projections.sum::<Count>()
     }
 
-    /// Returns the projections of all layers: names, `[out, in]`, and how many there are.
-    fn projections(&self) -> impl Iterator<Item = (&'static str, [Count; 2], Count)> + '_ {
-        let of = |stack: &Stack| {
-            let layers = stack.layers;
-            stack.projections.clone().into_iter().map(move |(name, shape)| (name, shape, layers))
-        };
-        self.stacks.iter().flat_map(of)
+    /// Returns the projections of all layers: the last parts of their names, `[out, in]`, and how many
+    /// there are.
+    fn projections(&self) -> impl Iterator<Item = (&str, [Count; 2], Count)> {
+        self.outline.stacks.iter().flat_map(|stack| {
+            let layers = stack.layers as Count;
+            projections(stack).into_iter().map(move |(name, shape)| (name, shape, layers))
+        })
     }
 
     /// Returns the numbers of adapters.
@@ -514,7 +367,7 @@ impl Sizes {
 
     /// Returns the numbers of the largest tensor.
     fn largest(&self) -> Count {
-        self.largest_projection().max(self.vocabulary * self.hidden)
+        self.largest_projection().max(self.embedding())
     }
 
     fn largest_projection(&self) -> Count {
@@ -523,7 +376,7 @@ impl Sizes {
 
     /// Returns the layers that remember tokens, and the width of what they remember.
     fn decoding(&self) -> (Count, Count) {
-        self.stacks.last().map_or((0, 0), |stack| (stack.layers, stack.keys))
+        self.outline.stacks.last().map_or((0, 0), |stack| (stack.layers as Count, stack.keys as Count))
     }
 
     /// Returns the numbers that one thread's tape keeps for rows of so many tokens.
@@ -531,54 +384,67 @@ impl Sizes {
         let tokens = Count::from(of.tokens);
         let all = rows * tokens;
         let is_packed = matches!(of.adapter, Some(AdapterMethod::Qlora(_)));
-        let each = self.stacks.iter().map(|stack| {
-            let scores = if of.is_on_cpu { 0 } else { 3 * rows * stack.heads * tokens * tokens };
-            let layer = stack.taped(self.hidden, rows, tokens, self.dropout)
+        let each = self.outline.stacks.iter().map(|stack| {
+            let layers = stack.layers as Count;
+            let scores = if of.is_on_cpu { 0 } else { 3 * rows * stack.heads as Count * tokens * tokens };
+            let layer = taped(stack, self.hidden(), rows, tokens, self.outline.dropout)
                 + scores
-                + all * lora.map_or(0, |lora| stack.taped_beside(lora));
+                + all * lora.map_or(0, |lora| taped_beside(stack, lora));
             let unpacked: Count = match is_packed {
-                true => stack.projections.iter().map(|(_, shape)| shape[0] * shape[1]).sum(),
+                true => projections(stack).iter().map(|(_, shape)| shape[0] * shape[1]).sum(),
                 false => 0,
             };
             match of.recomputes || is_packed {
-                true => stack.layers * all * self.hidden + layer + unpacked,
-                false => stack.layers * layer,
+                true => layers * all * self.hidden() + layer + unpacked,
+                false => layers * layer,
             }
         });
         // States before the head, and their derivatives.
-        each.sum::<Count>() + 3 * all * self.hidden
+        each.sum::<Count>() + 3 * all * self.hidden()
     }
 }
 
-impl Stack {
-    /// Returns the numbers that a layer keeps for the way back.
-    fn taped(&self, hidden: Count, rows: Count, tokens: Count, dropout: bool) -> Count {
-        let all = rows * tokens;
-        if !self.keeps_scores {
-            return all * (4 * hidden + 2 * self.queries + 2 * self.keys + 3 * self.wide);
-        }
-        let left_out = if dropout { 2 } else { 0 };
-        let attention = all * ((2 + left_out / 2) * hidden + 2 * self.queries + 2 * self.keys)
-            + (2 + left_out) * rows * self.heads * tokens * tokens;
-        let attentions = if self.is_crossing { 2 } else { 1 };
-        let gates = self.projections.iter().filter(|(_, shape)| shape[0] == self.wide).count() as Count;
-        attentions * attention + all * (2 * hidden + (1 + 2 * gates + left_out) * self.wide)
-    }
+/// Returns the projections of a layer: the last parts of their names, and `[out, in]`.
+fn projections(stack: &Stack) -> Vec<(&str, [Count; 2])> {
+    let projections = stack.layer.iter().filter(|parameter| parameter.is_projection);
+    let named = projections.filter_map(|parameter| {
+        let path = parameter.name.strip_suffix(".weight").unwrap_or(&parameter.name);
+        let &[output, input] = parameter.shape.as_slice() else { return None };
+        Some((path.rsplit('.').next().unwrap_or(path), [output as Count, input as Count]))
+    });
+    named.collect()
+}
 
-    /// Returns the numbers that the adapters of a layer keep, for each token.
-    fn taped_beside(&self, lora: &Lora) -> Count {
-        let adapted = self.projections.iter().filter(|(name, _)| is_target(lora, name));
-        let inputs = if lora.dropout > 0.0 { 2 } else { 0 };
-        adapted.map(|(_, [_, input])| inputs * input + 2 * Count::from(lora.r)).sum()
+/// Returns the numbers that a layer keeps for the way back.
+fn taped(stack: &Stack, hidden: Count, rows: Count, tokens: Count, dropout: bool) -> Count {
+    let all = rows * tokens;
+    if !stack.keeps_scores {
+        return all
+            * (4 * hidden + 2 * stack.queries as Count + 2 * stack.keys as Count + 3 * stack.wide as Count);
     }
+    let left_out = if dropout { 2 } else { 0 };
+    let attention = all
+        * ((2 + left_out / 2) * hidden + 2 * stack.queries as Count + 2 * stack.keys as Count)
+        + (2 + left_out) * rows * stack.heads as Count * tokens * tokens;
+    let attentions = if stack.is_crossing { 2 } else { 1 };
+    let gates =
+        projections(stack).into_iter().filter(|(_, shape)| shape[0] == stack.wide as Count).count() as Count;
+    attentions * attention + all * (2 * hidden + (1 + 2 * gates + left_out) * stack.wide as Count)
+}
 
-    /// Returns the numbers of a layer that is computed and forgotten.
-    fn passing(&self, hidden: Count, rows: Count, tokens: Count) -> Count {
-        let attention = 3 * rows * self.heads * tokens * tokens;
-        let states = rows * tokens * (3 * hidden + self.queries + 2 * self.keys);
-        let mlp = rows * tokens * (3 * hidden + 3 * self.wide);
-        (attention + states).max(mlp)
-    }
+/// Returns the numbers that the adapters of a layer keep, for each token.
+fn taped_beside(stack: &Stack, lora: &Lora) -> Count {
+    let adapted = projections(stack).into_iter().filter(|(name, _)| is_target(lora, name));
+    let inputs = if lora.dropout > 0.0 { 2 } else { 0 };
+    adapted.map(|(_, [_, input])| inputs * input + 2 * Count::from(lora.r)).sum()
+}
+
+/// Returns the numbers of a layer that is computed and forgotten.
+fn passing(stack: &Stack, hidden: Count, rows: Count, tokens: Count) -> Count {
+    let attention = 3 * rows * stack.heads as Count * tokens * tokens;
+    let states = rows * tokens * (3 * hidden + stack.queries as Count + 2 * stack.keys as Count);
+    let mlp = rows * tokens * (3 * hidden + 3 * stack.wide as Count);
+    (attention + states).max(mlp)
 }
 
 impl Kept {
@@ -604,7 +470,7 @@ fn is_target(lora: &Lora, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::shape;
+    use crate::model::random_model::shape;
     use crate::parity::golden;
     use crate::tensor::nf4::Nf4;
     use weights::ModelFolder;

@@ -7,12 +7,8 @@ use burn_tensor::{Device, Tensor};
 use serde_json::{Map, Value};
 use weights::{Dtype, Durability, MOST_SHARD_BYTES, ModelFolder, ModelWriter, TensorSpec};
 
-use super::config::UnusableConfig;
-use super::internlm2;
-use super::llama::{self, LlamaForCausalLM};
-use super::network::Network;
-use super::t5::{self, T5ForConditionalGeneration};
-use super::tensors::{TensorError, Tensors};
+use crate::models::LANGUAGE_MODELS;
+use crate::network::{FolderTensors, LanguageModelEntry, Network, TensorError, UnusableConfig};
 use crate::tensor::layers::Storage;
 use crate::tensor::parameters::Parameters as _;
 
@@ -69,110 +65,45 @@ pub enum OpenError {
     },
 }
 
-/// The types of models that are known, each with the names of its network.
-const KNOWN: [(&str, &[&str]); 3] = [
-    ("llama", &["LlamaForCausalLM", "LLaMAForCausalLM"]),
-    ("internlm2", &["InternLM2ForCausalLM"]),
-    ("t5", &["T5ForConditionalGeneration", "T5WithLMHeadModel"]),
-];
-
 fn known_types() -> String {
-    let types: Vec<String> = KNOWN.iter().map(|(found, _)| format!("`{found}`")).collect();
+    let types: Vec<String> =
+        LANGUAGE_MODELS.iter().map(|(_, entry)| format!("`{}`", entry.model_type)).collect();
     let (last, others) = types.split_last().expect("some are known");
     format!("{} and {last}", others.join(", "))
 }
 
-/// Finds out which of the known types a folder is of.
-fn known_type(folder: &ModelFolder) -> Result<&'static str, OpenError> {
+/// Finds out which of the known models a folder is of.
+fn known_model(folder: &ModelFolder) -> Result<&'static LanguageModelEntry, OpenError> {
     let path = || folder.path().to_owned();
     let listed = folder.architectures();
-    let by_type = folder.model_type().map(|found| KNOWN.iter().find(|(known, _)| *known == found));
-    let by_network =
-        || KNOWN.iter().find(|(_, networks)| networks.iter().any(|known| listed.contains(known)));
-    // A configuration without a type is known by its network alone.
-    let Some((known, networks)) = by_type.unwrap_or_else(by_network) else {
+    let mut known = LANGUAGE_MODELS.iter().map(|(_, entry)| entry);
+    let found = match folder.model_type() {
+        Some(model_type) => known.find(|entry| entry.model_type == model_type),
+        // A configuration without a type is known by its network alone.
+        None => known.find(|entry| entry.architectures.iter().any(|name| listed.contains(name))),
+    };
+    let Some(entry) = found else {
         let found = folder.model_type().map_or_else(|| "nothing".to_owned(), |found| format!("`{found}`"));
         return Err(OpenError::UnknownType { folder: path(), found });
     };
     match listed.first() {
-        Some(found) if !listed.iter().any(|listed| networks.contains(listed)) => {
-            let found = (*found).to_owned();
-            Err(OpenError::UnknownArchitecture { folder: path(), found, known: networks[0] })
+        Some(found) if !listed.iter().any(|listed| entry.architectures.contains(listed)) => {
+            let (found, known) = ((*found).to_owned(), entry.architectures[0]);
+            Err(OpenError::UnknownArchitecture { folder: path(), found, known })
         }
-        _ => Ok(known),
+        _ => Ok(entry),
     }
 }
 
 /// Opens a model and checks that every tensor of its folder has a place in it. Projections are kept
 /// as `storage` says.
 pub(crate) fn open(folder: &ModelFolder, storage: Storage, device: &Device) -> Result<Network, OpenError> {
-    let known = known_type(folder)?;
     let unusable = |source| OpenError::Config { folder: folder.path().to_owned(), source };
-    let mut tensors = Tensors::new(folder, storage, device);
-    let network = match known {
-        "t5" => {
-            let config = t5::Config::read(folder.config()).map_err(unusable)?;
-            Network::EncoderDecoder(read_t5(config, &mut tensors)?)
-        }
-        known => {
-            let config = match known {
-                "internlm2" => internlm2::read(folder.config()),
-                _ => llama::Config::read(folder.config()),
-            };
-            Network::Decoder(read_llama(config.map_err(unusable)?, &mut tensors)?)
-        }
-    };
-    // What older versions of transformers wrote beside the weights.
-    tensors.finish(|name| known != "t5" && name.ends_with("rotary_emb.inv_freq"))?;
+    let config = (known_model(folder)?.read)(folder.config()).map_err(unusable)?;
+    let mut tensors = FolderTensors::new(folder, storage, device);
+    let network = config.open(&mut tensors)?;
+    tensors.finish(|name| config.may_lie_beside(name))?;
     Ok(network)
-}
-
-/// Says whether the head is the embedding: a folder that has a head with other numbers has one of
-/// its own, whatever the configuration says; so does transformers 5.
-fn is_tied(
-    tensors: &Tensors<'_>,
-    configured: bool,
-    head: &str,
-    embedding: &str,
-) -> Result<bool, TensorError> {
-    Ok(configured && (!tensors.has(head) || tensors.repeats(head, embedding)?))
-}
-
-fn read_llama(mut config: llama::Config, tensors: &mut Tensors<'_>) -> Result<LlamaForCausalLM, TensorError> {
-    let (embedding, head) = config.spelling.embedding_and_head();
-    config.tied = is_tied(tensors, config.tied, head, embedding)?;
-    if config.tied {
-        tensors.leave_aside(head);
-    }
-    LlamaForCausalLM::build(config, tensors.device, tensors)
-}
-
-fn read_t5(
-    mut config: t5::Config,
-    tensors: &mut Tensors<'_>,
-) -> Result<T5ForConditionalGeneration, TensorError> {
-    const SHARED: &str = "shared.weight";
-    const HEAD: &str = "lm_head.weight";
-    const REPEATED: [&str; 2] = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];
-    // What the first version of transformers wrote and never used.
-    tensors.leave_aside("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight");
-    let embedding = [SHARED].into_iter().chain(REPEATED).find(|name| tensors.has(name)).unwrap_or(SHARED);
-    tensors.read_as(SHARED, embedding);
-    for repeated in REPEATED {
-        if !tensors.has(repeated) {
-            continue;
-        }
-        if !tensors.repeats(repeated, embedding)? {
-            let (file, tensor) = (tensors.file(repeated), repeated.to_owned());
-            return Err(TensorError::Differs { file, tensor, other: embedding });
-        }
-        tensors.leave_aside(repeated);
-    }
-    config.tied = is_tied(tensors, config.tied, HEAD, embedding)?;
-    if config.tied {
-        tensors.leave_aside(HEAD);
-    }
-    T5ForConditionalGeneration::build(config, tensors)
 }
 
 /// Writes a model in single floats, with a configuration: the weights of projections with what
@@ -228,6 +159,7 @@ fn is_adapter(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::t5::T5ForConditionalGeneration;
     use tempfile::TempDir;
     use weights::Tensor as Entry;
 
@@ -386,9 +318,14 @@ mod tests {
     /// Since version 5 transformers says of a 1.1 model that it is tied, and writes its head.
     #[test]
     fn scaling_is_what_the_configuration_says_or_implies() {
-        let scaled = |name: &str, config: &[(&str, Value)]| match opened(&changed(name, config, same)) {
-            Ok(Network::EncoderDecoder(model)) => (model.config.scaled, model.config.tied),
-            other => unreachable!("{other:?}"),
+        let scaled = |name: &str, config: &[(&str, Value)]| {
+            let changed = changed(name, config, same);
+            let folder = ModelFolder::open(changed.path()).unwrap();
+            let device = Device::flex();
+            let mut tensors = FolderTensors::new(&folder, Storage::Dense, &device);
+            let config = crate::models::t5::Config::read(folder.config()).unwrap();
+            let model = T5ForConditionalGeneration::open(config, &mut tensors).unwrap();
+            (model.config.scaled, model.config.tied)
         };
         assert_eq!(scaled("t5_v10", &[]), (true, true));
         assert_eq!(scaled("t5_v11", &[]), (false, false));

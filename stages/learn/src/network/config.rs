@@ -118,15 +118,3 @@ impl<'a> Reader<'a> {
         Ok(self.read(field, "a table", Value::as_object)?.map(|table| Self { table, path }))
     }
 }
-
-/// The sizes of a model made from scratch.
-pub trait Shape {
-    /// Says what is wrong with them.
-    ///
-    /// # Errors
-    /// The parameter and what it may be.
-    fn check(&self) -> Result<(), String>;
-
-    /// Returns the parameters that such a model has with a vocabulary of this size.
-    fn parameters(&self, vocabulary_size: usize) -> u64;
-}

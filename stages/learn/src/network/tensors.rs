@@ -6,88 +6,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use burn_tensor::{Device, Tensor, TensorData};
+use burn_tensor::Device;
 use weights::ModelFolder;
 
-use super::source::Source;
+use super::source::{TensorError, WeightSource};
 use crate::tensor::layers::{Storage, Weight};
 
-/// A folder whose tensors do not make the model that its configuration describes.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TensorError {
-    /// A tensor is not there.
-    #[error("{}: there is no tensor `{tensor}`", .folder.display())]
-    Missing {
-        /// The folder.
-        folder: PathBuf,
-        /// The tensor.
-        tensor: String,
-    },
-    /// A tensor has another shape than the configuration says.
-    #[error("{}: tensor `{tensor}` has shape {found:?}, and `config.json` makes it {expected:?}", .file.display())]
-    Shape {
-        /// The file that the tensor is in.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// Its shape.
-        found: Vec<u64>,
-        /// The shape it should have.
-        expected: Vec<u64>,
-    },
-    /// A tensor belongs to no part of the model.
-    #[error("{}: tensor `{tensor}` belongs to no part of the model that `config.json` describes", .file.display())]
-    Extra {
-        /// The file that the tensor is in.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
-    },
-    /// A tensor that repeats another one has other numbers.
-    #[error("{}: tensor `{tensor}` should repeat `{other}`, and has other numbers", .file.display())]
-    Differs {
-        /// The file that the tensor is in.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// The one that it should repeat.
-        other: &'static str,
-    },
-    /// A tensor holds what is no number, or none that can be computed with.
-    #[error("{}: tensor `{tensor}` holds {nan} NaN and {infinite} infinite numbers", .file.display())]
-    NotFinite {
-        /// The file that the tensor is in.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// How many NaN.
-        nan: usize,
-        /// How many infinities.
-        infinite: usize,
-    },
-    /// A tensor cannot be read as single floats.
-    #[error("{}", .file.display())]
-    Unreadable {
-        /// The file that the tensor is in.
-        file: PathBuf,
-        /// What is wrong with it.
-        source: weights::ModelError,
-    },
-}
-
 /// Reads the tensors of a folder.
-pub(crate) struct Tensors<'a> {
-    pub folder: &'a ModelFolder,
-    pub device: &'a Device,
+pub(crate) struct FolderTensors<'a> {
+    folder: &'a ModelFolder,
+    device: &'a Device,
     /// How the matrices of projections are kept.
     storage: Storage,
     seen: BTreeSet<String>,
-    /// Tensors that are in the folder under another name.
+    /// FolderTensors that are in the folder under another name.
     found_as: BTreeMap<&'static str, &'static str>,
 }
 
-impl<'a> Tensors<'a> {
+impl<'a> FolderTensors<'a> {
     /// Begins with none of them read.
     pub fn new(folder: &'a ModelFolder, storage: Storage, device: &'a Device) -> Self {
         Self { folder, device, storage, seen: BTreeSet::new(), found_as: BTreeMap::new() }
@@ -109,7 +45,7 @@ impl<'a> Tensors<'a> {
     }
 
     /// Returns the numbers of a tensor that has this shape.
-    pub fn numbers(&mut self, name: &str, expected: &[usize]) -> Result<Vec<f32>, TensorError> {
+    fn read(&mut self, name: &str, expected: &[usize]) -> Result<Vec<f32>, TensorError> {
         let name = self.found_as.get(name).copied().unwrap_or(name);
         let missing =
             || TensorError::Missing { folder: self.folder.path().to_owned(), tensor: name.to_owned() };
@@ -132,6 +68,12 @@ impl<'a> Tensors<'a> {
             });
         }
         Ok(numbers)
+    }
+
+    /// Says whether the head is the embedding: a folder that has a head with other numbers has one of
+    /// its own, whatever the configuration says; so does transformers 5.
+    pub fn is_tied(&self, configured: bool, head: &str, embedding: &str) -> Result<bool, TensorError> {
+        Ok(configured && (!self.has(head) || self.repeats(head, embedding)?))
     }
 
     /// Says whether the folder has both tensors, with the same numbers.
@@ -166,16 +108,16 @@ impl<'a> Tensors<'a> {
     }
 }
 
-impl Source<TensorError> for Tensors<'_> {
-    fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>, TensorError> {
-        Ok(Tensor::from_data(TensorData::new(self.numbers(name, &shape)?, shape), self.device))
+impl WeightSource for FolderTensors<'_> {
+    fn device(&self) -> &Device {
+        self.device
     }
 
-    fn vector(&mut self, name: &str, length: usize) -> Result<Tensor<1>, TensorError> {
-        Ok(Tensor::from_data(TensorData::new(self.numbers(name, &[length])?, [length]), self.device))
+    fn numbers(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, TensorError> {
+        self.read(name, shape)
     }
 
     fn weight(&mut self, name: &str, shape: [usize; 2]) -> Result<Weight, TensorError> {
-        Ok(Weight::new(self.numbers(name, &shape)?, shape, self.storage, self.device))
+        Ok(Weight::new(self.read(name, &shape)?, shape, self.storage, self.device))
     }
 }

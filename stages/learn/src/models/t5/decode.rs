@@ -3,15 +3,14 @@
 use burn_tensor::{Device, Tensor};
 
 use super::{Direction, Drops, T5ForConditionalGeneration};
-use crate::models::cache::KeyValueCache;
-use crate::models::decoding::Continuation;
+use crate::network::{Continuation, KeyValueCache, LanguageModel as _};
 use crate::tensor::device::is_cpu;
 use crate::tensor::fused::Step;
 use crate::tensor::indices::{places, token_ids};
 use crate::tensor::layers::rms_norm;
 
 /// Outputs on their way: the encoder's keys and values, computed once, and the decoder's so far.
-pub(crate) struct Begun<'a> {
+pub(super) struct Begun<'a> {
     model: &'a T5ForConditionalGeneration,
     device: &'a Device,
     encoder: Vec<(Tensor<4>, Tensor<4>)>,
@@ -86,7 +85,7 @@ impl Continuation for Begun<'_> {
 
 impl T5ForConditionalGeneration {
     /// Begins outputs for prompts, and returns the logits of their first tokens.
-    pub fn begin<'a>(&'a self, prompts: &[&[u32]], device: &'a Device) -> (Begun<'a>, Vec<f32>) {
+    pub(super) fn begun<'a>(&'a self, prompts: &[&[u32]], device: &'a Device) -> (Begun<'a>, Vec<f32>) {
         let encoded = self.encode(prompts, device);
         let rows = prompts.len();
         // Laid out once as they are read in every step.

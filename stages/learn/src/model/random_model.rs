@@ -1,17 +1,12 @@
 //! Folders of random numbers in the shape of a model, to measure with.
 
-use std::convert::Infallible;
 use std::path::Path;
 
-use burn_tensor::{Device, Tensor};
 use serde_json::{Map, Value, json};
 use weights::{Dtype, Durability, ModelWriter, TensorSpec};
 
-use super::config::UnusableConfig;
-use super::llama::{self, LlamaForCausalLM};
-use super::source::Source;
-use super::t5::{self, T5ForConditionalGeneration};
-use super::{Network, internlm2};
+use crate::models::LANGUAGE_MODELS;
+use crate::network::{UnusableConfig, list};
 use crate::text::tokenizer::TOKENIZER_FILE;
 
 /// A shape by name: what it is, and its `config.json`.
@@ -117,58 +112,25 @@ pub fn write_random(
     Ok(())
 }
 
-/// Returns the tensors of a model, in single floats.
+/// Returns the tensors of a model, in single floats; of a LLaMA where nothing is said of its type.
 fn listed(config: &Map<String, Value>) -> Result<Vec<TensorSpec>, UnusableConfig> {
-    let device = Device::flex();
-    let mut list = Listed { found: Vec::new(), device: &device };
-    // The network is of tensors that take no room, and forgotten.
-    let _: Network = match config.get("model_type").and_then(Value::as_str) {
-        Some("t5") => {
-            let Ok(network) = T5ForConditionalGeneration::build(t5::Config::read(config)?, &mut list);
-            Network::EncoderDecoder(network)
-        }
-        found => {
-            let config = match found {
-                Some("internlm2") => internlm2::read(config)?,
-                _ => llama::Config::read(config)?,
-            };
-            let Ok(network) = LlamaForCausalLM::build(config, &device, &mut list);
-            Network::Decoder(network)
-        }
-    };
-    Ok(list.found)
-}
-
-/// Notes what a model asks for.
-struct Listed<'a> {
-    found: Vec<TensorSpec>,
-    device: &'a Device,
-}
-
-impl Listed<'_> {
-    fn note(&mut self, name: &str, shape: &[usize]) {
-        let shape = shape.iter().map(|size| *size as u64).collect();
-        self.found.push(TensorSpec { name: name.to_owned(), dtype: Dtype::F32, shape });
-    }
-}
-
-impl Source<Infallible> for Listed<'_> {
-    fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>, Infallible> {
-        self.note(name, &shape);
-        Ok(Tensor::<2>::zeros([1, 1], self.device).expand(shape))
-    }
-
-    fn vector(&mut self, name: &str, length: usize) -> Result<Tensor<1>, Infallible> {
-        self.note(name, &[length]);
-        Ok(Tensor::<1>::zeros([1], self.device).expand([length]))
-    }
+    let model_type = config.get("model_type").and_then(Value::as_str);
+    let known = LANGUAGE_MODELS.iter().find(|(_, entry)| Some(entry.model_type) == model_type);
+    let (_, entry) = known.unwrap_or(&LANGUAGE_MODELS[0]);
+    let config = (entry.read)(config)?;
+    let specs = list(|source| config.build(source).map(drop)).into_iter().map(|parameter| TensorSpec {
+        name: parameter.name,
+        dtype: Dtype::F32,
+        shape: parameter.shape.iter().map(|size| *size as u64).collect(),
+    });
+    Ok(specs.collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::Model;
-    use crate::models::memory_estimate::{Kept, Sizes};
+    use crate::model::memory_estimate::{Kept, Sizes};
 
     #[test]
     fn what_is_drawn_opens_and_has_the_sizes_foretold() {

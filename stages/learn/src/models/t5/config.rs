@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::models::config::{Reader, Shape, UnusableConfig};
+use crate::network::{FromScratch, ModelConfig, Reader, Shape, UnusableConfig};
 use crate::tensor::fused::gelu;
 
 /// The version of what a model made from scratch begins with.
@@ -81,7 +81,7 @@ pub enum FeedForwardProj {
 
 impl T5 {
     /// Returns the configuration of such a model with a vocabulary of this size.
-    pub(crate) fn config(&self, vocab_size: usize, start: u32) -> Config {
+    fn config(&self, vocab_size: usize, start: u32) -> Config {
         let (gated, activation) = match self.feed_forward_proj {
             FeedForwardProj::Relu => (false, Activation::Relu),
             FeedForwardProj::GatedGelu => (true, Activation::GeluNew),
@@ -132,17 +132,11 @@ impl Shape for T5 {
         )
         .map_err(|(field, problem)| format!("`{field}` {problem}"))
     }
+}
 
-    fn parameters(&self, vocabulary_size: usize) -> u64 {
-        let config = self.config(vocabulary_size, 0);
-        let (model, inner) = (config.d_model as u64, (config.heads * config.d_kv) as u64);
-        let attention = 4 * model * inner + model;
-        let wide = (if config.gated { 3 } else { 2 }) * model * config.d_ff as u64 + model;
-        let bias = (config.buckets * config.heads) as u64;
-        let encoder = config.layers as u64 * (attention + wide) + bias + model;
-        let decoder = config.decoder_layers as u64 * (2 * attention + wide) + bias + model;
-        let embeddings = if config.tied { 1 } else { 2 };
-        encoder + decoder + embeddings * model * vocabulary_size as u64
+impl FromScratch for T5 {
+    fn model_config(&self, vocabulary_size: usize, pad: u32) -> Box<dyn ModelConfig> {
+        Box::new(self.config(vocabulary_size, pad))
     }
 }
 
@@ -318,8 +312,8 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::Untrained;
     use crate::models::t5::T5ForConditionalGeneration;
+    use crate::network::{Untrained, list};
     use crate::tensor::parameters::Parameters as _;
     use burn_tensor::Device;
 
@@ -334,7 +328,8 @@ mod tests {
         let config = shape(SMALL).config(300, 0);
         let (device, sizes) = (Device::flex(), config.clone());
         let std = |name: &str| sizes.std(name);
-        let Ok(mut model) = T5ForConditionalGeneration::build(config, &mut Untrained::new(1, &std, &device));
+        let mut source = Untrained::new(1, &std, &device);
+        let mut model = T5ForConditionalGeneration::build(config, &mut source).unwrap();
         let wanted = |name: &str| -> f64 {
             match name {
                 "shared.weight" => 1.0,
@@ -363,16 +358,17 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_counted_before_there_are_any() {
+    fn what_is_listed_is_what_there_is() {
         for more in ["}", r#", "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false}"#] {
-            let shape = shape(&SMALL.replace('}', more));
-            let (config, device) = (shape.config(300, 0), Device::flex());
-            let std = |_: &str| 0.1;
-            let Ok(mut model) =
-                T5ForConditionalGeneration::build(config, &mut Untrained::new(1, &std, &device));
-            let mut count = 0;
-            model.visit(&mut |_, slot| count += slot.shape().iter().product::<usize>() as u64);
-            assert_eq!(shape.parameters(300), count);
+            let (config, device) = (shape(&SMALL.replace('}', more)).config(300, 0), Device::flex());
+            let mut model = config.build(&mut Untrained::new(1, &|_| 0.1, &device)).unwrap();
+            let mut found = Vec::new();
+            model.visit(&mut |name, slot| found.push((name, slot.shape())));
+            let listed = list(|source| config.build(source).map(drop)).into_iter();
+            let mut listed: Vec<_> = listed.map(|parameter| (parameter.name, parameter.shape)).collect();
+            found.sort();
+            listed.sort();
+            assert_eq!(found, listed);
         }
     }
 
