@@ -10,8 +10,8 @@ use engine::{
     Ports, Resources, Stage,
 };
 use learn::{
-    AdamW, AdapterMethod, Against, Architecture, Compared, Feed, Length, Model, News, Objective, Point,
-    Precision, Recipe, Schedule, Throughput, TrainError, Training, Watch,
+    AdamW, AdapterMethod, Architecture, Compared, Feed, Length, Model, Objective, Point, Precision,
+    ReferenceSource, Schedule, Throughput, TrainError, TrainEvent, TrainHooks, Training, TrainingConfig,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -270,12 +270,12 @@ impl Stage for Train {
         let reader =
             Reader { feed: params.objective.feed(), prompts: &prompts, max_length: params.max_length };
         let examples = reader.read(&model, context)?;
-        let against = match (&reference, &known) {
-            (Some(model), _) => Against::Model(model),
-            (None, Some(folder)) => Against::Known(read_logps(folder, &examples)?),
-            (None, None) => Against::Itself,
+        let reference = match (&reference, &known) {
+            (Some(model), _) => ReferenceSource::Model(model),
+            (None, Some(folder)) => ReferenceSource::Known(read_logps(folder, &examples)?),
+            (None, None) => ReferenceSource::Itself,
         };
-        let recipe = Recipe {
+        let config = TrainingConfig {
             objective: params.objective.clone(),
             optimizer: params.optimizer,
             learning_rate: params.learning_rate,
@@ -292,42 +292,42 @@ impl Stage for Train {
         let checkpoints = context.keep()?;
         let threads = context.cores() as usize;
         let mut pace = Pace::default();
-        let mut hear = |news: News<'_>| {
-            tell(news, &mut pace, context);
+        let mut on_event = |event: TrainEvent<'_>| {
+            tell(event, &mut pace, context);
             !context.is_cancelled()
         };
-        let mut watch = Watch {
+        let mut hooks = TrainHooks {
             threads,
             others: &devices[1..],
             recomputes: tuning.gradient_checkpointing,
             checkpoints: Some(&checkpoints),
-            hear: &mut hear,
+            on_event: &mut on_event,
         };
-        let trained = learn::train(&mut model, against, &examples, &recipe, &mut watch);
-        let trained = trained.map_err(explain)?;
-        if let Some(step) = trained.resumed_at {
+        let report = learn::train(&mut model, reference, &examples, &config, &mut hooks);
+        let report = report.map_err(explain)?;
+        if let Some(step) = report.resumed_at {
             context.log(format_args!("a killed training went on after step {step}"));
         }
-        let kept = match trained.validation_loss {
+        let kept = match report.validation_loss {
             Some(loss) => {
-                format!("kept step {} of {}, validation loss {loss:.4}", trained.kept_step, trained.steps)
+                format!("kept step {} of {}, validation loss {loss:.4}", report.best_step, report.steps)
             }
-            None => format!("kept the last of {} steps", trained.steps),
+            None => format!("kept the last of {} steps", report.steps),
         };
         context.log(kept);
         let curves = context.output("curves")?;
-        write_rows(&curves, &trained.points)?;
+        write_rows(&curves, &report.points)?;
         let for_tensorboard = |error| Failure::caused("write the curves for TensorBoard", error);
-        write_events(&curves, trained.points.iter().map(curve_scalars)).map_err(for_tensorboard)?;
+        write_events(&curves, report.points.iter().map(curve_scalars)).map_err(for_tensorboard)?;
         let throughput = context.output("throughput")?;
-        write_rows(&throughput, &trained.throughput)?;
-        write_events(&throughput, trained.throughput.iter().map(throughput_scalars))
+        write_rows(&throughput, &report.throughput)?;
+        write_events(&throughput, report.throughput.iter().map(throughput_scalars))
             .map_err(for_tensorboard)?;
-        let loss = match trained.validation_loss {
+        let loss = match report.validation_loss {
             Some(loss) => json!(loss),
             None => json!({ "missing": "no validation rows were given" }),
         };
-        let scores = [loss, json!(trained.kept_step), json!(trained.steps)];
+        let scores = [loss, json!(report.best_step), json!(report.steps)];
         let scores: serde_json::Map<_, _> =
             SCORES.iter().map(|name| (*name).to_owned()).zip(scores).collect();
         write_json(&curves.join("metrics.json"), &scores)?;
@@ -402,10 +402,10 @@ impl Pace {
     }
 }
 
-fn tell(news: News<'_>, pace: &mut Pace, context: &mut Context) {
-    let (point, throughput, steps) = match news {
-        News::Point { point, throughput, steps } => (point, throughput, steps),
-        News::LeftAside(unfit) => return context.note(unfit.to_string()),
+fn tell(event: TrainEvent<'_>, pace: &mut Pace, context: &mut Context) {
+    let (point, throughput, steps) = match event {
+        TrainEvent::Point { point, throughput, steps } => (point, throughput, steps),
+        TrainEvent::LeftAside(unfit) => return context.note(unfit.to_string()),
     };
     match point {
         Point::Step(step) => {

@@ -9,9 +9,9 @@ use std::path::Path;
 use std::process::Command;
 
 use learn::{
-    AdamW, AdapterMethod, Against, Compared, Continuing, Example, Examples, Generation, Kept, Length, Model,
-    Need, Precision, Recipe, Schedule, Sequence, Sizes, Strategy, TokenLimit, Training, Watch, generate,
-    train,
+    AdamW, AdapterMethod, Compared, Continuing, Example, Examples, Generation, Kept, Length, Model, Need,
+    Precision, ReferenceSource, Schedule, Sequence, Sizes, Strategy, TokenLimit, TrainHooks, Training,
+    TrainingConfig, generate, train,
 };
 
 #[path = "../../../src/allocator.rs"]
@@ -140,7 +140,7 @@ fn run(name: &str, adapter: &str, tokens: usize, folder: &Path) -> u64 {
         validation: (0..2).map(example).collect(),
         limit: TokenLimit::Together(4096),
     };
-    let recipe = Recipe {
+    let recipe = TrainingConfig {
         objective: serde_json::from_str(r#"{"sft": {}}"#).expect("an objective"),
         optimizer: AdamW::default(),
         learning_rate: 1e-4,
@@ -156,15 +156,15 @@ fn run(name: &str, adapter: &str, tokens: usize, folder: &Path) -> u64 {
     };
     let kept = folder.join("kept");
     std::fs::create_dir_all(&kept).expect("a folder");
-    let mut hear = |_: learn::News<'_>| true;
-    let mut watch = Watch {
+    let mut on_event = |_: learn::TrainEvent<'_>| true;
+    let mut watch = TrainHooks {
         threads: THREADS,
         others: &[],
         recomputes: name.ends_with(RECOMPUTED),
         checkpoints: Some(&kept),
-        hear: &mut hear,
+        on_event: &mut on_event,
     };
-    train(&mut model, Against::Itself, &examples, &recipe, &mut watch).expect("it trains");
+    train(&mut model, ReferenceSource::Itself, &examples, &recipe, &mut watch).expect("it trains");
     let written = folder.join("written");
     std::fs::create_dir_all(&written).expect("a folder");
     model.save(&written).expect("it can be written");

@@ -14,8 +14,8 @@ use std::process::Command;
 use std::time::Instant;
 
 use learn::{
-    AdamW, Against, Architecture, Example, Examples, Generation, Length, Model, News, Precision, Recipe,
-    Schedule, Sequence, Strategy, TokenLimit, TokenizerModel, Watch, generate, train,
+    AdamW, Architecture, Example, Examples, Generation, Length, Model, Precision, ReferenceSource, Schedule,
+    Sequence, Strategy, TokenLimit, TokenizerModel, TrainEvent, TrainHooks, TrainingConfig, generate, train,
 };
 
 #[path = "../../../src/allocator.rs"]
@@ -146,7 +146,7 @@ fn measure(threads: usize) -> Vec<(String, f64)> {
 /// Returns the seconds of a step.
 fn steps(model: &mut Model, objective: &str, examples: Vec<Example>, threads: usize) -> f64 {
     let batch = examples.len();
-    let recipe = Recipe {
+    let recipe = TrainingConfig {
         objective: serde_json::from_str(objective).expect("an objective"),
         optimizer: AdamW::default(),
         learning_rate: 1e-5,
@@ -162,7 +162,7 @@ fn steps(model: &mut Model, objective: &str, examples: Vec<Example>, threads: us
     };
     let examples = Examples { train: examples, validation: Vec::new(), limit: TokenLimit::Together(1024) };
     let (mut last, mut seconds) = (Instant::now(), Vec::new());
-    let mut hear = |_: News<'_>| {
+    let mut on_event = |_: TrainEvent<'_>| {
         if std::env::var_os("PIPELINE_BENCH_TRACE").is_some() {
             eprintln!("{:.3}", last.elapsed().as_secs_f64());
         }
@@ -170,8 +170,9 @@ fn steps(model: &mut Model, objective: &str, examples: Vec<Example>, threads: us
         last = Instant::now();
         true
     };
-    let mut watch = Watch { threads, others: &[], recomputes: false, checkpoints: None, hear: &mut hear };
-    train(model, Against::Itself, &examples, &recipe, &mut watch).expect("it trains");
+    let mut watch =
+        TrainHooks { threads, others: &[], recomputes: false, checkpoints: None, on_event: &mut on_event };
+    train(model, ReferenceSource::Itself, &examples, &recipe, &mut watch).expect("it trains");
     median(seconds.split_off(3))
 }
 

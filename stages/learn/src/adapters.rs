@@ -1,4 +1,4 @@
-//! What is learnt beside frozen weights.
+//! What is learned beside frozen weights.
 
 mod check;
 mod lora;
@@ -11,7 +11,7 @@ pub use lora::Lora;
 pub use qlora::Qlora;
 
 choices! {
-    /// What is learnt instead of all weights.
+    /// What is learned instead of all weights.
     pub enum AdapterMethod: CheckAdapter in "adapter" {
         /// A low-rank product beside each projection.
         lora::Lora,

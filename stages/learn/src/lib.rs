@@ -29,18 +29,18 @@ pub use generate::{
     generate,
 };
 pub use model::memory_estimate::{Compared, Continuing, Kept, Need, Sizes, SizesError, Training};
-pub use model::{DrawError, Model, ModelError, OpenError, shape, shapes, write_random};
+pub use model::{Model, ModelError, OpenError, RandomModelError, shape, shapes, write_random};
 pub use models::{Architecture, ChemNet, ChemNetError, KnownModel, known_models};
 pub use network::{Shape, TensorError, UnusableConfig};
 pub use objectives::{Feed, Logp, Loss, MicroBatch, Objective, Outputs, Share};
-pub use profiling::{ProcessMemory, device_memory, process_memory, product_rate};
+pub use profiling::{ProcessMemory, device_memory, matmul_rate, process_memory};
 pub use tensor::device::{DeviceError, DeviceName, available, check};
 pub use tensor::precision::Precision;
 pub use text::TokenizerModel;
 pub use text::sequence::{Example, Fit, Sequence, TokenLimit};
 pub use text::tokenizer::{TOKENIZER_FILE, Tokenizer, TokenizerError, TrainTokenizer};
 pub use train::{
-    AdamW, Against, CheckpointError, Examples, LearningRate, LeftAside, Length, News, Point, Recipe,
-    ReferenceLogps, Rewards, Schedule, StepPoint, Throughput, TrainError, Trained, ValidationPoint, Watch,
-    reference_logps, train,
+    AdamW, CheckpointError, Examples, LearningRate, LeftAside, Length, Point, ReferenceLogps,
+    ReferenceSource, Rewards, Schedule, StepPoint, Throughput, TrainError, TrainEvent, TrainHooks,
+    TrainReport, TrainingConfig, ValidationPoint, reference_logps, train,
 };

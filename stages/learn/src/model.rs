@@ -16,11 +16,11 @@ use weights::{AdapterTensor, LowRank, ModelFolder};
 pub use open::OpenError;
 #[cfg(test)]
 pub(crate) use open::open as open_network;
-pub use random_model::{DrawError, shape, shapes, write_random};
+pub use random_model::{RandomModelError, shape, shapes, write_random};
 
 use crate::adapters::{AdapterMethod, Lora};
 use crate::models::Architecture;
-use crate::network::{Network, Untrained};
+use crate::network::{Network, RandomInit};
 use crate::tensor::device::{self, DeviceError, DeviceName};
 use crate::tensor::layers::{Storage, Weight};
 use crate::tensor::low_rank::Adapter;
@@ -109,7 +109,7 @@ pub struct Model {
     network: Network,
     config: Map<String, Value>,
     tokenizer: Tokenizer,
-    ends: Vec<u32>,
+    eos_token_ids: Vec<u32>,
     device: Device,
     lora: Option<Lora>,
     /// Where the files beside the weights come from.
@@ -153,10 +153,10 @@ impl Model {
             return Err(OpenError::Vocabulary { folder: folder.to_owned(), tokens, embedded }.into());
         }
         let config = read.config().clone();
-        let ends = ends(folder, &config)?
+        let eos_token_ids = eos_token_ids(folder, &config)?
             .or_else(|| network.default_eos_token_ids())
             .ok_or_else(|| ModelError::NoEnd { folder: folder.to_owned() })?;
-        Ok(Self { network, config, tokenizer, ends, device, lora: None, beside: folder.to_owned() })
+        Ok(Self { network, config, tokenizer, eos_token_ids, device, lora: None, beside: folder.to_owned() })
     }
 
     /// Makes a model that nobody has trained, for the tokenizer in a folder.
@@ -176,16 +176,16 @@ impl Model {
         let model_config = architecture.model_config(vocabulary, pad);
         let mut config = model_config.write();
         let std = |name: &str| model_config.initial_std(name);
-        let network = model_config.build(&mut Untrained::new(seed, &std, &device));
+        let network = model_config.build(&mut RandomInit::new(seed, &std, &device));
         let network = network.expect("random numbers can always be drawn");
         for (name, id) in [("pad_token_id", pad), ("bos_token_id", begin), ("eos_token_id", end)] {
             config.insert(name.to_owned(), id.into());
         }
         let beside = tokenizer_folder.to_owned();
-        Ok(Self { network, config, tokenizer, ends: vec![end], device, lora: None, beside })
+        Ok(Self { network, config, tokenizer, eos_token_ids: vec![end], device, lora: None, beside })
     }
 
-    /// Freezes the weights and puts adapters beside them, which learn instead.
+    /// Freezes the weights and puts adapters beside them, which are trained instead.
     ///
     /// # Errors
     /// [`ModelError::NoSuchModule`] if a target module is none.
@@ -200,7 +200,7 @@ impl Model {
             let known = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
             return Err(ModelError::NoSuchModule { module: module.clone(), known });
         }
-        self.network.visit(&mut |_, mut slot| slot.set_learns(false));
+        self.network.visit(&mut |_, mut slot| slot.set_requires_grad(false));
         for (number, (path, linear)) in self.network.linears().into_iter().enumerate() {
             if let Storage::Nf4 { double_quantization } = storage {
                 linear.weight.pack(double_quantization, &self.device);
@@ -216,7 +216,7 @@ impl Model {
         Ok(())
     }
 
-    /// Computes products in something from now on. On a GPU what does not learn is then kept in it.
+    /// Computes products in something from now on. On a GPU what is not trained is then kept in it.
     ///
     /// # Errors
     /// [`DeviceError::Precision`] if the device does not know it.
@@ -228,12 +228,12 @@ impl Model {
         Ok(())
     }
 
-    /// The same of a model of which nothing learns.
+    /// The same of a model that is not trained.
     ///
     /// # Errors
     /// As [`Model::compute_in`].
     pub fn only_compute_in(&mut self, precision: Precision) -> Result<(), DeviceError> {
-        self.network.visit(&mut |_, mut slot| slot.set_learns(false));
+        self.network.visit(&mut |_, mut slot| slot.set_requires_grad(false));
         self.compute_in(precision)
     }
 
@@ -327,8 +327,7 @@ impl Model {
         let mut tensors = Vec::new();
         self.network.visit(&mut |name, slot| {
             if name.contains(".lora_") {
-                let numbers =
-                    slot.flat().into_data().try_into_vec::<f32>().expect("parameters are single floats");
+                let numbers = slot.flat().into_data().try_into_vec::<f32>().expect("parameters are f32");
                 tensors.push(AdapterTensor { name, shape: slot.shape(), values: numbers });
             }
         });
@@ -336,9 +335,9 @@ impl Model {
             .map_err(|source| ModelError::WriteAdapter { folder: folder.to_owned(), source })
     }
 
-    /// Writes the model folder: weights in single floats, configuration, tokenizer. What adapters
-    /// learnt is added to the weights that are written; packed ones are written as the numbers that
-    /// they stand for, beside which it was learnt.
+    /// Writes the model folder: weights in f32, configuration, tokenizer. What adapters
+    /// learned is added to the weights that are written; packed ones are written as the numbers that
+    /// they stand for, beside which it was learned.
     ///
     /// # Errors
     /// [`ModelError`].
@@ -370,8 +369,8 @@ impl Model {
     }
 
     /// Returns the tokens that end an output; the first is the one that targets end with.
-    pub fn end_tokens(&self) -> &[u32] {
-        &self.ends
+    pub fn eos_token_ids(&self) -> &[u32] {
+        &self.eos_token_ids
     }
 
     /// Returns how many tokens a prompt and its output may have.
@@ -379,7 +378,7 @@ impl Model {
         self.network.limit()
     }
 
-    /// Returns how many numbers it has, and how many of them learn.
+    /// Returns how many numbers it has, and how many of them are trained.
     pub fn parameters(&mut self) -> (u64, u64) {
         let (mut all, mut learning) = (0, 0);
         for (_, linear) in self.network.linears().into_iter().filter(|(_, linear)| linear.is_packed()) {
@@ -388,7 +387,7 @@ impl Model {
         self.network.visit(&mut |_, slot| {
             let count = slot.shape().iter().map(|size| *size as u64).product::<u64>();
             all += count;
-            learning += if slot.learns() { count } else { 0 };
+            learning += if slot.requires_grad() { count } else { 0 };
         });
         (all, learning)
     }
@@ -396,7 +395,7 @@ impl Model {
     /// Returns how many bytes the projections take that are packed into four bits, if any are.
     pub fn packed_bytes(&mut self) -> Option<u64> {
         let packed = self.network.linears().into_iter().filter_map(|(_, linear)| match &linear.weight {
-            Weight::Packed(packed) => Some(packed.here.bytes() as u64),
+            Weight::Packed(packed) => Some(packed.host.bytes() as u64),
             Weight::Dense(_) => None,
         });
         Some(packed.sum()).filter(|bytes| *bytes > 0)
@@ -453,7 +452,7 @@ fn last_part(path: &str) -> &str {
 const GENERATION_CONFIG: &str = "generation_config.json";
 
 /// Returns the tokens that end an output: `generation_config.json` before `config.json`.
-fn ends(folder: &Path, config: &Map<String, Value>) -> Result<Option<Vec<u32>>, ModelError> {
+fn eos_token_ids(folder: &Path, config: &Map<String, Value>) -> Result<Option<Vec<u32>>, ModelError> {
     const FIELD: &str = "eos_token_id";
     let unusable = |file: &str, detail: String| ModelError::Unusable { path: folder.join(file), detail };
     let path = folder.join(GENERATION_CONFIG);
@@ -514,7 +513,7 @@ mod tests {
 
     /// The tokens that end an output, or why there are none.
     fn ends_of(folder: &TempDir) -> Result<Vec<u32>, String> {
-        opened(folder).map(|model| model.end_tokens().to_vec())
+        opened(folder).map(|model| model.eos_token_ids().to_vec())
     }
 
     #[test]
@@ -671,7 +670,7 @@ mod tests {
             let packed = |model: &mut Model| -> Vec<Nf4> {
                 let linears = model.network.linears().into_iter();
                 let packed = linears.filter_map(|(_, linear)| match &linear.weight {
-                    Weight::Packed(packed) => Some(packed.here.clone()),
+                    Weight::Packed(packed) => Some(packed.host.clone()),
                     Weight::Dense(_) => None,
                 });
                 packed.collect()

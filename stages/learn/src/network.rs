@@ -11,12 +11,12 @@ mod tensors;
 
 pub(crate) use config::Reader;
 pub use config::UnusableConfig;
-pub(crate) use decoding::{Continuation, HIDDEN};
+pub(crate) use decoding::{Continuation, MASK_VALUE};
 pub use entry::Shape;
 pub(crate) use entry::{EncoderEntry, FromScratch, LanguageModelEntry, ModelConfig};
 pub(crate) use key_value_cache::KeyValueCache;
-pub(crate) use language_model::{LanguageModel, Network, Pieces};
+pub(crate) use language_model::{LanguageModel, Network, Segments};
 pub(crate) use outline::{Limit, ListedParameter, Outline, Stack, list, list_stacks};
 pub use source::TensorError;
-pub(crate) use source::{Untrained, WeightSource};
+pub(crate) use source::{RandomInit, WeightSource};
 pub(crate) use tensors::FolderTensors;

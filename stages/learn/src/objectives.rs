@@ -102,7 +102,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn slopes_are_derivatives(
+        fn gradients_are_derivatives(
             chosen in -60.0..-0.1f64,
             rejected in -60.0..-0.1f64,
             reference in -60.0..-0.1f64,
@@ -120,14 +120,14 @@ mod tests {
                     objective.share(&outputs, &micro_batch)
                 };
                 let (here, step) = (at(chosen, rejected), 1e-4);
-                let slope = |one: Share, other: Share| (one.loss - other.loss) / (2.0 * step);
-                let by_chosen = slope(at(chosen + step, rejected), at(chosen - step, rejected));
-                let by_rejected = slope(at(chosen, rejected + step), at(chosen, rejected - step));
+                let gradient = |one: Share, other: Share| (one.loss - other.loss) / (2.0 * step);
+                let by_chosen = gradient(at(chosen + step, rejected), at(chosen - step, rejected));
+                let by_rejected = gradient(at(chosen, rejected + step), at(chosen, rejected - step));
                 // A hinge has a corner, which a difference may reach across.
                 let corner = matches!(&objective, Objective::Hinge(_));
-                let near = |found: f64, slope: f64| (found - slope).abs() < if corner { 0.05 } else { 1e-6 };
-                prop_assert!(near(by_chosen, here.chosen_slope), "{objective:?} {by_chosen} {here:?}");
-                prop_assert!(near(by_rejected, here.rejected_slope), "{objective:?} {by_rejected} {here:?}");
+                let near = |found: f64, gradient: f64| (found - gradient).abs() < if corner { 0.05 } else { 1e-6 };
+                prop_assert!(near(by_chosen, here.chosen_gradient), "{objective:?} {by_chosen} {here:?}");
+                prop_assert!(near(by_rejected, here.rejected_gradient), "{objective:?} {by_rejected} {here:?}");
             }
         }
     }

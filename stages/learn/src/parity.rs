@@ -170,10 +170,11 @@ fn compare_objective(
         |logps| {
             let outputs = outputs(logps);
             shares = outputs.iter().map(|outputs| objective.share(outputs, micro_batch)).collect();
-            let slopes = shares.iter().zip(&outputs).flat_map(|(share, outputs)| {
-                std::iter::once(share.chosen_slope).chain(outputs.rejected.map(|_| share.rejected_slope))
+            let logp_gradients = shares.iter().zip(&outputs).flat_map(|(share, outputs)| {
+                std::iter::once(share.chosen_gradient)
+                    .chain(outputs.rejected.map(|_| share.rejected_gradient))
             });
-            slopes.collect()
+            logp_gradients.collect()
         },
     );
     let loss: f64 = shares.iter().map(|share| share.loss).sum();
@@ -356,14 +357,14 @@ fn products_with_packed_weights() {
     let mut linear = Linear::new(weight);
     linear.weight.pack(true, &device);
     let Weight::Packed(packed) = &linear.weight else { panic!("it is packed") };
-    assert!(packed.here.bytes() < 160 * 128 * 5 / 8);
+    assert!(packed.host.bytes() < 160 * 128 * 5 / 8);
     // The reference's own codes of the scales, which are not always the nearest.
     let codes = SafeTensors::deserialize(&tensors.0).unwrap();
     let codes = codes.tensor("w0.dq.absmax_u8").unwrap().data().to_vec();
     let nested = tensors.floats("w0.dq.nested_absmax");
     let scales = Scales::Double { codes, nested, offset: tensors.floats("w0.dq.offset")[0] };
     linear.weight =
-        Weight::Packed(Arc::new(PackedMatrix::new(Nf4 { scales, ..packed.here.clone() }, &device)));
+        Weight::Packed(Arc::new(PackedMatrix::new(Nf4 { scales, ..packed.host.clone() }, &device)));
     let x = Tensor::<1>::from_floats(tensors.floats("w0.x").as_slice(), &device).reshape([5, 128]);
     let off = difference(&numbers(linear.forward(x)), &tensors.floats("w0.y_matmul_dequant"));
     assert!(off < 1e-5, "{off}");
@@ -374,7 +375,7 @@ fn lora_logits_gradients_and_merged_weights() {
     let mut model = model("llama");
     let (tensors, adapters) =
         (Tensors::open("lora/expected.safetensors"), Tensors::open("lora/adapter_model.safetensors"));
-    model.visit(&mut |_, mut slot| slot.set_learns(false));
+    model.visit(&mut |_, mut slot| slot.set_requires_grad(false));
     let device = tested_device();
     for (place, layer) in model.layers.iter_mut().enumerate() {
         for (path, linear) in layer.linears() {
@@ -450,7 +451,7 @@ fn the_optimisers_trajectory() {
         names.iter().map(|name| flat(tensors.floats(&format!("init.{name}")))).collect();
     let mut moments: Vec<Moments> = weights
         .iter()
-        .map(|weights| Moments { mean: weights.zeros_like(), square: weights.zeros_like() })
+        .map(|weights| Moments { first_moment: weights.zeros_like(), second_moment: weights.zeros_like() })
         .collect();
     let adam = AdamW { weight_decay: 0.01, ..AdamW::default() };
     let rate =
@@ -506,7 +507,7 @@ fn the_optimisers_trajectory() {
         let off = difference(&numbers(weights.clone()), &tensors.floats(&format!("final.{name}")));
         assert!(off < 2e-6, "{name}: {off}");
     }
-    for (name, found) in [("exp_avg", &moments[0].mean), ("exp_avg_sq", &moments[0].square)] {
+    for (name, found) in [("exp_avg", &moments[0].first_moment), ("exp_avg_sq", &moments[0].second_moment)] {
         let off = difference(&numbers(found.clone()), &tensors.floats(&format!("final.{name}.w1")));
         assert!(off < 1e-6, "{name}: {off}");
     }

@@ -6,7 +6,7 @@ use burn_tensor::{Device, Distribution, Tensor};
 use rayon::prelude::*;
 
 use crate::tensor::device::{self, DeviceError, DeviceName, is_cpu};
-use crate::tensor::pieces::threads_for;
+use crate::tensor::parallel::threads_for;
 use crate::tensor::precision::Precision;
 
 /// How often a product is made.
@@ -17,7 +17,7 @@ const TIMES: usize = 8;
 ///
 /// # Errors
 /// [`DeviceError`].
-pub fn product_rate(name: &DeviceName, precision: Precision, threads: usize) -> Result<f64, DeviceError> {
+pub fn matmul_rate(name: &DeviceName, precision: Precision, threads: usize) -> Result<f64, DeviceError> {
     let device = device::open(name)?;
     if !precision.is_known_to(&device) {
         return Err(DeviceError::Precision);
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn the_cpu_multiplies_and_has_no_pool() {
-        assert!(product_rate(&DeviceName::Cpu, Precision::F32, 1).unwrap() > 1e7);
+        assert!(matmul_rate(&DeviceName::Cpu, Precision::F32, 1).unwrap() > 1e7);
         assert_eq!(device_memory(&DeviceName::Cpu).unwrap(), None);
     }
 

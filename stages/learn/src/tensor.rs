@@ -12,7 +12,7 @@ pub(crate) mod indices;
 pub(crate) mod layers;
 pub(crate) mod low_rank;
 pub(crate) mod nf4;
+pub(crate) mod parallel;
 pub(crate) mod parameters;
-pub(crate) mod pieces;
 pub(crate) mod precision;
 pub(crate) mod random;

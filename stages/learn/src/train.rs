@@ -14,10 +14,10 @@ mod trainer;
 
 pub use adamw::AdamW;
 pub use checkpoint::{CheckpointError, LeftAside};
-pub use config::{Examples, Length, Recipe};
+pub use config::{Examples, Length, TrainingConfig};
 pub use curves::{Point, Rewards, StepPoint, Throughput, ValidationPoint};
 pub use error::TrainError;
-pub use events::{News, Trained, Watch};
+pub use events::{TrainEvent, TrainHooks, TrainReport};
 pub use lr_schedule::{LearningRate, Schedule};
-pub use reference::{Against, ReferenceLogps, reference_logps};
+pub use reference::{ReferenceLogps, ReferenceSource, reference_logps};
 pub use trainer::train;

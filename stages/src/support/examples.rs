@@ -63,7 +63,7 @@ impl Reader<'_> {
         context: &mut Context,
     ) -> Result<Vec<Example>, Failure> {
         let Some(folder) = context.optional_input(port).map(ToOwned::to_owned) else { return Ok(Vec::new()) };
-        let mut renderer = Renderer::new(self.prompts, model.tokenizer(), model.end_tokens()[0], limit);
+        let mut renderer = Renderer::new(self.prompts, model.tokenizer(), model.eos_token_ids()[0], limit);
         let mut examples = Vec::new();
         match self.feed {
             Feed::Targets => {

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use learn::{
-    AdamW, AdapterMethod, Against, Example, Examples, Fit, Generation, Length, Model, Objective, Point,
-    Precision, Qlora, Recipe, Schedule, Sequence, Sizes, Strategy, Watch, generate, train,
+    AdamW, AdapterMethod, Example, Examples, Fit, Generation, Length, Model, Objective, Point, Precision,
+    Qlora, ReferenceSource, Schedule, Sequence, Sizes, Strategy, TrainHooks, TrainingConfig, generate, train,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -245,7 +245,7 @@ pub fn bench_qlora(folder: &Path, bench: &QloraBench) -> Result<QloraMeasured, S
     let early = if device == learn::DeviceName::Cpu { 1 } else { 2 };
     let objective: Objective =
         serde_json::from_value(json!({ "sft": {} })).expect("everything has a default");
-    let recipe = Recipe {
+    let config = TrainingConfig {
         objective,
         optimizer: AdamW::default(),
         learning_rate: 1e-4,
@@ -259,15 +259,16 @@ pub fn bench_qlora(folder: &Path, bench: &QloraBench) -> Result<QloraMeasured, S
         precision: bench.precision,
         seed: 0,
     };
-    let mut watch = Watch { threads, others: &[], recomputes: true, checkpoints: None, hear: &mut |_| true };
-    let trained = train(&mut model, Against::Itself, &examples, &recipe, &mut watch);
-    let trained = trained.map_err(|error| whole(&error))?;
+    let mut hooks =
+        TrainHooks { threads, others: &[], recomputes: true, checkpoints: None, on_event: &mut |_| true };
+    let report = train(&mut model, ReferenceSource::Itself, &examples, &config, &mut hooks);
+    let report = report.map_err(|error| whole(&error))?;
     let peak = peak_bytes();
     let device_peak_bytes = learn::device_memory(&device).map_err(|error| whole(&error))?;
-    let limit = learn::product_rate(&device, bench.precision, threads).map_err(|error| whole(&error))?;
-    let mut timed: Vec<f64> = trained.throughput[early as usize..].iter().map(|step| step.seconds).collect();
+    let limit = learn::matmul_rate(&device, bench.precision, threads).map_err(|error| whole(&error))?;
+    let mut timed: Vec<f64> = report.throughput[early as usize..].iter().map(|step| step.seconds).collect();
     timed.sort_by(f64::total_cmp);
-    let loss = trained.points.iter().rev().find_map(|point| match point {
+    let loss = report.points.iter().rev().find_map(|point| match point {
         Point::Step(step) => Some(step.loss),
         Point::Validation(_) => None,
     });

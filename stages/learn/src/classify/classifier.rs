@@ -11,7 +11,7 @@ use weights::ModelFolder;
 use crate::models::deberta::{Config, DebertaV2ForSequenceClassification};
 use crate::network::{TensorError, UnusableConfig};
 use crate::tensor::device::{self, DeviceError, DeviceName};
-use crate::tensor::pieces::{largest_first, threads_for};
+use crate::tensor::parallel::{largest_first, threads_for};
 use crate::text::tokenizer::TOKENIZER_FILE;
 
 /// The network that can judge.
@@ -195,7 +195,7 @@ impl Classifier {
     ///
     /// A pair of more than 512 tokens loses those at the end of its longer text. Pairs of one
     /// length are computed together, on one thread, and what comes out for one does not depend on
-    /// the others, on their order, or on the number of threads. `hear` is told how many are done,
+    /// the others, on their order, or on the number of threads. `on_progress` is told how many are done,
     /// and says whether to go on; if not, there is no result.
     ///
     /// # Errors
@@ -205,7 +205,7 @@ impl Classifier {
         &self,
         pairs: &[(&str, &str)],
         threads: usize,
-        hear: &(dyn Fn(usize) -> bool + Sync),
+        on_progress: &(dyn Fn(usize) -> bool + Sync),
     ) -> Result<Option<Vec<Vec<f32>>>, ClassifierError> {
         let pool = threads_for(&self.device, threads);
         let encoded: Vec<Encoded> = pool.install(|| {
@@ -220,7 +220,7 @@ impl Classifier {
             let rows = self.model.logits(&of(|one| &one.ids), &of(|one| &one.types), piece.len());
             let before = done.fetch_add(piece.len(), Ordering::Relaxed);
             let found = rows.iter().map(|row| probabilities(row)).collect();
-            hear(before + piece.len()).then_some(found)
+            on_progress(before + piece.len()).then_some(found)
         };
         let found = largest_first(
             &sizes,

@@ -2,7 +2,7 @@
 //! texts are continued, and the best `num_beams` finished ones kept.
 //!
 //! A finished text's score is `sum of log-probabilities / length^length_penalty`; its end token
-//! counts, the prompt does not. In each step the best `(ends + 1) * num_beams` continuations are
+//! counts, the prompt does not. In each step the best `(end tokens + 1) * num_beams` continuations are
 //! looked at, at least twice `num_beams`; one that ends or is as long as it may be is kept if it is
 //! among the first `num_beams` of them. `early_stopping = true` stops a search when there are as
 //! many finished texts as beams; `false`, when the best unfinished one, as long as it is now, could
@@ -180,7 +180,7 @@ impl Beam {
                 }
                 task.check(*number, logits, search.running[0].tokens.len())?;
                 let logps: Vec<Vec<f32>> = logits.chunks_exact(vocabulary).map(log_softmax).collect();
-                for (beam, token) in self.step(search, &logps, task.ends) {
+                for (beam, token) in self.step(search, &logps, task.eos_token_ids) {
                     kept.push(place * rows_each + beam.min(rows_each - 1));
                     next.push(token);
                 }
@@ -191,22 +191,24 @@ impl Beam {
             }
             // Beams that stay where they are need no copy of the cache.
             if kept.len() != task.logits.len() / vocabulary || !kept.iter().copied().eq(0..kept.len()) {
-                task.begun.keep(&kept);
+                task.state.reorder(&kept);
             }
-            task.logits = task.begun.advance(&next);
+            task.logits = task.state.step(&next);
             rows_each = beams;
         }
-        Ok(searches.into_iter().map(|search| self.outputs_of(search, task.ends)).collect())
+        Ok(searches.into_iter().map(|search| self.outputs_of(search, task.eos_token_ids)).collect())
     }
 
     /// Makes one step, and returns the beams that are continued, each with its token; none if the
     /// search is over. There are log-probabilities for each beam, or for all of them alike.
-    fn step(&self, search: &mut Search, logps: &[Vec<f32>], ends: &[u32]) -> Vec<(usize, u32)> {
+    fn step(&self, search: &mut Search, logps: &[Vec<f32>], eos_token_ids: &[u32]) -> Vec<(usize, u32)> {
         let beams = self.num_beams as usize;
         let length = search.running[0].tokens.len() + 1;
-        let candidates = best_candidates(search, logps, (ends.len() + 1).max(2) * beams);
-        let stops: Vec<bool> =
-            candidates.iter().map(|(_, token, _)| ends.contains(token) || length >= search.most).collect();
+        let candidates = best_candidates(search, logps, (eos_token_ids.len() + 1).max(2) * beams);
+        let stops: Vec<bool> = candidates
+            .iter()
+            .map(|(_, token, _)| eos_token_ids.contains(token) || length >= search.most)
+            .collect();
         // What goes on: those that stop only where there are not enough others.
         let mut order: Vec<usize> = (0..candidates.len()).collect();
         let behind = |place: usize| candidates[place].2 + if stops[place] { BEHIND } else { 0.0 };
@@ -249,11 +251,11 @@ impl Beam {
         (length as f64).powf(self.length_penalty) as f32
     }
 
-    fn outputs_of(&self, search: Search, ends: &[u32]) -> Vec<Generated> {
+    fn outputs_of(&self, search: Search, eos_token_ids: &[u32]) -> Vec<Generated> {
         let best = search.finished.into_iter().take(self.num_return_sequences as usize);
         let mut found: Vec<Generated> = best
             .map(|Text { mut tokens, score }| {
-                let ended = tokens.last().is_some_and(|token| ends.contains(token));
+                let ended = tokens.last().is_some_and(|token| eos_token_ids.contains(token));
                 if ended {
                     tokens.pop();
                 }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use super::strategy::Strategy;
 use super::task::{GenerateError, Generated, Task};
 use crate::model::Model;
-use crate::tensor::pieces::{largest_first, threads_for};
+use crate::tensor::parallel::{largest_first, threads_for};
 
 /// How outputs are made.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +21,7 @@ pub struct Generation {
 /// Writes outputs to prompts, the best first where there are several to one.
 ///
 /// Prompts are token ids. They are put in batches by length, each batch on one thread, so that the
-/// number of threads changes nothing. `hear` is told how many are done, and says whether to go on.
+/// number of threads changes nothing. `on_progress` is told how many are done, and says whether to go on.
 ///
 /// # Errors
 /// [`GenerateError`], naming the prompt.
@@ -30,7 +30,7 @@ pub fn generate(
     prompts: &[Vec<u32>],
     generation: &Generation,
     threads: usize,
-    hear: &(dyn Fn(usize) -> bool + Sync),
+    on_progress: &(dyn Fn(usize) -> bool + Sync),
 ) -> Result<Vec<Vec<Generated>>, GenerateError> {
     let limit = model.limit();
     if prompts.is_empty() {
@@ -58,7 +58,7 @@ pub fn generate(
             }
         };
         let before = done.fetch_add(batch.len(), std::sync::atomic::Ordering::Relaxed);
-        hear(before + batch.len()).then_some(found)
+        on_progress(before + batch.len()).then_some(found)
     };
     let batch_size = generation.batch_size.max(1);
     let found = largest_first(&sizes, &pool, |order| order.chunks(batch_size).collect(), compute);
@@ -74,8 +74,8 @@ fn continue_batch(
 ) -> Result<Vec<Vec<Generated>>, GenerateError> {
     let room = |prompt: &&[u32]| model.limit().room(prompt.len()).min(generation.max_new_tokens);
     let most: Vec<usize> = prompts.iter().map(room).collect();
-    let (begun, logits) = model.network().begin(prompts, model.device());
-    generation.strategy.run(Task { begun, logits, most, ends: model.end_tokens(), places })
+    let (state, logits) = model.network().begin(prompts, model.device());
+    generation.strategy.run(Task { state, logits, most, eos_token_ids: model.eos_token_ids(), places })
 }
 
 /// Continues prompts on a network that is no whole model.
@@ -85,14 +85,14 @@ pub(crate) fn continue_with(
     strategy: &Strategy,
     prompts: &[&[u32]],
     max_new_tokens: usize,
-    ends: &[u32],
+    eos_token_ids: &[u32],
 ) -> Vec<Vec<Generated>> {
     let device = network.head().value.device();
     let most: Vec<usize> =
         prompts.iter().map(|prompt| network.limit().room(prompt.len()).min(max_new_tokens)).collect();
     let places: Vec<usize> = (0..prompts.len()).collect();
-    let (begun, logits) = network.begin(prompts, &device);
-    strategy.run(Task { begun, logits, most, ends, places: &places }).unwrap()
+    let (state, logits) = network.begin(prompts, &device);
+    strategy.run(Task { state, logits, most, eos_token_ids, places: &places }).unwrap()
 }
 
 #[cfg(test)]

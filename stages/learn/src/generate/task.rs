@@ -76,13 +76,13 @@ pub enum GenerateError {
 
 /// What a strategy is to do.
 pub(super) struct Task<'a> {
-    pub begun: Box<dyn Continuation + 'a>,
+    pub state: Box<dyn Continuation + 'a>,
     /// Those of the first tokens, row by row.
     pub logits: Vec<f32>,
     /// The most tokens of each row's output.
     pub most: Vec<usize>,
     /// The tokens that end an output.
-    pub ends: &'a [u32],
+    pub eos_token_ids: &'a [u32],
     /// The place of each row among all prompts.
     pub places: &'a [usize],
 }
@@ -121,7 +121,7 @@ pub(super) fn one_by_one(
             let token = choose(*row, logits);
             next.push(token);
             let output = &mut outputs[*row];
-            output.ended = task.ends.contains(&token);
+            output.ended = task.eos_token_ids.contains(&token);
             if !output.ended {
                 output.tokens.push(token);
             }
@@ -134,10 +134,10 @@ pub(super) fn one_by_one(
         // Rows that are done cost as much as the others until they are taken out, and taking
         // them out costs a copy of the cache.
         if kept.len() * 4 <= live.len() * 3 {
-            task.begun.keep(&kept);
+            task.state.reorder(&kept);
             next = kept.iter().map(|place| next[*place]).collect();
             live = kept.iter().map(|place| live[*place]).collect();
         }
-        task.logits = task.begun.advance(&next);
+        task.logits = task.state.step(&next);
     }
 }

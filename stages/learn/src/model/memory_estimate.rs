@@ -1,23 +1,23 @@
 //! How much memory a model needs, told from its configuration before there is one.
 //!
-//! All sizes are bytes unless a name says otherwise. `L` is the count of numbers that learn, `T` the
+//! All sizes are bytes unless a name says otherwise. `L` is the count of numbers that are trained, `T` the
 //! threads that compute side by side, `t` the tokens of what one of them computes at once, `H` the
 //! width of the residual stream, `Q` and `K` the widths of queries and of keys, `W` that of the MLP,
-//! `V` the vocabulary. Everything is computed in single floats, of 4 bytes.
+//! `V` the vocabulary. Everything is computed in f32.
 //!
 //! - **Weights.** 4 for each number, or 2 in bf16. A projection of `n` numbers in NF4 takes `n / 2`,
 //!   and for each block of 64 a scale: of 4, or with double quantisation of 1 and, for each 256
 //!   blocks, 4 more, which is 4.127 bits a number. Embedding, head, norms and biases stay dense, and
 //!   so do adapters: `r (in + out)` numbers beside each projection.
-//! - **AdamW** remembers two numbers for each that learns, `8 L`, and changes weights in their place.
+//! - **AdamW** remembers two numbers for each that is trained, `8 L`, and changes weights in their place.
 //! - **Gradients.** `4 L` for each thread, and `4 L` for their sum.
 //! - **Best weights.** With validation rows those that did best are kept, `4 L`.
-//! - **A reference** that is the model as it began keeps what it learns from, `4 L`; another model is
+//! - **A reference** that is the model as it began keeps its first weights, `4 L`; another model is
 //!   one more set of weights.
-//! - **Activations.** What a layer keeps for the way back, in numbers for each token: a decoder's
+//! - **Activations.** What a layer keeps for the backward pass, in numbers for each token: a decoder's
 //!   `4 H + 2 Q + 2 K + 3 W` and, for each adapter, its input twice where it has dropout and `2 r`.
 //!   Attention keeps no scores, but for T5's, which keeps them three times, `3 heads t / rows`. With
-//!   packed weights, and where it is asked for, layers are computed anew: each keeps its input, `H`,
+//!   packed weights, and with gradient checkpointing, layers are recomputed: each keeps its input, `H`,
 //!   and one of them all of the above and its weights unpacked. Times `4 t layers T`.
 //! - **Logits.** `V` for each token that is predicted, twice: themselves, and their derivatives.
 //! - **Generation** remembers keys and values, `2 layers rows K (prompt + output)`, for `T` batches
@@ -39,7 +39,7 @@ use crate::text::batches::{GPU_SHARD, SHARD};
 /// What the program itself takes, with its threads.
 const PROGRAM: u64 = 40 << 20;
 
-/// How many bytes a single float has.
+/// How many bytes an f32 has.
 const FLOAT: Count = 4;
 
 /// A configuration whose model nobody here can compute, and so not size up either.
@@ -67,9 +67,9 @@ pub struct Sizes {
 /// How numbers of projections are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kept {
-    /// In single floats.
+    /// In f32.
     F32,
-    /// In the upper halves of single floats.
+    /// In bf16.
     Bf16,
     /// In four bits.
     Nf4 {
@@ -81,7 +81,7 @@ pub enum Kept {
 /// What a training does, as far as memory goes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Training<'a> {
-    /// What learns instead of all weights.
+    /// What is trained instead of all weights.
     pub adapter: Option<&'a AdapterMethod>,
     /// The tokens of a prompt with its output.
     pub tokens: u64,
@@ -91,7 +91,7 @@ pub struct Training<'a> {
     pub threads: u64,
     /// What it compares with.
     pub compared: Compared<'a>,
-    /// Whether layers are computed once more on the way back; those with packed weights always are.
+    /// Whether layers are recomputed in the backward pass; those with packed weights always are.
     pub recomputes: bool,
     /// Whether it is computed on the CPU, where attention keeps no scores.
     pub is_on_cpu: bool,
@@ -164,7 +164,7 @@ fn sum(parts: &[u64]) -> u64 {
     parts.iter().fold(0, |sum, part| sum.saturating_add(*part))
 }
 
-/// Returns the bytes of so many single floats.
+/// Returns the bytes of so many f32 numbers.
 fn floats(count: Count) -> u64 {
     u64::try_from(FLOAT * count).unwrap_or(u64::MAX)
 }
@@ -204,8 +204,8 @@ impl Sizes {
         u64::try_from(2 * (projections + self.embedding())).unwrap_or(u64::MAX)
     }
 
-    /// Returns the same of a token that trains adapters beside weights that do not learn: forwards,
-    /// and backwards to the inputs. What is computed anew to save memory does not count.
+    /// Returns the same of a token that trains adapters beside frozen weights: forwards,
+    /// and backwards to the inputs. What is recomputed to save memory does not count.
     pub fn adapting_operations(&self, adapter: &AdapterMethod) -> u64 {
         let lora = match adapter {
             AdapterMethod::Lora(lora) => lora.clone(),
@@ -415,7 +415,7 @@ fn projections(stack: &Stack) -> Vec<(&str, [Count; 2])> {
     named.collect()
 }
 
-/// Returns the numbers that a layer keeps for the way back.
+/// Returns the numbers that a layer keeps for the backward pass.
 fn taped(stack: &Stack, hidden: Count, rows: Count, tokens: Count, dropout: bool) -> Count {
     let all = rows * tokens;
     if !stack.keeps_scores {

@@ -106,7 +106,7 @@ pub(crate) fn open(folder: &ModelFolder, storage: Storage, device: &Device) -> R
     Ok(network)
 }
 
-/// Writes a model in single floats, with a configuration: the weights of projections with what
+/// Writes a model in f32, with a configuration: the weights of projections with what
 /// their adapters add, and packed ones as the numbers that they stand for. Tensors are written one
 /// by one, and no second model is made of them.
 pub(crate) fn save(
@@ -130,7 +130,7 @@ pub(crate) fn save(
     }
     let writer = ModelWriter::create(folder, config, specs.into_values().collect(), MOST_SHARD_BYTES)?;
     let write = |name: &str, numbers: Tensor<1>| {
-        let numbers = numbers.into_data().try_into_vec::<f32>().expect("parameters are single floats");
+        let numbers = numbers.into_data().try_into_vec::<f32>().expect("parameters are f32");
         writer.write_f32(name, &numbers)
     };
     let mut merged = BTreeSet::new();

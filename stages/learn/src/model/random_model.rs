@@ -60,7 +60,7 @@ pub fn shape(name: &str) -> Option<Map<String, Value>> {
 /// Why there is no folder of random numbers.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum DrawError {
+pub enum RandomModelError {
     /// No model can be made of the configuration.
     #[error(transparent)]
     Config(#[from] UnusableConfig),
@@ -76,13 +76,13 @@ pub enum DrawError {
 /// a few words. The numbers are the same each time, and mean nothing.
 ///
 /// # Errors
-/// [`DrawError`].
+/// [`RandomModelError`].
 pub fn write_random(
     config: &Map<String, Value>,
     dtype: Dtype,
     most_shard_bytes: u64,
     folder: &Path,
-) -> Result<(), DrawError> {
+) -> Result<(), RandomModelError> {
     let mut specs = listed(config)?;
     specs.iter_mut().for_each(|spec| spec.dtype = dtype);
     let writer = ModelWriter::create(folder, config, specs.clone(), most_shard_bytes)?;
@@ -112,7 +112,7 @@ pub fn write_random(
     Ok(())
 }
 
-/// Returns the tensors of a model, in single floats; of a LLaMA where nothing is said of its type.
+/// Returns the tensors of a model, in f32; of a LLaMA where nothing is said of its type.
 fn listed(config: &Map<String, Value>) -> Result<Vec<TensorSpec>, UnusableConfig> {
     let model_type = config.get("model_type").and_then(Value::as_str);
     let known = LANGUAGE_MODELS.iter().find(|(_, entry)| Some(entry.model_type) == model_type);

@@ -82,7 +82,7 @@ pub enum ChemNetError {
         /// The shape it should have.
         expected: String,
     },
-    /// A tensor is not of single floats.
+    /// A tensor is not in f32.
     #[error("{}: tensor `{tensor}` is of {found}, and not of F32", .path.display())]
     Dtype {
         /// The file.
@@ -162,13 +162,13 @@ impl ChemNet {
 
     /// Returns the activations of molecules, given by their SMILES, which should be canonical.
     ///
-    /// They are computed in pieces that do not depend on how many threads there are. `hear` is told
+    /// They are computed in pieces that do not depend on how many threads there are. `on_progress` is told
     /// how many are done, and says whether to go on; if not, there is no result.
     pub fn activations(
         &self,
         smiles: &[&str],
         threads: usize,
-        hear: &(dyn Fn(usize) -> bool + Sync),
+        on_progress: &(dyn Fn(usize) -> bool + Sync),
     ) -> Option<Vec<Vec<f32>>> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
         let pool = pool.expect("threads can be started");
@@ -179,7 +179,7 @@ impl ChemNet {
                 .map(|piece| {
                     let found = self.piece(piece);
                     let before = done.fetch_add(piece.len(), Ordering::Relaxed);
-                    hear(before + piece.len()).then_some(found)
+                    on_progress(before + piece.len()).then_some(found)
                 })
                 .collect()
         });
@@ -316,7 +316,7 @@ impl Lstm {
         sequence: &[f32],
         rows: usize,
         places: impl Iterator<Item = usize>,
-        mut hear: impl FnMut(usize, &[f32]),
+        mut on_progress: impl FnMut(usize, &[f32]),
     ) -> Vec<f32> {
         let (inputs, hidden) = (self.inputs, self.hidden);
         let mut states = vec![0.0; rows * hidden];
@@ -330,12 +330,12 @@ impl Lstm {
             }
             let both = Tensor::<2>::from_data(TensorData::new(both, [rows, inputs + hidden]), &self.device);
             let gates = both.matmul(self.weights.clone()).into_data();
-            let mut gates = gates.try_into_vec::<f32>().expect("products are single floats");
+            let mut gates = gates.try_into_vec::<f32>().expect("products are f32");
             let rows = states.chunks_exact_mut(hidden).zip(cells.chunks_exact_mut(hidden));
             for ((states, cells), gates) in rows.zip(gates.chunks_exact_mut(4 * hidden)) {
                 self.step(gates, states, cells);
             }
-            hear(place, &states);
+            on_progress(place, &states);
         }
         states
     }

@@ -259,7 +259,7 @@ impl DebertaV2ForSequenceClassification {
 }
 
 fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {
-    x.into_data().try_into_vec().expect("numbers are single floats")
+    x.into_data().try_into_vec().expect("numbers are f32")
 }
 
 impl Layer {

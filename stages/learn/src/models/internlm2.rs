@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value};
 
-use super::llama::{Config, Spelling};
+use super::llama::{Config, TensorNaming};
 use crate::network::{LanguageModelEntry, Reader, UnusableConfig};
 
 /// Says what it is in the list of models.
@@ -20,5 +20,5 @@ pub(crate) const ENTRY: LanguageModelEntry = LanguageModelEntry {
 /// Reads `config.json`.
 pub(crate) fn read(config: &Map<String, Value>) -> Result<Config, UnusableConfig> {
     let attention_bias = Reader::new(config).truth_or("bias", true)?;
-    Ok(Config { spelling: Spelling::InternLm2, attention_bias, mlp_bias: false, ..Config::read(config)? })
+    Ok(Config { naming: TensorNaming::InternLm2, attention_bias, mlp_bias: false, ..Config::read(config)? })
 }

@@ -11,21 +11,21 @@ use burn_tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use serde_json::{Map, Value};
 
 use crate::network::{
-    Continuation, FolderTensors, HIDDEN, KeyValueCache, LanguageModel, LanguageModelEntry, Limit,
-    ModelConfig, Network, Outline, Pieces, Stack, TensorError, WeightSource, list_stacks,
+    Continuation, FolderTensors, KeyValueCache, LanguageModel, LanguageModelEntry, Limit, MASK_VALUE,
+    ModelConfig, Network, Outline, Segments, Stack, TensorError, WeightSource, list_stacks,
 };
 use crate::tensor::device::is_cpu;
 use crate::tensor::fused::{Causal, Rope, Step, attend, causal_attention, one_by_one, swiglu};
 use crate::tensor::indices::token_ids;
 use crate::tensor::layers::{Linear, rms_norm};
-use crate::tensor::parameters::{Parameter, Parameters, Slot};
+use crate::tensor::parameters::{Parameter, ParameterRef, Parameters};
 use crate::tensor::precision::Precision;
 use crate::text::batches::Packed;
 use crate::text::sequence::TokenLimit;
 
 #[cfg(test)]
 pub(crate) use config::RopeScaling;
-pub(crate) use config::{Config, Spelling};
+pub(crate) use config::{Config, TensorNaming};
 pub use config::{Llama, VERSION};
 
 /// Says what it is in the list of models.
@@ -143,7 +143,7 @@ impl Projections {
 }
 
 /// A model that reads sequences from position 0 on.
-struct Reading<'a> {
+struct ForwardPass<'a> {
     model: &'a LlamaForCausalLM,
     ids: Tensor<1, Int>,
     causal: Causal,
@@ -151,7 +151,7 @@ struct Reading<'a> {
     picks: Tensor<1, Int>,
 }
 
-impl Pieces for Reading<'_> {
+impl Segments for ForwardPass<'_> {
     fn count(&self) -> usize {
         self.model.layers.len() + 2
     }
@@ -166,15 +166,15 @@ impl Pieces for Reading<'_> {
         vec![left]
     }
 
-    fn first_learns(&self) -> bool {
-        self.model.embed_tokens.learns
+    fn first_requires_grad(&self) -> bool {
+        self.model.embed_tokens.requires_grad
     }
 }
 
 impl LlamaForCausalLM {
     /// Makes the model of a folder's tensors.
     pub fn open(mut config: Config, tensors: &mut FolderTensors<'_>) -> Result<Self, TensorError> {
-        let (embedding, head) = config.spelling.embedding_and_head();
+        let (embedding, head) = config.naming.embedding_and_head();
         config.tied = tensors.is_tied(config.tied, head, embedding)?;
         if config.tied {
             tensors.leave_aside(head);
@@ -186,7 +186,7 @@ impl LlamaForCausalLM {
     pub fn build(config: Config, source: &mut dyn WeightSource) -> Result<Self, TensorError> {
         let (hidden, wide) = (config.hidden_size, config.intermediate_size);
         let (queries, keys) = (config.heads * config.head_size, config.key_value_heads * config.head_size);
-        let names = config.spelling.names();
+        let names = config.naming.names();
         let embed_tokens = source.matrix(names.embed_tokens, [config.vocab_size, hidden])?;
         let mut layers = Vec::with_capacity(config.layers);
         for number in 0..config.layers {
@@ -200,13 +200,13 @@ impl LlamaForCausalLM {
                 Ok(linear)
             };
             let attention = config.attention_bias;
-            let qkv = match config.spelling {
-                Spelling::Llama => Projections::Apart {
+            let qkv = match config.naming {
+                TensorNaming::Llama => Projections::Apart {
                     q: linear("self_attn.q_proj", [queries, hidden], attention)?,
                     k: linear("self_attn.k_proj", [keys, hidden], attention)?,
                     v: linear("self_attn.v_proj", [keys, hidden], attention)?,
                 },
-                Spelling::InternLm2 => {
+                TensorNaming::InternLm2 => {
                     Projections::Packed(linear("attention.wqkv", [queries + 2 * keys, hidden], attention)?)
                 }
             };
@@ -230,7 +230,7 @@ impl LlamaForCausalLM {
             true => None,
             false => Some(Parameter::new(source.matrix(names.lm_head, [config.vocab_size, hidden])?)),
         };
-        // What is only listed turns nothing.
+        // Without numbers there is nothing to rotate.
         let turned = if source.has_numbers() { config.head_size } else { 0 };
         let rope = Rope::new(config.rope.frequencies(turned), source.device());
         Ok(Self {
@@ -329,15 +329,15 @@ impl LanguageModel for LlamaForCausalLM {
         self.clone().into()
     }
 
-    fn pieces<'a>(&'a self, packed: &Packed<'_>, device: &Device) -> Box<dyn Pieces + 'a> {
+    fn segments<'a>(&'a self, packed: &Packed<'_>, device: &Device) -> Box<dyn Segments + 'a> {
         let ids = packed.ids(device);
         let causal = self.causal(packed.rows, ids.dims()[0] / packed.rows, device);
         let picks = packed.picks(device);
         match self.norm.value.is_autodiff() {
             true => {
-                Box::new(Reading { model: self, ids, causal: causal.autodiff(), picks: picks.autodiff() })
+                Box::new(ForwardPass { model: self, ids, causal: causal.autodiff(), picks: picks.autodiff() })
             }
-            false => Box::new(Reading { model: self, ids, causal, picks }),
+            false => Box::new(ForwardPass { model: self, ids, causal, picks }),
         }
     }
 
@@ -351,9 +351,9 @@ impl LanguageModel for LlamaForCausalLM {
         }
         let heads = [self.config.key_value_heads, self.config.head_size];
         let cache = KeyValueCache::new(self.config.layers, prompts.len(), heads, width, device);
-        let mut begun = Begun { model: self, device, filled, cache };
-        let logits = begun.advance(&ids);
-        (Box::new(begun), logits)
+        let mut state = DecodeState { model: self, device, filled, cache };
+        let logits = state.step(&ids);
+        (Box::new(state), logits)
     }
 
     fn head(&self) -> &Parameter<2> {
@@ -361,7 +361,7 @@ impl LanguageModel for LlamaForCausalLM {
     }
 
     fn head_name(&self) -> &'static str {
-        let names = self.config.spelling.names();
+        let names = self.config.naming.names();
         if self.lm_head.is_some() { names.lm_head } else { names.embed_tokens }
     }
 
@@ -421,14 +421,14 @@ impl Block {
 
     /// Shows the projections, each with its path within the layer.
     pub fn linears(&mut self) -> Vec<(&'static str, &mut Linear)> {
-        let (spelling, mut found) = match &mut self.qkv {
+        let (naming, mut found) = match &mut self.qkv {
             Projections::Apart { q, k, v } => {
                 let apart = vec![("self_attn.q_proj", q), ("self_attn.k_proj", k), ("self_attn.v_proj", v)];
-                (Spelling::Llama, apart)
+                (TensorNaming::Llama, apart)
             }
-            Projections::Packed(wqkv) => (Spelling::InternLm2, vec![("attention.wqkv", wqkv)]),
+            Projections::Packed(wqkv) => (TensorNaming::InternLm2, vec![("attention.wqkv", wqkv)]),
         };
-        let names = spelling.names();
+        let names = naming.names();
         found.push((names.o_proj, &mut self.o_proj));
         found.push((names.gate_proj, &mut self.gate_proj));
         found.push((names.up_proj, &mut self.up_proj));
@@ -438,23 +438,26 @@ impl Block {
 }
 
 impl Parameters for LlamaForCausalLM {
-    fn visit(&mut self, see: &mut dyn FnMut(String, Slot<'_>)) {
-        let names = self.config.spelling.names();
-        see(names.embed_tokens.to_owned(), Slot::Matrix(&mut self.embed_tokens));
+    fn visit(&mut self, see: &mut dyn FnMut(String, ParameterRef<'_>)) {
+        let names = self.config.naming.names();
+        see(names.embed_tokens.to_owned(), ParameterRef::Matrix(&mut self.embed_tokens));
         for (number, layer) in self.layers.iter_mut().enumerate() {
             let path = format!("model.layers.{number}");
-            see(format!("{path}.{}", names.input_layernorm), Slot::Vector(&mut layer.input_layernorm));
+            see(
+                format!("{path}.{}", names.input_layernorm),
+                ParameterRef::Vector(&mut layer.input_layernorm),
+            );
             see(
                 format!("{path}.{}", names.post_attention_layernorm),
-                Slot::Vector(&mut layer.post_attention_layernorm),
+                ParameterRef::Vector(&mut layer.post_attention_layernorm),
             );
             for (name, linear) in layer.linears() {
                 linear.visit(&format!("{path}.{name}"), see);
             }
         }
-        see("model.norm.weight".to_owned(), Slot::Vector(&mut self.norm));
+        see("model.norm.weight".to_owned(), ParameterRef::Vector(&mut self.norm));
         if let Some(head) = &mut self.lm_head {
-            see(names.lm_head.to_owned(), Slot::Matrix(head));
+            see(names.lm_head.to_owned(), ParameterRef::Matrix(head));
         }
     }
 }
@@ -466,7 +469,9 @@ fn cached_bias(filled: &[usize], group: usize, begin: usize, end: usize, device:
     for filled in filled {
         for _ in 0..group {
             for query in begin..end {
-                bias.extend((0..end).map(|key| if key <= query && key >= *filled { 0.0 } else { HIDDEN }));
+                bias.extend(
+                    (0..end).map(|key| if key <= query && key >= *filled { 0.0 } else { MASK_VALUE }),
+                );
             }
         }
     }
@@ -474,7 +479,7 @@ fn cached_bias(filled: &[usize], group: usize, begin: usize, end: usize, device:
 }
 
 /// Texts on their way: the keys and values of their tokens so far.
-pub(crate) struct Begun<'a> {
+pub(crate) struct DecodeState<'a> {
     model: &'a LlamaForCausalLM,
     device: &'a Device,
     /// How many of each row's first places are only filling.
@@ -482,15 +487,15 @@ pub(crate) struct Begun<'a> {
     cache: KeyValueCache,
 }
 
-impl Continuation for Begun<'_> {
-    fn advance(&mut self, tokens: &[u32]) -> Vec<f32> {
+impl Continuation for DecodeState<'_> {
+    fn step(&mut self, tokens: &[u32]) -> Vec<f32> {
         let hidden = self.model.extend(token_ids(tokens, self.device), &self.filled, &mut self.cache);
         let logits = self.model.precision.linear(hidden, self.model.head().get());
-        logits.into_data().try_into_vec().expect("logits are single floats")
+        logits.into_data().try_into_vec().expect("logits are f32")
     }
 
-    fn keep(&mut self, rows: &[usize]) {
-        self.cache.keep(rows, self.device);
+    fn reorder(&mut self, rows: &[usize]) {
+        self.cache.reorder(rows, self.device);
         self.filled = rows.iter().map(|row| self.filled[*row]).collect();
     }
 }

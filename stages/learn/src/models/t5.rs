@@ -1,7 +1,7 @@
 //! T5: Raffel et al., 2020, as transformers' `T5ForConditionalGeneration` computes it.
 //!
 //! An encoder and a decoder, pre-normalised by RMSNorm. Attention scores are not scaled; a bias by
-//! relative position is added to them, learnt once for each stack and shared by its layers, and
+//! relative position is added to them, learned once for each stack and shared by its layers, and
 //! none in the attention to the encoder. Version 1.0 has an MLP with ReLU and a head that is the
 //! embedding, behind states scaled by `d_model^-0.5`; version 1.1 a gated one with GELU (its
 //! tangent form) and a head of its own behind states as they are.
@@ -17,13 +17,13 @@ use serde_json::{Map, Value};
 
 use crate::network::{
     Continuation, FolderTensors, LanguageModel, LanguageModelEntry, Limit, ModelConfig, Network, Outline,
-    Pieces, Stack as OutlineStack, TensorError, WeightSource, list_stacks,
+    Segments, Stack as OutlineStack, TensorError, WeightSource, list_stacks,
 };
 use crate::tensor::fused::{Step, one_by_one, softmax};
 use crate::tensor::indices::places;
 use crate::tensor::layers::{Linear, rms_norm};
 use crate::tensor::low_rank::Dropout;
-use crate::tensor::parameters::{Parameter, Parameters, Slot};
+use crate::tensor::parameters::{Parameter, ParameterRef, Parameters};
 use crate::tensor::precision::Precision;
 use crate::tensor::random::{Purpose, Random};
 use crate::text::batches::Packed;
@@ -175,23 +175,23 @@ impl Block {
         named.collect()
     }
 
-    fn wide(&self, x: Tensor<2>, config: &Config, drops: &Drops<'_>) -> Tensor<2> {
+    fn wide(&self, x: Tensor<2>, config: &Config, dropout: &DropoutStreams<'_>) -> Tensor<2> {
         let h = rms_norm(x.clone(), &self.layer_norm, config.epsilon);
         let mut wide = config.activation.apply(self.wi.forward(h.clone()));
         if let Some(gated) = &self.wi_1 {
             wide = wide * gated.forward(h);
         }
-        x + drops.apply(self.wo.forward(drops.apply(wide)))
+        x + dropout.apply(self.wo.forward(dropout.apply(wide)))
     }
 }
 
 /// The dropouts of one pass through a model: each leaves out numbers of its own.
-struct Drops<'a> {
+struct DropoutStreams<'a> {
     dropout: Option<&'a Dropout>,
     number: Cell<u64>,
 }
 
-impl Drops<'_> {
+impl DropoutStreams<'_> {
     /// Leaves nothing out.
     fn none() -> Self {
         Self { dropout: None, number: Cell::new(0) }
@@ -201,8 +201,8 @@ impl Drops<'_> {
         // Adapters have the numbers below, one each.
         const FIRST: u64 = 1 << 19;
         let Some(dropout) = self.dropout.filter(|dropout| dropout.probability > 0.0) else { return x };
-        let occasion = dropout.occasion + FIRST + self.number.replace(self.number.get() + 1);
-        let mut random = Random::new(dropout.seed, Purpose::Dropout, occasion);
+        let stream = dropout.stream + FIRST + self.number.replace(self.number.get() + 1);
+        let mut random = Random::new(dropout.seed, Purpose::Dropout, stream);
         let shape = x.dims();
         let kept = random.dropout(shape.iter().product(), dropout.probability as f32);
         let kept = Tensor::from_data(TensorData::new(kept, shape), &x.device());
@@ -286,11 +286,11 @@ impl T5ForConditionalGeneration {
         x: Tensor<2>,
         rows: usize,
         bias: Tensor<4>,
-        drops: &Drops<'_>,
+        dropout: &DropoutStreams<'_>,
     ) -> Tensor<2> {
         let h = rms_norm(x.clone(), &attention.layer_norm, self.config.epsilon);
         let (k, v) = self.keys_and_values(attention, h.clone(), rows);
-        x + self.seen(attention, h, rows, (k, v, Some(bias)), drops)
+        x + self.seen(attention, h, rows, (k, v, Some(bias)), dropout)
     }
 
     fn attend_to_encoder(
@@ -299,10 +299,10 @@ impl T5ForConditionalGeneration {
         x: Tensor<2>,
         rows: usize,
         over: (Tensor<4>, Tensor<4>, Option<Tensor<4>>),
-        drops: &Drops<'_>,
+        dropout: &DropoutStreams<'_>,
     ) -> Tensor<2> {
         let h = rms_norm(x.clone(), &attention.layer_norm, self.config.epsilon);
-        x + self.seen(attention, h, rows, over, drops)
+        x + self.seen(attention, h, rows, over, dropout)
     }
 
     /// Attention of `[rows * width, d_model]` over keys and values, `[rows, heads, seen, d_kv]`,
@@ -313,7 +313,7 @@ impl T5ForConditionalGeneration {
         h: Tensor<2>,
         rows: usize,
         (k, v, bias): (Tensor<4>, Tensor<4>, Option<Tensor<4>>),
-        drops: &Drops<'_>,
+        dropout: &DropoutStreams<'_>,
     ) -> Tensor<2> {
         let q = self.split(attention.q.forward(h), rows);
         let [_, heads, width, head] = q.dims();
@@ -321,9 +321,9 @@ impl T5ForConditionalGeneration {
         if let Some(bias) = bias {
             scores = scores + bias;
         }
-        let seen = drops.apply(softmax(scores)).matmul(v);
+        let seen = dropout.apply(softmax(scores)).matmul(v);
         let seen = seen.swap_dims(1, 2).reshape([rows * width, heads * head]);
-        drops.apply(attention.o.forward(seen))
+        dropout.apply(attention.o.forward(seen))
     }
 }
 
@@ -332,13 +332,13 @@ impl LanguageModel for T5ForConditionalGeneration {
         self.clone().into()
     }
 
-    fn pieces<'a>(&'a self, packed: &Packed<'_>, device: &Device) -> Box<dyn Pieces + 'a> {
-        Box::new(self.reading(packed, device))
+    fn segments<'a>(&'a self, packed: &Packed<'_>, device: &Device) -> Box<dyn Segments + 'a> {
+        Box::new(self.forward_pass(packed, device))
     }
 
     fn begin<'a>(&'a self, prompts: &[&[u32]], device: &'a Device) -> (Box<dyn Continuation + 'a>, Vec<f32>) {
-        let (begun, logits) = self.begun(prompts, device);
-        (Box::new(begun), logits)
+        let (state, logits) = self.decode_state(prompts, device);
+        (Box::new(state), logits)
     }
 
     fn head(&self) -> &Parameter<2> {
@@ -377,7 +377,7 @@ impl LanguageModel for T5ForConditionalGeneration {
         self.precision = precision;
     }
 
-    fn set_dropout(&mut self, dropout: Dropout) {
+    fn set_own_dropout(&mut self, dropout: Dropout) {
         self.dropout = Some(Dropout { probability: self.config.dropout, ..dropout });
     }
 
@@ -458,23 +458,23 @@ impl Stack {
             .flat_map(|query| (0..keys).map(move |key| bucket(key as i64 - query as i64, direction, config)))
             .collect();
         let buckets = places(&buckets, device);
-        let learnt = self.relative_attention_bias.get();
-        let buckets = if learnt.is_autodiff() { buckets.autodiff() } else { buckets };
-        learnt.select(0, buckets).reshape([count, keys, config.heads]).permute([2, 0, 1]).unsqueeze()
+        let learned = self.relative_attention_bias.get();
+        let buckets = if learned.is_autodiff() { buckets.autodiff() } else { buckets };
+        learned.select(0, buckets).reshape([count, keys, config.heads]).permute([2, 0, 1]).unsqueeze()
     }
 
-    fn visit(&mut self, name: &str, see: &mut dyn FnMut(String, Slot<'_>)) {
+    fn visit(&mut self, name: &str, see: &mut dyn FnMut(String, ParameterRef<'_>)) {
         for (number, block) in self.blocks.iter_mut().enumerate() {
             for part in block.parts() {
                 let path = format!("{name}.block.{number}.{}", part.layer);
                 for (name, linear) in part.linears {
                     linear.visit(&format!("{path}.{}.{name}", part.name), see);
                 }
-                see(format!("{path}.layer_norm.weight"), Slot::Vector(part.layer_norm));
+                see(format!("{path}.layer_norm.weight"), ParameterRef::Vector(part.layer_norm));
             }
         }
-        see(bias_name(name), Slot::Matrix(&mut self.relative_attention_bias));
-        see(format!("{name}.final_layer_norm.weight"), Slot::Vector(&mut self.final_layer_norm));
+        see(bias_name(name), ParameterRef::Matrix(&mut self.relative_attention_bias));
+        see(format!("{name}.final_layer_norm.weight"), ParameterRef::Vector(&mut self.final_layer_norm));
     }
 }
 
@@ -504,12 +504,12 @@ fn bucket(relative: i64, direction: Direction, config: &Config) -> usize {
 }
 
 impl Parameters for T5ForConditionalGeneration {
-    fn visit(&mut self, see: &mut dyn FnMut(String, Slot<'_>)) {
-        see("shared.weight".to_owned(), Slot::Matrix(&mut self.shared));
+    fn visit(&mut self, see: &mut dyn FnMut(String, ParameterRef<'_>)) {
+        see("shared.weight".to_owned(), ParameterRef::Matrix(&mut self.shared));
         self.encoder.visit("encoder", see);
         self.decoder.visit("decoder", see);
         if let Some(head) = &mut self.lm_head {
-            see("lm_head.weight".to_owned(), Slot::Matrix(head));
+            see("lm_head.weight".to_owned(), ParameterRef::Matrix(head));
         }
     }
 }

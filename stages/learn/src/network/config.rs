@@ -1,4 +1,4 @@
-//! Reading `config.json`: every value by name, with an error that names it.
+//! ForwardPass `config.json`: every value by name, with an error that names it.
 
 use serde_json::{Map, Value};
 
@@ -87,7 +87,7 @@ impl<'a> Reader<'a> {
         self.check_positive(field, self.number_or(field, default)?)
     }
 
-    /// Models compute with single floats, in which what is too small is 0 and what is too large no
+    /// Models compute in f32, in which what is too small is 0 and what is too large no
     /// number.
     fn check_positive(&self, field: &str, number: f64) -> Result<f64, UnusableConfig> {
         match (number as f32).is_finite() && number as f32 > 0.0 {

@@ -26,7 +26,7 @@ impl KeyValueCache {
     }
 
     /// Keeps rows, in the order given, each as often as it is named.
-    pub fn keep(&mut self, rows: &[usize], device: &Device) {
+    pub fn reorder(&mut self, rows: &[usize], device: &Device) {
         for layer in &mut self.layers {
             for cached in [&mut layer.keys, &mut layer.values] {
                 *cached = cached.take().map(|whole| whole.select(0, places(rows, device)));

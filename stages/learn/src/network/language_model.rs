@@ -8,7 +8,7 @@ use burn_tensor::{Device, Tensor};
 use super::decoding::Continuation;
 use crate::tensor::layers::Linear;
 use crate::tensor::low_rank::Dropout;
-use crate::tensor::parameters::{Parameter, Parameters, Slot};
+use crate::tensor::parameters::{Parameter, ParameterRef, Parameters};
 use crate::tensor::precision::Precision;
 use crate::text::batches::Packed;
 use crate::text::sequence::TokenLimit;
@@ -19,13 +19,13 @@ pub(crate) trait LanguageModel: Parameters + Debug + Send + Sync {
     /// Returns a copy.
     fn copy(&self) -> Network;
 
-    /// Returns the pieces that read sequences.
-    fn pieces<'a>(&'a self, packed: &Packed<'_>, device: &Device) -> Box<dyn Pieces + 'a>;
+    /// Returns the segments that read sequences.
+    fn segments<'a>(&'a self, packed: &Packed<'_>, device: &Device) -> Box<dyn Segments + 'a>;
 
     /// Begins outputs for prompts, and returns the logits of their first tokens, row by row.
     fn begin<'a>(&'a self, prompts: &[&[u32]], device: &'a Device) -> (Box<dyn Continuation + 'a>, Vec<f32>);
 
-    /// Returns the matrix that turns hidden states into logits, `[vocabulary, hidden]`.
+    /// Returns the matrix that table hidden states into logits, `[vocabulary, hidden]`.
     fn head(&self) -> &Parameter<2>;
 
     /// Returns the matrix's name.
@@ -45,7 +45,7 @@ pub(crate) trait LanguageModel: Parameters + Debug + Send + Sync {
 
     /// Says what a training step leaves out of the model's own numbers, where its configuration says
     /// how much.
-    fn set_dropout(&mut self, _dropout: Dropout) {}
+    fn set_own_dropout(&mut self, _dropout: Dropout) {}
 
     /// Moves what is no parameter to a device.
     fn move_tables(&mut self, _device: &Device) {}
@@ -65,11 +65,11 @@ pub(crate) trait LanguageModel: Parameters + Debug + Send + Sync {
     fn peft_task_type(&self) -> &'static str;
 }
 
-/// A network that reads sequences, as pieces that are computed one after the other.
+/// A network that reads sequences, as segments that are computed one after the other.
 ///
-/// What a piece leaves is what the next one takes, and nothing else that has a derivative passes
+/// What a segment leaves is what the next one takes, and nothing else that has a derivative passes
 /// between them: each can be computed again from what it took.
-pub(crate) trait Pieces {
+pub(crate) trait Segments {
     /// Returns how many there are.
     fn count(&self) -> usize;
 
@@ -77,8 +77,8 @@ pub(crate) trait Pieces {
     /// the tokens of outputs, `[output tokens, hidden]`, as the head takes them.
     fn compute(&self, number: usize, taken: Vec<Tensor<2>>) -> Vec<Tensor<2>>;
 
-    /// Says whether anything in the first one learns.
-    fn first_learns(&self) -> bool;
+    /// Says whether anything in the first one is trained.
+    fn first_requires_grad(&self) -> bool;
 }
 
 /// A language model, whichever it is.
@@ -112,7 +112,7 @@ impl DerefMut for Network {
 }
 
 impl Parameters for Network {
-    fn visit(&mut self, see: &mut dyn FnMut(String, Slot<'_>)) {
+    fn visit(&mut self, see: &mut dyn FnMut(String, ParameterRef<'_>)) {
         self.0.visit(see);
     }
 }
@@ -121,9 +121,10 @@ impl Network {
     /// Returns the states before the tokens of outputs, `[output tokens, hidden]`, as the head takes
     /// them.
     pub fn predicting(&self, packed: &Packed<'_>, device: &Device) -> Tensor<2> {
-        let pieces = self.pieces(packed, device);
-        let mut left = (0..pieces.count()).fold(Vec::new(), |taken, number| pieces.compute(number, taken));
-        left.pop().expect("the last piece leaves the states")
+        let segments = self.segments(packed, device);
+        let mut left =
+            (0..segments.count()).fold(Vec::new(), |taken, number| segments.compute(number, taken));
+        left.pop().expect("the last segment leaves the states")
     }
 
     /// Computes products in something from now on.
@@ -133,7 +134,7 @@ impl Network {
             linear.precision = precision;
         }
         if precision == Precision::Bf16 {
-            self.visit(&mut |_, mut slot| slot.halve());
+            self.visit(&mut |_, mut slot| slot.to_bf16());
         }
     }
 
@@ -150,14 +151,14 @@ impl Network {
 
     /// Says what a training step leaves out of the inputs of adapters, a share of `dropout`, and of
     /// the network's own numbers, the share that its configuration has.
-    pub fn leave_out(&mut self, dropout: Dropout) {
+    pub fn set_dropout(&mut self, dropout: Dropout) {
         let mut number = 0;
         for (_, linear) in self.linears() {
             if let Some(adapter) = &mut linear.adapter {
-                adapter.dropout = Some(Dropout { occasion: dropout.occasion + number, ..dropout });
+                adapter.dropout = Some(Dropout { stream: dropout.stream + number, ..dropout });
                 number += 1;
             }
         }
-        self.set_dropout(dropout);
+        self.set_own_dropout(dropout);
     }
 }

@@ -100,7 +100,7 @@ pub enum TensorError {
         /// How many infinities.
         infinite: usize,
     },
-    /// A tensor cannot be read as single floats.
+    /// A tensor cannot be read as f32.
     #[error("{}", .file.display())]
     Unreadable {
         /// The file that the tensor is in.
@@ -112,20 +112,20 @@ pub enum TensorError {
 
 /// The first weights of a model that nobody has trained, as transformers draws them: norms at 1,
 /// biases at 0, everything else normal.
-pub(crate) struct Untrained<'a> {
+pub(crate) struct RandomInit<'a> {
     random: Random,
     std: &'a dyn Fn(&str) -> f64,
     device: &'a Device,
 }
 
-impl<'a> Untrained<'a> {
+impl<'a> RandomInit<'a> {
     /// Begins to draw; `std` says how far the numbers of a matrix of some name are spread.
     pub fn new(seed: u64, std: &'a dyn Fn(&str) -> f64, device: &'a Device) -> Self {
         Self { random: Random::new(seed, Purpose::Weights, 0), std, device }
     }
 }
 
-impl WeightSource for Untrained<'_> {
+impl WeightSource for RandomInit<'_> {
     fn device(&self) -> &Device {
         self.device
     }

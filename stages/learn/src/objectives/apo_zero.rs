@@ -35,8 +35,9 @@ impl Loss for ApoZero {
 
     fn share(&self, example: &Outputs, micro_batch: &MicroBatch) -> Share {
         let rewards = [self.beta * example.chosen.ratio(), self.beta * example.rejected().ratio()];
-        let ((chosen, chosen_slope), (rejected, rejected_slope)) = (sigmoid(rewards[0]), sigmoid(rewards[1]));
-        let slopes = [-self.beta * chosen_slope, self.beta * rejected_slope];
-        Share::of_pair(micro_batch, 1.0 - chosen + rejected, slopes, rewards)
+        let ((chosen, chosen_gradient), (rejected, rejected_gradient)) =
+            (sigmoid(rewards[0]), sigmoid(rewards[1]));
+        let gradients = [-self.beta * chosen_gradient, self.beta * rejected_gradient];
+        Share::of_pair(micro_batch, 1.0 - chosen + rejected, gradients, rewards)
     }
 }

@@ -48,9 +48,13 @@ impl Loss for Cpo {
 
     fn share(&self, example: &Outputs, micro_batch: &MicroBatch) -> Share {
         let (chosen, rejected) = (example.chosen, example.rejected());
-        let (loss, slope) = smoothed(self.beta * (chosen.sum - rejected.sum), self.label_smoothing);
-        let slopes = [self.beta * slope, -self.beta * slope];
+        let (loss, gradient) = smoothed(self.beta * (chosen.sum - rejected.sum), self.label_smoothing);
+        let gradients = [self.beta * gradient, -self.beta * gradient];
         let rewards = [self.beta * chosen.sum, self.beta * rejected.sum];
-        Share::of_pair(micro_batch, loss, slopes, rewards).with_likelihood(self.alpha, &chosen, micro_batch)
+        Share::of_pair(micro_batch, loss, gradients, rewards).with_likelihood(
+            self.alpha,
+            &chosen,
+            micro_batch,
+        )
     }
 }

@@ -47,9 +47,9 @@ impl Loss for Dpo {
 
     fn share(&self, example: &Outputs, micro_batch: &MicroBatch) -> Share {
         let rewards = [self.beta * example.chosen.ratio(), self.beta * example.rejected().ratio()];
-        let (loss, slope) = smoothed(rewards[0] - rewards[1], self.label_smoothing);
-        let slopes = [self.beta * slope, -self.beta * slope];
-        let share = Share::of_pair(micro_batch, loss, slopes, rewards);
+        let (loss, gradient) = smoothed(rewards[0] - rewards[1], self.label_smoothing);
+        let gradients = [self.beta * gradient, -self.beta * gradient];
+        let share = Share::of_pair(micro_batch, loss, gradients, rewards);
         share.with_likelihood(self.alpha, &example.chosen, micro_batch)
     }
 }

@@ -52,8 +52,8 @@ impl Loss for Hinge {
             false => [self.beta * chosen.sum, self.beta * rejected.sum],
         };
         let short = 1.0 - (rewards[0] - rewards[1]);
-        let slope = if short > 0.0 { self.beta } else { 0.0 };
-        Share::of_pair(micro_batch, short.max(0.0), [-slope, slope], rewards).with_likelihood(
+        let gradient = if short > 0.0 { self.beta } else { 0.0 };
+        Share::of_pair(micro_batch, short.max(0.0), [-gradient, gradient], rewards).with_likelihood(
             self.alpha,
             &chosen,
             micro_batch,

@@ -1,6 +1,6 @@
 //! KTO: Ethayarajh et al., 2024, eq. 8: `w (1 - sigmoid(r - z))` for desirable outputs and
 //! `w (1 - sigmoid(z - r))` for undesirable ones, with `r = beta log pi/ref` and `z = beta` times
-//! the divergence of the model from the reference, through which nothing is learnt.
+//! the divergence of the model from the reference, through which nothing is learned.
 //!
 //! The divergence is estimated as in TRL, on each prompt with the output of the one before, and is
 //! never below 0; the mean is over all rows of a step, desirable and undesirable together, so that
@@ -70,12 +70,12 @@ pub(super) fn anchored(
     let desirable = example.desirable();
     // Up if it is good, down if it is bad.
     let (sign, weight) = if desirable { (1.0, desirable_weight) } else { (-1.0, undesirable_weight) };
-    let (value, slope) = sigmoid(sign * (reward - anchor));
+    let (value, gradient) = sigmoid(sign * (reward - anchor));
     let rows = micro_batch.examples as f64;
     Share {
         loss: weight * (1.0 - value) / rows,
-        chosen_slope: -weight * sign * slope * beta / rows,
-        rejected_slope: 0.0,
+        chosen_gradient: -weight * sign * gradient * beta / rows,
+        rejected_gradient: 0.0,
         chosen_reward: desirable.then_some(reward),
         rejected_reward: (!desirable).then_some(reward),
     }

@@ -96,9 +96,9 @@ pub struct Share {
     /// The share.
     pub loss: f64,
     /// The share's derivative by the chosen output's summed log-probability.
-    pub chosen_slope: f64,
+    pub chosen_gradient: f64,
     /// The same by the rejected output's; 0 without one.
-    pub rejected_slope: f64,
+    pub rejected_gradient: f64,
     /// The reward of the chosen or desirable output that the objective implies, if any.
     pub chosen_reward: Option<f64>,
     /// That of the rejected or undesirable one.
@@ -107,12 +107,17 @@ pub struct Share {
 
 impl Share {
     /// Returns the share of a pair: a mean over pairs of a loss with these derivatives.
-    pub(super) fn of_pair(micro_batch: &MicroBatch, loss: f64, slopes: [f64; 2], rewards: [f64; 2]) -> Self {
+    pub(super) fn of_pair(
+        micro_batch: &MicroBatch,
+        loss: f64,
+        gradients: [f64; 2],
+        rewards: [f64; 2],
+    ) -> Self {
         let pairs = micro_batch.examples as f64;
         Self {
             loss: loss / pairs,
-            chosen_slope: slopes[0] / pairs,
-            rejected_slope: slopes[1] / pairs,
+            chosen_gradient: gradients[0] / pairs,
+            rejected_gradient: gradients[1] / pairs,
             chosen_reward: Some(rewards[0]),
             rejected_reward: Some(rewards[1]),
         }
@@ -121,9 +126,9 @@ impl Share {
     /// Adds `weight` times the negative log-likelihood of the chosen output, as one mean over all
     /// tokens of the chosen outputs of the micro-batch.
     pub(super) fn with_likelihood(mut self, weight: f64, chosen: &Logp, micro_batch: &MicroBatch) -> Self {
-        let slope = weight / micro_batch.target_tokens as f64;
-        self.loss -= slope * chosen.sum;
-        self.chosen_slope -= slope;
+        let gradient = weight / micro_batch.target_tokens as f64;
+        self.loss -= gradient * chosen.sum;
+        self.chosen_gradient -= gradient;
         self
     }
 }
@@ -132,8 +137,8 @@ impl Share {
 pub(super) fn log_sigmoid(x: f64) -> (f64, f64) {
     let tail = (-x.abs()).exp();
     let value = x.min(0.0) - tail.ln_1p();
-    let slope = if x >= 0.0 { tail / (1.0 + tail) } else { 1.0 / (1.0 + tail) };
-    (value, slope)
+    let gradient = if x >= 0.0 { tail / (1.0 + tail) } else { 1.0 / (1.0 + tail) };
+    (value, gradient)
 }
 
 /// Returns `sigmoid(x)` and its derivative.
@@ -145,9 +150,9 @@ pub(super) fn sigmoid(x: f64) -> (f64, f64) {
 /// Returns `-(1 - smoothing) log sigmoid(x) - smoothing log sigmoid(-x)`, the loss of a preference
 /// that is the wrong way round with a probability of `smoothing`, and its derivative.
 pub(super) fn smoothed(x: f64, smoothing: f64) -> (f64, f64) {
-    let ((right, right_slope), (wrong, wrong_slope)) = (log_sigmoid(x), log_sigmoid(-x));
+    let ((right, right_gradient), (wrong, wrong_gradient)) = (log_sigmoid(x), log_sigmoid(-x));
     let loss = -(1.0 - smoothing) * right - smoothing * wrong;
-    (loss, -(1.0 - smoothing) * right_slope + smoothing * wrong_slope)
+    (loss, -(1.0 - smoothing) * right_gradient + smoothing * wrong_gradient)
 }
 
 /// Checks a parameter that is above 0.

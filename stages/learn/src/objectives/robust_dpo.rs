@@ -44,9 +44,9 @@ impl Loss for RobustDpo {
     fn share(&self, example: &Outputs, micro_batch: &MicroBatch) -> Share {
         let rewards = [self.beta * example.chosen.ratio(), self.beta * example.rejected().ratio()];
         let (margin, wrong) = (rewards[0] - rewards[1], self.label_smoothing);
-        let ((likely, slope), (unlikely, other_slope)) = (log_sigmoid(margin), log_sigmoid(-margin));
+        let ((likely, gradient), (unlikely, other_gradient)) = (log_sigmoid(margin), log_sigmoid(-margin));
         let loss = (-(1.0 - wrong) * likely + wrong * unlikely) / (1.0 - 2.0 * wrong);
-        let slope = (-(1.0 - wrong) * slope - wrong * other_slope) / (1.0 - 2.0 * wrong);
-        Share::of_pair(micro_batch, loss, [self.beta * slope, -self.beta * slope], rewards)
+        let gradient = (-(1.0 - wrong) * gradient - wrong * other_gradient) / (1.0 - 2.0 * wrong);
+        Share::of_pair(micro_batch, loss, [self.beta * gradient, -self.beta * gradient], rewards)
     }
 }

@@ -23,8 +23,8 @@ impl Loss for Sft {
     fn share(&self, example: &Outputs, micro_batch: &MicroBatch) -> Share {
         let nothing = Share {
             loss: 0.0,
-            chosen_slope: 0.0,
-            rejected_slope: 0.0,
+            chosen_gradient: 0.0,
+            rejected_gradient: 0.0,
             chosen_reward: None,
             rejected_reward: None,
         };

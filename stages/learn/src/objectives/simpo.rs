@@ -53,8 +53,12 @@ impl Loss for Simpo {
         let (chosen, rejected) = (example.chosen, example.rejected());
         let tokens = [chosen.tokens as f64, rejected.tokens as f64];
         let rewards = [self.beta * chosen.sum / tokens[0], self.beta * rejected.sum / tokens[1]];
-        let (loss, slope) = smoothed(rewards[0] - rewards[1] - self.gamma, self.label_smoothing);
-        let slopes = [self.beta * slope / tokens[0], -self.beta * slope / tokens[1]];
-        Share::of_pair(micro_batch, loss, slopes, rewards).with_likelihood(self.alpha, &chosen, micro_batch)
+        let (loss, gradient) = smoothed(rewards[0] - rewards[1] - self.gamma, self.label_smoothing);
+        let gradients = [self.beta * gradient / tokens[0], -self.beta * gradient / tokens[1]];
+        Share::of_pair(micro_batch, loss, gradients, rewards).with_likelihood(
+            self.alpha,
+            &chosen,
+            micro_batch,
+        )
     }
 }

@@ -3,7 +3,7 @@
 use burn_tensor::Device;
 
 use super::{Tensors, difference, logits, model, network};
-use crate::models::llama::{Config, LlamaForCausalLM, RopeScaling, Spelling};
+use crate::models::llama::{Config, LlamaForCausalLM, RopeScaling, TensorNaming};
 use crate::network::{TensorError, WeightSource};
 use crate::tensor::device::tested_device;
 use crate::tensor::parameters::Parameters as _;
@@ -39,7 +39,7 @@ fn biases_are_packed_like_weights() {
     let sizes = sizes.as_object().unwrap();
     let packed_sizes = crate::models::internlm2::read(sizes).unwrap();
     assert!(packed_sizes.attention_bias && packed_sizes.rope.scaling == RopeScaling::None);
-    let plain = Config { spelling: Spelling::Llama, ..packed_sizes.clone() };
+    let plain = Config { naming: TensorNaming::Llama, ..packed_sizes.clone() };
     let mut random = Random::new(3, Purpose::Weights, 9);
     let mut whole = std::collections::BTreeMap::new();
     let mut draw = |name: &str, count: usize| {

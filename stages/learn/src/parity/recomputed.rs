@@ -1,4 +1,4 @@
-//! Gradients of layers that are computed once more are those of layers that are kept, whatever
+//! Gradients of layers that are recomputed are those of layers that are kept, whatever
 //! their number: from three on, the order in which a shared tensor's gradients are added matters.
 
 use tempfile::TempDir;
@@ -36,7 +36,7 @@ fn sequences() -> Vec<Sequence> {
     (1..).zip(lengths).map(of).collect()
 }
 
-const DROPOUT: Dropout = Dropout { probability: 0.1, seed: 7, occasion: 1 << 40 };
+const DROPOUT: Dropout = Dropout { probability: 0.1, seed: 7, stream: 1 << 40 };
 
 #[test]
 fn any_number_of_layers_of_llama() {

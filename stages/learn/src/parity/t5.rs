@@ -98,7 +98,7 @@ fn names_are_those_of_the_file() {
 
 #[test]
 fn recomputed_layers_change_no_bit() {
-    let dropout = Dropout { probability: 0.1, seed: 7, occasion: 1 << 40 };
+    let dropout = Dropout { probability: 0.1, seed: 7, stream: 1 << 40 };
     for name in ["t5_v10", "t5_v11"] {
         let sequences = sequences(&Tensors::open(&format!("{name}/expected.safetensors")));
         super::compare_recomputed(name, network(name), &sequences, None);

@@ -25,11 +25,11 @@ const WORD: usize = 8;
 const UNITS: usize = 128;
 
 /// The most tokens that are multiplied with a matrix as it is.
-const FEW: usize = 8;
+const MAX_SKINNY_ROWS: usize = 8;
 
 /// A matrix in four bits on a GPU.
 #[derive(Debug, Clone)]
-pub(crate) struct PackedThere {
+pub(crate) struct DevicePacked {
     /// The numbers, eight to a word; behind them, where scales are packed, those of the blocks, four
     /// to a word.
     words: Tensor<1, Int>,
@@ -264,7 +264,7 @@ fn times_few<F: Float>(
     }
 }
 
-impl PackedThere {
+impl DevicePacked {
     /// Moves a matrix to a GPU.
     pub fn new(packed: &Nf4, device: &Device) -> Self {
         let mut words = words(&packed.packed);
@@ -297,7 +297,7 @@ impl PackedThere {
     /// Multiplies `[tokens, columns]` with its transpose as it is, where tokens are few.
     pub fn times(&self, x: &Tensor<2>) -> Option<Tensor<2>> {
         let [tokens, columns] = x.dims();
-        let is_fit = (1..=FEW).contains(&tokens) && columns % WORD == 0 && !x.is_autodiff();
+        let is_fit = (1..=MAX_SKINNY_ROWS).contains(&tokens) && columns % WORD == 0 && !x.is_autodiff();
         is_fit.then(|| {
             let (words, floats) = (self.words.clone().into_dispatch(), self.floats.clone().into_dispatch());
             let x = x.clone().into_dispatch();
@@ -344,7 +344,7 @@ mod tests {
         for shape in [[3, 5], [7, 64], [130, 200], [512, 256]] {
             for double in [false, true] {
                 let packed = packed(shape, double);
-                let there = PackedThere::new(&packed, &device);
+                let there = DevicePacked::new(&packed, &device);
                 let (found, expected) = (numbers(there.unpack(FloatDType::F32)), packed.dequantise());
                 for (found, expected) in found.iter().zip(&expected) {
                     assert!((found - expected).abs() <= 2e-7 * expected.abs(), "{found}, not {expected}");
@@ -362,7 +362,7 @@ mod tests {
         for (shape, tokens) in [([5, 8], 1), ([130, 200], 3), ([64, 1000], 8)] {
             for double in [false, true] {
                 let packed = packed(shape, double);
-                let there = PackedThere::new(&packed, &device);
+                let there = DevicePacked::new(&packed, &device);
                 let mut random = Random::new(2, Purpose::Adapter, tokens as u64);
                 let x = TensorData::new(random.uniform(tokens * shape[1], 1.0), [tokens, shape[1]]);
                 let x = Tensor::<2>::from_data(x, &device);
@@ -375,7 +375,7 @@ mod tests {
                 assert_eq!(found.len(), expected.len());
             }
         }
-        let there = PackedThere::new(&packed([4, 12], false), &device);
+        let there = DevicePacked::new(&packed([4, 12], false), &device);
         assert!(there.times(&Tensor::zeros([1, 12], &device)).is_none());
         assert!(there.times(&Tensor::zeros([9, 12], &device)).is_none());
     }

@@ -2,7 +2,7 @@
 //! compute several side by side. Results have an error of one unit in the last place at most,
 //! and are the same on every machine.
 
-/// Beyond these the result is 0 or too large for a single float.
+/// Beyond these the result is 0 or too large for f32.
 const LEAST: f32 = -87.0;
 const MOST: f32 = 88.0;
 

@@ -2,7 +2,7 @@
 //! written out.
 //!
 //! Each is one file of plain functions on slices. On a tape it is one step, and what it keeps for
-//! the way back is said there. Other devices, and other numbers than single floats, go through the
+//! the backward pass is said there. Other devices, and other types than f32, go through the
 //! same operation composed of burn's, which stands beside each; tests compare the two.
 //!
 //! Operations run on the thread that calls them, which has its share of the work; only a large
@@ -22,7 +22,7 @@ mod softmax;
 mod swiglu;
 
 pub(crate) use attention::{Causal, Step, attend, causal_attention, one_by_one};
-pub(crate) use cross_entropy::Likelihood;
+pub(crate) use cross_entropy::SoftmaxCrossEntropy;
 pub(crate) use gelu::gelu;
 pub(crate) use linear::linear;
 pub(crate) use rms_norm::rms_norm;

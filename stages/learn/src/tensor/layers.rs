@@ -7,11 +7,11 @@ use std::sync::Arc;
 use burn_tensor::{Device, FloatDType, Tensor, TensorData};
 
 use crate::tensor::device::is_cpu;
-use crate::tensor::device_nf4::PackedThere;
+use crate::tensor::device_nf4::DevicePacked;
 use crate::tensor::fused;
 use crate::tensor::low_rank::Adapter;
 use crate::tensor::nf4::Nf4;
-use crate::tensor::parameters::{Parameter, Slot};
+use crate::tensor::parameters::{Parameter, ParameterRef};
 use crate::tensor::precision::Precision;
 
 /// The matrix of a projection, `[out, in]` as files have it.
@@ -19,35 +19,35 @@ use crate::tensor::precision::Precision;
 // There are few of them, and what they hold is megabytes.
 #[allow(clippy::large_enum_variant)]
 pub(crate) enum Weight {
-    /// Single floats, which can learn.
+    /// In f32, which can be trained.
     Dense(Parameter<2>),
     /// Four bits each, which cannot; unpacked for each product.
     Packed(Arc<Packed>),
 }
 
-/// A matrix in four bits: on a GPU, where it computes, and here, from where it is written.
+/// A matrix in four bits: on a GPU, where it computes, and on the host, from where it is written.
 #[derive(Debug)]
 pub(crate) struct Packed {
     /// The bytes.
-    pub here: Nf4,
-    there: Option<PackedThere>,
+    pub host: Nf4,
+    device: Option<DevicePacked>,
 }
 
 impl Packed {
     /// Keeps a matrix for computing on a device.
-    pub fn new(here: Nf4, device: &Device) -> Self {
-        let there = (!is_cpu(device)).then(|| PackedThere::new(&here, device));
-        Self { here, there }
+    pub fn new(host: Nf4, device: &Device) -> Self {
+        let on_device = (!is_cpu(device)).then(|| DevicePacked::new(&host, device));
+        Self { host, device: on_device }
     }
 
     /// Returns the numbers, in what products of a precision take.
     fn get(&self, device: &Device, precision: Precision) -> Tensor<2> {
-        match &self.there {
-            Some(there) => there.unpack(match precision {
+        match &self.device {
+            Some(packed) => packed.unpack(match precision {
                 Precision::F32 => FloatDType::F32,
                 Precision::Bf16 => FloatDType::BF16,
             }),
-            None => Tensor::from_data(TensorData::new(self.here.dequantise(), self.here.shape), device),
+            None => Tensor::from_data(TensorData::new(self.host.dequantise(), self.host.shape), device),
         }
     }
 }
@@ -55,7 +55,7 @@ impl Packed {
 /// How the matrices of projections are kept in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Storage {
-    /// As single floats.
+    /// In f32.
     Dense,
     /// In four bits each.
     Nf4 {
@@ -76,8 +76,8 @@ impl Weight {
         match storage {
             Storage::Dense => Tensor::from_data(TensorData::new(numbers, shape), device).into(),
             Storage::Nf4 { double_quantization } => {
-                let here = Nf4::quantise(&numbers, shape, double_quantization);
-                Self::Packed(Arc::new(Packed::new(here, device)))
+                let host = Nf4::quantise(&numbers, shape, double_quantization);
+                Self::Packed(Arc::new(Packed::new(host, device)))
             }
         }
     }
@@ -86,11 +86,11 @@ impl Weight {
     pub fn shape(&self) -> [usize; 2] {
         match self {
             Self::Dense(weight) => weight.value.dims(),
-            Self::Packed(packed) => packed.here.shape,
+            Self::Packed(packed) => packed.host.shape,
         }
     }
 
-    /// Returns the numbers, as single floats.
+    /// Returns the numbers, as f32.
     pub fn get(&self, device: &Device) -> Tensor<2> {
         match self {
             Self::Dense(weight) => weight.get().cast(FloatDType::F32),
@@ -103,7 +103,7 @@ impl Weight {
         let mut weight = match self {
             Self::Dense(weight) => weight.get(),
             Self::Packed(packed) => {
-                if let Some(found) = packed.there.as_ref().and_then(|there| there.times(&x)) {
+                if let Some(found) = packed.device.as_ref().and_then(|packed| packed.times(&x)) {
                     return found;
                 }
                 packed.get(&x.device(), precision)
@@ -118,7 +118,7 @@ impl Weight {
     /// Moves a packed one to a device; a dense one is a parameter, which moves with the others.
     pub fn move_packed_to(&mut self, device: &Device) {
         if let Self::Packed(packed) = self {
-            *packed = Arc::new(Packed::new(packed.here.clone(), device));
+            *packed = Arc::new(Packed::new(packed.host.clone(), device));
         }
     }
 
@@ -127,9 +127,9 @@ impl Weight {
         if let Self::Dense(weight) = self {
             let shape = weight.value.dims();
             let numbers = weight.get().into_data().try_into_vec::<f32>();
-            let numbers = numbers.expect("parameters are single floats");
-            let here = Nf4::quantise(&numbers, shape, double_quantization);
-            *self = Self::Packed(Arc::new(Packed::new(here, device)));
+            let numbers = numbers.expect("parameters are f32");
+            let host = Nf4::quantise(&numbers, shape, double_quantization);
+            *self = Self::Packed(Arc::new(Packed::new(host, device)));
         }
     }
 }
@@ -141,7 +141,7 @@ pub(crate) struct Linear {
     pub weight: Weight,
     /// `[out]`, in models that have one.
     pub bias: Option<Parameter<1>>,
-    /// What is learnt instead of the weight.
+    /// What is learned instead of the weight.
     pub adapter: Option<Adapter>,
     /// What its products are computed in.
     pub precision: Precision,
@@ -180,12 +180,12 @@ impl Linear {
     }
 
     /// Shows its parameters.
-    pub fn visit(&mut self, path: &str, see: &mut dyn FnMut(String, Slot<'_>)) {
+    pub fn visit(&mut self, path: &str, see: &mut dyn FnMut(String, ParameterRef<'_>)) {
         if let Weight::Dense(weight) = &mut self.weight {
-            see(format!("{path}.weight"), Slot::Matrix(weight));
+            see(format!("{path}.weight"), ParameterRef::Matrix(weight));
         }
         if let Some(bias) = &mut self.bias {
-            see(format!("{path}.bias"), Slot::Vector(bias));
+            see(format!("{path}.bias"), ParameterRef::Vector(bias));
         }
         if let Some(adapter) = &mut self.adapter {
             adapter.visit(path, see);

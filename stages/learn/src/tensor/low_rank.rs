@@ -2,7 +2,7 @@
 
 use burn_tensor::{Device, Tensor, TensorData};
 
-use crate::tensor::parameters::{Parameter, Slot};
+use crate::tensor::parameters::{Parameter, ParameterRef};
 use crate::tensor::precision::Precision;
 use crate::tensor::random::{Purpose, Random};
 
@@ -27,7 +27,7 @@ pub(crate) struct Dropout {
     /// The experiment's seed.
     pub seed: u64,
     /// A number that no other adapter and step has.
-    pub occasion: u64,
+    pub stream: u64,
 }
 
 impl Adapter {
@@ -51,10 +51,10 @@ impl Adapter {
     /// Returns what it adds: `[tokens, in]` to `[tokens, out]`.
     pub fn forward(&self, x: Tensor<2>, precision: Precision) -> Tensor<2> {
         let x = match self.dropout {
-            Some(Dropout { probability, seed, occasion }) if probability > 0.0 => {
+            Some(Dropout { probability, seed, stream }) if probability > 0.0 => {
                 let [tokens, width] = x.dims();
                 let kept =
-                    Random::new(seed, Purpose::Dropout, occasion).dropout(tokens * width, probability as f32);
+                    Random::new(seed, Purpose::Dropout, stream).dropout(tokens * width, probability as f32);
                 let kept = Tensor::from_data(TensorData::new(kept, [tokens, width]), &x.device());
                 x * kept
             }
@@ -70,8 +70,8 @@ impl Adapter {
     }
 
     /// Shows its parameters, by PEFT's names without the prefix.
-    pub fn visit(&mut self, path: &str, see: &mut dyn FnMut(String, Slot<'_>)) {
-        see(format!("{path}.lora_A.weight"), Slot::Matrix(&mut self.a));
-        see(format!("{path}.lora_B.weight"), Slot::Matrix(&mut self.b));
+    pub fn visit(&mut self, path: &str, see: &mut dyn FnMut(String, ParameterRef<'_>)) {
+        see(format!("{path}.lora_A.weight"), ParameterRef::Matrix(&mut self.a));
+        see(format!("{path}.lora_B.weight"), ParameterRef::Matrix(&mut self.b));
     }
 }

@@ -88,7 +88,7 @@ impl Nf4 {
         let count = self.shape[0] * self.shape[1];
         let mut numbers = Vec::with_capacity(count + 1);
         for (bytes, scale) in self.packed.chunks(BLOCK / 2).zip(self.scales.plain()) {
-            // The sixteen products of a block, looked up.
+            // The sixteen products of a block, evaluated_at up.
             let levels = LEVELS.map(|level| level * scale);
             numbers.extend(
                 bytes
@@ -128,7 +128,7 @@ impl Scales {
         Self::Double { codes, nested, offset }
     }
 
-    /// Returns them as single floats.
+    /// Returns them as f32.
     pub fn plain(&self) -> Vec<f32> {
         match self {
             Self::Plain(scales) => scales.clone(),
@@ -212,7 +212,7 @@ mod tests {
             SafeTensors::deserialize(&self.0).unwrap().tensor(name).unwrap().data().to_vec()
         }
 
-        /// Numbers of any width, as single floats.
+        /// Numbers of any width, as f32.
         fn floats(&self, name: &str) -> Vec<f32> {
             let found = SafeTensors::deserialize(&self.0).unwrap();
             let view = found.tensor(name).unwrap();

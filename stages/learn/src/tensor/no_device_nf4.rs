@@ -6,9 +6,9 @@ use crate::tensor::nf4::Nf4;
 
 /// A matrix in four bits on a GPU, of which this program knows none.
 #[derive(Debug, Clone)]
-pub(crate) enum PackedThere {}
+pub(crate) enum DevicePacked {}
 
-impl PackedThere {
+impl DevicePacked {
     /// Moves a matrix to a GPU.
     pub fn new(_: &Nf4, device: &Device) -> Self {
         unreachable!("{device:?} is no CPU, and was not built in")

@@ -9,14 +9,14 @@ use crate::tensor::device::is_cpu;
 pub(crate) struct Parameter<const D: usize> {
     /// Its numbers, in the shape that files have.
     pub value: Tensor<D>,
-    /// Whether it learns.
-    pub learns: bool,
+    /// Whether training changes it.
+    pub requires_grad: bool,
 }
 
 impl<const D: usize> Parameter<D> {
-    /// Makes a parameter that learns.
+    /// Makes a parameter that training changes.
     pub fn new(value: Tensor<D>) -> Self {
-        Self { value, learns: true }
+        Self { value, requires_grad: true }
     }
 
     /// Returns the numbers, for computing.
@@ -26,27 +26,27 @@ impl<const D: usize> Parameter<D> {
 }
 
 /// A parameter of either rank.
-pub(crate) enum Slot<'a> {
+pub(crate) enum ParameterRef<'a> {
     /// A norm's gain, a bias.
     Vector(&'a mut Parameter<1>),
     /// A projection, an embedding.
     Matrix(&'a mut Parameter<2>),
 }
 
-impl Slot<'_> {
+impl ParameterRef<'_> {
     /// Says whether training changes it.
-    pub fn learns(&self) -> bool {
+    pub fn requires_grad(&self) -> bool {
         match self {
-            Self::Vector(parameter) => parameter.learns,
-            Self::Matrix(parameter) => parameter.learns,
+            Self::Vector(parameter) => parameter.requires_grad,
+            Self::Matrix(parameter) => parameter.requires_grad,
         }
     }
 
-    /// Switches learning on or off.
-    pub fn set_learns(&mut self, learns: bool) {
+    /// Says whether training is to change it.
+    pub fn set_requires_grad(&mut self, requires_grad: bool) {
         match self {
-            Self::Vector(parameter) => parameter.learns = learns,
-            Self::Matrix(parameter) => parameter.learns = learns,
+            Self::Vector(parameter) => parameter.requires_grad = requires_grad,
+            Self::Matrix(parameter) => parameter.requires_grad = requires_grad,
         }
     }
 
@@ -58,7 +58,7 @@ impl Slot<'_> {
         }
     }
 
-    /// Returns its numbers in a row, as single floats.
+    /// Returns its numbers in a row, as f32.
     pub fn flat(&self) -> Tensor<1> {
         match self {
             Self::Vector(parameter) => parameter.get(),
@@ -66,10 +66,10 @@ impl Slot<'_> {
         }
     }
 
-    /// Keeps a matrix that does not learn in 16 bits, on devices that compute with those.
-    pub fn halve(&mut self) {
+    /// Keeps a matrix that training does not change in bf16, on devices that compute in it.
+    pub fn to_bf16(&mut self) {
         if let Self::Matrix(parameter) = self
-            && !parameter.learns
+            && !parameter.requires_grad
             && !is_cpu(&parameter.value.device())
         {
             parameter.value = parameter.get().cast(FloatDType::BF16);
@@ -83,7 +83,7 @@ impl Slot<'_> {
     }
 
     /// Takes its numbers out, in a row, and leaves none: what holds them alone can change them in
-    /// their place. Also returns the shape, for [`Slot::put_back`].
+    /// their place. Also returns the shape, for [`ParameterRef::put_back`].
     pub fn take_out(&mut self) -> (Tensor<1>, Vec<usize>) {
         let shape = self.shape();
         let numbers = match self {
@@ -115,11 +115,11 @@ impl Slot<'_> {
         }
     }
 
-    /// Puts it on a tape: a leaf if it learns, a constant if not.
+    /// Puts it on a tape: a leaf if training changes it, a constant if not.
     pub fn record(&mut self) {
         fn leaf<const D: usize>(parameter: &mut Parameter<D>) {
             let value = parameter.get().autodiff();
-            parameter.value = if parameter.learns { value.require_grad() } else { value };
+            parameter.value = if parameter.requires_grad { value.require_grad() } else { value };
         }
         match self {
             Self::Vector(parameter) => leaf(parameter),
@@ -147,7 +147,7 @@ impl Slot<'_> {
 /// Something with named parameters.
 pub(crate) trait Parameters {
     /// Shows every parameter in a fixed order, with its full name.
-    fn visit(&mut self, see: &mut dyn FnMut(String, Slot<'_>));
+    fn visit(&mut self, see: &mut dyn FnMut(String, ParameterRef<'_>));
 
     /// Returns the names of the parameters, in that order.
     #[cfg(test)]

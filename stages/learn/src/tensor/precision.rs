@@ -9,17 +9,17 @@ use crate::tensor::fused;
 
 /// What the matrix products of projections, adapters and the head are computed in.
 ///
-/// Weights that learn, what an optimiser remembers, norms, softmaxes and losses are single floats
+/// Weights that are trained, what an optimiser remembers, norms, softmaxes and losses are f32
 /// either way, as are the numbers between products: what torch calls autocast. Attention's own
-/// products follow on GPUs, and stay in single floats on the CPU.
+/// products follow on GPUs, and stay in f32 on the CPU.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
-    /// Single floats.
+    /// f32.
     #[default]
     F32,
     /// Factors and products rounded to 16 bits, eight of them for the exponent (bfloat16); what is
-    /// added up in between is in single floats.
+    /// added up in between is in f32.
     Bf16,
 }
 
@@ -39,27 +39,27 @@ impl Precision {
         match self {
             Self::F32 => fused::linear(x, weight),
             Self::Bf16 if is_cpu(&x.device()) => round(fused::linear(round(x), round(weight))),
-            Self::Bf16 => halve(x).matmul(halve(weight).transpose()).cast(FloatDType::F32),
+            Self::Bf16 => to_bf16(x).matmul(to_bf16(weight).transpose()).cast(FloatDType::F32),
         }
     }
 
     /// Multiplies matrices, or stacks of them, as they stand.
-    pub(crate) fn product<const D: usize>(self, a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+    pub(crate) fn matmul<const D: usize>(self, a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
         match self {
             Self::F32 => a.matmul(b),
             Self::Bf16 if is_cpu(&a.device()) => round(round(a).matmul(round(b))),
-            Self::Bf16 => halve(a).matmul(halve(b)).cast(FloatDType::F32),
+            Self::Bf16 => to_bf16(a).matmul(to_bf16(b)).cast(FloatDType::F32),
         }
     }
 }
 
-fn halve<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+fn to_bf16<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     x.cast(FloatDType::BF16)
 }
 
-/// Rounds numbers, and their derivatives on the way back.
+/// Rounds numbers, and their derivatives in the backward pass.
 fn round<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    halve(x).cast(FloatDType::F32)
+    to_bf16(x).cast(FloatDType::F32)
 }
 
 #[cfg(test)]
@@ -103,18 +103,18 @@ mod tests {
         let [tokens, inner, out] = [5, 48, 7];
         let device = Device::flex();
         let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device);
-        let (x, weight, slope) = (random([tokens, inner]), random([out, inner]), random([tokens, out]));
+        let (x, weight, gradient) = (random([tokens, inner]), random([out, inner]), random([tokens, out]));
         let leaves = [&x, &weight].map(|tensor| tensor.clone().autodiff().require_grad());
         let [x_leaf, weight_leaf] = leaves.clone();
         let found = Precision::Bf16.linear(x_leaf, weight_leaf);
-        let mut gradients = (found.clone() * slope.clone().autodiff()).sum().backward();
-        let [by_x, by_weight] = leaves.map(|leaf| numbers(leaf.grad_remove(&mut gradients).unwrap()));
+        let mut gradients = (found.clone() * gradient.clone().autodiff()).sum().backward();
+        let [grad_x, grad_weight] = leaves.map(|leaf| numbers(leaf.grad_remove(&mut gradients).unwrap()));
         let turned = |tensor: &Tensor<2>| numbers(tensor.clone().transpose());
         let plain = |tensor: &Tensor<2>| numbers(tensor.clone());
         assert_near(&numbers(found.inner()), &expected(&plain(&x), &turned(&weight), [tokens, inner, out]));
-        assert_near(&by_x, &expected(&plain(&slope), &plain(&weight), [tokens, out, inner]));
-        assert_near(&by_weight, &expected(&turned(&slope), &plain(&x), [out, tokens, inner]));
-        let product = Precision::Bf16.product(x.clone(), weight.clone().transpose());
+        assert_near(&grad_x, &expected(&plain(&gradient), &plain(&weight), [tokens, out, inner]));
+        assert_near(&grad_weight, &expected(&turned(&gradient), &plain(&x), [out, tokens, inner]));
+        let product = Precision::Bf16.matmul(x.clone(), weight.clone().transpose());
         assert_near(&numbers(product), &expected(&plain(&x), &turned(&weight), [tokens, inner, out]));
     }
 }

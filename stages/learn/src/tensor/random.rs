@@ -28,12 +28,12 @@ pub(crate) enum Purpose {
 pub(crate) struct Random(ChaCha8Rng);
 
 impl Random {
-    /// Begins the stream of one purpose, and of one occasion within it.
-    pub fn new(seed: u64, purpose: Purpose, occasion: u64) -> Self {
+    /// Begins the stream of one purpose, and of one stream within it.
+    pub fn new(seed: u64, purpose: Purpose, stream: u64) -> Self {
         let mut key = [0u8; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
         key[8..16].copy_from_slice(&(purpose as u64).to_le_bytes());
-        key[16..24].copy_from_slice(&occasion.to_le_bytes());
+        key[16..24].copy_from_slice(&stream.to_le_bytes());
         Self(ChaCha8Rng::from_seed(key))
     }
 
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn streams_are_fixed_and_apart() {
-        let draw = |purpose, occasion| Random::new(42, purpose, occasion).normal(4, 1.0);
+        let draw = |purpose, stream| Random::new(42, purpose, stream).normal(4, 1.0);
         assert_eq!(draw(Purpose::Weights, 0), draw(Purpose::Weights, 0));
         assert_ne!(draw(Purpose::Weights, 0), draw(Purpose::Weights, 1));
         assert_ne!(draw(Purpose::Weights, 0), draw(Purpose::Adapter, 0));

@@ -1,5 +1,5 @@
 //! AdamW: Loshchilov and Hutter, 2019, algorithm 2, as PyTorch's `AdamW` orders it: weights
-//! shrink first, then move by the bias-corrected moments, `epsilon` added outside the root.
+//! decay first, then move by the bias-corrected moments, `epsilon` added outside the root.
 
 use burn_tensor::{Tensor, TensorData};
 use rayon::prelude::*;
@@ -23,7 +23,7 @@ pub struct AdamW {
     #[serde(default = "default_epsilon")]
     pub epsilon: f64,
     /// The share of a matrix that a step takes away, times the learning rate. As transformers'
-    /// Trainer has it, norms and biases do not shrink.
+    /// Trainer has it, norms and biases do not decay.
     #[serde(default)]
     pub weight_decay: f64,
 }
@@ -69,8 +69,8 @@ impl AdamW {
 /// What AdamW remembers of one parameter, in a row.
 #[derive(Debug, Clone)]
 pub(crate) struct Moments {
-    pub mean: Tensor<1>,
-    pub square: Tensor<1>,
+    pub first_moment: Tensor<1>,
+    pub second_moment: Tensor<1>,
 }
 
 /// One parameter on its way through a step.
@@ -78,7 +78,7 @@ pub(crate) struct Update {
     pub weights: Tensor<1>,
     pub gradient: Tensor<1>,
     pub moments: Moments,
-    /// Whether it shrinks.
+    /// Whether weight decay applies to it.
     pub decays: bool,
 }
 
@@ -94,90 +94,91 @@ pub(crate) fn step(
     let second = 1.0 - adam.beta2.powi(step as i32);
     let factors = |decays: bool| Factors {
         clip: clip as f32,
-        mean: [adam.beta1 as f32, (1.0 - adam.beta1) as f32],
-        square: [adam.beta2 as f32, (1.0 - adam.beta2) as f32],
-        root: second.sqrt() as f32,
+        first_moment: [adam.beta1 as f32, (1.0 - adam.beta1) as f32],
+        second_moment: [adam.beta2 as f32, (1.0 - adam.beta2) as f32],
+        sqrt_bias_correction2: second.sqrt() as f32,
         epsilon: adam.epsilon as f32,
-        shrink: if decays { (1.0 - learning_rate * adam.weight_decay) as f32 } else { 1.0 },
-        rate: (learning_rate / first) as f32,
+        weight_decay_factor: if decays { (1.0 - learning_rate * adam.weight_decay) as f32 } else { 1.0 },
+        step_size: (learning_rate / first) as f32,
     };
-    let move_one = |update: Update| {
+    let step_one = |update: Update| {
         let Update { weights, gradient, moments, decays } = update;
         let factors = factors(decays && adam.weight_decay > 0.0);
         match is_cpu(&weights.device()) {
-            true => move_here(&factors, weights, gradient, moments),
-            false => move_elsewhere(&factors, weights, gradient, moments),
+            true => step_on_cpu(&factors, weights, gradient, moments),
+            false => step_on_device(&factors, weights, gradient, moments),
         }
     };
-    updates.into_par_iter().map(move_one).collect()
+    updates.into_par_iter().map(step_one).collect()
 }
 
 /// The numbers of a step.
 struct Factors {
     clip: f32,
     /// How much of the mean stays, and how much of a gradient comes.
-    mean: [f32; 2],
-    /// The same of its square.
-    square: [f32; 2],
-    /// What the root of the mean square is divided by.
-    root: f32,
+    first_moment: [f32; 2],
+    /// The same of the second moment.
+    second_moment: [f32; 2],
+    /// What the root of the second moment is divided by.
+    sqrt_bias_correction2: f32,
     epsilon: f32,
     /// What weights are multiplied by first.
-    shrink: f32,
-    rate: f32,
+    weight_decay_factor: f32,
+    step_size: f32,
 }
 
-fn move_elsewhere(
+fn step_on_device(
     factors: &Factors,
     weights: Tensor<1>,
     gradient: Tensor<1>,
     moments: Moments,
 ) -> (Tensor<1>, Moments) {
     let gradient = gradient.mul_scalar(factors.clip);
-    let square = moments.square.mul_scalar(factors.square[0])
-        + gradient.clone().square().mul_scalar(factors.square[1]);
-    let mean = moments.mean.mul_scalar(factors.mean[0]) + gradient.mul_scalar(factors.mean[1]);
-    let root = square.clone().sqrt().div_scalar(factors.root).add_scalar(factors.epsilon);
-    let weights = weights.mul_scalar(factors.shrink);
-    let weights = weights - (mean.clone() / root).mul_scalar(factors.rate);
-    (weights, Moments { mean, square })
+    let second_moment = moments.second_moment.mul_scalar(factors.second_moment[0])
+        + gradient.clone().square().mul_scalar(factors.second_moment[1]);
+    let first_moment = moments.first_moment.mul_scalar(factors.first_moment[0])
+        + gradient.mul_scalar(factors.first_moment[1]);
+    let denominator =
+        second_moment.clone().sqrt().div_scalar(factors.sqrt_bias_correction2).add_scalar(factors.epsilon);
+    let weights = weights.mul_scalar(factors.weight_decay_factor);
+    let weights = weights - (first_moment.clone() / denominator).mul_scalar(factors.step_size);
+    (weights, Moments { first_moment, second_moment })
 }
 
 /// The same in one pass.
-fn move_here(
+fn step_on_cpu(
     factors: &Factors,
     weights: Tensor<1>,
     gradient: Tensor<1>,
     moments: Moments,
 ) -> (Tensor<1>, Moments) {
     let device = weights.device();
-    let take =
-        |tensor: Tensor<1>| tensor.into_data().try_into_vec::<f32>().expect("parameters are single floats");
+    let take = |tensor: Tensor<1>| tensor.into_data().try_into_vec::<f32>().expect("parameters are f32");
     let (mut weights, gradient) = (take(weights), take(gradient));
-    let (mut mean, mut square) = (take(moments.mean), take(moments.square));
-    move_all(factors, &mut weights, &gradient, &mut mean, &mut square);
+    let (mut first_moment, mut second_moment) = (take(moments.first_moment), take(moments.second_moment));
+    step_all(factors, &mut weights, &gradient, &mut first_moment, &mut second_moment);
     let give = |numbers: Vec<f32>| {
         let count = numbers.len();
         Tensor::from_data(TensorData::new(numbers, [count]), &device)
     };
-    (give(weights), Moments { mean: give(mean), square: give(square) })
+    (give(weights), Moments { first_moment: give(first_moment), second_moment: give(second_moment) })
 }
 
 wide! {
-    fn move_all(
+    fn step_all(
         factors: &Factors,
         weights: &mut [f32],
         gradient: &[f32],
-        mean: &mut [f32],
-        square: &mut [f32],
+        first_moment: &mut [f32],
+        second_moment: &mut [f32],
     ) {
-        let moments = mean.iter_mut().zip(square);
-        for ((weight, gradient), (mean, square)) in weights.iter_mut().zip(gradient).zip(moments) {
+        let moments = first_moment.iter_mut().zip(second_moment);
+        for ((weight, gradient), (first_moment, second_moment)) in weights.iter_mut().zip(gradient).zip(moments) {
             let gradient = gradient * factors.clip;
-            *square = *square * factors.square[0] + gradient * gradient * factors.square[1];
-            *mean = *mean * factors.mean[0] + gradient * factors.mean[1];
-            let root = square.sqrt() / factors.root + factors.epsilon;
-            *weight = *weight * factors.shrink - *mean / root * factors.rate;
+            *second_moment = *second_moment * factors.second_moment[0] + gradient * gradient * factors.second_moment[1];
+            *first_moment = *first_moment * factors.first_moment[0] + gradient * factors.first_moment[1];
+            let denominator = second_moment.sqrt() / factors.sqrt_bias_correction2 + factors.epsilon;
+            *weight = *weight * factors.weight_decay_factor - *first_moment / denominator * factors.step_size;
         }
     }
 }
@@ -206,19 +207,24 @@ mod tests {
     fn one_pass_does_what_many_do() {
         let factors = Factors {
             clip: 0.7,
-            mean: [0.9, 0.1],
-            square: [0.999, 0.001],
-            root: 0.05,
+            first_moment: [0.9, 0.1],
+            second_moment: [0.999, 0.001],
+            sqrt_bias_correction2: 0.05,
             epsilon: 1e-8,
-            shrink: 0.99,
-            rate: 0.01,
+            weight_decay_factor: 0.99,
+            step_size: 0.01,
         };
         let random = || Tensor::<1>::random([37], Distribution::Normal(0.0, 1.0), &Device::flex());
-        let (weights, gradient, mean, square) = (random(), random(), random(), random().square());
-        let moments = Moments { mean, square };
-        let (here, found) = move_here(&factors, weights.clone(), gradient.clone(), moments.clone());
-        let (elsewhere, expected) = move_elsewhere(&factors, weights, gradient, moments);
-        let pairs = [(here, elsewhere), (found.mean, expected.mean), (found.square, expected.square)];
+        let (weights, gradient, first_moment, second_moment) =
+            (random(), random(), random(), random().square());
+        let moments = Moments { first_moment, second_moment };
+        let (on_cpu, found) = step_on_cpu(&factors, weights.clone(), gradient.clone(), moments.clone());
+        let (on_device, expected) = step_on_device(&factors, weights, gradient, moments);
+        let pairs = [
+            (on_cpu, on_device),
+            (found.first_moment, expected.first_moment),
+            (found.second_moment, expected.second_moment),
+        ];
         for (found, expected) in pairs {
             assert!((found - expected).abs().max().into_scalar::<f32>() < 1e-6);
         }

@@ -2,11 +2,11 @@
 //!
 //! A checkpoint is a folder of three files: the tensors, the state, and, written last, how long
 //! these two are and their BLAKE3 digests. It is written under another name and renamed when all
-//! of it is on the disk. It names the recipe that it belongs to.
+//! of it is on the disk. It names the configuration that it belongs to.
 //!
 //! Nothing of a checkpoint is believed before its digests fit: a model that goes on from a flipped
 //! bit is another model under the same key. A checkpoint that does not fit is left aside, and the
-//! one before it is tried; without any, the training begins anew, which gives the same bytes.
+//! one before it is tried; without any, the training starts again, which gives the same bytes.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +20,7 @@ use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, TensorView, View};
 use serde::{Deserialize, Serialize};
 
-use crate::train::config::Recipe;
+use crate::train::config::TrainingConfig;
 use crate::train::curves::{Point, Throughput};
 
 /// A checkpoint that could not be written.
@@ -81,7 +81,7 @@ impl View for Held<'_> {
 
     fn data(&self) -> Cow<'_, [u8]> {
         let numbers = self.numbers.clone().into_data().try_into_vec::<f32>();
-        let numbers = numbers.expect("parameters are single floats");
+        let numbers = numbers.expect("parameters are f32");
         Cow::Owned(numbers.iter().flat_map(|number| number.to_le_bytes()).collect())
     }
 
@@ -93,7 +93,9 @@ impl View for Held<'_> {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct State {
-    recipe: serde_json::Value,
+    /// Under the name that it has had on disk from the beginning.
+    #[serde(rename = "recipe")]
+    config: serde_json::Value,
     step: usize,
     best: Option<(usize, f64)>,
     points: Vec<Point>,
@@ -128,8 +130,8 @@ const DIGESTS: &str = "digests.json";
 /// More than the digests of two files ever take.
 const MOST_DIGESTS_BYTES: u64 = 4096;
 
-fn recipe_value(recipe: &Recipe) -> serde_json::Value {
-    serde_json::to_value(recipe).expect("a recipe is JSON")
+fn config_value(config: &TrainingConfig) -> serde_json::Value {
+    serde_json::to_value(config).expect("a configuration is JSON")
 }
 
 /// Writes a checkpoint, and leaves one other beside it: the newest of those before.
@@ -137,13 +139,21 @@ fn recipe_value(recipe: &Recipe) -> serde_json::Value {
 /// Two are kept, so that damage to one does not cost the whole training. The older of the two goes
 /// before the new one is begun, so there are never more than two on the disk. If writing fails, what
 /// was begun goes, so that there is room to say so on a full disk.
-pub(crate) fn write(folder: &Path, recipe: &Recipe, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
-    write_whole(folder, recipe, checkpoint).inspect_err(|_| {
+pub(crate) fn write(
+    folder: &Path,
+    config: &TrainingConfig,
+    checkpoint: &Checkpoint,
+) -> Result<(), CheckpointError> {
+    write_whole(folder, config, checkpoint).inspect_err(|_| {
         let _ = fs::remove_dir_all(folder.join(BEGUN));
     })
 }
 
-fn write_whole(folder: &Path, recipe: &Recipe, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+fn write_whole(
+    folder: &Path,
+    config: &TrainingConfig,
+    checkpoint: &Checkpoint,
+) -> Result<(), CheckpointError> {
     let failed = CheckpointError::writing;
     let (begun, whole) = (folder.join(BEGUN), folder.join(name_of(checkpoint.step)));
     let known = all(folder)?;
@@ -156,7 +166,7 @@ fn write_whole(folder: &Path, recipe: &Recipe, checkpoint: &Checkpoint) -> Resul
     }
     fs::create_dir_all(&begun).map_err(failed(&begun))?;
     let state = State {
-        recipe: recipe_value(recipe),
+        config: config_value(config),
         step: checkpoint.step,
         best: checkpoint.best,
         points: checkpoint.points.clone(),
@@ -242,18 +252,18 @@ enum Unfit {
     Unreadable(String),
 }
 
-/// Reads the latest checkpoint of a folder that is whole and belongs to a recipe and to what learns,
+/// Reads the latest checkpoint of a folder that is whole and belongs to a configuration and to what is trained,
 /// by name and size. What is left aside is told, and removed if it is damaged.
 pub(crate) fn latest(
     folder: &Path,
-    recipe: &Recipe,
-    learns: &[(String, usize)],
+    config: &TrainingConfig,
+    trained: &[(String, usize)],
     device: &Device,
     left_aside: &mut dyn FnMut(LeftAside),
 ) -> Result<Option<Checkpoint>, CheckpointError> {
     for step in all(folder)?.into_iter().rev() {
         let path = folder.join(name_of(step));
-        match read(&path, step, recipe, learns, device) {
+        match read(&path, step, config, trained, device) {
             Ok(checkpoint) => return Ok(Some(checkpoint)),
             Err(unfit) => {
                 let why = match unfit {
@@ -274,8 +284,8 @@ pub(crate) fn latest(
 fn read(
     folder: &Path,
     step: usize,
-    recipe: &Recipe,
-    learns: &[(String, usize)],
+    config: &TrainingConfig,
+    trained: &[(String, usize)],
     device: &Device,
 ) -> Result<Checkpoint, Unfit> {
     let damaged = |name: &str, detail: &dyn fmt::Display| Unfit::Damaged(format!("{name}: {detail}"));
@@ -294,8 +304,8 @@ fn read(
         }
     };
     let state: State = serde_json::from_slice(&checked(STATE)?).map_err(|error| damaged(STATE, &error))?;
-    if state.recipe != recipe_value(recipe) {
-        return Err(damaged(STATE, &"it belongs to another recipe"));
+    if state.config != config_value(config) {
+        return Err(damaged(STATE, &"it belongs to another training configuration"));
     }
     if state.step != step {
         return Err(damaged(STATE, &format!("it is of step {}", state.step)));
@@ -305,7 +315,7 @@ fn read(
         safetensors::SafeTensors::deserialize(&content).map_err(|error| damaged(TENSORS, &error))?;
     let mut kinds = vec!["weights", "mean", "square"];
     kinds.extend(state.best.map(|_| "best"));
-    for (name, count) in learns {
+    for (name, count) in trained {
         for kind in &kinds {
             let name = format!("{kind}.{name}");
             let is_as_needed = |view: TensorView<'_>| view.dtype() == Dtype::F32 && view.shape() == [*count];

@@ -11,7 +11,7 @@ use crate::train::lr_schedule::Schedule;
 
 /// How a model is fitted. All of it decides the result.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Recipe {
+pub struct TrainingConfig {
     /// What is minimised.
     pub objective: Objective,
     /// How weights move.
@@ -30,7 +30,7 @@ pub struct Recipe {
     pub micro_batch_size: usize,
     /// The norm that all gradients together are cut to.
     pub max_grad_norm: f64,
-    /// How often per epoch the validation rows are looked at.
+    /// How many evaluations there are in an epoch.
     pub validations_per_epoch: usize,
     /// What products are computed in.
     pub precision: Precision,

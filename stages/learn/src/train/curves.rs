@@ -10,7 +10,7 @@ use crate::objectives::Share;
 pub enum Point {
     /// A step.
     Step(StepPoint),
-    /// A look at the validation rows.
+    /// An evaluation.
     Validation(ValidationPoint),
 }
 
@@ -54,7 +54,7 @@ pub struct Rewards {
     pub divergence: Option<f64>,
 }
 
-/// What a look at the validation rows found.
+/// What an evaluation found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ValidationPoint {
     /// The steps made so far.
@@ -76,7 +76,7 @@ pub struct ValidationPoint {
 pub struct Throughput {
     /// The step, from 1.
     pub step: usize,
-    /// How long it took, without looks at the validation rows.
+    /// How long it took, without evaluations.
     pub seconds: f64,
     /// The tokens that went through the model: prompts and outputs, preferred and not.
     pub tokens: usize,

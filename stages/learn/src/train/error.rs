@@ -37,7 +37,9 @@ pub enum TrainError {
         expected: [usize; 2],
     },
     /// What is known of the reference is not enough.
-    #[error("this objective asks its reference anew in each step, about other pairs of prompts and outputs")]
+    #[error(
+        "this objective needs the reference model itself: in each step it is run on other pairs of prompts and outputs"
+    )]
     NeedsReferenceModel,
     /// The loss is not a number any more.
     #[error(

@@ -8,11 +8,11 @@ use crate::train::curves::{Point, Throughput};
 
 /// What a training came to.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Trained {
+pub struct TrainReport {
     /// All steps.
     pub steps: usize,
     /// The step whose weights were kept.
-    pub kept_step: usize,
+    pub best_step: usize,
     /// The lowest validation loss, where there were validation rows.
     pub validation_loss: Option<f64>,
     /// The step at which a killed training went on.
@@ -25,7 +25,7 @@ pub struct Trained {
 
 /// What a training tells while it goes on.
 #[derive(Debug, Clone, Copy)]
-pub enum News<'a> {
+pub enum TrainEvent<'a> {
     /// The curves have one point more.
     Point {
         /// The point.
@@ -40,15 +40,15 @@ pub enum News<'a> {
 }
 
 /// Who watches a training, and where it keeps what a kill must not cost.
-pub struct Watch<'a> {
+pub struct TrainHooks<'a> {
     /// How many threads compute.
     pub threads: usize,
     /// Further devices, each of which computes its share of a batch's shards on a copy of the model.
     pub others: &'a [DeviceName],
-    /// Whether layers are computed once more on the way back instead of being kept.
+    /// Whether layers are recomputed in the backward pass instead of being kept.
     pub recomputes: bool,
     /// A folder for checkpoints, or none are made.
     pub checkpoints: Option<&'a Path>,
     /// Hears of every point and of what is left aside; says whether to go on.
-    pub hear: &'a mut dyn FnMut(News<'_>) -> bool,
+    pub on_event: &'a mut dyn FnMut(TrainEvent<'_>) -> bool,
 }

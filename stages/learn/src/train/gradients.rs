@@ -1,7 +1,7 @@
-//! From outputs to log-probabilities, and from slopes back to gradients.
+//! From outputs to log-probabilities, and from their gradients back to those of parameters.
 //!
 //! The model's blocks are on burn's tape; the head and the softmax are not. Their derivative is
-//! known, `slope * (one-hot - softmax)`, and needs the slope, which an objective knows only when
+//! known, `gradient * (one-hot - softmax)`, and needs the gradient, which an objective knows only when
 //! it has seen the log-probabilities. Written out, nothing of the size of the vocabulary is ever
 //! recorded, and hidden states that predict nothing of an output never reach the head.
 
@@ -11,21 +11,21 @@ use rayon::ThreadPool;
 
 use crate::network::Network;
 use crate::objectives::Logp;
-use crate::tensor::fused::Likelihood;
+use crate::tensor::fused::SoftmaxCrossEntropy;
 use crate::tensor::low_rank::Dropout;
-use crate::tensor::parameters::{Parameters, Slot};
-use crate::tensor::pieces::largest_first;
+use crate::tensor::parallel::largest_first;
+use crate::tensor::parameters::{ParameterRef, Parameters};
 use crate::text::batches::{Packed, shard_size};
 use crate::text::sequence::Sequence;
 
-/// Gradients in the order in which a model shows its parameters; none where it does not learn.
+/// Gradients in the order in which a model shows its parameters; none where it is not trained.
 pub(crate) type Gradients = Vec<Option<Tensor<1>>>;
 
 /// Returns the log-probabilities of sequences.
 pub(crate) fn logps(model: &Network, packed: &Packed<'_>, device: &Device) -> Vec<Logp> {
     let hidden = model.predicting(packed, device);
     let logits = model.precision().linear(hidden, model.head().get());
-    sums(&Likelihood::of(logits, &packed.targets).logps(), packed)
+    sums(&SoftmaxCrossEntropy::of(logits, &packed.targets).logps(), packed)
 }
 
 /// Returns the log-probabilities of any number of sequences, a shard on a thread.
@@ -49,57 +49,60 @@ pub(crate) fn all_logps(
 pub(crate) enum Activations {
     /// It is all kept.
     Kept,
-    /// Only each layer's input is kept, and the layer computed once more: a third more work, and
+    /// Only each layer's input is kept, and the layer recomputed: a third more work, and
     /// the memory of one layer. The same bits.
     Recomputed,
 }
 
-/// Returns the gradients of whatever has, by a function of the log-probabilities, these slopes.
+/// Returns the gradients of whatever has, by a function of the log-probabilities, these gradients.
 pub(crate) fn gradients(
     model: &Network,
     packed: &Packed<'_>,
     dropout: Option<Dropout>,
     activations: Activations,
     device: &Device,
-    slopes: impl FnOnce(&[Logp]) -> Vec<f64>,
+    logp_gradients: impl FnOnce(&[Logp]) -> Vec<f64>,
 ) -> Gradients {
     let mut tape = model.clone();
     if let Some(dropout) = dropout {
-        tape.leave_out(dropout);
+        tape.set_dropout(dropout);
     }
     tape.visit(&mut |_, mut slot| slot.record());
     let mut collected = Collected::new(&mut tape);
-    let by_head = match activations {
-        Activations::Recomputed => piece_by_piece(model, &mut tape, &mut collected, packed, device, slopes),
+    let grad_head = match activations {
+        Activations::Recomputed => {
+            segment_by_segment(model, &mut tape, &mut collected, packed, device, logp_gradients)
+        }
         Activations::Kept => {
             let recorded = tape.predicting(packed, device);
-            let (by_hidden, by_head) = head_gradients(model, recorded.clone().inner(), packed, slopes);
-            let mut found = (recorded * by_hidden.autodiff()).sum().backward();
+            let (grad_hidden, grad_head) =
+                head_gradients(model, recorded.clone().inner(), packed, logp_gradients);
+            let mut found = (recorded * grad_hidden.autodiff()).sum().backward();
             collected.take(&mut tape, &mut found);
-            by_head
+            grad_head
         }
     };
-    if let Some(by_head) = by_head {
-        collected.add(&mut tape, model.head_name(), by_head);
+    if let Some(grad_head) = grad_head {
+        collected.add(&mut tape, model.head_name(), grad_head);
     }
     collected.0
 }
 
-/// Collects the gradients of all but the head, which it returns, with what one piece of the network
+/// Collects the gradients of all but the head, which it returns, with what one segment of the network
 /// keeps at a time.
-fn piece_by_piece(
+fn segment_by_segment(
     model: &Network,
     tape: &mut Network,
     collected: &mut Collected,
     packed: &Packed<'_>,
     device: &Device,
-    slopes: impl FnOnce(&[Logp]) -> Vec<f64>,
+    logp_gradients: impl FnOnce(&[Logp]) -> Vec<f64>,
 ) -> Option<Tensor<1>> {
     // As on the tape, for off it some operations round differently; but with no leaf, so that
-    // nothing is kept for a way back.
+    // nothing is kept for a backward pass.
     let mut constant = tape.clone();
     constant.visit(&mut |_, mut slot| slot.forget());
-    let passing = constant.pieces(packed, device);
+    let passing = constant.segments(packed, device);
     let last = passing.count() - 1;
     let mut taken: Vec<Vec<Tensor<2>>> = vec![Vec::new()];
     for number in 0..last {
@@ -108,58 +111,59 @@ fn piece_by_piece(
     }
     // The same leaves, beside which `tape` can be asked for their gradients.
     let recording = tape.clone();
-    let pieces = recording.pieces(packed, device);
-    let (mut by_left, mut by_head): (Vec<Option<Tensor<2>>>, _) = (Vec::new(), None);
-    let mut slopes = Some(slopes);
+    let segments = recording.segments(packed, device);
+    let (mut grad_outputs, mut grad_head): (Vec<Option<Tensor<2>>>, _) = (Vec::new(), None);
+    let mut logp_gradients = Some(logp_gradients);
     for (number, taken) in taken.into_iter().enumerate().rev() {
-        if number == 0 && !pieces.first_learns() {
+        if number == 0 && !segments.first_requires_grad() {
             break;
         }
         let leaves: Vec<Tensor<2>> = taken.into_iter().map(|x| x.autodiff().require_grad()).collect();
-        let left = pieces.compute(number, leaves.clone());
-        if let Some(slopes) = slopes.take() {
-            let (by_hidden, found) = head_gradients(model, left[0].clone().inner(), packed, slopes);
-            (by_left, by_head) = (vec![Some(by_hidden)], found);
+        let left = segments.compute(number, leaves.clone());
+        if let Some(logp_gradients) = logp_gradients.take() {
+            let (grad_hidden, found) = head_gradients(model, left[0].clone().inner(), packed, logp_gradients);
+            (grad_outputs, grad_head) = (vec![Some(grad_hidden)], found);
         }
-        let product = |(left, by_left): (Tensor<2>, Option<Tensor<2>>)| {
-            by_left.map(|by_left| (left * by_left.autodiff()).sum())
+        let product = |(left, grad_outputs): (Tensor<2>, Option<Tensor<2>>)| {
+            grad_outputs.map(|grad_outputs| (left * grad_outputs.autodiff()).sum())
         };
-        let products = left.into_iter().zip(by_left).filter_map(product);
-        let sum = products.reduce(|sum, more| sum + more).expect("what a piece leaves matters");
+        let products = left.into_iter().zip(grad_outputs).filter_map(product);
+        let sum = products.reduce(|sum, more| sum + more).expect("what a segment leaves matters");
         let mut found = sum.backward();
-        // None where what a piece takes is no longer needed.
-        by_left = leaves.iter().map(|leaf| leaf.grad_remove(&mut found)).collect();
+        // None where what a segment takes is no longer needed.
+        grad_outputs = leaves.iter().map(|leaf| leaf.grad_remove(&mut found)).collect();
         collected.take(tape, &mut found);
     }
-    by_head
+    grad_head
 }
 
 /// Returns the derivatives by the hidden states that predict output tokens and, where the head
-/// learns, by the head.
+/// is trained, by the head.
 fn head_gradients(
     model: &Network,
     hidden: Tensor<2>,
     packed: &Packed<'_>,
-    slopes: impl FnOnce(&[Logp]) -> Vec<f64>,
+    logp_gradients: impl FnOnce(&[Logp]) -> Vec<f64>,
 ) -> (Tensor<2>, Option<Tensor<1>>) {
     let (head, precision) = (model.head(), model.precision());
-    let softmax = Likelihood::of(precision.linear(hidden.clone(), head.get()), &packed.targets);
+    let softmax = SoftmaxCrossEntropy::of(precision.linear(hidden.clone(), head.get()), &packed.targets);
     let sums = sums(&softmax.logps(), packed);
-    let slopes = slopes(&sums);
-    let per_token = slopes.iter().zip(&packed.lengths);
+    let logp_gradients = logp_gradients(&sums);
+    let per_token = logp_gradients.iter().zip(&packed.lengths);
     let per_token: Vec<f32> =
-        per_token.flat_map(|(slope, length)| std::iter::repeat_n(normal(*slope), *length)).collect();
-    let by_logits = softmax.slopes(&per_token);
-    let by_hidden = precision.product(by_logits.clone(), head.get());
-    let by_head = head.learns.then(|| precision.product(by_logits.transpose(), hidden).flatten::<1>(0, 1));
-    (by_hidden, by_head)
+        per_token.flat_map(|(gradient, length)| std::iter::repeat_n(normal(*gradient), *length)).collect();
+    let grad_logits = softmax.gradient(&per_token);
+    let grad_hidden = precision.matmul(grad_logits.clone(), head.get());
+    let grad_head =
+        head.requires_grad.then(|| precision.matmul(grad_logits.transpose(), hidden).flatten::<1>(0, 1));
+    (grad_hidden, grad_head)
 }
 
-/// Returns a slope, or 0 for one that no optimiser can see: a preference that a model is sure of
-/// has a slope like e^-90, and a backward pass over such numbers takes twenty times as long, since
+/// Returns a gradient, or 0 for one that no optimiser can see: a preference that a model is sure of
+/// has a gradient like e^-90, and a backward pass over such numbers takes twenty times as long, since
 /// processors compute slowly with what is below 1e-38.
-fn normal(slope: f64) -> f32 {
-    if slope.abs() < 1e-20 { 0.0 } else { slope as f32 }
+fn normal(gradient: f64) -> f32 {
+    if gradient.abs() < 1e-20 { 0.0 } else { gradient as f32 }
 }
 
 /// Adds to a gradient, or begins one.
@@ -170,7 +174,7 @@ pub(crate) fn add_to(gradient: &mut Option<Tensor<1>>, more: Tensor<1>) {
     });
 }
 
-/// Gradients, as the pieces of a backward pass find them.
+/// Gradients, as the segments of a backward pass find them.
 struct Collected(Gradients);
 
 impl Collected {
@@ -180,12 +184,12 @@ impl Collected {
         Self(none)
     }
 
-    /// Takes what one piece found. What several pieces share has the sum.
+    /// Takes what one segment found. What several segments share has the sum.
     fn take(&mut self, tape: &mut Network, found: &mut burn_tensor::Gradients) {
         let mut places = self.0.iter_mut();
-        tape.visit(&mut |_, slot: Slot<'_>| {
+        tape.visit(&mut |_, slot: ParameterRef<'_>| {
             let place = places.next().expect("a model shows the same parameters each time");
-            if slot.learns()
+            if slot.requires_grad()
                 && let Some(more) = slot.take_gradient(found)
             {
                 add_to(place, more);

@@ -1,18 +1,18 @@
-//! What a training compares with: a model that does not learn, and what it makes of the rows.
+//! What a training compares with: a model that is not trained, and what it makes of the rows.
 
 use burn_tensor::Device;
 use rayon::ThreadPool;
 
 use crate::model::Model;
 use crate::network::Network;
-use crate::tensor::pieces::threads_for;
+use crate::tensor::parallel::threads_for;
 use crate::text::sequence::{Example, Sequence, TokenLimit};
-use crate::train::config::{Examples, Recipe};
+use crate::train::config::{Examples, TrainingConfig};
 use crate::train::error::TrainError;
 use crate::train::gradients;
 
 /// What objectives that need a reference compare with.
-pub enum Against<'a> {
+pub enum ReferenceSource<'a> {
     /// The model as it begins.
     Itself,
     /// Another model.
@@ -63,28 +63,28 @@ impl Reference {
     /// [`TrainError::OtherVocabulary`], [`TrainError::OtherRows`] and
     /// [`TrainError::NeedsReferenceModel`].
     pub fn of(
-        against: Against<'_>,
+        source: ReferenceSource<'_>,
         model: &Network,
-        recipe: &Recipe,
+        config: &TrainingConfig,
         examples: &Examples,
         device: &Device,
         pool: &ThreadPool,
     ) -> Result<Self, TrainError> {
-        let needs_network = recipe.objective.needs_divergence();
-        let network = match against {
-            Against::Itself => model.clone(),
-            Against::Model(reference) => {
+        let needs_network = config.objective.needs_divergence();
+        let network = match source {
+            ReferenceSource::Itself => model.clone(),
+            ReferenceSource::Model(reference) => {
                 let (reference, model) = (reference.network(), model.vocabulary_size());
                 if reference.vocabulary_size() != model {
                     let reference = reference.vocabulary_size();
                     return Err(TrainError::OtherVocabulary { reference, model });
                 }
                 let mut reference = reference.clone();
-                reference.compute_in(recipe.precision);
+                reference.compute_in(config.precision);
                 reference
             }
-            Against::Known(_) if needs_network => return Err(TrainError::NeedsReferenceModel),
-            Against::Known(logps) => {
+            ReferenceSource::Known(_) if needs_network => return Err(TrainError::NeedsReferenceModel),
+            ReferenceSource::Known(logps) => {
                 let found = [logps.train.len(), logps.validation.len()];
                 let expected = [examples.train.len(), examples.validation.len()];
                 if found != expected {

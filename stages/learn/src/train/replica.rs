@@ -1,4 +1,4 @@
-//! A model that learns on a device, and how copies of it on several learn the same.
+//! A model that is trained on a device, and how copies of it on several are trained alike.
 //!
 //! Each device has the model and what AdamW remembers of it. It computes the gradients of its own
 //! shards of a batch, is given the sum of all, and moves its weights by that. CUDA's devices find
@@ -11,29 +11,31 @@ use burn_tensor::{Device, Tensor};
 
 use crate::network::Network;
 use crate::tensor::device::{self, DeviceError, DeviceName};
-use crate::tensor::parameters::{Parameters, Slot};
+use crate::tensor::parameters::{ParameterRef, Parameters};
 use crate::train::adamw::{AdamW, Moments, Update, step as adam_step};
 use crate::train::gradients::{Gradients, add_to};
 
-/// A model that learns on one device.
-pub(crate) struct Learner<'a> {
+/// A model that is trained on one device.
+pub(crate) struct Replica<'a> {
     pub device: Device,
     pub network: &'a mut Network,
-    /// What AdamW remembers of each parameter that learns.
+    /// What AdamW remembers of each parameter that is trained.
     pub moments: Vec<Option<Moments>>,
-    /// Which parameters shrink.
+    /// Which parameters decay.
     decays: Vec<bool>,
 }
 
-impl<'a> Learner<'a> {
+impl<'a> Replica<'a> {
     /// Begins to learn.
     pub fn new(network: &'a mut Network, device: Device) -> Self {
         let (mut moments, mut decays) = (Vec::new(), Vec::new());
         network.visit(&mut |name, slot| {
             let zeros = || Tensor::zeros([slot.shape().iter().product::<usize>()], &device);
-            moments.push(slot.learns().then(|| Moments { mean: zeros(), square: zeros() }));
+            moments.push(
+                slot.requires_grad().then(|| Moments { first_moment: zeros(), second_moment: zeros() }),
+            );
             // By its name, as transformers' Trainer tells: T5's relative bias is a matrix too.
-            decays.push(matches!(slot, Slot::Matrix(_)) && !name.contains("bias"));
+            decays.push(matches!(slot, ParameterRef::Matrix(_)) && !name.contains("bias"));
         });
         Self { device, network, moments, decays }
     }
@@ -53,7 +55,7 @@ impl<'a> Learner<'a> {
         self.network.visit(&mut |_, mut slot| {
             let gradient = gradients.next().expect("there is a gradient or none for each parameter");
             if let Some(gradient) = gradient {
-                let moments = moments[place].take().expect("what has a gradient learns");
+                let moments = moments[place].take().expect("what has a gradient is trained");
                 let (weights, shape) = slot.take_out();
                 shapes.push(shape);
                 updates.push(Update { weights, gradient, moments, decays: decays[place] });
@@ -63,7 +65,7 @@ impl<'a> Learner<'a> {
         let mut moved = adam_step(optimizer, learning_rate, clip, step, updates).into_iter().zip(shapes);
         let mut place = 0;
         self.network.visit(&mut |_, mut slot| {
-            if slot.learns() && moments[place].is_none() {
+            if slot.requires_grad() && moments[place].is_none() {
                 let ((weights, moved), shape) = moved.next().expect("every update was made");
                 slot.put_back(weights, &shape);
                 moments[place] = Some(moved);
@@ -72,26 +74,26 @@ impl<'a> Learner<'a> {
         });
     }
 
-    /// Takes over what another has learnt and remembers.
+    /// Takes over what another has learned and remembers.
     pub fn follow(&mut self, other: &mut Self) {
-        let mut learnt = Vec::new();
-        other.network.visit(&mut |_, slot| learnt.push(slot.learns().then(|| slot.flat())));
-        let (device, mut learnt) = (&self.device, learnt.into_iter());
+        let mut trained = Vec::new();
+        other.network.visit(&mut |_, slot| trained.push(slot.requires_grad().then(|| slot.flat())));
+        let (device, mut trained) = (&self.device, trained.into_iter());
         self.network.visit(&mut |_, mut slot| {
-            if let Some(numbers) = learnt.next().expect("a copy has the same parameters") {
+            if let Some(numbers) = trained.next().expect("a copy has the same parameters") {
                 slot.set_flat(numbers.to_device(device));
             }
         });
         let here = |moments: &Moments| Moments {
-            mean: moments.mean.clone().to_device(device),
-            square: moments.square.clone().to_device(device),
+            first_moment: moments.first_moment.clone().to_device(device),
+            second_moment: moments.second_moment.clone().to_device(device),
         };
         self.moments = other.moments.iter().map(|moments| moments.as_ref().map(here)).collect();
     }
 
     /// Returns no gradient at all, for a device that had no shard.
     fn zeros(&self) -> Gradients {
-        let zeros = |moments: &Moments| moments.mean.zeros_like();
+        let zeros = |moments: &Moments| moments.first_moment.zeros_like();
         self.moments.iter().map(|moments| moments.as_ref().map(zeros)).collect()
     }
 }
@@ -111,18 +113,18 @@ pub(crate) fn copies(
 
 /// How the gradients of several devices become one sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Summing {
+pub(crate) enum GradientReduction {
     /// On the first device, in the order of the shards.
     InOrder,
     /// On each its own, and these by burn's `all_reduce`.
     AllReduce,
 }
 
-impl Summing {
+impl GradientReduction {
     /// Returns how a device and others of its kind sum.
-    pub fn of(learners: &[Learner<'_>], others: &[DeviceName]) -> Self {
-        let are_different = (1..learners.len())
-            .all(|place| learners[..place].iter().all(|earlier| earlier.device != learners[place].device));
+    pub fn new(replicas: &[Replica<'_>], others: &[DeviceName]) -> Self {
+        let are_different = (1..replicas.len())
+            .all(|place| replicas[..place].iter().all(|earlier| earlier.device != replicas[place].device));
         match !others.is_empty() && others.iter().all(DeviceName::has_collectives) && are_different {
             true => Self::AllReduce,
             false => Self::InOrder,
@@ -152,21 +154,21 @@ impl Summing {
         }
     }
 
-    /// Gives each learner the sum of all.
-    pub fn share(self, mut sums: Vec<Option<Gradients>>, learners: &[Learner<'_>]) -> Vec<Gradients> {
+    /// Gives each replica the sum of all.
+    pub fn share(self, mut sums: Vec<Option<Gradients>>, replicas: &[Replica<'_>]) -> Vec<Gradients> {
         match self {
             Self::InOrder => {
                 let sum = sums[0].take().expect("a batch has examples");
-                let there = |learner: &Learner<'_>| -> Gradients {
-                    let there = |gradient: &Tensor<1>| gradient.clone().to_device(&learner.device);
+                let there = |replica: &Replica<'_>| -> Gradients {
+                    let there = |gradient: &Tensor<1>| gradient.clone().to_device(&replica.device);
                     sum.iter().map(|gradient| gradient.as_ref().map(there)).collect()
                 };
-                let others: Vec<Gradients> = learners[1..].iter().map(there).collect();
+                let others: Vec<Gradients> = replicas[1..].iter().map(there).collect();
                 std::iter::once(sum).chain(others).collect()
             }
             Self::AllReduce => {
-                let own = sums.into_iter().zip(learners);
-                all_reduced(own.map(|(sum, learner)| sum.unwrap_or_else(|| learner.zeros())).collect())
+                let own = sums.into_iter().zip(replicas);
+                all_reduced(own.map(|(sum, replica)| sum.unwrap_or_else(|| replica.zeros())).collect())
             }
         }
     }
@@ -217,21 +219,21 @@ mod tests {
     #[test]
     fn shards_are_added_in_order_and_shared() {
         let (mut one, mut two) = (network(), network());
-        let learners = [Learner::new(&mut one, tested_device()), Learner::new(&mut two, tested_device())];
+        let replicas = [Replica::new(&mut one, tested_device()), Replica::new(&mut two, tested_device())];
         let again: Vec<DeviceName> = vec!["cpu".parse().unwrap()];
-        let summing = Summing::of(&learners, &again);
-        assert_eq!(summing, Summing::InOrder);
+        let reduction = GradientReduction::new(&replicas, &again);
+        assert_eq!(reduction, GradientReduction::InOrder);
         // One device twice is no group, whatever kind it is.
-        assert_eq!(Summing::of(&learners, &[DeviceName::Cuda(0)]), Summing::InOrder);
+        assert_eq!(GradientReduction::new(&replicas, &[DeviceName::Cuda(0)]), GradientReduction::InOrder);
         let shard = |number: f32| -> Gradients {
             vec![Some(Tensor::from_data([number, 2.0 * number], &tested_device())), None]
         };
         let mut sums = vec![None, None];
-        // (1e8 + 1) - 1e8 is 0 in single floats, and (1e8 - 1e8) + 1 is 1.
+        // (1e8 + 1) - 1e8 is 0 in f32, and (1e8 - 1e8) + 1 is 1.
         for (place, number) in [1e8, 1.0, -1e8, 3.0].into_iter().enumerate() {
-            summing.add(&mut sums, place, shard(number));
+            reduction.add(&mut sums, place, shard(number));
         }
-        for found in summing.share(sums, &learners) {
+        for found in reduction.share(sums, &replicas) {
             assert_eq!(numbers(found[0].clone().unwrap()), [3.0, 6.0]);
             assert!(found[1].is_none());
         }

@@ -15,38 +15,38 @@ use crate::model::Model;
 use crate::objectives::{Feed, Logp, MicroBatch, Outputs, Share};
 use crate::profiling::{pool_bytes, process_memory};
 use crate::tensor::low_rank::Dropout;
+use crate::tensor::parallel::{in_order, threads_for};
 use crate::tensor::parameters::Parameters;
-use crate::tensor::pieces::{in_order, threads_for};
 use crate::text::batches::{Packed, order, shard_size, shards};
 use crate::text::sequence::{Example, Sequence};
 use crate::train::adamw::{Moments, clip_coefficient, global_norm};
 use crate::train::checkpoint::{self, Checkpoint, LeftAside};
-use crate::train::config::{Examples, Length, Recipe};
+use crate::train::config::{Examples, Length, TrainingConfig};
 use crate::train::curves::{Point, StepPoint, Throughput, ValidationPoint, rewards};
 use crate::train::error::TrainError;
-use crate::train::events::{News, Trained, Watch};
+use crate::train::events::{TrainEvent, TrainHooks, TrainReport};
 use crate::train::gradients::{self, Activations, Gradients};
 use crate::train::lr_schedule::LearningRate;
-use crate::train::reference::{Against, Reference};
-use crate::train::replica::{Learner, Summing, copies};
+use crate::train::reference::{Reference, ReferenceSource};
+use crate::train::replica::{GradientReduction, Replica, copies};
 
 /// Fits a model to examples, and leaves it with the weights that did best on the validation rows.
 ///
-/// Objectives that need no reference leave `against` aside.
+/// Objectives that need no reference leave `reference_source` aside.
 ///
 /// # Errors
 /// [`TrainError`].
 pub fn train(
     model: &mut Model,
-    against: Against<'_>,
+    reference_source: ReferenceSource<'_>,
     examples: &Examples,
-    recipe: &Recipe,
-    watch: &mut Watch<'_>,
-) -> Result<Trained, TrainError> {
+    config: &TrainingConfig,
+    hooks: &mut TrainHooks<'_>,
+) -> Result<TrainReport, TrainError> {
     if examples.train.is_empty() {
         return Err(TrainError::NoExamples);
     }
-    if recipe.objective.feed() == Feed::Labelled {
+    if config.objective.feed() == Feed::Labelled {
         let desirable = examples.train.iter().filter(|example| example.desirable == Some(true)).count();
         let rows = examples.train.len();
         if desirable == 0 || desirable == rows {
@@ -54,41 +54,41 @@ pub fn train(
             return Err(TrainError::OneLabel { rows, label });
         }
     }
-    let pool = threads_for(model.device(), watch.threads);
-    let steps = Steps::new(recipe, examples.train.len());
+    let pool = threads_for(model.device(), hooks.threads);
+    let steps = Steps::new(config, examples.train.len());
     let (device, dropout) = (model.device().clone(), model.dropout());
-    model.compute_in(recipe.precision)?;
-    let mut copies = copies(model.network(), watch.others)?;
-    let mut learners = vec![Learner::new(model.network_mut(), device)];
-    learners.extend(copies.iter_mut().map(|(device, copy)| Learner::new(copy, device.clone())));
-    let summing = Summing::of(&learners, watch.others);
-    let mut training = Training { summing, dropout, ..Training::of(learners, recipe, examples, pool) };
-    if watch.recomputes {
+    model.compute_in(config.precision)?;
+    let mut copies = copies(model.network(), hooks.others)?;
+    let mut replicas = vec![Replica::new(model.network_mut(), device)];
+    replicas.extend(copies.iter_mut().map(|(device, copy)| Replica::new(copy, device.clone())));
+    let reduction = GradientReduction::new(&replicas, hooks.others);
+    let mut training = Training { reduction, dropout, ..Training::of(replicas, config, examples, pool) };
+    if hooks.recomputes {
         training.activations = Activations::Recomputed;
     }
-    training.compare_with(against)?;
-    if let Some(folder) = watch.checkpoints {
-        let (learns, device) = (training.learns(), training.first().device.clone());
+    training.compare_with(reference_source)?;
+    if let Some(folder) = hooks.checkpoints {
+        let (trained, device) = (training.trained_parameters(), training.first().device.clone());
         let mut left_aside = |unfit: LeftAside| {
-            (watch.hear)(News::LeftAside(&unfit));
+            (hooks.on_event)(TrainEvent::LeftAside(&unfit));
         };
-        if let Some(checkpoint) = checkpoint::latest(folder, recipe, &learns, &device, &mut left_aside)? {
+        if let Some(checkpoint) = checkpoint::latest(folder, config, &trained, &device, &mut left_aside)? {
             training.resume(checkpoint);
         }
     }
     let resumed_at = (training.step > 0).then_some(training.step);
-    // Written so that the first step is preceded by a look, which says what training begins with.
+    // Written so that the first step is preceded by an evaluation, which says what training starts from.
     while training.step <= steps.all {
         let step = training.step;
-        if steps.validates(step) && training.looked != Some(step) {
-            training.look(&steps);
+        if steps.evaluates(step) && training.evaluated_at != Some(step) {
+            training.evaluate(&steps);
             if let Some(point @ Point::Validation(_)) = training.points.last()
-                && !(watch.hear)(News::Point { point, throughput: None, steps: steps.all })
+                && !(hooks.on_event)(TrainEvent::Point { point, throughput: None, steps: steps.all })
             {
                 return Err(TrainError::Cancelled);
             }
-            if let Some(folder) = watch.checkpoints.filter(|_| step > 0 && step < steps.all) {
-                checkpoint::write(folder, recipe, &training.checkpoint())?;
+            if let Some(folder) = hooks.checkpoints.filter(|_| step > 0 && step < steps.all) {
+                checkpoint::write(folder, config, &training.checkpoint())?;
             }
         }
         if step == steps.all {
@@ -97,16 +97,16 @@ pub fn train(
         training.advance(&steps.rows(training.step), &steps)?;
         let point = training.points.last().expect("a step adds a point");
         let throughput = training.throughput.last();
-        if !(watch.hear)(News::Point { point, throughput, steps: steps.all }) {
+        if !(hooks.on_event)(TrainEvent::Point { point, throughput, steps: steps.all }) {
             return Err(TrainError::Cancelled);
         }
     }
-    let (kept_step, validation_loss) = training.finish();
+    let (best_step, validation_loss) = training.finish();
     let (points, throughput) = (training.points, training.throughput);
-    Ok(Trained { steps: steps.all, kept_step, validation_loss, resumed_at, points, throughput })
+    Ok(TrainReport { steps: steps.all, best_step, validation_loss, resumed_at, points, throughput })
 }
 
-/// Which rows a step takes, and after which steps there is a look at the validation rows.
+/// Which rows a step takes, and after which steps there is an evaluation.
 struct Steps {
     examples: usize,
     batch_size: usize,
@@ -118,34 +118,34 @@ struct Steps {
 }
 
 impl Steps {
-    fn new(recipe: &Recipe, examples: usize) -> Self {
-        let per_epoch = examples.div_ceil(recipe.batch_size);
-        let all = match recipe.length {
+    fn new(config: &TrainingConfig, examples: usize) -> Self {
+        let per_epoch = examples.div_ceil(config.batch_size);
+        let all = match config.length {
             Length::Epochs(epochs) => ((epochs * per_epoch as f64).ceil() as usize).max(1),
             Length::Steps(steps) => steps as usize,
         };
         let rate = LearningRate {
-            peak: recipe.learning_rate,
-            warmup_steps: LearningRate::warmup(recipe.warmup_ratio, all),
+            peak: config.learning_rate,
+            warmup_steps: LearningRate::warmup(config.warmup_ratio, all),
             steps: all,
-            schedule: recipe.schedule,
+            schedule: config.schedule,
         };
         Self {
             examples,
-            batch_size: recipe.batch_size,
+            batch_size: config.batch_size,
             per_epoch,
             all,
-            validations_per_epoch: recipe.validations_per_epoch,
+            validations_per_epoch: config.validations_per_epoch,
             rate,
-            seed: recipe.seed,
+            seed: config.seed,
         }
     }
 
-    fn validates(&self, step: usize) -> bool {
+    fn evaluates(&self, step: usize) -> bool {
         let (pass, times) = (self.per_epoch, self.validations_per_epoch);
-        // The k-th look of an epoch is after the first step that completes k shares of it.
-        let looks = |step: usize| step * times / pass;
-        step == 0 || step == self.all || (times > 0 && looks(step) > looks(step - 1))
+        // The k-th evaluation of an epoch is after the first step that completes k shares of it.
+        let evaluations = |step: usize| step * times / pass;
+        step == 0 || step == self.all || (times > 0 && evaluations(step) > evaluations(step - 1))
     }
 
     /// Returns the rows of a step.
@@ -178,16 +178,16 @@ struct Row<'a> {
 
 struct Training<'a> {
     /// The model, and its copies on further devices.
-    learners: Vec<Learner<'a>>,
-    summing: Summing,
+    replicas: Vec<Replica<'a>>,
+    reduction: GradientReduction,
     reference: Option<Reference>,
-    recipe: &'a Recipe,
+    config: &'a TrainingConfig,
     examples: &'a Examples,
     pool: Arc<ThreadPool>,
     /// Steps made.
     step: usize,
     best: Option<Best>,
-    looked: Option<usize>,
+    evaluated_at: Option<usize>,
     points: Vec<Point>,
     throughput: Vec<Throughput>,
     dropout: f64,
@@ -196,11 +196,12 @@ struct Training<'a> {
 
 impl<'a> Training<'a> {
     /// Computes what the reference makes of all rows, where the objective needs one.
-    fn compare_with(&mut self, against: Against<'_>) -> Result<(), TrainError> {
-        let objective = &self.recipe.objective;
+    fn compare_with(&mut self, reference_source: ReferenceSource<'_>) -> Result<(), TrainError> {
+        let objective = &self.config.objective;
         if objective.needs_reference() {
-            let (recipe, examples, first) = (self.recipe, self.examples, self.first());
-            let found = Reference::of(against, first.network, recipe, examples, &first.device, &self.pool)?;
+            let (config, examples, first) = (self.config, self.examples, self.first());
+            let found =
+                Reference::of(reference_source, first.network, config, examples, &first.device, &self.pool)?;
             self.reference = Some(found);
         }
         Ok(())
@@ -208,31 +209,31 @@ impl<'a> Training<'a> {
 
     /// Returns how far the model is from the reference, where the objective asks for it.
     fn divergence(&self, rows: &[Row<'_>]) -> Option<f64> {
-        let reference = self.reference.as_ref().filter(|_| self.recipe.objective.needs_divergence())?;
+        let reference = self.reference.as_ref().filter(|_| self.config.objective.needs_divergence())?;
         let rows: Vec<&Example> = rows.iter().map(|row| row.example).collect();
-        let Learner { network, device, .. } = self.first();
+        let Replica { network, device, .. } = self.first();
         Some(reference.divergence(network, &rows, self.examples.limit, device, &self.pool))
     }
 
     /// Begins a training of a model that is on several devices, or one.
     fn of(
-        learners: Vec<Learner<'a>>,
-        recipe: &'a Recipe,
+        replicas: Vec<Replica<'a>>,
+        config: &'a TrainingConfig,
         examples: &'a Examples,
         pool: Arc<ThreadPool>,
     ) -> Self {
         // Unpacked weights must not pile up on a tape.
-        let recomputes = learners[0].network.is_packed();
+        let recomputes = replicas[0].network.is_packed();
         Self {
-            summing: Summing::InOrder,
-            learners,
+            reduction: GradientReduction::InOrder,
+            replicas,
             reference: None,
-            recipe,
+            config,
             examples,
             pool,
             step: 0,
             best: None,
-            looked: None,
+            evaluated_at: None,
             points: Vec::new(),
             throughput: Vec::new(),
             dropout: 0.0,
@@ -241,13 +242,13 @@ impl<'a> Training<'a> {
     }
 
     /// Returns the model itself, on the first device.
-    fn first(&self) -> &Learner<'a> {
-        &self.learners[0]
+    fn first(&self) -> &Replica<'a> {
+        &self.replicas[0]
     }
 
     /// Returns who computes a shard.
-    fn learner_of(&self, shard: usize) -> &Learner<'a> {
-        &self.learners[shard % self.learners.len()]
+    fn replica_of(&self, shard: usize) -> &Replica<'a> {
+        &self.replicas[shard % self.replicas.len()]
     }
 
     /// Makes one step.
@@ -265,9 +266,9 @@ impl<'a> Training<'a> {
         let (shares, gradients) = self.gradients(&batch, divergence.unwrap_or(0.0));
         let loss: f64 = shares.iter().map(|share| share.loss).sum();
         // Every device has the same sum.
-        let learnt: Vec<Tensor<1>> = gradients[0].iter().flatten().cloned().collect();
-        let norm = self.pool.install(|| global_norm(&learnt));
-        drop(learnt);
+        let summed: Vec<Tensor<1>> = gradients[0].iter().flatten().cloned().collect();
+        let norm = self.pool.install(|| global_norm(&summed));
+        drop(summed);
         if !(loss.is_finite() && norm.is_finite()) {
             let mut names: Vec<&str> = batch.iter().take(8).map(|row| row.example.id.as_str()).collect();
             if batch.len() > names.len() {
@@ -281,11 +282,11 @@ impl<'a> Training<'a> {
                 rows: names.join(", "),
             });
         }
-        let clip = clip_coefficient(norm, self.recipe.max_grad_norm);
+        let clip = clip_coefficient(norm, self.config.max_grad_norm);
         self.step += 1;
-        let (optimizer, step) = (&self.recipe.optimizer, self.step);
-        for (learner, gradients) in self.learners.iter_mut().zip(gradients) {
-            self.pool.install(|| learner.advance(optimizer, learning_rate, clip, step, gradients));
+        let (optimizer, step) = (&self.config.optimizer, self.step);
+        for (replica, gradients) in self.replicas.iter_mut().zip(gradients) {
+            self.pool.install(|| replica.advance(optimizer, learning_rate, clip, step, gradients));
         }
         self.points.push(Point::Step(StepPoint {
             step: self.step,
@@ -305,7 +306,7 @@ impl<'a> Training<'a> {
         let seconds = began.elapsed().as_secs_f64();
         let tokens = batch.iter().flat_map(|row| row.example.outputs()).map(Sequence::width).sum();
         let memory = process_memory();
-        let devices = self.learners.iter().map(|learner| &learner.device);
+        let devices = self.replicas.iter().map(|replica| &replica.device);
         Throughput {
             step: self.step,
             seconds,
@@ -319,8 +320,8 @@ impl<'a> Training<'a> {
 
     /// Returns the shares of a batch's loss, and the gradients of their sum, on each device.
     fn gradients(&self, batch: &[Row<'_>], divergence: f64) -> (Vec<Share>, Vec<Gradients>) {
-        let objective = &self.recipe.objective;
-        let micro_batches: Vec<&[Row<'_>]> = batch.chunks(self.recipe.micro_batch_size).collect();
+        let objective = &self.config.objective;
+        let micro_batches: Vec<&[Row<'_>]> = batch.chunks(self.config.micro_batch_size).collect();
         let is_paired = objective.feed() == Feed::Pairs;
         let weight = if is_paired { 1.0 / micro_batches.len() as f64 } else { 1.0 };
         let jobs: Vec<(Vec<Row<'_>>, MicroBatch)> = micro_batches
@@ -340,41 +341,41 @@ impl<'a> Training<'a> {
             .collect();
         let compute = |number: usize, (shard, micro_batch): &(Vec<Row<'_>>, MicroBatch)| {
             let packed = pack(shard);
-            let learner = self.learner_of(number);
+            let replica = self.replica_of(number);
             let mut shares = Vec::new();
             let dropout = Dropout {
                 probability: self.dropout,
-                seed: self.recipe.seed,
+                seed: self.config.seed,
                 // No other step, shard and adapter has it: below 2^20 of each.
-                occasion: (((self.step as u64) << 20) + number as u64) << 20,
+                stream: (((self.step as u64) << 20) + number as u64) << 20,
             };
             let found = gradients::gradients(
-                learner.network,
+                replica.network,
                 &packed,
                 Some(dropout),
                 self.activations,
-                &learner.device,
+                &replica.device,
                 |logps| {
                     let weighed = |outputs: &Outputs| {
                         let share = objective.share(outputs, micro_batch);
                         Share {
                             loss: share.loss * weight,
-                            chosen_slope: share.chosen_slope * weight,
-                            rejected_slope: share.rejected_slope * weight,
+                            chosen_gradient: share.chosen_gradient * weight,
+                            rejected_gradient: share.rejected_gradient * weight,
                             ..share
                         }
                     };
                     shares = outputs(shard, logps).iter().map(weighed).collect();
-                    let slopes = shard.iter().zip(&shares).flat_map(|(row, share)| {
-                        let rejected = row.example.rejected.is_some().then_some(share.rejected_slope);
-                        std::iter::once(share.chosen_slope).chain(rejected)
+                    let logp_gradients = shard.iter().zip(&shares).flat_map(|(row, share)| {
+                        let rejected = row.example.rejected.is_some().then_some(share.rejected_gradient);
+                        std::iter::once(share.chosen_gradient).chain(rejected)
                     });
-                    slopes.collect()
+                    logp_gradients.collect()
                 },
             );
-            (shares, self.summing.home(found, &self.first().device))
+            (shares, self.reduction.home(found, &self.first().device))
         };
-        let mut sums: Vec<Option<Gradients>> = self.learners.iter().map(|_| None).collect();
+        let mut sums: Vec<Option<Gradients>> = self.replicas.iter().map(|_| None).collect();
         let (mut shares, mut added): (Vec<Share>, usize) = (Vec::new(), 0);
         in_order(
             jobs.len(),
@@ -382,16 +383,16 @@ impl<'a> Training<'a> {
             |number| compute(number, &jobs[number]),
             |(found_shares, found)| {
                 shares.extend(found_shares);
-                self.summing.add(&mut sums, added, found);
+                self.reduction.add(&mut sums, added, found);
                 added += 1;
             },
         );
-        (shares, self.summing.share(sums, &self.learners))
+        (shares, self.reduction.share(sums, &self.replicas))
     }
 
-    /// Looks at the validation rows, and keeps the weights if they do best.
-    fn look(&mut self, steps: &Steps) {
-        self.looked = Some(self.step);
+    /// Evaluates the validation rows, and keeps the weights if they do best.
+    fn evaluate(&mut self, steps: &Steps) {
+        self.evaluated_at = Some(self.step);
         let examples: Vec<&Example> = self.examples.validation.iter().collect();
         if examples.is_empty() {
             return;
@@ -414,11 +415,11 @@ impl<'a> Training<'a> {
         let shares: Vec<Vec<Share>> = self.pool.install(|| {
             let compute = |(number, shard): (usize, &Vec<usize>)| {
                 let shard: Vec<Row<'_>> = shard.iter().map(|place| rows[*place]).collect();
-                let learner = self.learner_of(number);
-                let logps = gradients::logps(learner.network, &pack(&shard), &learner.device);
+                let replica = self.replica_of(number);
+                let logps = gradients::logps(replica.network, &pack(&shard), &replica.device);
                 outputs(&shard, &logps)
                     .iter()
-                    .map(|found| self.recipe.objective.share(found, &known))
+                    .map(|found| self.config.objective.share(found, &known))
                     .collect()
             };
             jobs.par_iter().enumerate().map(compute).collect()
@@ -428,7 +429,9 @@ impl<'a> Training<'a> {
         let best = self.best.as_ref().is_none_or(|best| loss < best.loss);
         if best {
             let mut weights = Vec::new();
-            self.learners[0].network.visit(&mut |_, slot| weights.push(slot.learns().then(|| slot.flat())));
+            self.replicas[0]
+                .network
+                .visit(&mut |_, slot| weights.push(slot.requires_grad().then(|| slot.flat())));
             self.best = Some(Best { step: self.step, loss, weights });
         }
         self.points.push(Point::Validation(ValidationPoint {
@@ -444,7 +447,7 @@ impl<'a> Training<'a> {
     fn finish(&mut self) -> (usize, Option<f64>) {
         let Some(best) = self.best.take() else { return (self.step, None) };
         let mut weights = best.weights.into_iter();
-        self.learners[0].network.visit(&mut |_, mut slot| {
+        self.replicas[0].network.visit(&mut |_, mut slot| {
             if let Some(found) = weights.next().flatten() {
                 slot.set_flat(found);
             }
@@ -453,14 +456,14 @@ impl<'a> Training<'a> {
     }
 
     /// Returns the names of the parameters that learn, and how many numbers each has.
-    fn learns(&mut self) -> Vec<(String, usize)> {
-        let mut learns = Vec::new();
-        self.learners[0].network.visit(&mut |name, slot| {
-            if slot.learns() {
-                learns.push((name, slot.shape().iter().product()));
+    fn trained_parameters(&mut self) -> Vec<(String, usize)> {
+        let mut trained = Vec::new();
+        self.replicas[0].network.visit(&mut |name, slot| {
+            if slot.requires_grad() {
+                trained.push((name, slot.shape().iter().product()));
             }
         });
-        learns
+        trained
     }
 
     /// Returns what a killed training needs to go on.
@@ -471,13 +474,13 @@ impl<'a> Training<'a> {
             throughput: self.throughput.clone(),
             ..Checkpoint::default()
         };
-        let Learner { network, moments, .. } = &mut self.learners[0];
+        let Replica { network, moments, .. } = &mut self.replicas[0];
         let mut place = 0;
         network.visit(&mut |name, slot| {
             if let Some(moments) = &moments[place] {
                 found.tensors.push((format!("weights.{name}"), slot.flat()));
-                found.tensors.push((format!("mean.{name}"), moments.mean.clone()));
-                found.tensors.push((format!("square.{name}"), moments.square.clone()));
+                found.tensors.push((format!("mean.{name}"), moments.first_moment.clone()));
+                found.tensors.push((format!("square.{name}"), moments.second_moment.clone()));
                 if let Some(best) = self.best.as_ref().and_then(|best| best.weights[place].clone()) {
                     found.tensors.push((format!("best.{name}"), best));
                 }
@@ -495,16 +498,16 @@ impl<'a> Training<'a> {
             tensors.find(|(known, _)| *known == name).map(|(_, numbers)| numbers.clone())
         };
         let mut best = Vec::new();
-        let (first, others) = self.learners.split_first_mut().expect("there is a model");
+        let (first, others) = self.replicas.split_first_mut().expect("there is a model");
         let (moments, mut place) = (&mut first.moments, 0);
         first.network.visit(&mut |name, mut slot| {
             best.push(take(format!("best.{name}")));
-            if slot.learns() {
-                let whole = "a checkpoint is read only if it holds all that learns";
+            if slot.requires_grad() {
+                let whole = "a checkpoint is read only if it holds all that is trained";
                 slot.set_flat(take(format!("weights.{name}")).expect(whole));
                 moments[place] = Some(Moments {
-                    mean: take(format!("mean.{name}")).expect(whole),
-                    square: take(format!("square.{name}")).expect(whole),
+                    first_moment: take(format!("mean.{name}")).expect(whole),
+                    second_moment: take(format!("square.{name}")).expect(whole),
                 });
             }
             place += 1;
@@ -513,14 +516,14 @@ impl<'a> Training<'a> {
             other.follow(first);
         }
         self.best = found.best.map(|(step, loss)| Best { step, loss, weights: best });
-        (self.step, self.looked) = (found.step, Some(found.step));
+        (self.step, self.evaluated_at) = (found.step, Some(found.step));
         (self.points, self.throughput) = (found.points, found.throughput);
     }
 }
 
 #[cfg(test)]
 fn host(tensor: Tensor<1>) -> Vec<f32> {
-    tensor.into_data().try_into_vec().expect("parameters are single floats")
+    tensor.into_data().try_into_vec().expect("parameters are f32")
 }
 
 /// Packs the sequences of rows, each rejected one behind its chosen one.
@@ -568,8 +571,8 @@ mod tests {
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
     }
 
-    fn recipe(batch_size: usize) -> Recipe {
-        Recipe {
+    fn config(batch_size: usize) -> TrainingConfig {
+        TrainingConfig {
             objective: serde_json::from_str(r#"{"sft": {}}"#).unwrap(),
             optimizer: AdamW::default(),
             learning_rate: 1e-3,
@@ -617,12 +620,12 @@ mod tests {
         let mut model =
             open_network(&ModelFolder::open(golden("llama")).unwrap(), Storage::Dense, &device).unwrap();
         model.compute_in(precision);
-        let recipe = Recipe { micro_batch_size, precision, ..recipe(4) };
+        let config = TrainingConfig { micro_batch_size, precision, ..config(4) };
         let examples =
             Examples { train: examples(), validation: Vec::new(), limit: TokenLimit::Together(100) };
-        let steps = Steps::new(&recipe, examples.train.len());
+        let steps = Steps::new(&config, examples.train.len());
         let pool = threads_for(&device, threads);
-        let mut training = Training::of(vec![Learner::new(&mut model, device)], &recipe, &examples, pool);
+        let mut training = Training::of(vec![Replica::new(&mut model, device)], &config, &examples, pool);
         for step in 0..20 {
             let first = step % 5 * 4;
             training.advance(&[first, first + 1, first + 2, first + 3], &steps).unwrap();
@@ -681,7 +684,7 @@ mod tests {
         let (single, half) = (losses(Precision::F32), losses(Precision::Bf16));
         assert_ne!(single, half);
         for (step, (single, half)) in single.iter().zip(&half).enumerate() {
-            assert!((single - half).abs() < 5e-3 * single, "step {step}: {half}, in single floats {single}");
+            assert!((single - half).abs() < 5e-3 * single, "step {step}: {half}, in f32 {single}");
         }
         assert!(half[19] < half[0] - 0.9 * (single[0] - single[19]), "{half:?}");
     }
@@ -706,10 +709,10 @@ mod tests {
     #[test]
     fn validation_falls_on_shares_of_an_epoch() {
         let steps = |batch: usize, times: usize| {
-            let recipe =
-                Recipe { validations_per_epoch: times, length: Length::Epochs(2.0), ..recipe(batch) };
-            let steps = Steps::new(&recipe, 10);
-            (0..=steps.all).filter(|step| steps.validates(*step)).collect::<Vec<_>>()
+            let config =
+                TrainingConfig { validations_per_epoch: times, length: Length::Epochs(2.0), ..config(batch) };
+            let steps = Steps::new(&config, 10);
+            (0..=steps.all).filter(|step| steps.evaluates(*step)).collect::<Vec<_>>()
         };
         assert_eq!(steps(1, 2), [0, 5, 10, 15, 20]);
         assert_eq!(steps(4, 1), [0, 3, 6]);

@@ -255,7 +255,7 @@ impl Config {
 }
 
 impl Relative {
-    /// Returns the bucket of a distance, query less key. In single floats, as transformers has it:
+    /// Returns the bucket of a distance, query less key. In f32, as transformers has it:
     /// a bucket more or less is a matter of a last bit.
     fn bucket(&self, distance: i64) -> i64 {
         let Some(buckets) = self.buckets else { return distance };

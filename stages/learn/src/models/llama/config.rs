@@ -42,7 +42,7 @@ impl Llama {
     fn config(&self, vocab_size: usize) -> Config {
         let heads = self.num_attention_heads as usize;
         Config {
-            spelling: Spelling::Llama,
+            naming: TensorNaming::Llama,
             vocab_size,
             hidden_size: self.hidden_size as usize,
             intermediate_size: self.intermediate_size as usize,
@@ -101,7 +101,7 @@ impl FromScratch for Llama {
 /// The sizes of a model, and what else its configuration says of how it computes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Config {
-    pub spelling: Spelling,
+    pub naming: TensorNaming,
     pub vocab_size: usize,
     pub hidden_size: usize,
     pub intermediate_size: usize,
@@ -120,7 +120,7 @@ pub(crate) struct Config {
 
 /// What the parameters are called, and how the projections before attention lie in files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Spelling {
+pub(crate) enum TensorNaming {
     /// Transformers'.
     Llama,
     /// InternLM2's: one projection for queries, keys and values.
@@ -139,7 +139,7 @@ pub(super) struct Names {
     pub lm_head: &'static str,
 }
 
-impl Spelling {
+impl TensorNaming {
     /// Returns the names of the embedding and of the head.
     pub fn embedding_and_head(self) -> (&'static str, &'static str) {
         let names = self.names();
@@ -222,7 +222,7 @@ impl Config {
             return Err(read.unusable("hidden_act", format!("`{activation}` is not known; `silu` is")));
         }
         Ok(Self {
-            spelling: Spelling::Llama,
+            naming: TensorNaming::Llama,
             vocab_size: read.size("vocab_size")?,
             hidden_size,
             intermediate_size: read.size("intermediate_size")?,

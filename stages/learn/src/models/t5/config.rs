@@ -313,7 +313,7 @@ impl Config {
 mod tests {
     use super::*;
     use crate::models::t5::T5ForConditionalGeneration;
-    use crate::network::{Untrained, list};
+    use crate::network::{RandomInit, list};
     use crate::tensor::parameters::Parameters as _;
     use burn_tensor::Device;
 
@@ -328,7 +328,7 @@ mod tests {
         let config = shape(SMALL).config(300, 0);
         let (device, sizes) = (Device::flex(), config.clone());
         let std = |name: &str| sizes.std(name);
-        let mut source = Untrained::new(1, &std, &device);
+        let mut source = RandomInit::new(1, &std, &device);
         let mut model = T5ForConditionalGeneration::build(config, &mut source).unwrap();
         let wanted = |name: &str| -> f64 {
             match name {
@@ -361,7 +361,7 @@ mod tests {
     fn what_is_listed_is_what_there_is() {
         for more in ["}", r#", "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false}"#] {
             let (config, device) = (shape(&SMALL.replace('}', more)).config(300, 0), Device::flex());
-            let mut model = config.build(&mut Untrained::new(1, &|_| 0.1, &device)).unwrap();
+            let mut model = config.build(&mut RandomInit::new(1, &|_| 0.1, &device)).unwrap();
             let mut found = Vec::new();
             model.visit(&mut |name, slot| found.push((name, slot.shape())));
             let listed = list(|source| config.build(source).map(drop)).into_iter();

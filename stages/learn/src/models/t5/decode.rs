@@ -2,7 +2,7 @@
 
 use burn_tensor::{Device, Tensor};
 
-use super::{Direction, Drops, T5ForConditionalGeneration};
+use super::{Direction, DropoutStreams, T5ForConditionalGeneration};
 use crate::network::{Continuation, KeyValueCache, LanguageModel as _};
 use crate::tensor::device::is_cpu;
 use crate::tensor::fused::Step;
@@ -10,7 +10,7 @@ use crate::tensor::indices::{places, token_ids};
 use crate::tensor::layers::rms_norm;
 
 /// Outputs on their way: the encoder's keys and values, computed once, and the decoder's so far.
-pub(super) struct Begun<'a> {
+pub(super) struct DecodeState<'a> {
     model: &'a T5ForConditionalGeneration,
     device: &'a Device,
     encoder: Vec<(Tensor<4>, Tensor<4>)>,
@@ -23,15 +23,15 @@ pub(super) struct Begun<'a> {
     cache: KeyValueCache,
 }
 
-impl Continuation for Begun<'_> {
-    fn advance(&mut self, tokens: &[u32]) -> Vec<f32> {
+impl Continuation for DecodeState<'_> {
+    fn step(&mut self, tokens: &[u32]) -> Vec<f32> {
         let (model, rows, place) = (self.model, tokens.len(), self.cache.length);
         let config = &model.config;
         let queries = place..place + 1;
         let bias = model.decoder.position_bias(config, Direction::Before, queries, self.device);
         // Attention of a single query, which the CPU has a way of its own for.
         let steps = is_cpu(self.device).then(|| {
-            let bias = bias.clone().into_data().try_into_vec().expect("biases are single floats");
+            let bias = bias.clone().into_data().try_into_vec().expect("biases are f32");
             let own = Step { seen: vec![0..place + 1; rows], scale: 1.0, bias: Some(bias) };
             let seen = self.lengths.iter().map(|length| 0..*length).collect();
             [own, Step { seen, scale: 1.0, bias: None }]
@@ -54,21 +54,21 @@ impl Continuation for Begun<'_> {
                 None => {
                     let (own_k, own_v) = cached.first(place + 1);
                     let own = (own_k, own_v, Some(bias.clone()));
-                    x = x + model.seen(attention, h, rows, own, &Drops::none());
+                    x = x + model.seen(attention, h, rows, own, &DropoutStreams::none());
                     let over = (k.clone(), v.clone(), self.bias.clone());
-                    x = model.attend_to_encoder(block.to_encoder(), x, rows, over, &Drops::none());
+                    x = model.attend_to_encoder(block.to_encoder(), x, rows, over, &DropoutStreams::none());
                 }
             }
-            x = block.wide(x, config, &Drops::none());
+            x = block.wide(x, config, &DropoutStreams::none());
         }
         self.cache.length += 1;
         let states = rms_norm(x, &model.decoder.final_layer_norm, config.epsilon);
         let logits = model.precision.linear(model.scale(states), model.head().get());
-        logits.into_data().try_into_vec().expect("logits are single floats")
+        logits.into_data().try_into_vec().expect("logits are f32")
     }
 
-    fn keep(&mut self, rows: &[usize]) {
-        self.cache.keep(rows, self.device);
+    fn reorder(&mut self, rows: &[usize]) {
+        self.cache.reorder(rows, self.device);
         let prompts: Vec<usize> = rows.iter().map(|row| self.prompts[*row]).collect();
         // Rows of one prompt look at the same states, whatever order they come in.
         if prompts != self.prompts {
@@ -85,7 +85,11 @@ impl Continuation for Begun<'_> {
 
 impl T5ForConditionalGeneration {
     /// Begins outputs for prompts, and returns the logits of their first tokens.
-    pub(super) fn begun<'a>(&'a self, prompts: &[&[u32]], device: &'a Device) -> (Begun<'a>, Vec<f32>) {
+    pub(super) fn decode_state<'a>(
+        &'a self,
+        prompts: &[&[u32]],
+        device: &'a Device,
+    ) -> (DecodeState<'a>, Vec<f32>) {
         let encoded = self.encode(prompts, device);
         let rows = prompts.len();
         // Laid out once as they are read in every step.
@@ -95,7 +99,7 @@ impl T5ForConditionalGeneration {
             if is_cpu(device) { (laid_out(k), laid_out(v)) } else { (k, v) }
         });
         let heads = [self.config.heads, self.config.d_kv];
-        let mut begun = Begun {
+        let mut state = DecodeState {
             model: self,
             device,
             encoder: over.collect(),
@@ -104,7 +108,7 @@ impl T5ForConditionalGeneration {
             prompts: (0..rows).collect(),
             cache: KeyValueCache::new(self.decoder.blocks.len(), rows, heads, 0, device),
         };
-        let logits = begun.advance(&vec![self.config.start; rows]);
-        (begun, logits)
+        let logits = state.step(&vec![self.config.start; rows]);
+        (state, logits)
     }
 }

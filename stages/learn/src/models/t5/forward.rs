@@ -1,11 +1,11 @@
-//! T5 as it reads prompts and outputs, piece by piece.
+//! T5 as it reads prompts and outputs, segment by segment.
 
 use std::cell::Cell;
 
 use burn_tensor::{Device, Int, Tensor, TensorData};
 
-use super::{Direction, Drops, Stack, T5ForConditionalGeneration};
-use crate::network::{HIDDEN, Pieces};
+use super::{Direction, DropoutStreams, Stack, T5ForConditionalGeneration};
+use crate::network::{MASK_VALUE, Segments};
 use crate::tensor::indices::{places, token_ids};
 use crate::tensor::layers::rms_norm;
 use crate::text::batches::Packed;
@@ -31,7 +31,7 @@ impl Prompts {
         let hiding = rows.iter().any(|row| row.len() < width).then(|| {
             let hide = |row: &&[u32]| {
                 let length = row.len();
-                (0..width).map(move |place| if place < length { 0.0 } else { HIDDEN })
+                (0..width).map(move |place| if place < length { 0.0 } else { MASK_VALUE })
             };
             let numbers: Vec<f32> = rows.iter().flat_map(hide).collect();
             Tensor::from_data(TensorData::new(numbers, [rows.len(), 1, 1, width]), device)
@@ -56,7 +56,7 @@ pub(super) struct Encoded {
 }
 
 /// A model that reads prompts and outputs.
-pub(super) struct Reading<'a> {
+pub(super) struct ForwardPass<'a> {
     model: &'a T5ForConditionalGeneration,
     prompts: Prompts,
     /// Outputs in rows of one width, behind the token that begins them.
@@ -65,7 +65,7 @@ pub(super) struct Reading<'a> {
     picks: Tensor<1, Int>,
 }
 
-impl Pieces for Reading<'_> {
+impl Segments for ForwardPass<'_> {
     fn count(&self) -> usize {
         self.model.encoder.blocks.len() + self.model.decoder.blocks.len() + 3
     }
@@ -81,70 +81,70 @@ impl Pieces for Reading<'_> {
             Some(0) => 1 + 4 * encoder,
             Some(layer) => 3 + 4 * encoder + 6 * (layer - 1),
         };
-        let drops = Drops { dropout: model.dropout.as_ref(), number: Cell::new(before as u64) };
+        let dropout = DropoutStreams { dropout: model.dropout.as_ref(), number: Cell::new(before as u64) };
         let mut next = || taken.remove(0);
         match number.checked_sub(encoder + 1) {
             None if number == 0 => {
-                let (x, bias) = model.begin_encoder(prompts, &drops);
+                let (x, bias) = model.begin_encoder(prompts, &dropout);
                 vec![x, bias]
             }
             None => {
                 let (x, bias) = (next(), model.of_heads(next()));
-                vec![model.encoder_layer(number - 1, x, &bias, prompts, &drops), flat(bias)]
+                vec![model.encoder_layer(number - 1, x, &bias, prompts, &dropout), flat(bias)]
             }
             Some(0) => {
-                let states = model.finish(&model.encoder, next(), &drops);
-                let (x, bias) = model.begin_decoder(self.ids.clone(), prompts.rows(), &drops);
+                let states = model.finish(&model.encoder, next(), &dropout);
+                let (x, bias) = model.begin_decoder(self.ids.clone(), prompts.rows(), &dropout);
                 vec![x, bias, states]
             }
             Some(layer) if layer <= decoder => {
                 let (x, bias, states) = (next(), model.of_heads(next()), next());
-                let x = model.decoder_layer(layer - 1, x, &bias, (&states, prompts), &drops);
+                let x = model.decoder_layer(layer - 1, x, &bias, (&states, prompts), &dropout);
                 vec![x, flat(bias), states]
             }
             Some(_) => {
-                let states = model.finish(&model.decoder, next(), &drops);
+                let states = model.finish(&model.decoder, next(), &dropout);
                 vec![model.scale(states.select(0, self.picks.clone()))]
             }
         }
     }
 
-    fn first_learns(&self) -> bool {
-        self.model.shared.learns || self.model.encoder.relative_attention_bias.learns
+    fn first_requires_grad(&self) -> bool {
+        self.model.shared.requires_grad || self.model.encoder.relative_attention_bias.requires_grad
     }
 }
 
 impl T5ForConditionalGeneration {
-    /// Returns the pieces that read sequences: the encoder's embedding, each of its layers, its last
+    /// Returns the segments that read sequences: the encoder's embedding, each of its layers, its last
     /// norm with the decoder's embedding, each of the decoder's layers, and its last norm.
-    pub(super) fn reading(&self, packed: &Packed<'_>, device: &Device) -> Reading<'_> {
+    pub(super) fn forward_pass(&self, packed: &Packed<'_>, device: &Device) -> ForwardPass<'_> {
         let prompts = Prompts::new(&packed.prompts(), device);
         let (ids, picks) = packed.outputs(self.config.start);
         let ids = token_ids(&ids, device);
-        Reading { model: self, prompts, ids, picks: self.beside_tape(places(&picks, device)) }
+        ForwardPass { model: self, prompts, ids, picks: self.beside_tape(places(&picks, device)) }
     }
 
     /// Encodes rows of token ids.
     pub(super) fn encode(&self, rows: &[&[u32]], device: &Device) -> Encoded {
-        let (prompts, drops) = (Prompts::new(rows, device), Drops::none());
-        let (mut x, bias) = self.begin_encoder(&prompts, &drops);
+        let (prompts, dropout) = (Prompts::new(rows, device), DropoutStreams::none());
+        let (mut x, bias) = self.begin_encoder(&prompts, &dropout);
         let bias = self.of_heads(bias);
         for number in 0..self.encoder.blocks.len() {
-            x = self.encoder_layer(number, x, &bias, &prompts, &drops);
+            x = self.encoder_layer(number, x, &bias, &prompts, &dropout);
         }
-        Encoded { states: self.finish(&self.encoder, x, &drops), prompts }
+        Encoded { states: self.finish(&self.encoder, x, &dropout), prompts }
     }
 
     /// Returns the embeddings of prompts, and the bias of the encoder's attention to itself,
     /// `[rows or 1 * heads * width, width]`.
-    fn begin_encoder(&self, prompts: &Prompts, drops: &Drops<'_>) -> (Tensor<2>, Tensor<2>) {
+    fn begin_encoder(&self, prompts: &Prompts, dropout: &DropoutStreams<'_>) -> (Tensor<2>, Tensor<2>) {
         let (device, width) = (prompts.ids.device(), prompts.width());
         let position = self.encoder.position_bias(&self.config, Direction::Both, 0..width, &device);
         let bias = match self.hiding(prompts) {
             Some(hiding) => position + hiding,
             None => position,
         };
-        (drops.apply(self.embed(prompts.ids.clone())), flat(bias))
+        (dropout.apply(self.embed(prompts.ids.clone())), flat(bias))
     }
 
     /// Returns what hides the filling of prompts.
@@ -159,29 +159,34 @@ impl T5ForConditionalGeneration {
         x: Tensor<2>,
         bias: &Tensor<4>,
         prompts: &Prompts,
-        drops: &Drops<'_>,
+        dropout: &DropoutStreams<'_>,
     ) -> Tensor<2> {
         let block = &self.encoder.blocks[number];
-        let x = self.attend_to_itself(&block.to_itself, x, prompts.rows(), bias.clone(), drops);
-        block.wide(x, &self.config, drops)
+        let x = self.attend_to_itself(&block.to_itself, x, prompts.rows(), bias.clone(), dropout);
+        block.wide(x, &self.config, dropout)
     }
 
     /// Normalises what the last layer of a stack made.
-    fn finish(&self, stack: &Stack, x: Tensor<2>, drops: &Drops<'_>) -> Tensor<2> {
-        drops.apply(rms_norm(x, &stack.final_layer_norm, self.config.epsilon))
+    fn finish(&self, stack: &Stack, x: Tensor<2>, dropout: &DropoutStreams<'_>) -> Tensor<2> {
+        dropout.apply(rms_norm(x, &stack.final_layer_norm, self.config.epsilon))
     }
 
     /// Returns the embeddings of outputs in rows that are filled up on the right, and the bias of
     /// the decoder's attention to itself, `[heads * width, width]`.
-    fn begin_decoder(&self, ids: Tensor<1, Int>, rows: usize, drops: &Drops<'_>) -> (Tensor<2>, Tensor<2>) {
+    fn begin_decoder(
+        &self,
+        ids: Tensor<1, Int>,
+        rows: usize,
+        dropout: &DropoutStreams<'_>,
+    ) -> (Tensor<2>, Tensor<2>) {
         let (device, width) = (ids.device(), ids.dims()[0] / rows);
         let position = self.decoder.position_bias(&self.config, Direction::Before, 0..width, &device);
         let causal = (0..width)
-            .flat_map(|query| (0..width).map(move |key| if key <= query { 0.0f32 } else { HIDDEN }));
+            .flat_map(|query| (0..width).map(move |key| if key <= query { 0.0f32 } else { MASK_VALUE }));
         let causal = TensorData::new(causal.collect(), [1, 1, width, width]);
         let causal = Tensor::<4>::from_data(causal, &device);
         let causal = if self.is_recording() { causal.autodiff() } else { causal };
-        (drops.apply(self.embed(ids)), flat(position + causal))
+        (dropout.apply(self.embed(ids)), flat(position + causal))
     }
 
     fn decoder_layer(
@@ -190,14 +195,14 @@ impl T5ForConditionalGeneration {
         x: Tensor<2>,
         bias: &Tensor<4>,
         (states, prompts): (&Tensor<2>, &Prompts),
-        drops: &Drops<'_>,
+        dropout: &DropoutStreams<'_>,
     ) -> Tensor<2> {
         let (block, rows) = (&self.decoder.blocks[number], prompts.rows());
-        let x = self.attend_to_itself(&block.to_itself, x, rows, bias.clone(), drops);
+        let x = self.attend_to_itself(&block.to_itself, x, rows, bias.clone(), dropout);
         let attention = block.to_encoder();
         let (k, v) = self.keys_and_values(attention, states.clone(), rows);
-        let x = self.attend_to_encoder(attention, x, rows, (k, v, self.hiding(prompts)), drops);
-        block.wide(x, &self.config, drops)
+        let x = self.attend_to_encoder(attention, x, rows, (k, v, self.hiding(prompts)), dropout);
+        block.wide(x, &self.config, dropout)
     }
 
     /// Turns `[rows or 1 * heads * queries, keys]` into `[rows or 1, heads, queries, keys]`, of which
@@ -216,15 +221,15 @@ impl T5ForConditionalGeneration {
     #[cfg(test)]
     pub fn states_and_logits(&self, prompts: &[&[u32]], outputs: &[Vec<u32>]) -> (Tensor<2>, Tensor<2>) {
         use crate::network::LanguageModel as _;
-        let (device, drops) = (self.shared.value.device(), Drops::none());
+        let (device, dropout) = (self.shared.value.device(), DropoutStreams::none());
         let encoded = self.encode(prompts, &device);
         let over = (&encoded.states, &encoded.prompts);
         let ids = token_ids(&outputs.concat(), &device);
-        let (x, bias) = self.begin_decoder(ids, outputs.len(), &drops);
+        let (x, bias) = self.begin_decoder(ids, outputs.len(), &dropout);
         let bias = self.of_heads(bias);
         let layers = 0..self.decoder.blocks.len();
-        let x = layers.fold(x, |x, number| self.decoder_layer(number, x, &bias, over, &drops));
-        let states = self.scale(self.finish(&self.decoder, x, &drops));
+        let x = layers.fold(x, |x, number| self.decoder_layer(number, x, &bias, over, &dropout));
+        let states = self.scale(self.finish(&self.decoder, x, &dropout));
         (encoded.states, states.matmul(self.head().get().transpose()))
     }
 }

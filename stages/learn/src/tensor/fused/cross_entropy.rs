@@ -1,4 +1,4 @@
-//! How likely one token of each row of logits is: a softmax of which one place is looked at.
+//! Softmax cross-entropy: the log-probability of one token of each row of logits.
 
 use burn_flex::Flex;
 use burn_tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
@@ -16,9 +16,9 @@ const LEAST: f32 = -60.0;
 /// Softmaxes, not yet divided by their sums.
 // There is one at a time, and what it holds is megabytes.
 #[allow(clippy::large_enum_variant)]
-pub(crate) enum Likelihood {
+pub(crate) enum SoftmaxCrossEntropy {
     /// On the CPU.
-    Here {
+    Cpu {
         /// The exponentials of the logits less the largest of their row.
         weights: Vec<f32>,
         /// What those of a row add up to.
@@ -29,7 +29,7 @@ pub(crate) enum Likelihood {
         shifted: Vec<f32>,
     },
     /// On another device.
-    Elsewhere {
+    Device {
         /// As above, `[rows, vocabulary]`.
         weights: Tensor<2>,
         /// `[rows, 1]`.
@@ -41,48 +41,48 @@ pub(crate) enum Likelihood {
     },
 }
 
-impl Likelihood {
+impl SoftmaxCrossEntropy {
     /// Prepares it for `[rows, vocabulary]`, and a token of each row.
     pub fn of(logits: Tensor<2>, targets: &[u32]) -> Self {
         match all_here(&[&logits]) {
-            true => Self::here(logits, targets),
-            false => Self::elsewhere(logits, targets),
+            true => Self::on_cpu(logits, targets),
+            false => Self::on_device(logits, targets),
         }
     }
 
-    fn here(logits: Tensor<2>, targets: &[u32]) -> Self {
-        let mut weights = logits.into_data().try_into_vec::<f32>().expect("logits are single floats");
+    fn on_cpu(logits: Tensor<2>, targets: &[u32]) -> Self {
+        let mut weights = logits.into_data().try_into_vec::<f32>().expect("logits are f32");
         let (mut sums, mut shifted) = (vec![0.0; targets.len()], vec![0.0; targets.len()]);
-        soften(&mut weights, targets, &mut sums, &mut shifted);
-        Self::Here { weights, sums, targets: targets.to_vec(), shifted }
+        exponentiate(&mut weights, targets, &mut sums, &mut shifted);
+        Self::Cpu { weights, sums, targets: targets.to_vec(), shifted }
     }
 
-    fn elsewhere(logits: Tensor<2>, targets: &[u32]) -> Self {
+    fn on_device(logits: Tensor<2>, targets: &[u32]) -> Self {
         let targets = token_ids(targets, &logits.device()).reshape([targets.len(), 1]);
         let all = logits.clone() - logits.max_dim(1);
         let weights = all.clone().clamp_min(LEAST).exp();
         let sums = weights.clone().sum_dim(1);
-        Self::Elsewhere { shifted: all.gather(1, targets.clone()), weights, sums, targets }
+        Self::Device { shifted: all.gather(1, targets.clone()), weights, sums, targets }
     }
 
     /// Returns the log-probability of each row's token.
     pub fn logps(&self) -> Vec<f32> {
         match self {
-            Self::Here { sums, shifted, .. } => {
+            Self::Cpu { sums, shifted, .. } => {
                 shifted.iter().zip(sums).map(|(shifted, sum)| shifted - sum.ln()).collect()
             }
-            Self::Elsewhere { sums, shifted, .. } => {
-                let found = (shifted.clone() - sums.clone().log()).into_data();
-                found.try_into_vec().expect("log-probabilities are single floats")
+            Self::Device { sums, shifted, .. } => {
+                let output = (shifted.clone() - sums.clone().log()).into_data();
+                output.try_into_vec().expect("log-probabilities are f32")
             }
         }
     }
 
     /// Returns the derivatives by the logits of something whose derivatives by the log-probabilities
-    /// are known: `slope * (one-hot - softmax)`.
-    pub fn slopes(self, by: &[f32]) -> Tensor<2> {
+    /// are known: `gradient * (one-hot - softmax)`.
+    pub fn gradient(self, by: &[f32]) -> Tensor<2> {
         match self {
-            Self::Here { mut weights, sums, targets, .. } => {
+            Self::Cpu { mut weights, sums, targets, .. } => {
                 scale(&mut weights, &sums, by);
                 let (rows, vocabulary) = (by.len(), weights.len() / by.len());
                 for ((row, target), by) in weights.chunks_exact_mut(vocabulary).zip(targets).zip(by) {
@@ -90,7 +90,7 @@ impl Likelihood {
                 }
                 Tensor::from_primitive::<Flex>(tensor(weights, [rows, vocabulary]))
             }
-            Self::Elsewhere { weights, sums, targets, .. } => {
+            Self::Device { weights, sums, targets, .. } => {
                 let by = TensorData::new(by.to_vec(), [by.len(), 1]);
                 let by = Tensor::<2>::from_data(by, &weights.device());
                 let all = weights * (by.clone().neg() / sums);
@@ -101,17 +101,17 @@ impl Likelihood {
 }
 
 wide! {
-    fn soften(logits: &mut [f32], targets: &[u32], sums: &mut [f32], shifted: &mut [f32]) {
+    fn exponentiate(logits: &mut [f32], targets: &[u32], sums: &mut [f32], shifted: &mut [f32]) {
         let vocabulary = logits.len() / targets.len();
         let rows = logits.chunks_exact_mut(vocabulary).zip(targets).zip(sums.iter_mut().zip(shifted));
-        for ((row, target), (found, shifted)) in rows {
+        for ((row, target), (output, shifted)) in rows {
             let most = largest(row);
             *shifted = row[*target as usize] - most;
             for logit in &mut *row {
                 let less = *logit - most;
                 *logit = exp(if less < LEAST { LEAST } else { less });
             }
-            *found = sum(row);
+            *output = sum(row);
         }
     }
 }
@@ -137,19 +137,21 @@ mod tests {
     fn both_ways_agree() {
         let logits = Tensor::<2>::random([5, 37], Distribution::Normal(0.0, 30.0), &Device::flex());
         let (targets, by) = ([0, 36, 7, 7, 20], [1.0, -0.5, 0.0, 2.0, 0.1]);
-        let here = Likelihood::here(logits.clone(), &targets);
-        let elsewhere = Likelihood::elsewhere(logits, &targets);
-        for (found, expected) in here.logps().iter().zip(elsewhere.logps()) {
-            assert!((found - expected).abs() < 1e-5, "{found}, not {expected}");
+        let on_cpu = SoftmaxCrossEntropy::on_cpu(logits.clone(), &targets);
+        let on_device = SoftmaxCrossEntropy::on_device(logits, &targets);
+        for (output, expected) in on_cpu.logps().iter().zip(on_device.logps()) {
+            assert!((output - expected).abs() < 1e-5, "{output}, not {expected}");
         }
-        let difference = (here.slopes(&by) - elsewhere.slopes(&by)).abs().max().into_scalar::<f32>();
+        let difference = (on_cpu.gradient(&by) - on_device.gradient(&by)).abs().max().into_scalar::<f32>();
         assert!(difference < 1e-6, "{difference}");
     }
 
     #[test]
     fn nothing_is_too_small_to_compute_with() {
         let logits = Tensor::<2>::from_floats([[0.0, -1000.0, f32::NEG_INFINITY]], &Device::flex());
-        let Likelihood::Here { weights, .. } = Likelihood::of(logits, &[0]) else { panic!("it is the CPU") };
+        let SoftmaxCrossEntropy::Cpu { weights, .. } = SoftmaxCrossEntropy::of(logits, &[0]) else {
+            panic!("it is the CPU")
+        };
         assert!(weights.iter().all(|weight| weight.is_normal()), "{weights:?}");
     }
 }

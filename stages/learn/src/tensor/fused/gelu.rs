@@ -24,32 +24,32 @@ impl Operation<1> for Gelu {
     }
 
     fn forward(&self, [x]: [Matrix<'_>; 1]) -> (Vec<f32>, Vec<f32>) {
-        let mut found = vec![0.0; x.numbers.len()];
-        weigh(x.numbers, &mut found);
-        (found, Vec::new())
+        let mut output = vec![0.0; x.numbers.len()];
+        weigh(x.numbers, &mut output);
+        (output, Vec::new())
     }
 
-    fn backward(&self, [x]: [Matrix<'_>; 1], _: &[f32], slope: &[f32], _: [bool; 1]) -> [Vec<f32>; 1] {
-        let mut found = vec![0.0; slope.len()];
-        slopes(x.numbers, slope, &mut found);
-        [found]
+    fn backward(&self, [x]: [Matrix<'_>; 1], _: &[f32], gradient: &[f32], _: [bool; 1]) -> [Vec<f32>; 1] {
+        let mut output = vec![0.0; gradient.len()];
+        backward_into(x.numbers, gradient, &mut output);
+        [output]
     }
 }
 
 wide! {
-    fn weigh(x: &[f32], found: &mut [f32]) {
-        for (found, x) in found.iter_mut().zip(x) {
-            *found = x * normal_distribution(*x);
+    fn weigh(x: &[f32], output: &mut [f32]) {
+        for (output, x) in output.iter_mut().zip(x) {
+            *output = x * normal_distribution(*x);
         }
     }
 }
 
 wide! {
-    fn slopes(x: &[f32], slope: &[f32], found: &mut [f32]) {
+    fn backward_into(x: &[f32], gradient: &[f32], output: &mut [f32]) {
         // 1 over the root of 2 pi.
         const PEAK: f32 = 0.398_942_3;
-        for (found, (x, slope)) in found.iter_mut().zip(x.iter().zip(slope)) {
-            *found = slope * (normal_distribution(*x) + x * PEAK * exp(-0.5 * x * x));
+        for (output, (x, gradient)) in output.iter_mut().zip(x.iter().zip(gradient)) {
+            *output = gradient * (normal_distribution(*x) + x * PEAK * exp(-0.5 * x * x));
         }
     }
 }

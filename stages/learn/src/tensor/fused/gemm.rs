@@ -51,14 +51,14 @@ pub(super) fn multiply(a: View<'_>, b: View<'_>) -> Vec<f32> {
     if rows * columns == 0 || a.columns == 0 {
         return vec![0.0; rows * columns];
     }
-    let mut found = Vec::with_capacity(rows * columns);
+    let mut output = Vec::with_capacity(rows * columns);
     // SAFETY: There is room for the rows, all of which are written before they count.
     #[allow(unsafe_code)]
     unsafe {
-        gemm(a, b, found.as_mut_ptr(), columns, false);
-        found.set_len(rows * columns);
+        gemm(a, b, output.as_mut_ptr(), columns, false);
+        output.set_len(rows * columns);
     }
-    found
+    output
 }
 
 /// Writes `a b` into rows that lie `by_row` numbers from each other, or adds it to what is there.
@@ -122,13 +122,13 @@ mod tests {
         let expected = |row: usize, column: usize| -> f32 {
             (0..4).map(|inner| a[row * 8 + inner] * b[inner * 9 + column]).sum()
         };
-        let found = multiply(left, right);
+        let output = multiply(left, right);
         let back = multiply(right.transposed(), left.transposed());
         let mut into = vec![1.0; 5 * 7];
         multiply_into(left, right, &mut into, 7, true);
         for row in 0..5 {
             for column in 0..6 {
-                assert_eq!(found[row * 6 + column], expected(row, column));
+                assert_eq!(output[row * 6 + column], expected(row, column));
                 assert_eq!(back[column * 5 + row], expected(row, column));
                 assert_eq!(into[row * 7 + column], 1.0 + expected(row, column));
             }

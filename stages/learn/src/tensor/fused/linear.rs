@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::gemm::{View, multiply};
 use super::operation::{Matrix, Operation, all_here, apply};
-use super::skinny_gemm::{FEW, few};
+use super::skinny_gemm::{MAX_SKINNY_ROWS, skinny_gemm};
 
 /// Multiplies `[tokens, in]` with the transpose of `[out, in]`.
 pub(crate) fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
@@ -34,49 +34,49 @@ impl Operation<2> for Linear {
     }
 
     fn forward(&self, [x, weight]: [Matrix<'_>; 2]) -> (Vec<f32>, Vec<f32>) {
-        let found = match x.rows <= FEW {
-            true => times_few(x, weight),
+        let output = match x.rows <= MAX_SKINNY_ROWS {
+            true => times_skinny(x, weight),
             false => multiply(x.into(), View::from(weight).transposed()),
         };
-        (found, Vec::new())
+        (output, Vec::new())
     }
 
     fn backward(
         &self,
         [x, weight]: [Matrix<'_>; 2],
         _kept: &[f32],
-        slope: &[f32],
-        [by_x, by_weight]: [bool; 2],
+        gradient: &[f32],
+        [grad_x, grad_weight]: [bool; 2],
     ) -> [Vec<f32>; 2] {
-        let slope = View::new(slope, [x.rows, weight.rows], weight.rows);
+        let gradient = View::new(gradient, [x.rows, weight.rows], weight.rows);
         let when = |wanted: bool, compute: &dyn Fn() -> Vec<f32>| if wanted { compute() } else { Vec::new() };
         [
-            when(by_x, &|| multiply(slope, weight.into())),
-            when(by_weight, &|| multiply(slope.transposed(), x.into())),
+            when(grad_x, &|| multiply(gradient, weight.into())),
+            when(grad_weight, &|| multiply(gradient.transposed(), x.into())),
         ]
     }
 }
 
-fn times_few(x: Matrix<'_>, weight: Matrix<'_>) -> Vec<f32> {
+fn times_skinny(x: Matrix<'_>, weight: Matrix<'_>) -> Vec<f32> {
     let (rows, columns, length) = (x.rows, weight.rows, x.columns);
     // Column after column first.
     let mut turned = vec![0.0; rows * columns];
     if weight.numbers.len() < LARGE || length == 0 {
-        few(x.numbers, weight.numbers, length, &mut turned);
+        skinny_gemm(x.numbers, weight.numbers, length, &mut turned);
     } else {
         let pieces = turned.par_chunks_mut(PIECE * rows).zip(weight.numbers.par_chunks(PIECE * length));
-        pieces.for_each(|(turned, weight)| few(x.numbers, weight, length, turned));
+        pieces.for_each(|(turned, weight)| skinny_gemm(x.numbers, weight, length, turned));
     }
     if rows == 1 {
         return turned;
     }
-    let mut found = vec![0.0; rows * columns];
+    let mut output = vec![0.0; rows * columns];
     for (column, turned) in turned.chunks_exact(rows).enumerate() {
         for (row, number) in turned.iter().enumerate() {
-            found[row * columns + column] = *number;
+            output[row * columns + column] = *number;
         }
     }
-    found
+    output
 }
 
 #[cfg(test)]
@@ -100,8 +100,8 @@ mod tests {
         let (x, weight) = (random([5, 512]), random([1000, 512]));
         let on = |threads: usize| -> Vec<f32> {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let found = pool.install(|| linear(x.clone(), weight.clone()));
-            found.into_data().try_into_vec().unwrap()
+            let output = pool.install(|| linear(x.clone(), weight.clone()));
+            output.into_data().try_into_vec().unwrap()
         };
         assert_eq!(on(1), on(3));
         same([[5, 512], [1000, 512]], |[x, weight]| linear(x, weight), composed);

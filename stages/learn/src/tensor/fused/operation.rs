@@ -18,7 +18,7 @@ pub(super) trait Operation<const N: usize>: Clone + Debug + Send + 'static {
     /// Returns the result's shape.
     fn shape(&self, inputs: [[usize; 2]; N]) -> [usize; 2];
 
-    /// Computes the result, and what the way back needs besides the inputs.
+    /// Computes the result, and what the backward pass needs besides the inputs.
     fn forward(&self, inputs: [Matrix<'_>; N]) -> (Vec<f32>, Vec<f32>);
 
     /// Computes the derivatives by those inputs that are wanted; whatever by the others.
@@ -26,7 +26,7 @@ pub(super) trait Operation<const N: usize>: Clone + Debug + Send + 'static {
         &self,
         inputs: [Matrix<'_>; N],
         kept: &[f32],
-        slope: &[f32],
+        gradient: &[f32],
         wanted: [bool; N],
     ) -> [Vec<f32>; N];
 }
@@ -43,7 +43,7 @@ pub(super) fn all_here<const D: usize>(tensors: &[&Tensor<D>]) -> bool {
     tensors.iter().all(|tensor| is_cpu(&tensor.device()) && tensor.dtype() == DType::F32)
 }
 
-/// Applies an operation to tensors of single floats on the CPU.
+/// Applies an operation to f32 tensors on the CPU.
 pub(super) fn apply<O: Operation<N>, const N: usize>(operation: O, inputs: [Tensor<2>; N]) -> Tensor<2> {
     let shape = operation.shape(inputs.each_ref().map(Tensor::dims));
     if !inputs.iter().any(Tensor::is_autodiff) {
@@ -83,11 +83,11 @@ impl<O: Operation<N>, const N: usize> Backward<Flex, N> for Recorded<O, N> {
     type State = State<O, N>;
 
     fn backward(self, ops: Ops<State<O, N>, N>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let slope = gradients.consume::<Flex>(&ops.node).to_contiguous();
+        let gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
         let State { operation, inputs, kept } = &ops.state;
         let wanted = ops.parents.each_ref().map(Option::is_some);
         let views = inputs.each_ref().map(matrix);
-        let found = operation.backward(views, kept, matrix(&slope).numbers, wanted);
+        let found = operation.backward(views, kept, matrix(&gradient).numbers, wanted);
         for ((parent, found), view) in ops.parents.iter().zip(found).zip(views) {
             if let Some(parent) = parent {
                 gradients.register::<Flex>(parent.id, tensor(found, [view.rows, view.columns]));
@@ -102,7 +102,7 @@ pub(super) fn numbers(tensor: Tensor<2>) -> FlexTensor {
 
 pub(super) fn matrix(tensor: &FlexTensor) -> Matrix<'_> {
     let shape = tensor.layout().shape();
-    let numbers = tensor.as_slice().expect("single floats, one after the other");
+    let numbers = tensor.as_slice().expect("f32, one after the other");
     Matrix { numbers, rows: shape[0], columns: shape[1] }
 }
 
@@ -121,14 +121,14 @@ pub(super) fn same<const N: usize>(
     let device = Device::flex();
     let spread = Distribution::Normal(0.0, 1.0);
     let inputs = shapes.map(|shape| Tensor::<2>::random(shape, spread, &device));
-    let slope = Tensor::<2>::random(composed(inputs.clone()).dims(), spread, &device);
+    let gradient = Tensor::<2>::random(composed(inputs.clone()).dims(), spread, &device);
     let of = |operation: &dyn Fn([Tensor<2>; N]) -> Tensor<2>| -> Vec<Vec<f32>> {
         let leaves = inputs.clone().map(|input| input.autodiff().require_grad());
         let found = operation(leaves.clone());
-        let mut gradients = (found.clone() * slope.clone().autodiff()).sum().backward();
+        let mut gradients = (found.clone() * gradient.clone().autodiff()).sum().backward();
         let found = std::iter::once(found.inner());
-        let by_inputs = leaves.each_ref().map(|leaf| leaf.grad_remove(&mut gradients).expect("it is used"));
-        found.chain(by_inputs).map(|numbers| numbers.into_data().try_into_vec().unwrap()).collect()
+        let grad_inputs = leaves.each_ref().map(|leaf| leaf.grad_remove(&mut gradients).expect("it is used"));
+        found.chain(grad_inputs).map(|numbers| numbers.into_data().try_into_vec().unwrap()).collect()
     };
     let (found, expected) = (of(&fused), of(&composed));
     for (place, (found, expected)) in found.iter().zip(&expected).enumerate() {

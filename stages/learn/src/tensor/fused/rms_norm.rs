@@ -34,69 +34,69 @@ impl Operation<2> for RmsNorm {
     }
 
     fn forward(&self, [x, gain]: [Matrix<'_>; 2]) -> (Vec<f32>, Vec<f32>) {
-        let (mut found, mut inverses) = (vec![0.0; x.numbers.len()], vec![0.0; x.rows]);
-        normalise(x.numbers, gain.numbers, self.epsilon, &mut found, &mut inverses);
-        (found, inverses)
+        let (mut output, mut inverses) = (vec![0.0; x.numbers.len()], vec![0.0; x.rows]);
+        normalise(x.numbers, gain.numbers, self.epsilon, &mut output, &mut inverses);
+        (output, inverses)
     }
 
     fn backward(
         &self,
         [x, gain]: [Matrix<'_>; 2],
         inverses: &[f32],
-        slope: &[f32],
+        gradient: &[f32],
         _wanted: [bool; 2],
     ) -> [Vec<f32>; 2] {
-        let (mut by_x, mut by_gain) = (vec![0.0; x.numbers.len()], vec![0.0; gain.columns]);
-        slopes(x.numbers, gain.numbers, inverses, slope, &mut by_x, &mut by_gain);
-        [by_x, by_gain]
+        let (mut grad_x, mut grad_gain) = (vec![0.0; x.numbers.len()], vec![0.0; gain.columns]);
+        backward_into(x.numbers, gain.numbers, inverses, gradient, &mut grad_x, &mut grad_gain);
+        [grad_x, grad_gain]
     }
 }
 
 wide! {
-    fn normalise(x: &[f32], gain: &[f32], epsilon: f64, found: &mut [f32], inverses: &mut [f32]) {
+    fn normalise(x: &[f32], gain: &[f32], epsilon: f64, output: &mut [f32], inverses: &mut [f32]) {
         let width = gain.len();
-        let rows = x.chunks_exact(width).zip(found.chunks_exact_mut(width));
-        for ((x, found), inverse) in rows.zip(inverses) {
+        let rows = x.chunks_exact(width).zip(output.chunks_exact_mut(width));
+        for ((x, output), inverse) in rows.zip(inverses) {
             *inverse = (squares(x) / width as f64 + epsilon).sqrt().recip() as f32;
-            for ((found, x), gain) in found.iter_mut().zip(x).zip(gain) {
-                *found = x * *inverse * gain;
+            for ((output, x), gain) in output.iter_mut().zip(x).zip(gain) {
+                *output = x * *inverse * gain;
             }
         }
     }
 }
 
 wide! {
-    fn slopes(
+    fn backward_into(
         x: &[f32],
         gain: &[f32],
         inverses: &[f32],
-        slope: &[f32],
-        by_x: &mut [f32],
-        by_gain: &mut [f32],
+        gradient: &[f32],
+        grad_x: &mut [f32],
+        grad_gain: &mut [f32],
     ) {
         let width = gain.len();
-        let rows = x.chunks_exact(width).zip(slope.chunks_exact(width)).zip(by_x.chunks_exact_mut(width));
-        for (((x, slope), by_x), inverse) in rows.zip(inverses) {
-            // by_x holds slope times gain first.
+        let rows = x.chunks_exact(width).zip(gradient.chunks_exact(width)).zip(grad_x.chunks_exact_mut(width));
+        for (((x, gradient), grad_x), inverse) in rows.zip(inverses) {
+            // grad_x holds gradient times gain first.
             let mut along = [0f32; LANES];
-            let (whole, _) = by_x.as_chunks_mut::<LANES>();
-            for (place, by_x) in whole.iter_mut().enumerate() {
+            let (whole, _) = grad_x.as_chunks_mut::<LANES>();
+            for (place, grad_x) in whole.iter_mut().enumerate() {
                 let at = place * LANES;
-                let (x, slope, gain) = (&x[at..at + LANES], &slope[at..at + LANES], &gain[at..at + LANES]);
+                let (x, gradient, gain) = (&x[at..at + LANES], &gradient[at..at + LANES], &gain[at..at + LANES]);
                 for lane in 0..LANES {
-                    by_x[lane] = slope[lane] * gain[lane];
-                    along[lane] += by_x[lane] * x[lane];
+                    grad_x[lane] = gradient[lane] * gain[lane];
+                    along[lane] += grad_x[lane] * x[lane];
                 }
             }
             let mut along = total(along);
             for at in width - width % LANES..width {
-                by_x[at] = slope[at] * gain[at];
-                along += by_x[at] * x[at];
+                grad_x[at] = gradient[at] * gain[at];
+                along += grad_x[at] * x[at];
             }
             let along = along * inverse * inverse / width as f32;
-            for ((by_x, x), (by_gain, slope)) in by_x.iter_mut().zip(x).zip(by_gain.iter_mut().zip(slope)) {
-                *by_x = inverse * (*by_x - x * along);
-                *by_gain += slope * x * inverse;
+            for ((grad_x, x), (grad_gain, gradient)) in grad_x.iter_mut().zip(x).zip(grad_gain.iter_mut().zip(gradient)) {
+                *grad_x = inverse * (*grad_x - x * along);
+                *grad_gain += gradient * x * inverse;
             }
         }
     }

@@ -20,29 +20,29 @@ pub(crate) struct Rope {
 
 /// The cosines and sines of the angles of some tokens, `[tokens, half a head]`.
 #[derive(Debug)]
-pub(crate) struct Turns {
+pub(crate) struct RotaryTable {
     pub cos: Vec<f32>,
     pub sin: Vec<f32>,
     /// How many pairs of dimensions a head has.
     pub half: usize,
 }
 
-impl Turns {
+impl RotaryTable {
     /// Returns how many tokens there are.
     pub fn tokens(&self) -> usize {
         self.cos.len() / self.half
     }
 }
 
-/// What turns some tokens.
+/// What rotates some tokens.
 #[derive(Debug, Clone)]
 // There is one for all layers, and what it holds is megabytes.
 #[allow(clippy::large_enum_variant)]
 pub(crate) enum Angles {
     /// On the CPU.
-    Here(Arc<Turns>),
+    Cpu(Arc<RotaryTable>),
     /// On another device.
-    Elsewhere {
+    Device {
         /// `[tokens, 1, head]`.
         cos: Tensor<3>,
         /// `[tokens, 1, head]`.
@@ -72,7 +72,7 @@ impl Rope {
     }
 
     /// Returns the cosines and sines of positions, one after the other.
-    pub fn turns(&self, positions: &[usize]) -> Turns {
+    pub fn table(&self, positions: &[usize]) -> RotaryTable {
         let half = self.frequencies.len();
         let count = positions.len() * half;
         let (mut cos, mut sin) = (Vec::with_capacity(count), Vec::with_capacity(count));
@@ -84,23 +84,23 @@ impl Rope {
                 sin.push(angle.sin());
             }
         }
-        Turns { cos, sin, half }
+        RotaryTable { cos, sin, half }
     }
 
     /// Returns the angles of positions, one after the other.
     pub fn angles(&self, positions: &[usize], device: &Device) -> Angles {
-        let turns = self.turns(positions);
-        if is_cpu(device) { Angles::Here(Arc::new(turns)) } else { self.elsewhere(&turns, device) }
+        let table = self.table(positions);
+        if is_cpu(device) { Angles::Cpu(Arc::new(table)) } else { self.on_device(&table, device) }
     }
 
     /// Returns angles as devices other than the CPU take them.
-    pub fn elsewhere(&self, turns: &Turns, device: &Device) -> Angles {
-        let shape = [turns.tokens(), 1, 2 * turns.half];
+    pub fn on_device(&self, table: &RotaryTable, device: &Device) -> Angles {
+        let shape = [table.tokens(), 1, 2 * table.half];
         let twice = |numbers: &[f32]| {
-            let both = numbers.chunks_exact(turns.half).flat_map(|half| [half, half].concat());
+            let both = numbers.chunks_exact(table.half).flat_map(|half| [half, half].concat());
             Tensor::from_data(TensorData::new(both.collect(), shape), device)
         };
-        Angles::Elsewhere { cos: twice(&turns.cos), sin: twice(&turns.sin), swap: self.swap.clone() }
+        Angles::Device { cos: twice(&table.cos), sin: twice(&table.sin), swap: self.swap.clone() }
     }
 }
 
@@ -108,9 +108,9 @@ impl Angles {
     /// Puts them beside a tape.
     pub fn autodiff(self) -> Self {
         match self {
-            Self::Here(turns) => Self::Here(turns),
-            Self::Elsewhere { cos, sin, swap } => {
-                Self::Elsewhere { cos: cos.autodiff(), sin: sin.autodiff(), swap: swap.autodiff() }
+            Self::Cpu(table) => Self::Cpu(table),
+            Self::Device { cos, sin, swap } => {
+                Self::Device { cos: cos.autodiff(), sin: sin.autodiff(), swap: swap.autodiff() }
             }
         }
     }
@@ -118,8 +118,8 @@ impl Angles {
     /// Rotates `[tokens, heads * head]`.
     pub fn rotate(&self, x: Tensor<2>) -> Tensor<2> {
         let (cos, sin, swap) = match self {
-            Self::Here(turns) => return rotate(x, turns),
-            Self::Elsewhere { cos, sin, swap } => (cos.clone(), sin.clone(), swap.clone()),
+            Self::Cpu(table) => return rotate(x, table),
+            Self::Device { cos, sin, swap } => (cos.clone(), sin.clone(), swap.clone()),
         };
         let [tokens, width] = x.dims();
         let [_, _, head] = cos.dims();
@@ -131,13 +131,13 @@ impl Angles {
     }
 }
 
-/// Turns `[tokens, heads * head]`, each token by its own angles.
-fn rotate(x: Tensor<2>, turns: &Arc<Turns>) -> Tensor<2> {
-    apply(Rotate(turns.clone()), [x])
+/// Rotates `[tokens, heads * head]`, each token by its own angles.
+fn rotate(x: Tensor<2>, table: &Arc<RotaryTable>) -> Tensor<2> {
+    apply(Rotate(table.clone()), [x])
 }
 
 #[derive(Debug, Clone)]
-struct Rotate(Arc<Turns>);
+struct Rotate(Arc<RotaryTable>);
 
 impl Operation<1> for Rotate {
     fn shape(&self, [x]: [[usize; 2]; 1]) -> [usize; 2] {
@@ -146,59 +146,66 @@ impl Operation<1> for Rotate {
     }
 
     fn forward(&self, [x]: [Matrix<'_>; 1]) -> (Vec<f32>, Vec<f32>) {
-        let mut found = vec![0.0; x.numbers.len()];
+        let mut output = vec![0.0; x.numbers.len()];
         for head in (0..x.columns).step_by(2 * self.0.half) {
-            turn(&x.numbers[head..], x.columns, &self.0, 1.0, &mut found[head..], x.columns);
+            apply_rope(&x.numbers[head..], x.columns, &self.0, 1.0, &mut output[head..], x.columns);
         }
-        (found, Vec::new())
+        (output, Vec::new())
     }
 
-    fn backward(&self, [x]: [Matrix<'_>; 1], _: &[f32], slope: &[f32], _: [bool; 1]) -> [Vec<f32>; 1] {
-        let mut found = vec![0.0; x.numbers.len()];
+    fn backward(&self, [x]: [Matrix<'_>; 1], _: &[f32], gradient: &[f32], _: [bool; 1]) -> [Vec<f32>; 1] {
+        let mut output = vec![0.0; x.numbers.len()];
         for head in (0..x.columns).step_by(2 * self.0.half) {
-            turn_back(&slope[head..], x.columns, &self.0, 1.0, &mut found[head..], x.columns);
+            apply_rope_inverse(&gradient[head..], x.columns, &self.0, 1.0, &mut output[head..], x.columns);
         }
-        [found]
+        [output]
     }
 }
 
-/// Turns the pairs of one head by the angles of their places.
+/// Rotates the pairs of one head by the angles of their places.
 #[inline(always)]
-pub(super) fn turn(from: &[f32], stride: usize, turns: &Turns, scale: f32, to: &mut [f32], to_stride: usize) {
-    turn_all(from, stride, turns, 1.0, scale, to, to_stride);
-}
-
-/// Turns them the other way, which is how derivatives go.
-#[inline(always)]
-pub(super) fn turn_back(
+pub(super) fn apply_rope(
     from: &[f32],
     stride: usize,
-    turns: &Turns,
+    table: &RotaryTable,
     scale: f32,
     to: &mut [f32],
     to_stride: usize,
 ) {
-    turn_all(from, stride, turns, -1.0, scale, to, to_stride);
+    rotate_all(from, stride, table, 1.0, scale, to, to_stride);
+}
+
+/// Rotates them the other way, as the backward pass does.
+#[inline(always)]
+pub(super) fn apply_rope_inverse(
+    from: &[f32],
+    stride: usize,
+    table: &RotaryTable,
+    scale: f32,
+    to: &mut [f32],
+    to_stride: usize,
+) {
+    rotate_all(from, stride, table, -1.0, scale, to, to_stride);
 }
 
 wide! {
-    /// Turns by the angles, or by their opposites where `way` is -1.
-    fn turn_all(
+    /// Rotates by the angles, or by their opposites where `direction` is -1.
+    fn rotate_all(
         from: &[f32],
         stride: usize,
-        turns: &Turns,
-        way: f32,
+        table: &RotaryTable,
+        direction: f32,
         scale: f32,
         to: &mut [f32],
         to_stride: usize,
     ) {
         let places = from.chunks(stride).zip(to.chunks_mut(to_stride));
-        let half = turns.half;
-        let angles = turns.cos.chunks_exact(half).zip(turns.sin.chunks_exact(half));
+        let half = table.half;
+        let angles = table.cos.chunks_exact(half).zip(table.sin.chunks_exact(half));
         for ((from, to), (cos, sin)) in places.zip(angles) {
             let ((a, b), (to_a, to_b)) = (from.split_at(half), to.split_at_mut(half));
             for (at, (a, b)) in a.iter().zip(&b[..half]).enumerate() {
-                let sin = way * sin[at];
+                let sin = direction * sin[at];
                 to_a[at] = scale * (a * cos[at] - b * sin);
                 to_b[at] = scale * (b * cos[at] + a * sin);
             }

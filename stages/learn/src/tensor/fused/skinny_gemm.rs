@@ -6,12 +6,14 @@ use weights::wide;
 use super::simd::dots;
 
 /// The most tokens that it is for.
-pub(super) const FEW: usize = 8;
+pub(super) const MAX_SKINNY_ROWS: usize = 8;
 
 /// Multiplies a few rows of a length with the rows of a matrix; column after column.
-pub(super) fn few(x: &[f32], weight: &[f32], length: usize, found: &mut [f32]) {
+pub(super) fn skinny_gemm(x: &[f32], weight: &[f32], length: usize, output: &mut [f32]) {
     let rows = x.len() / length.max(1);
-    assert!(rows <= FEW && x.len() == rows * length && found.len() * length == rows * weight.len());
+    assert!(
+        rows <= MAX_SKINNY_ROWS && x.len() == rows * length && output.len() * length == rows * weight.len()
+    );
     if rows == 0 {
         return;
     }
@@ -19,27 +21,27 @@ pub(super) fn few(x: &[f32], weight: &[f32], length: usize, found: &mut [f32]) {
     if std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512dq") {
         // SAFETY: The processor has the instructions, and the slices were just found to fit.
         #[allow(unsafe_code)]
-        return unsafe { avx512::few(x, weight, length, found) };
+        return unsafe { avx512::skinny_gemm(x, weight, length, output) };
     }
-    plain(x, weight, length, found);
+    plain(x, weight, length, output);
 }
 
 wide! {
-    fn plain(x: &[f32], weight: &[f32], length: usize, found: &mut [f32]) {
+    fn plain(x: &[f32], weight: &[f32], length: usize, output: &mut [f32]) {
         let rows = x.len() / length;
         let row = |number: usize| &x[number * length..(number + 1) * length];
         let mut begin = 0;
         while begin < rows {
             let count = (rows - begin).min(4);
-            for (weight, found) in weight.chunks_exact(length).zip(found.chunks_exact_mut(rows)) {
-                let found = &mut found[begin..begin + count];
+            for (weight, output) in weight.chunks_exact(length).zip(output.chunks_exact_mut(rows)) {
+                let output = &mut output[begin..begin + count];
                 match count {
-                    1 => found.copy_from_slice(&dots([row(begin)], weight)),
-                    2 => found.copy_from_slice(&dots([row(begin), row(begin + 1)], weight)),
-                    3 => found.copy_from_slice(&dots([row(begin), row(begin + 1), row(begin + 2)], weight)),
+                    1 => output.copy_from_slice(&dots([row(begin)], weight)),
+                    2 => output.copy_from_slice(&dots([row(begin), row(begin + 1)], weight)),
+                    3 => output.copy_from_slice(&dots([row(begin), row(begin + 1), row(begin + 2)], weight)),
                     _ => {
                         let four = [row(begin), row(begin + 1), row(begin + 2), row(begin + 3)];
-                        found.copy_from_slice(&dots(four, weight));
+                        output.copy_from_slice(&dots(four, weight));
                     }
                 }
             }
@@ -63,21 +65,21 @@ mod avx512 {
     use crate::tensor::fused::simd::LANES;
 
     /// # Safety
-    /// The processor has AVX-512 F and DQ; `x` has from one to eight rows of `length`, and `found` a
+    /// The processor has AVX-512 F and DQ; `x` has from one to eight rows of `length`, and `output` a
     /// number for each of them and each row of `weight`.
     #[target_feature(enable = "avx512f,avx512dq")]
-    pub unsafe fn few(x: &[f32], weight: &[f32], length: usize, found: &mut [f32]) {
-        // SAFETY: As it is asked of the caller.
+    pub unsafe fn skinny_gemm(x: &[f32], weight: &[f32], length: usize, output: &mut [f32]) {
+        // SAFETY: As the caller promises.
         unsafe {
             match x.len() / length {
-                1 => columns::<1, 8>(x, weight, length, found),
-                2 => columns::<2, 4>(x, weight, length, found),
-                3 => columns::<3, 4>(x, weight, length, found),
-                4 => columns::<4, 4>(x, weight, length, found),
-                5 => columns::<5, 2>(x, weight, length, found),
-                6 => columns::<6, 2>(x, weight, length, found),
-                7 => columns::<7, 2>(x, weight, length, found),
-                _ => columns::<8, 2>(x, weight, length, found),
+                1 => columns::<1, 8>(x, weight, length, output),
+                2 => columns::<2, 4>(x, weight, length, output),
+                3 => columns::<3, 4>(x, weight, length, output),
+                4 => columns::<4, 4>(x, weight, length, output),
+                5 => columns::<5, 2>(x, weight, length, output),
+                6 => columns::<6, 2>(x, weight, length, output),
+                7 => columns::<7, 2>(x, weight, length, output),
+                _ => columns::<8, 2>(x, weight, length, output),
             }
         }
     }
@@ -89,19 +91,19 @@ mod avx512 {
         x: &[f32],
         weight: &[f32],
         length: usize,
-        found: &mut [f32],
+        output: &mut [f32],
     ) {
         let all = weight.len() / length;
         let (whole, rest) = (all - all % C, all % C);
         // SAFETY: Whatever is read lies in rows that there are.
         unsafe {
             for column in (0..whole).step_by(C) {
-                let found = &mut found[column * R..(column + C) * R];
-                tile::<R, C>(x, &weight[column * length..(column + C) * length], length, found);
+                let output = &mut output[column * R..(column + C) * R];
+                tile::<R, C>(x, &weight[column * length..(column + C) * length], length, output);
             }
             for column in whole..whole + rest {
-                let found = &mut found[column * R..(column + 1) * R];
-                tile::<R, 1>(x, &weight[column * length..(column + 1) * length], length, found);
+                let output = &mut output[column * R..(column + 1) * R];
+                tile::<R, 1>(x, &weight[column * length..(column + 1) * length], length, output);
             }
         }
     }
@@ -115,7 +117,7 @@ mod avx512 {
         x: &[f32],
         weight: &[f32],
         length: usize,
-        found: &mut [f32],
+        output: &mut [f32],
     ) {
         let whole = length - length % LANES;
         // SAFETY: Sixteen numbers from each place lie within their row.
@@ -142,7 +144,7 @@ mod avx512 {
                 for at in whole..length {
                     sum += x[row * length + at] * weight[column * length + at];
                 }
-                found[column * R + row] = sum;
+                output[column * R + row] = sum;
             }
         }
     }
@@ -153,7 +155,7 @@ mod avx512 {
     /// The processor has AVX-512 F and DQ.
     #[inline(always)]
     unsafe fn total(lanes: __m512) -> f32 {
-        // SAFETY: As it is asked of the caller.
+        // SAFETY: As the caller promises.
         unsafe {
             let eight = _mm256_add_ps(_mm512_castps512_ps256(lanes), _mm512_extractf32x8_ps::<1>(lanes));
             let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
@@ -169,19 +171,19 @@ mod tests {
 
     #[test]
     fn registers_change_no_bit() {
-        for rows in 1..=FEW {
+        for rows in 1..=MAX_SKINNY_ROWS {
             for (length, columns) in [(1, 3), (16, 1), (37, 19), (64, 8), (100, 9)] {
                 let numbers = |count: usize, of: usize| -> Vec<f32> {
                     (0..count).map(|number| (number * of % 101) as f32 / 7.0 - 7.0).collect()
                 };
                 let (x, weight) = (numbers(rows * length, 31), numbers(columns * length, 17));
-                let mut found = vec![0.0; rows * columns];
-                let mut expected = found.clone();
-                few(&x, &weight, length, &mut found);
+                let mut output = vec![0.0; rows * columns];
+                let mut expected = output.clone();
+                skinny_gemm(&x, &weight, length, &mut output);
                 plain(&x, &weight, length, &mut expected);
-                assert_eq!(found, expected, "{rows} rows of {length}");
+                assert_eq!(output, expected, "{rows} rows of {length}");
                 let exact: f32 = x[..length].iter().zip(&weight).map(|(x, weight)| x * weight).sum();
-                assert!((found[0] - exact).abs() <= 1e-3 * exact.abs().max(1.0));
+                assert!((output[0] - exact).abs() <= 1e-3 * exact.abs().max(1.0));
             }
         }
     }

@@ -30,21 +30,21 @@ impl Operation<1> for Softmax {
     }
 
     fn forward(&self, [x]: [Matrix<'_>; 1]) -> (Vec<f32>, Vec<f32>) {
-        let mut found = x.numbers.to_vec();
-        soften(&mut found, x.columns);
-        let kept = found.clone();
-        (found, kept)
+        let mut output = x.numbers.to_vec();
+        softmax_rows(&mut output, x.columns);
+        let kept = output.clone();
+        (output, kept)
     }
 
-    fn backward(&self, [x]: [Matrix<'_>; 1], kept: &[f32], slope: &[f32], _: [bool; 1]) -> [Vec<f32>; 1] {
-        let mut found = slope.to_vec();
-        slopes(kept, x.columns, &mut found);
-        [found]
+    fn backward(&self, [x]: [Matrix<'_>; 1], kept: &[f32], gradient: &[f32], _: [bool; 1]) -> [Vec<f32>; 1] {
+        let mut output = gradient.to_vec();
+        backward_into(kept, x.columns, &mut output);
+        [output]
     }
 }
 
 wide! {
-    fn soften(rows: &mut [f32], width: usize) {
+    fn softmax_rows(rows: &mut [f32], width: usize) {
         for row in rows.chunks_exact_mut(width) {
             let most = largest(row);
             for number in &mut *row {
@@ -60,11 +60,11 @@ wide! {
 }
 
 wide! {
-    fn slopes(found: &[f32], width: usize, by: &mut [f32]) {
-        for (found, by) in found.chunks_exact(width).zip(by.chunks_exact_mut(width)) {
-            let mean = dot(found, by);
-            for (by, found) in by.iter_mut().zip(found) {
-                *by = found * (*by - mean);
+    fn backward_into(output: &[f32], width: usize, by: &mut [f32]) {
+        for (output, by) in output.chunks_exact(width).zip(by.chunks_exact_mut(width)) {
+            let mean = dot(output, by);
+            for (by, output) in by.iter_mut().zip(output) {
+                *by = output * (*by - mean);
             }
         }
     }
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn what_is_hidden_weighs_nothing() {
         let x = Tensor::<3>::from_floats([[[3.0, f32::NEG_INFINITY, 3.0]]], &Device::flex());
-        let found: Vec<f32> = softmax(x).into_data().try_into_vec().unwrap();
-        assert_eq!(found, [0.5, 0.0, 0.5]);
+        let output: Vec<f32> = softmax(x).into_data().try_into_vec().unwrap();
+        assert_eq!(output, [0.5, 0.0, 0.5]);
     }
 }

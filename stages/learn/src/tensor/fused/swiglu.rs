@@ -29,39 +29,39 @@ impl Operation<2> for Swiglu {
     }
 
     fn forward(&self, [gate, up]: [Matrix<'_>; 2]) -> (Vec<f32>, Vec<f32>) {
-        let mut found = vec![0.0; gate.numbers.len()];
-        gated(gate.numbers, up.numbers, &mut found);
-        (found, Vec::new())
+        let mut output = vec![0.0; gate.numbers.len()];
+        gated(gate.numbers, up.numbers, &mut output);
+        (output, Vec::new())
     }
 
     fn backward(
         &self,
         [gate, up]: [Matrix<'_>; 2],
         _kept: &[f32],
-        slope: &[f32],
+        gradient: &[f32],
         _wanted: [bool; 2],
     ) -> [Vec<f32>; 2] {
-        let (mut by_gate, mut by_up) = (vec![0.0; slope.len()], vec![0.0; slope.len()]);
-        slopes(gate.numbers, up.numbers, slope, &mut by_gate, &mut by_up);
-        [by_gate, by_up]
+        let (mut grad_gate, mut grad_up) = (vec![0.0; gradient.len()], vec![0.0; gradient.len()]);
+        backward_into(gate.numbers, up.numbers, gradient, &mut grad_gate, &mut grad_up);
+        [grad_gate, grad_up]
     }
 }
 
 wide! {
-    fn gated(gate: &[f32], up: &[f32], found: &mut [f32]) {
-        for ((found, gate), up) in found.iter_mut().zip(gate).zip(up) {
-            *found = gate * sigmoid(*gate) * up;
+    fn gated(gate: &[f32], up: &[f32], output: &mut [f32]) {
+        for ((output, gate), up) in output.iter_mut().zip(gate).zip(up) {
+            *output = gate * sigmoid(*gate) * up;
         }
     }
 }
 
 wide! {
-    fn slopes(gate: &[f32], up: &[f32], slope: &[f32], by_gate: &mut [f32], by_up: &mut [f32]) {
-        let by = by_gate.iter_mut().zip(by_up);
-        for ((by_gate, by_up), ((gate, up), slope)) in by.zip(gate.iter().zip(up).zip(slope)) {
+    fn backward_into(gate: &[f32], up: &[f32], gradient: &[f32], grad_gate: &mut [f32], grad_up: &mut [f32]) {
+        let by = grad_gate.iter_mut().zip(grad_up);
+        for ((grad_gate, grad_up), ((gate, up), gradient)) in by.zip(gate.iter().zip(up).zip(gradient)) {
             let open = sigmoid(*gate);
-            *by_up = slope * gate * open;
-            *by_gate = slope * up * open * (1.0 + gate * (1.0 - open));
+            *grad_up = gradient * gate * open;
+            *grad_gate = gradient * up * open * (1.0 + gate * (1.0 - open));
         }
     }
 }

@@ -8,15 +8,15 @@ use crate::tensor::device::DeviceName;
 use crate::text::TokenizerModel;
 use crate::text::sequence::{Example, Sequence, TokenLimit};
 use crate::train::config::{Examples, Length};
-use crate::train::events::{News, Trained, Watch};
-use crate::train::reference::Against;
+use crate::train::events::{TrainEvent, TrainHooks, TrainReport};
+use crate::train::reference::ReferenceSource;
 use crate::train::trainer::train;
 use tempfile::TempDir;
 
 const STEPS: usize = 6;
 
-fn recipe() -> Recipe {
-    Recipe {
+fn config() -> TrainingConfig {
+    TrainingConfig {
         objective: serde_json::from_str(r#"{"sft": {}}"#).unwrap(),
         optimizer: Default::default(),
         learning_rate: 0.01,
@@ -56,7 +56,7 @@ fn examples() -> Examples {
 struct Outcome {
     weights: Vec<u32>,
     points: String,
-    kept_step: usize,
+    best_step: usize,
 }
 
 /// Trains a model, up to a step; returns what it came to, where it went on and what it left aside.
@@ -78,17 +78,18 @@ fn training(
     let mut model =
         Model::from_scratch(&Architecture::Llama(llama), tokenizer.path(), 5, &DeviceName::Cpu).unwrap();
     let mut left_aside = Vec::new();
-    let mut hear = |news: News<'_>| match news {
-        News::LeftAside(unfit) => {
+    let mut on_event = |news: TrainEvent<'_>| match news {
+        TrainEvent::LeftAside(unfit) => {
             left_aside.push(unfit.to_string());
             true
         }
-        News::Point { point: Point::Step(step), .. } => step.step < until,
-        News::Point { .. } => true,
+        TrainEvent::Point { point: Point::Step(step), .. } => step.step < until,
+        TrainEvent::Point { .. } => true,
     };
-    let mut watch = Watch { threads: 1, others: &[], recomputes: false, checkpoints, hear: &mut hear };
-    let trained = train(&mut model, Against::Itself, &examples(), &recipe(), &mut watch);
-    let Trained { points, kept_step, resumed_at, .. } = match trained {
+    let mut hooks =
+        TrainHooks { threads: 1, others: &[], recomputes: false, checkpoints, on_event: &mut on_event };
+    let trained = train(&mut model, ReferenceSource::Itself, &examples(), &config(), &mut hooks);
+    let TrainReport { points, best_step, resumed_at, .. } = match trained {
         Ok(trained) => trained,
         Err(crate::train::error::TrainError::Cancelled) => return None,
         Err(error) => panic!("{error}"),
@@ -100,7 +101,7 @@ fn training(
     };
     crate::tensor::parameters::Parameters::visit(model.network_mut(), &mut |_, slot| bits(slot.flat()));
     let points = serde_json::to_string(&points).unwrap();
-    Some((Outcome { weights, points, kept_step }, resumed_at, left_aside))
+    Some((Outcome { weights, points, best_step }, resumed_at, left_aside))
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -201,7 +202,7 @@ fn whatever_is_damaged_the_training_ends_with_the_same_bytes() {
         assert_eq!(left_aside.len(), 1, "{what}");
         assert!(left_aside[0].starts_with("the checkpoint `step-4` of a killed training is left aside: "));
     }
-    // With none that is whole the training begins anew.
+    // With none that is whole the training starts again.
     for (what, damage) in &damages {
         let copied = TempDir::new().unwrap();
         copy(&keep.path().join("step-4"), &copied.path().join("step-4"));
@@ -222,7 +223,7 @@ fn no_flipped_bit_goes_unseen() {
     let folder = keep.path().join("step-4");
     let learns = Vec::new();
     let device = crate::tensor::device::open(&DeviceName::Cpu).unwrap();
-    let is_whole = || read(&folder, 4, &recipe(), &learns, &device).is_ok();
+    let is_whole = || read(&folder, 4, &config(), &learns, &device).is_ok();
     assert!(is_whole());
     for name in [STATE, DIGESTS] {
         let path = folder.join(name);
@@ -246,25 +247,25 @@ fn an_intact_checkpoint_is_gone_on_from() {
     assert!(result == undisturbed);
 }
 
-/// A checkpoint of what another recipe, or another model, learns is whole, and of no use here.
+/// A checkpoint of what another configuration, or another model, trains is whole, and of no use here.
 #[test]
 fn what_belongs_to_something_else_is_left_aside() {
     let (_tokenizer, keep, _) = killed();
     let folder = keep.path().join("step-4");
     let device = crate::tensor::device::open(&DeviceName::Cpu).unwrap();
-    let why = |recipe: &Recipe, step: usize, learns: &[(String, usize)]| match read(
-        &folder, step, recipe, learns, &device,
+    let why = |config: &TrainingConfig, step: usize, learns: &[(String, usize)]| match read(
+        &folder, step, config, learns, &device,
     ) {
         Err(Unfit::Damaged(why) | Unfit::Unreadable(why)) => why,
         Ok(_) => panic!("it fits"),
     };
-    let other = Recipe { seed: 4, ..recipe() };
-    assert_eq!(why(&other, 4, &[]), "state.json: it belongs to another recipe");
-    assert_eq!(why(&recipe(), 3, &[]), "state.json: it is of step 4");
+    let other = TrainingConfig { seed: 4, ..config() };
+    assert_eq!(why(&other, 4, &[]), "state.json: it belongs to another training configuration");
+    assert_eq!(why(&config(), 3, &[]), "state.json: it is of step 4");
     let expected = "tensors.safetensors: `weights.model.norm.weight` is not there with 9 numbers";
-    assert_eq!(why(&recipe(), 4, &[("model.norm.weight".to_owned(), 9)]), expected);
+    assert_eq!(why(&config(), 4, &[("model.norm.weight".to_owned(), 9)]), expected);
     assert_eq!(
-        why(&recipe(), 4, &[("head".to_owned(), 1)]),
+        why(&config(), 4, &[("head".to_owned(), 1)]),
         "tensors.safetensors: `weights.head` is not there with 1 numbers"
     );
 }
