@@ -16,7 +16,7 @@ pub use entry::Shape;
 pub(crate) use entry::{EncoderEntry, FromScratch, LanguageModelEntry, ModelConfig};
 pub(crate) use key_value_cache::KeyValueCache;
 pub(crate) use language_model::{LanguageModel, Network, Segments};
-pub(crate) use outline::{Limit, ListedParameter, Outline, Stack, list, list_stacks};
+pub(crate) use outline::{LayerStack, Limit, ListedParameter, Outline, list, list_stacks};
 pub use source::TensorError;
 pub(crate) use source::{RandomInit, WeightSource};
 pub(crate) use tensors::FolderTensors;

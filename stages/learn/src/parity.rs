@@ -45,7 +45,7 @@ fn model(name: &str) -> LlamaForCausalLM {
     let (folder, device) = (ModelFolder::open(golden(name)).unwrap(), tested_device());
     let config = match folder.model_type() {
         Some("internlm2") => crate::models::internlm2::read(folder.config()),
-        _ => llama::Config::read(folder.config()),
+        _ => llama::LlamaConfig::read(folder.config()),
     };
     let mut tensors = FolderTensors::new(&folder, Storage::Dense, &device);
     LlamaForCausalLM::open(config.unwrap(), &mut tensors).unwrap()
@@ -56,23 +56,23 @@ fn expected(name: &str) -> Value {
 }
 
 /// The tensors of a file.
-pub(crate) struct Tensors(Vec<u8>);
+pub(crate) struct GoldenTensors(Vec<u8>);
 
-impl Tensors {
+impl GoldenTensors {
     pub(crate) fn open(name: &str) -> Self {
         Self(std::fs::read(golden(name)).unwrap())
     }
 
     pub(crate) fn floats(&self, name: &str) -> Vec<f32> {
-        let found = SafeTensors::deserialize(&self.0).unwrap();
-        let data = found.tensor(name).unwrap().data().to_vec();
+        let actual = SafeTensors::deserialize(&self.0).unwrap();
+        let data = actual.tensor(name).unwrap().data().to_vec();
         data.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
     }
 
     /// Whole numbers, row by row.
     pub(crate) fn rows(&self, name: &str) -> Vec<Vec<i64>> {
-        let found = SafeTensors::deserialize(&self.0).unwrap();
-        let view = found.tensor(name).unwrap();
+        let actual = SafeTensors::deserialize(&self.0).unwrap();
+        let view = actual.tensor(name).unwrap();
         let numbers: Vec<i64> =
             view.data().chunks_exact(8).map(|bytes| i64::from_le_bytes(bytes.try_into().unwrap())).collect();
         numbers.chunks(*view.shape().last().unwrap()).map(<[i64]>::to_vec).collect()
@@ -84,9 +84,9 @@ fn ids(row: &[i64]) -> Vec<u32> {
 }
 
 /// Returns the largest difference.
-pub(crate) fn difference(found: &[f32], expected: &[f32]) -> f32 {
-    assert_eq!(found.len(), expected.len());
-    found.iter().zip(expected).map(|(one, other)| (one - other).abs()).fold(0.0, f32::max)
+pub(crate) fn difference(actual: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(actual.len(), expected.len());
+    actual.iter().zip(expected).map(|(one, other)| (one - other).abs()).fold(0.0, f32::max)
 }
 
 pub(crate) fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
@@ -101,42 +101,42 @@ fn logits(model: &LlamaForCausalLM, rows: &[Vec<i64>]) -> Vec<f32> {
 }
 
 /// The largest difference of logits where the mask says that there is a token.
-fn masked_difference(found: &[f32], expected: &[f32], mask: &[Vec<i64>]) -> f32 {
+fn masked_difference(actual: &[f32], expected: &[f32], mask: &[Vec<i64>]) -> f32 {
     let places = mask.concat();
     let width = expected.len() / places.len();
-    let rows = found.chunks(width).zip(expected.chunks(width)).zip(places);
+    let rows = actual.chunks(width).zip(expected.chunks(width)).zip(places);
     rows.filter(|(_, seen)| *seen == 1)
-        .map(|((found, expected), _)| difference(found, expected))
+        .map(|((actual, expected), _)| difference(actual, expected))
         .fold(0.0, f32::max)
 }
 
 #[test]
 fn llama_logits() {
-    let (model, tensors) = (model("llama"), Tensors::open("llama/expected.safetensors"));
-    let found = logits(&model, &tensors.rows("input_ids"));
-    let off = masked_difference(&found, &tensors.floats("logits"), &tensors.rows("attention_mask"));
+    let (model, tensors) = (model("llama"), GoldenTensors::open("llama/expected.safetensors"));
+    let actual = logits(&model, &tensors.rows("input_ids"));
+    let off = masked_difference(&actual, &tensors.floats("logits"), &tensors.rows("attention_mask"));
     assert!(off < 8e-6, "{off}");
-    let found = logits(&model, &tensors.rows("long_input_ids"));
+    let actual = logits(&model, &tensors.rows("long_input_ids"));
     let expected = tensors.floats("long_logits_last16");
-    let off = difference(&found[found.len() - expected.len()..], &expected);
+    let off = difference(&actual[actual.len() - expected.len()..], &expected);
     assert!(off < 8e-6, "{off}");
 }
 
 #[test]
 fn llama3_rope_logits() {
-    let (model, tensors) = (model("llama3rope"), Tensors::open("llama3rope/expected.safetensors"));
+    let (model, tensors) = (model("llama3rope"), GoldenTensors::open("llama3rope/expected.safetensors"));
     let names: Vec<String> =
         SafeTensors::deserialize(&tensors.0).unwrap().names().iter().map(|name| (*name).to_owned()).collect();
     let frequencies: Vec<f32> =
         model.config.rope.frequencies(model.config.head_size).iter().map(|f| *f as f32).collect();
     assert!(difference(&frequencies, &tensors.floats("inv_freq")) < 1e-7, "{names:?}");
-    let found = logits(&model, &tensors.rows("input_ids"));
-    let off = masked_difference(&found, &tensors.floats("logits"), &tensors.rows("attention_mask"));
+    let actual = logits(&model, &tensors.rows("input_ids"));
+    let off = masked_difference(&actual, &tensors.floats("logits"), &tensors.rows("attention_mask"));
     assert!(off < 1e-5, "{off}");
 }
 
 /// The pairs of the objectives' reference, each its prompt and both outputs.
-fn pairs(tensors: &Tensors) -> Vec<(Sequence, Sequence)> {
+fn pairs(tensors: &GoldenTensors) -> Vec<(Sequence, Sequence)> {
     let tokens = tensors.rows("pref.input_ids");
     let (masks, outputs) = (tensors.rows("pref.attention_mask"), tensors.rows("pref.completion_mask"));
     let sequence = |row: usize| {
@@ -158,7 +158,8 @@ fn compare_objective(
     micro_batch: &MicroBatch,
     outputs: &dyn Fn(&[Logp]) -> Vec<Outputs>,
 ) {
-    let (tensors, expected) = (Tensors::open("objectives/expected.safetensors"), expected("objectives"));
+    let (tensors, expected) =
+        (GoldenTensors::open("objectives/expected.safetensors"), expected("objectives"));
     let objective: Objective = serde_json::from_str(text).unwrap();
     let mut shares = Vec::new();
     let gradients = gradients::gradients(
@@ -188,8 +189,8 @@ fn compare_objective(
         let Some(wanted) = expected[name]["metrics"][reward].as_f64() else { continue };
         let of = shares.iter().filter_map(|share| [share.chosen_reward, share.rejected_reward][which]);
         let of: Vec<f64> = of.collect();
-        let found = of.iter().sum::<f64>() / of.len() as f64;
-        assert!((found - wanted).abs() < 1e-5, "{name}, {reward}: {found} {wanted}");
+        let actual = of.iter().sum::<f64>() / of.len() as f64;
+        assert!((actual - wanted).abs() < 1e-5, "{name}, {reward}: {actual} {wanted}");
     }
     let short = if name.starts_with("sft") { "sft" } else { name };
     for (parameter, gradient) in model.names().iter().zip(&gradients) {
@@ -204,7 +205,7 @@ fn compare_objective(
 #[test]
 fn objectives_of_pairs_and_their_gradients() {
     let (mut model, reference) = (network("objectives/policy"), network("objectives/ref"));
-    let (tensors, device) = (Tensors::open("objectives/expected.safetensors"), tested_device());
+    let (tensors, device) = (GoldenTensors::open("objectives/expected.safetensors"), tested_device());
     let (wanted, pairs) = (expected("objectives"), pairs(&tensors));
     let sequences: Vec<&Sequence> = pairs.iter().flat_map(|(chosen, rejected)| [chosen, rejected]).collect();
     let packed = Packed::new(&sequences);
@@ -213,8 +214,8 @@ fn objectives_of_pairs_and_their_gradients() {
         for (output, begin) in [("chosen", 0), ("rejected", 1)] {
             let of: Vec<f64> =
                 serde_json::from_value(wanted["logps"][format!("{name}_{output}")].clone()).unwrap();
-            for (found, expected) in logps.iter().skip(begin).step_by(2).zip(of) {
-                assert!((found.sum - expected).abs() < 1e-5, "{name} {found:?} {expected}");
+            for (actual, expected) in logps.iter().skip(begin).step_by(2).zip(of) {
+                assert!((actual.sum - expected).abs() < 1e-5, "{name} {actual:?} {expected}");
             }
         }
     }
@@ -254,7 +255,7 @@ fn objectives_of_pairs_and_their_gradients() {
 #[test]
 fn objectives_of_labels_and_their_gradients() {
     let (tensors, wanted, device) =
-        (Tensors::open("objectives/expected.safetensors"), expected("objectives"), tested_device());
+        (GoldenTensors::open("objectives/expected.safetensors"), expected("objectives"), tested_device());
     let sequences = |ids_name: &str, mask_name: &str, output_name: &str| -> Vec<Sequence> {
         let (tokens, masks, outputs) =
             (tensors.rows(ids_name), tensors.rows(mask_name), tensors.rows(output_name));
@@ -313,7 +314,7 @@ fn objectives_of_labels_and_their_gradients() {
 
 #[test]
 fn recomputed_activations_change_no_bit() {
-    let tensors = Tensors::open("objectives/expected.safetensors");
+    let tensors = GoldenTensors::open("objectives/expected.safetensors");
     let pairs = pairs(&tensors);
     let sequences: Vec<Sequence> =
         pairs.into_iter().flat_map(|(chosen, rejected)| [chosen, rejected]).collect();
@@ -326,11 +327,11 @@ fn compare_recomputed(name: &str, mut model: Network, sequences: &[Sequence], dr
     let sequences: Vec<&Sequence> = sequences.iter().collect();
     let mut gradients = |activations: Activations| -> Vec<(String, Vec<f32>)> {
         let packed = Packed::new(&sequences);
-        let found = gradients::gradients(&model, &packed, dropout, activations, &tested_device(), |logps| {
+        let actual = gradients::gradients(&model, &packed, dropout, activations, &tested_device(), |logps| {
             logps.iter().map(|logp| 0.01 * logp.sum).collect()
         });
-        let found = found.into_iter().map(|gradient| numbers(gradient.unwrap()));
-        model.names().into_iter().zip(found).collect()
+        let actual = actual.into_iter().map(|gradient| numbers(gradient.unwrap()));
+        model.names().into_iter().zip(actual).collect()
     };
     let (kept, recomputed) = (gradients(Activations::Kept), gradients(Activations::Recomputed));
     for ((parameter, kept), (_, recomputed)) in kept.iter().zip(&recomputed) {
@@ -351,7 +352,7 @@ fn products_with_packed_weights() {
     use crate::tensor::nf4::{Nf4, Scales};
     use std::sync::Arc;
 
-    let (tensors, device) = (Tensors::open("nf4/expected.safetensors"), tested_device());
+    let (tensors, device) = (GoldenTensors::open("nf4/expected.safetensors"), tested_device());
     let weight =
         Tensor::<1>::from_floats(tensors.floats("w0.weight").as_slice(), &device).reshape([160, 128]);
     let mut linear = Linear::new(weight);
@@ -373,8 +374,10 @@ fn products_with_packed_weights() {
 #[test]
 fn lora_logits_gradients_and_merged_weights() {
     let mut model = model("llama");
-    let (tensors, adapters) =
-        (Tensors::open("lora/expected.safetensors"), Tensors::open("lora/adapter_model.safetensors"));
+    let (tensors, adapters) = (
+        GoldenTensors::open("lora/expected.safetensors"),
+        GoldenTensors::open("lora/adapter_model.safetensors"),
+    );
     model.visit(&mut |_, mut slot| slot.set_requires_grad(false));
     let device = tested_device();
     for (place, layer) in model.layers.iter_mut().enumerate() {
@@ -441,7 +444,7 @@ fn the_optimisers_trajectory() {
     use crate::train::adamw::{AdamW, Moments, Update, clip_coefficient, global_norm, step};
     use burn_tensor::activation::{log_softmax, tanh};
 
-    let (tensors, expected) = (Tensors::open("optim/expected.safetensors"), expected("optim"));
+    let (tensors, expected) = (GoldenTensors::open("optim/expected.safetensors"), expected("optim"));
     let device = tested_device();
     let (x, y) = (tensors.floats("x"), tensors.rows("y"));
     let names = ["w1", "b1", "w2", "b2"];
@@ -472,11 +475,11 @@ fn the_optimisers_trajectory() {
             let logits = hidden.matmul(leaves[2].clone().transpose()) + leaves[3].clone();
             let micro_loss = log_softmax(logits, 1).gather(1, targets).mean().neg().div_scalar(4.0);
             loss += f64::from(micro_loss.clone().into_scalar::<f32>());
-            let mut found = micro_loss.backward();
-            let found = leaves.iter().map(|leaf| leaf.grad_remove(&mut found).unwrap().flatten(0, 1));
+            let mut actual = micro_loss.backward();
+            let actual = leaves.iter().map(|leaf| leaf.grad_remove(&mut actual).unwrap().flatten(0, 1));
             sum = Some(match sum {
-                None => found.collect(),
-                Some(sum) => sum.into_iter().zip(found).map(|(sum, found)| sum + found).collect(),
+                None => actual.collect(),
+                Some(sum) => sum.into_iter().zip(actual).map(|(sum, actual)| sum + actual).collect(),
             });
         }
         let gradients = sum.unwrap();
@@ -507,8 +510,8 @@ fn the_optimisers_trajectory() {
         let off = difference(&numbers(weights.clone()), &tensors.floats(&format!("final.{name}")));
         assert!(off < 2e-6, "{name}: {off}");
     }
-    for (name, found) in [("exp_avg", &moments[0].first_moment), ("exp_avg_sq", &moments[0].second_moment)] {
-        let off = difference(&numbers(found.clone()), &tensors.floats(&format!("final.{name}.w1")));
+    for (name, actual) in [("exp_avg", &moments[0].first_moment), ("exp_avg_sq", &moments[0].second_moment)] {
+        let off = difference(&numbers(actual.clone()), &tensors.floats(&format!("final.{name}.w1")));
         assert!(off < 1e-6, "{name}: {off}");
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod gradients;
 mod lr_schedule;
 mod reference;
 mod replica;
+mod steps;
 mod trainer;
 
 pub use adamw::AdamW;

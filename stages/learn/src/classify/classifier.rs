@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use tokenizers::{TruncationDirection, TruncationParams, TruncationStrategy};
 use weights::ModelFolder;
 
-use crate::models::deberta::{Config, DebertaV2ForSequenceClassification};
+use crate::models::deberta::{DebertaConfig, DebertaV2ForSequenceClassification};
 use crate::network::{TensorError, UnusableConfig};
 use crate::tensor::device::{self, DeviceError, DeviceName};
 use crate::tensor::parallel::{largest_first, threads_for};
@@ -149,7 +149,7 @@ impl Classifier {
             let found = format!("`model_type` {model_type}, `architectures` {}", architectures.join(", "));
             return Err(ClassifierError::UnknownType { folder: owned(), found });
         }
-        let config = Config::read(read.config())
+        let config = DebertaConfig::read(read.config())
             .map_err(|source| ClassifierError::Config { folder: owned(), source })?;
         let path = folder.join(TOKENIZER_FILE);
         let unreadable = |error: tokenizers::Error| {
@@ -219,10 +219,10 @@ impl Classifier {
             };
             let rows = self.model.logits(&of(|one| &one.ids), &of(|one| &one.types), piece.len());
             let before = done.fetch_add(piece.len(), Ordering::Relaxed);
-            let found = rows.iter().map(|row| probabilities(row)).collect();
-            on_progress(before + piece.len()).then_some(found)
+            let judged = rows.iter().map(|row| probabilities(row)).collect();
+            on_progress(before + piece.len()).then_some(judged)
         };
-        let found = largest_first(
+        let judged = largest_first(
             &sizes,
             &pool,
             |order| {
@@ -231,15 +231,15 @@ impl Classifier {
             },
             compute,
         );
-        let Some(found) = found else { return Ok(None) };
-        for (pair, row) in pairs.iter().zip(&found) {
+        let Some(judged) = judged else { return Ok(None) };
+        for (pair, row) in pairs.iter().zip(&judged) {
             if !row.iter().all(|number| number.is_finite()) {
                 let (first, second) = (pair.0.to_owned(), pair.1.to_owned());
                 let (folder, probabilities) = (self.folder.clone(), row.clone());
                 return Err(ClassifierError::NotFinite { folder, first, second, probabilities });
             }
         }
-        Ok(Some(found))
+        Ok(Some(judged))
     }
 
     fn encode(&self, first: &str, second: &str) -> Result<Encoded, ClassifierError> {
@@ -323,9 +323,9 @@ mod tests {
         }
         let mut reversed = PAIRS;
         reversed.reverse();
-        let mut found = classifier.probabilities(&reversed, 3, &go_on).unwrap().unwrap();
-        found.reverse();
-        assert_eq!(found, all);
+        let mut actual = classifier.probabilities(&reversed, 3, &go_on).unwrap().unwrap();
+        actual.reverse();
+        assert_eq!(actual, all);
         for (pair, expected) in PAIRS.iter().zip(&all) {
             assert_eq!(&classifier.probabilities(&[*pair], 2, &go_on).unwrap().unwrap()[0], expected);
         }

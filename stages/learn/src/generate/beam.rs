@@ -253,7 +253,7 @@ impl Beam {
 
     fn outputs_of(&self, search: Search, eos_token_ids: &[u32]) -> Vec<Generated> {
         let best = search.finished.into_iter().take(self.num_return_sequences as usize);
-        let mut found: Vec<Generated> = best
+        let mut outputs: Vec<Generated> = best
             .map(|Text { mut tokens, score }| {
                 let ended = tokens.last().is_some_and(|token| eos_token_ids.contains(token));
                 if ended {
@@ -262,10 +262,10 @@ impl Beam {
                 Generated { tokens, ended, score: Some(f64::from(score)) }
             })
             .collect();
-        if found.is_empty() {
-            found.push(Generated { tokens: Vec::new(), ended: false, score: None });
+        if outputs.is_empty() {
+            outputs.push(Generated { tokens: Vec::new(), ended: false, score: None });
         }
-        found
+        outputs
     }
 }
 

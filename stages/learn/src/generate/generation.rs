@@ -50,20 +50,20 @@ pub fn generate(
     let failed = Mutex::new(None);
     let compute = |places: &[usize]| {
         let batch: Vec<&[u32]> = places.iter().map(|place| prompts[*place].as_slice()).collect();
-        let found = match continue_batch(model, &batch, places, generation) {
-            Ok(found) => found,
+        let outputs = match continue_batch(model, &batch, places, generation) {
+            Ok(outputs) => outputs,
             Err(error) => {
                 *failed.lock().expect("nothing panics while it holds an error") = Some(error);
                 return None;
             }
         };
         let before = done.fetch_add(batch.len(), std::sync::atomic::Ordering::Relaxed);
-        on_progress(before + batch.len()).then_some(found)
+        on_progress(before + batch.len()).then_some(outputs)
     };
     let batch_size = generation.batch_size.max(1);
-    let found = largest_first(&sizes, &pool, |order| order.chunks(batch_size).collect(), compute);
+    let outputs = largest_first(&sizes, &pool, |order| order.chunks(batch_size).collect(), compute);
     let failed = failed.into_inner().expect("nothing panics while it holds an error");
-    found.ok_or(failed.unwrap_or(GenerateError::Cancelled))
+    outputs.ok_or(failed.unwrap_or(GenerateError::Cancelled))
 }
 
 fn continue_batch(
@@ -157,22 +157,25 @@ mod tests {
                 r#"{"sample": {"temperature": 1.5, "seed": 4}}"#,
             ] {
                 let generation = generation(strategy);
-                let found = generate(model, &prompts, &generation, 1, &|_| true).unwrap();
+                let outputs = generate(model, &prompts, &generation, 1, &|_| true).unwrap();
                 assert_eq!(
-                    found,
+                    outputs,
                     generate(model, &prompts, &generation, 3, &|_| true).unwrap(),
                     "{strategy}"
                 );
                 let one_by_one = Generation { batch_size: 1, ..generation.clone() };
                 let alone = generate(model, &prompts, &one_by_one, 2, &|_| true).unwrap();
-                let tokens = |found: &[Vec<Generated>]| -> Vec<Vec<Vec<u32>>> {
-                    found.iter().map(|found| found.iter().map(|one| one.tokens.clone()).collect()).collect()
+                let tokens = |outputs: &[Vec<Generated>]| -> Vec<Vec<Vec<u32>>> {
+                    outputs
+                        .iter()
+                        .map(|outputs| outputs.iter().map(|output| output.tokens.clone()).collect())
+                        .collect()
                 };
-                assert_eq!(tokens(&found), tokens(&alone), "{strategy}");
-                for (prompt, found) in prompts.iter().zip(&found) {
-                    assert_eq!(found.len(), generation.strategy.outputs());
+                assert_eq!(tokens(&outputs), tokens(&alone), "{strategy}");
+                for (prompt, outputs) in prompts.iter().zip(&outputs) {
+                    assert_eq!(outputs.len(), generation.strategy.outputs());
                     let most = model.limit().room(prompt.len()).min(6);
-                    assert!(found.iter().all(|one| one.tokens.len() <= most), "{strategy}");
+                    assert!(outputs.iter().all(|output| output.tokens.len() <= most), "{strategy}");
                 }
             }
         }
@@ -188,9 +191,9 @@ mod tests {
                 slot.set_flat(large);
             });
             for strategy in [r#"{"greedy": {}}"#, r#"{"beam": {"num_beams": 3}}"#, r#"{"sample": {}}"#] {
-                let found =
+                let outputs =
                     generate(&model, &[vec![5, 6], vec![7, 8, 9]], &generation(strategy), 1, &|_| true);
-                let error = found.unwrap_err();
+                let error = outputs.unwrap_err();
                 assert!(matches!(error, GenerateError::NotFinite { tokens: 0, .. }), "{strategy}: {error}");
             }
         }

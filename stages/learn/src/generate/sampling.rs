@@ -74,22 +74,22 @@ impl Sample {
                 *score = f32::NEG_INFINITY;
             }
         }
-        let mut found = softmax(&scores);
+        let mut probabilities = softmax(&scores);
         if self.top_p < 1.0 {
             let mut order: Vec<usize> = (0..scores.len()).collect();
             order.sort_by(|one, other| scores[*one].total_cmp(&scores[*other]));
             let mut sum = 0.0;
             // The likeliest always stays.
             for place in &order[..order.len() - 1] {
-                sum += found[*place];
+                sum += probabilities[*place];
                 if sum > 1.0 - self.top_p {
                     break;
                 }
                 scores[*place] = f32::NEG_INFINITY;
             }
-            found = softmax(&scores);
+            probabilities = softmax(&scores);
         }
-        found
+        probabilities
     }
 }
 
@@ -104,7 +104,9 @@ fn softmax(scores: &[f32]) -> Vec<f64> {
 fn draw(probabilities: &[f64], share: f64) -> u32 {
     let mut sum = 0.0;
     let mut last = 0;
-    for (place, probability) in probabilities.iter().enumerate().filter(|(_, found)| **found > 0.0) {
+    for (place, probability) in
+        probabilities.iter().enumerate().filter(|(_, probability)| **probability > 0.0)
+    {
         (sum, last) = (sum + probability, place);
         if share < sum {
             break;
@@ -146,9 +148,9 @@ mod tests {
             (sample(1.0, None, 0.01), [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0]),
         ];
         for (sample, wanted) in cases {
-            let found = sample.probabilities(&logits);
-            let off = found.iter().zip(wanted).map(|(found, wanted)| (found - wanted).abs());
-            assert!(off.fold(0.0, f64::max) < 2e-7, "{sample:?}: {found:?}");
+            let actual = sample.probabilities(&logits);
+            let off = actual.iter().zip(wanted).map(|(actual, wanted)| (actual - wanted).abs());
+            assert!(off.fold(0.0, f64::max) < 2e-7, "{sample:?}: {actual:?}");
         }
     }
 

@@ -323,7 +323,7 @@ mod tests {
             let folder = ModelFolder::open(changed.path()).unwrap();
             let device = Device::flex();
             let mut tensors = FolderTensors::new(&folder, Storage::Dense, &device);
-            let config = crate::models::t5::Config::read(folder.config()).unwrap();
+            let config = crate::models::t5::T5Config::read(folder.config()).unwrap();
             let model = T5ForConditionalGeneration::open(config, &mut tensors).unwrap();
             (model.config.scaled, model.config.tied)
         };

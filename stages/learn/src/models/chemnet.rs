@@ -177,9 +177,9 @@ impl ChemNet {
             smiles
                 .par_chunks(PIECE)
                 .map(|piece| {
-                    let found = self.piece(piece);
+                    let activations = self.piece(piece);
                     let before = done.fetch_add(piece.len(), Ordering::Relaxed);
-                    on_progress(before + piece.len()).then_some(found)
+                    on_progress(before + piece.len()).then_some(activations)
                 })
                 .collect()
         });
@@ -419,10 +419,10 @@ mod tests {
         let text = std::fs::read(golden().join("expected.json")).unwrap();
         let expected: Vec<(String, Vec<f32>)> = serde_json::from_slice(&text).unwrap();
         let smiles: Vec<&str> = expected.iter().map(|(smiles, _)| smiles.as_str()).collect();
-        let found = net.activations(&smiles, 1, &go_on).unwrap();
-        for ((smiles, expected), found) in expected.iter().zip(&found) {
-            assert_eq!(found.len(), net.width());
-            let off = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let actual = net.activations(&smiles, 1, &go_on).unwrap();
+        for ((smiles, expected), actual) in expected.iter().zip(&actual) {
+            assert_eq!(actual.len(), net.width());
+            let off = actual.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(off < 1e-5, "{smiles}: {off}");
         }
         assert!(expected.len() > 5);

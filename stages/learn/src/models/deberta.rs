@@ -19,7 +19,7 @@ use burn_tensor::module::layer_norm;
 use burn_tensor::{Device, Tensor, TensorData};
 use weights::ModelFolder;
 
-pub(crate) use config::Config;
+pub(crate) use config::DebertaConfig;
 
 use crate::network::{EncoderEntry, FolderTensors, Outline, TensorError, WeightSource, list_stacks};
 use crate::tensor::fused::softmax;
@@ -30,11 +30,11 @@ use crate::tensor::layers::Storage;
 pub(crate) const ENTRY: EncoderEntry = EncoderEntry {
     model_type: Some("deberta-v2"),
     architecture: "DebertaV2ForSequenceClassification",
-    outline: Some(|config| Ok(outline(&Config::read(config)?))),
+    outline: Some(|config| Ok(outline(&DebertaConfig::read(config)?))),
 };
 
 /// Returns what memory is estimated from.
-fn outline(config: &Config) -> Outline {
+fn outline(config: &DebertaConfig) -> Outline {
     let (outside, layers) = list_stacks(
         config,
         |config| vec![&mut config.layers],
@@ -75,7 +75,7 @@ struct Norm {
 }
 
 impl Norm {
-    fn build(source: &mut dyn WeightSource, path: &str, config: &Config) -> Result<Self, TensorError> {
+    fn build(source: &mut dyn WeightSource, path: &str, config: &DebertaConfig) -> Result<Self, TensorError> {
         let gain = source.vector(&format!("{path}.weight"), config.hidden_size)?;
         let bias = source.vector(&format!("{path}.bias"), config.hidden_size)?;
         Ok(Self { gain, bias, epsilon: config.epsilon })
@@ -121,7 +121,7 @@ struct Layer {
 
 /// The whole model.
 pub(crate) struct DebertaV2ForSequenceClassification {
-    pub config: Config,
+    pub config: DebertaConfig,
     words: Tensor<2>,
     positions: Option<Tensor<2>>,
     types: Option<Tensor<2>>,
@@ -136,7 +136,7 @@ pub(crate) struct DebertaV2ForSequenceClassification {
 
 impl DebertaV2ForSequenceClassification {
     /// Opens a model, and checks that every tensor of its folder has a place in it.
-    pub fn open(folder: &ModelFolder, config: Config, device: &Device) -> Result<Self, TensorError> {
+    pub fn open(folder: &ModelFolder, config: DebertaConfig, device: &Device) -> Result<Self, TensorError> {
         let mut tensors = FolderTensors::new(folder, Storage::Dense, device);
         let model = Self::build(config, &mut tensors)?;
         // What transformers leaves aside as well: places that are numbered or not used, and the
@@ -151,7 +151,7 @@ impl DebertaV2ForSequenceClassification {
     }
 
     /// Makes a model of a configuration, of what a source has.
-    pub fn build(config: Config, source: &mut dyn WeightSource) -> Result<Self, TensorError> {
+    pub fn build(config: DebertaConfig, source: &mut dyn WeightSource) -> Result<Self, TensorError> {
         let (hidden, embedding) = (config.hidden_size, config.embedding_size);
         let path = "deberta.embeddings";
         let words =
@@ -266,7 +266,7 @@ impl Layer {
     fn build(
         source: &mut dyn WeightSource,
         number: usize,
-        config: &Config,
+        config: &DebertaConfig,
         embeddings: Option<&Tensor<2>>,
     ) -> Result<Self, TensorError> {
         let path = format!("deberta.encoder.layer.{number}");
@@ -323,7 +323,7 @@ impl Layer {
         x: Tensor<2>,
         rows: usize,
         distances: [Option<Tensor<3>>; 2],
-        config: &Config,
+        config: &DebertaConfig,
     ) -> Tensor<2> {
         let [tokens, hidden] = x.dims();
         let (heads, head, length) = (config.heads, config.head_size, tokens / rows);
@@ -368,12 +368,12 @@ fn in_order(x: Tensor<3>, rows: usize) -> Tensor<4> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parity::{Tensors as Expected, difference, golden, numbers};
+    use crate::parity::{GoldenTensors as Expected, difference, golden, numbers};
     use crate::tensor::device::tested_device;
 
     fn open(name: &str) -> DebertaV2ForSequenceClassification {
         let folder = ModelFolder::open(golden(name)).unwrap();
-        let config = Config::read(folder.config()).unwrap();
+        let config = DebertaConfig::read(folder.config()).unwrap();
         DebertaV2ForSequenceClassification::open(&folder, config, &tested_device()).unwrap()
     }
 

@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value};
 
-use super::llama::{Config, TensorNaming};
+use super::llama::{LlamaConfig, TensorNaming};
 use crate::network::{LanguageModelEntry, Reader, UnusableConfig};
 
 /// Says what it is in the list of models.
@@ -18,7 +18,12 @@ pub(crate) const ENTRY: LanguageModelEntry = LanguageModelEntry {
 };
 
 /// Reads `config.json`.
-pub(crate) fn read(config: &Map<String, Value>) -> Result<Config, UnusableConfig> {
+pub(crate) fn read(config: &Map<String, Value>) -> Result<LlamaConfig, UnusableConfig> {
     let attention_bias = Reader::new(config).truth_or("bias", true)?;
-    Ok(Config { naming: TensorNaming::InternLm2, attention_bias, mlp_bias: false, ..Config::read(config)? })
+    Ok(LlamaConfig {
+        naming: TensorNaming::InternLm2,
+        attention_bias,
+        mlp_bias: false,
+        ..LlamaConfig::read(config)?
+    })
 }

@@ -11,11 +11,13 @@ use burn_tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use serde_json::{Map, Value};
 
 use crate::network::{
-    Continuation, FolderTensors, KeyValueCache, LanguageModel, LanguageModelEntry, Limit, MASK_VALUE,
-    ModelConfig, Network, Outline, Segments, Stack, TensorError, WeightSource, list_stacks,
+    Continuation, FolderTensors, KeyValueCache, LanguageModel, LanguageModelEntry, LayerStack, Limit,
+    MASK_VALUE, ModelConfig, Network, Outline, Segments, TensorError, WeightSource, list_stacks,
 };
 use crate::tensor::device::is_cpu;
-use crate::tensor::fused::{Causal, Rope, Step, attend, causal_attention, one_by_one, swiglu};
+use crate::tensor::fused::{
+    Causal, Rope, SingleQuery, attend, causal_attention, single_query_attention, swiglu,
+};
 use crate::tensor::indices::token_ids;
 use crate::tensor::layers::{Linear, rms_norm};
 use crate::tensor::parameters::{Parameter, ParameterRef, Parameters};
@@ -25,17 +27,17 @@ use crate::text::sequence::TokenLimit;
 
 #[cfg(test)]
 pub(crate) use config::RopeScaling;
-pub(crate) use config::{Config, TensorNaming};
 pub use config::{Llama, VERSION};
+pub(crate) use config::{LlamaConfig, TensorNaming};
 
 /// Says what it is in the list of models.
 pub(crate) const ENTRY: LanguageModelEntry = LanguageModelEntry {
     model_type: "llama",
     architectures: &["LlamaForCausalLM", "LLaMAForCausalLM"],
-    read: |config| Ok(Box::new(Config::read(config)?)),
+    read: |config| Ok(Box::new(LlamaConfig::read(config)?)),
 };
 
-impl ModelConfig for Config {
+impl ModelConfig for LlamaConfig {
     fn open(&self, tensors: &mut FolderTensors<'_>) -> Result<Network, TensorError> {
         LlamaForCausalLM::open(self.clone(), tensors).map(Network::from)
     }
@@ -55,7 +57,7 @@ impl ModelConfig for Config {
             |config| vec![&mut config.layers],
             |config, source| LlamaForCausalLM::build(config, source).map(drop),
         );
-        let stack = |layer| Stack {
+        let stack = |layer| LayerStack {
             layers: self.layers,
             layer,
             heads: self.heads,
@@ -88,7 +90,7 @@ impl ModelConfig for Config {
 /// A model with its weights.
 #[derive(Debug, Clone)]
 pub(crate) struct LlamaForCausalLM {
-    pub config: Config,
+    pub config: LlamaConfig,
     pub embed_tokens: Parameter<2>,
     pub layers: Vec<Block>,
     pub norm: Parameter<1>,
@@ -124,7 +126,7 @@ pub(crate) enum Projections {
 
 impl Projections {
     /// Returns queries, keys and values, each `[tokens, heads * head]`.
-    fn forward(&self, x: Tensor<2>, config: &Config) -> [Tensor<2>; 3] {
+    fn forward(&self, x: Tensor<2>, config: &LlamaConfig) -> [Tensor<2>; 3] {
         match self {
             Self::Apart { q, k, v } => [q.forward(x.clone()), k.forward(x.clone()), v.forward(x)],
             Self::Packed(wqkv) => {
@@ -173,7 +175,7 @@ impl Segments for ForwardPass<'_> {
 
 impl LlamaForCausalLM {
     /// Makes the model of a folder's tensors.
-    pub fn open(mut config: Config, tensors: &mut FolderTensors<'_>) -> Result<Self, TensorError> {
+    pub fn open(mut config: LlamaConfig, tensors: &mut FolderTensors<'_>) -> Result<Self, TensorError> {
         let (embedding, head) = config.naming.embedding_and_head();
         config.tied = tensors.is_tied(config.tied, head, embedding)?;
         if config.tied {
@@ -183,7 +185,7 @@ impl LlamaForCausalLM {
     }
 
     /// Makes a model of a configuration, of what a source has.
-    pub fn build(config: Config, source: &mut dyn WeightSource) -> Result<Self, TensorError> {
+    pub fn build(config: LlamaConfig, source: &mut dyn WeightSource) -> Result<Self, TensorError> {
         let (hidden, wide) = (config.hidden_size, config.intermediate_size);
         let (queries, keys) = (config.heads * config.head_size, config.key_value_heads * config.head_size);
         let names = config.naming.names();
@@ -292,7 +294,7 @@ impl LlamaForCausalLM {
         let angles = self.rope.angles(&positions, &device);
         let (heads, keys, head) = (self.config.heads, self.config.key_value_heads, self.config.head_size);
         // A step by one token is attention of a single query, which the CPU has a way of its own for.
-        let step = (width == 1 && is_cpu(&device)).then(|| Step {
+        let step = (width == 1 && is_cpu(&device)).then(|| SingleQuery {
             seen: filled.iter().map(|filled| *filled..end).collect(),
             scale: (head as f32).powf(-0.5),
             bias: None,
@@ -308,7 +310,7 @@ impl LlamaForCausalLM {
                 match (&step, &bias) {
                     (Some(step), _) => {
                         let (k, v) = cached.whole();
-                        one_by_one(q, k, v, step)
+                        single_query_attention(q, k, v, step)
                     }
                     (None, bias) => {
                         let (k, v) = cached.first(end);
@@ -407,7 +409,7 @@ impl Block {
     fn forward(
         &self,
         x: Tensor<2>,
-        config: &Config,
+        config: &LlamaConfig,
         attend: impl FnOnce(Tensor<2>, Tensor<2>, Tensor<2>) -> Tensor<2>,
     ) -> Tensor<2> {
         let h = rms_norm(x.clone(), &self.input_layernorm, config.epsilon);

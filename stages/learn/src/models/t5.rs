@@ -16,10 +16,10 @@ use burn_tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use serde_json::{Map, Value};
 
 use crate::network::{
-    Continuation, FolderTensors, LanguageModel, LanguageModelEntry, Limit, ModelConfig, Network, Outline,
-    Segments, Stack as OutlineStack, TensorError, WeightSource, list_stacks,
+    Continuation, FolderTensors, LanguageModel, LanguageModelEntry, LayerStack, Limit, ModelConfig, Network,
+    Outline, Segments, TensorError, WeightSource, list_stacks,
 };
-use crate::tensor::fused::{Step, one_by_one, softmax};
+use crate::tensor::fused::{SingleQuery, single_query_attention, softmax};
 use crate::tensor::indices::places;
 use crate::tensor::layers::{Linear, rms_norm};
 use crate::tensor::low_rank::Dropout;
@@ -29,17 +29,17 @@ use crate::tensor::random::{Purpose, Random};
 use crate::text::batches::Packed;
 use crate::text::sequence::TokenLimit;
 
-pub(crate) use config::Config;
+pub(crate) use config::T5Config;
 pub use config::{T5, VERSION};
 
 /// Says what it is in the list of models.
 pub(crate) const ENTRY: LanguageModelEntry = LanguageModelEntry {
     model_type: "t5",
     architectures: &["T5ForConditionalGeneration", "T5WithLMHeadModel"],
-    read: |config| Ok(Box::new(Config::read(config)?)),
+    read: |config| Ok(Box::new(T5Config::read(config)?)),
 };
 
-impl ModelConfig for Config {
+impl ModelConfig for T5Config {
     fn open(&self, tensors: &mut FolderTensors<'_>) -> Result<Network, TensorError> {
         T5ForConditionalGeneration::open(self.clone(), tensors).map(Network::from)
     }
@@ -56,7 +56,7 @@ impl ModelConfig for Config {
         );
         let inner = self.heads * self.d_kv;
         let each = layers.into_iter().zip([(self.layers, false), (self.decoder_layers, true)]);
-        let stack = |(layer, (layers, is_crossing))| OutlineStack {
+        let stack = |(layer, (layers, is_crossing))| LayerStack {
             layers,
             layer,
             heads: self.heads,
@@ -89,7 +89,7 @@ impl ModelConfig for Config {
 /// A model with its weights.
 #[derive(Debug, Clone)]
 pub(crate) struct T5ForConditionalGeneration {
-    pub config: Config,
+    pub config: T5Config,
     pub shared: Parameter<2>,
     pub encoder: Stack,
     pub decoder: Stack,
@@ -135,8 +135,8 @@ struct Attention {
 
 impl Attention {
     /// Attends, one query in each row, to keys and values with room behind them.
-    fn step(&self, h: Tensor<2>, (k, v): (Tensor<4>, Tensor<4>), step: &Step) -> Tensor<2> {
-        self.o.forward(one_by_one(self.q.forward(h), k, v, step))
+    fn step(&self, h: Tensor<2>, (k, v): (Tensor<4>, Tensor<4>), step: &SingleQuery) -> Tensor<2> {
+        self.o.forward(single_query_attention(self.q.forward(h), k, v, step))
     }
 }
 
@@ -175,7 +175,7 @@ impl Block {
         named.collect()
     }
 
-    fn wide(&self, x: Tensor<2>, config: &Config, dropout: &DropoutStreams<'_>) -> Tensor<2> {
+    fn wide(&self, x: Tensor<2>, config: &T5Config, dropout: &DropoutStreams<'_>) -> Tensor<2> {
         let h = rms_norm(x.clone(), &self.layer_norm, config.epsilon);
         let mut wide = config.activation.apply(self.wi.forward(h.clone()));
         if let Some(gated) = &self.wi_1 {
@@ -212,7 +212,7 @@ impl DropoutStreams<'_> {
 
 impl T5ForConditionalGeneration {
     /// Makes the model of a folder's tensors.
-    pub fn open(mut config: Config, tensors: &mut FolderTensors<'_>) -> Result<Self, TensorError> {
+    pub fn open(mut config: T5Config, tensors: &mut FolderTensors<'_>) -> Result<Self, TensorError> {
         const SHARED: &str = "shared.weight";
         const HEAD: &str = "lm_head.weight";
         const REPEATED: [&str; 2] = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];
@@ -238,7 +238,7 @@ impl T5ForConditionalGeneration {
     }
 
     /// Makes a model of a configuration, of what a source has.
-    pub fn build(config: Config, source: &mut dyn WeightSource) -> Result<Self, TensorError> {
+    pub fn build(config: T5Config, source: &mut dyn WeightSource) -> Result<Self, TensorError> {
         let size = [config.vocab_size, config.d_model];
         let shared = Parameter::new(source.matrix("shared.weight", size)?);
         let encoder = Stack::build(&config, "encoder", source)?;
@@ -408,7 +408,7 @@ enum Direction {
 }
 
 impl Stack {
-    fn build(config: &Config, name: &str, source: &mut dyn WeightSource) -> Result<Self, TensorError> {
+    fn build(config: &T5Config, name: &str, source: &mut dyn WeightSource) -> Result<Self, TensorError> {
         let (model, inner, wide) = (config.d_model, config.heads * config.d_kv, config.d_ff);
         let is_decoder = name == "decoder";
         let mut blocks = Vec::new();
@@ -448,7 +448,7 @@ impl Stack {
     /// `[1, heads, queries, keys]`.
     fn position_bias(
         &self,
-        config: &Config,
+        config: &T5Config,
         direction: Direction,
         queries: std::ops::Range<usize>,
         device: &Device,
@@ -484,7 +484,7 @@ fn bias_name(stack: &str) -> String {
 
 /// Returns the bucket of a relative position, the key's less the query's: near ones have one each,
 /// farther ones share, ever more of them to one.
-fn bucket(relative: i64, direction: Direction, config: &Config) -> usize {
+fn bucket(relative: i64, direction: Direction, config: &T5Config) -> usize {
     let (buckets, first, distance) = match direction {
         Direction::Both => {
             let buckets = config.buckets / 2;

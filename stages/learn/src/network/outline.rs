@@ -20,7 +20,7 @@ pub(crate) struct Outline {
     /// The parameters outside of layers.
     pub outside: Vec<ListedParameter>,
     /// The stacks of layers, the one that writes last.
-    pub stacks: Vec<Stack>,
+    pub stacks: Vec<LayerStack>,
     /// The numbers that are made of the parameters once, and kept.
     pub derived: u128,
     /// How many tokens there can be.
@@ -40,7 +40,7 @@ pub(crate) enum Limit {
 
 /// Layers that are alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Stack {
+pub(crate) struct LayerStack {
     pub layers: usize,
     /// The parameters of one layer.
     pub layer: Vec<ListedParameter>,

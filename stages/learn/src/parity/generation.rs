@@ -56,18 +56,18 @@ fn greedy_and_beam_search() {
                     let tokens: Vec<u32> = serde_json::from_value(sequence.clone()).unwrap();
                     let ended = tokens.iter().any(|id| ends.contains(id));
                     let tokens: Vec<u32> = tokens.into_iter().take_while(|id| !ends.contains(id)).collect();
-                    for found in [&alone[rank], &batch[place][rank]] {
+                    for actual in [&alone[rank], &batch[place][rank]] {
                         assert_eq!(
-                            (&found.tokens, found.ended),
+                            (&actual.tokens, actual.ended),
                             (&tokens, ended),
                             "{name} {mode} {params} {place} {rank}"
                         );
                         if let Some(score) = wanted["sequences_scores"][rank].as_f64() {
                             // The sums of log-probabilities, which scores are made of. Each token
                             // adds what its logits are off by.
-                            let length = (found.tokens.len() + usize::from(ended)) as f64;
+                            let length = (actual.tokens.len() + usize::from(ended)) as f64;
                             let by = length.powf(params["length_penalty"].as_f64().unwrap());
-                            let off = (found.score.unwrap() * by - score * by).abs();
+                            let off = (actual.score.unwrap() * by - score * by).abs();
                             let message = format!("{name} {mode} {params} {place} {rank}: off by {off}");
                             assert!(off < 2e-5 + 5e-6 * length, "{message}");
                         }
@@ -106,16 +106,16 @@ fn sampling_follows_from_the_seed_and_the_row() {
         let narrow = sample(r#"{"sample": {"top_p": 1e-9}}"#);
         assert_eq!(run(&narrow), run(&Strategy::default()), "{name}");
         let hot = sample(r#"{"sample": {"temperature": 2.0, "seed": 1}}"#);
-        let found = run(&hot);
-        assert_eq!(found, run(&hot));
-        assert_ne!(found, run(&sample(r#"{"sample": {"temperature": 2.0, "seed": 2}}"#)));
-        assert_ne!(found, run(&Strategy::default()));
+        let actual = run(&hot);
+        assert_eq!(actual, run(&hot));
+        assert_ne!(actual, run(&sample(r#"{"sample": {"temperature": 2.0, "seed": 2}}"#)));
+        assert_ne!(actual, run(&Strategy::default()));
         let first = continue_with(&network, &hot, &prompts[..1], 12, &[]);
-        assert_eq!(first[0], found[0], "{name}");
+        assert_eq!(first[0], actual[0], "{name}");
         // The same prompt at another place draws other tokens.
         let twice = continue_with(&network, &hot, &[prompts[0], prompts[0]], 12, &[]);
-        assert_eq!(twice[0], found[0]);
-        assert_ne!(twice[1], found[0]);
+        assert_eq!(twice[0], actual[0]);
+        assert_ne!(twice[1], actual[0]);
     }
 }
 
@@ -129,22 +129,22 @@ fn what_is_remembered_is_what_the_whole_text_gives() {
     for name in ["llama", "t5_other"] {
         let network = network(name);
         let prompt: Vec<u32> = (10..22).collect();
-        let found = continue_with(&network, &Strategy::default(), &[&prompt], 100, &[]).remove(0).remove(0);
-        assert_eq!(found.tokens.len(), 100);
+        let actual = continue_with(&network, &Strategy::default(), &[&prompt], 100, &[]).remove(0).remove(0);
+        assert_eq!(actual.tokens.len(), 100);
         let (logits, before) = match name {
             "llama" => {
-                let all = prompt.iter().chain(&found.tokens).map(|id| i64::from(*id)).collect();
+                let all = prompt.iter().chain(&actual.tokens).map(|id| i64::from(*id)).collect();
                 (logits(&super::model(name), &[all]), prompt.len() - 1)
             }
             _ => {
                 let model = super::t5::t5(name);
-                let outputs = std::iter::once(model.config.start).chain(found.tokens.iter().copied());
+                let outputs = std::iter::once(model.config.start).chain(actual.tokens.iter().copied());
                 let (_, logits) = model.states_and_logits(&[&prompt], &[outputs.collect()]);
                 (numbers(logits), 0)
             }
         };
         let rows = logits.chunks_exact(network.vocabulary_size()).skip(before);
-        for (place, (row, token)) in rows.zip(&found.tokens).enumerate() {
+        for (place, (row, token)) in rows.zip(&actual.tokens).enumerate() {
             assert_eq!(likeliest(row), *token, "{name} {place}");
         }
     }

@@ -2,8 +2,8 @@
 
 use burn_tensor::Device;
 
-use super::{Tensors, difference, logits, model, network};
-use crate::models::llama::{Config, LlamaForCausalLM, RopeScaling, TensorNaming};
+use super::{GoldenTensors, difference, logits, model, network};
+use crate::models::llama::{LlamaConfig, LlamaForCausalLM, RopeScaling, TensorNaming};
 use crate::network::{TensorError, WeightSource};
 use crate::tensor::device::tested_device;
 use crate::tensor::parameters::Parameters as _;
@@ -11,7 +11,7 @@ use crate::tensor::random::{Purpose, Random};
 
 #[test]
 fn logits_of_packed_weights() {
-    let (model, tensors) = (model("internlm2"), Tensors::open("internlm2/expected.safetensors"));
+    let (model, tensors) = (model("internlm2"), GoldenTensors::open("internlm2/expected.safetensors"));
     let off = difference(&logits(&model, &tensors.rows("input_ids")), &tensors.floats("logits"));
     assert!(off < 8e-6, "{off}");
 }
@@ -39,7 +39,7 @@ fn biases_are_packed_like_weights() {
     let sizes = sizes.as_object().unwrap();
     let packed_sizes = crate::models::internlm2::read(sizes).unwrap();
     assert!(packed_sizes.attention_bias && packed_sizes.rope.scaling == RopeScaling::None);
-    let plain = Config { naming: TensorNaming::Llama, ..packed_sizes.clone() };
+    let plain = LlamaConfig { naming: TensorNaming::Llama, ..packed_sizes.clone() };
     let mut random = Random::new(3, Purpose::Weights, 9);
     let mut whole = std::collections::BTreeMap::new();
     let mut draw = |name: &str, count: usize| {

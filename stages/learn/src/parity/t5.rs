@@ -2,8 +2,8 @@
 
 use weights::ModelFolder;
 
-use super::{Tensors, difference, expected, golden, masked_difference, network, numbers};
-use crate::models::t5::{Config, T5ForConditionalGeneration};
+use super::{GoldenTensors, difference, expected, golden, masked_difference, network, numbers};
+use crate::models::t5::{T5Config, T5ForConditionalGeneration};
 use crate::network::FolderTensors;
 use crate::tensor::device::tested_device;
 use crate::tensor::layers::Storage;
@@ -15,23 +15,23 @@ use crate::train::gradients::{self, Activations};
 
 pub(super) fn t5(name: &str) -> T5ForConditionalGeneration {
     let (folder, device) = (ModelFolder::open(golden(name)).unwrap(), tested_device());
-    let config = Config::read(folder.config()).unwrap();
+    let config = T5Config::read(folder.config()).unwrap();
     let mut tensors = FolderTensors::new(&folder, Storage::Dense, &device);
     T5ForConditionalGeneration::open(config, &mut tensors).unwrap()
 }
 
-fn rows(tensors: &Tensors, name: &str) -> Vec<Vec<u32>> {
+fn rows(tensors: &GoldenTensors, name: &str) -> Vec<Vec<u32>> {
     tensors.rows(name).iter().map(|row| super::ids(row)).collect()
 }
 
 /// The inputs without their filling.
-fn inputs(tensors: &Tensors) -> Vec<Vec<u32>> {
+fn inputs(tensors: &GoldenTensors) -> Vec<Vec<u32>> {
     let lengths = tensors.rows("attention_mask").into_iter().map(|mask| mask.iter().sum::<i64>() as usize);
     rows(tensors, "input_ids").into_iter().zip(lengths).map(|(row, length)| row[..length].to_vec()).collect()
 }
 
 /// The inputs, each with its labels.
-fn sequences(tensors: &Tensors) -> Vec<Sequence> {
+fn sequences(tensors: &GoldenTensors) -> Vec<Sequence> {
     let labels = tensors.rows("labels").into_iter();
     let labels = labels.map(|row| row.into_iter().filter(|id| *id >= 0).collect::<Vec<_>>());
     let pairs = inputs(tensors).into_iter().zip(labels);
@@ -44,7 +44,7 @@ fn sequences(tensors: &Tensors) -> Vec<Sequence> {
 #[test]
 fn encoder_states_and_decoder_logits() {
     for name in ["t5_v10", "t5_v11"] {
-        let (model, tensors) = (t5(name), Tensors::open(&format!("{name}/expected.safetensors")));
+        let (model, tensors) = (t5(name), GoldenTensors::open(&format!("{name}/expected.safetensors")));
         let inputs = inputs(&tensors);
         let inputs: Vec<&[u32]> = inputs.iter().map(Vec::as_slice).collect();
         let (states, logits) = model.states_and_logits(&inputs, &rows(&tensors, "decoder_input_ids"));
@@ -59,7 +59,7 @@ fn encoder_states_and_decoder_logits() {
 /// No two sizes alike, fewer layers in the encoder, another token to begin with.
 #[test]
 fn states_and_logits_of_other_shapes() {
-    let (model, tensors) = (t5("t5_other"), Tensors::open("t5_other/expected.safetensors"));
+    let (model, tensors) = (t5("t5_other"), GoldenTensors::open("t5_other/expected.safetensors"));
     let inputs = rows(&tensors, "input_ids");
     let (states, logits) = model.states_and_logits(&[&inputs[0]], &rows(&tensors, "decoder_input_ids"));
     let off = difference(&numbers(states), &tensors.floats("encoder_last_hidden_state"));
@@ -72,7 +72,8 @@ fn states_and_logits_of_other_shapes() {
 #[test]
 fn the_loss_of_labels() {
     for name in ["t5_v10", "t5_v11"] {
-        let (network, tensors) = (network(name), Tensors::open(&format!("{name}/expected.safetensors")));
+        let (network, tensors) =
+            (network(name), GoldenTensors::open(&format!("{name}/expected.safetensors")));
         let sequences = sequences(&tensors);
         let sequences: Vec<&Sequence> = sequences.iter().collect();
         let logps = gradients::logps(&network, &Packed::new(&sequences), &tested_device());
@@ -100,7 +101,7 @@ fn names_are_those_of_the_file() {
 fn recomputed_layers_change_no_bit() {
     let dropout = Dropout { probability: 0.1, seed: 7, stream: 1 << 40 };
     for name in ["t5_v10", "t5_v11"] {
-        let sequences = sequences(&Tensors::open(&format!("{name}/expected.safetensors")));
+        let sequences = sequences(&GoldenTensors::open(&format!("{name}/expected.safetensors")));
         super::compare_recomputed(name, network(name), &sequences, None);
         super::compare_recomputed(name, network(name), &sequences, Some(dropout));
     }
@@ -110,8 +111,9 @@ fn recomputed_layers_change_no_bit() {
 fn gradients_of_the_loss() {
     let mut compared = 0;
     for name in ["t5_v10", "t5_v11"] {
-        let (mut network, tensors) = (network(name), Tensors::open(&format!("{name}/expected.safetensors")));
-        let wanted = Tensors::open(&format!("{name}/gradients.safetensors"));
+        let (mut network, tensors) =
+            (network(name), GoldenTensors::open(&format!("{name}/expected.safetensors")));
+        let wanted = GoldenTensors::open(&format!("{name}/gradients.safetensors"));
         let sequences = sequences(&tensors);
         let sequences: Vec<&Sequence> = sequences.iter().collect();
         let tokens: usize = sequences.iter().map(|sequence| sequence.output_tokens()).sum();

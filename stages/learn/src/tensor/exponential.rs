@@ -77,10 +77,10 @@ mod tests {
             let exact = f64::from(x).exp();
             let off = (f64::from(exp(x)) - exact).abs() / exact;
             assert!(off < 1e-7, "exp({x}) is off by {off}");
-            let (found, exact) = (f64::from(sigmoid(x)), 1.0 / (1.0 + (-f64::from(x)).exp()));
-            assert!((found - exact).abs() < 1e-7, "sigmoid({x}) is {found}");
-            let (found, exact) = (f64::from(tanh(x)), f64::from(x).tanh());
-            assert!((found - exact).abs() < 2e-7, "tanh({x}) is {found}");
+            let (actual, exact) = (f64::from(sigmoid(x)), 1.0 / (1.0 + (-f64::from(x)).exp()));
+            assert!((actual - exact).abs() < 1e-7, "sigmoid({x}) is {actual}");
+            let (actual, exact) = (f64::from(tanh(x)), f64::from(x).tanh());
+            assert!((actual - exact).abs() < 2e-7, "tanh({x}) is {actual}");
         }
         assert_eq!((tanh(1e30), tanh(-1e30), sigmoid(1e30)), (1.0, -1.0, 1.0));
         assert!(sigmoid(-1e30) < 1e-37);
@@ -119,9 +119,9 @@ mod tests {
         }
         let mut last = 0.0;
         for step in -6000..=6000 {
-            let found = normal_distribution(step as f32 / 1000.0);
-            assert!(found >= last - 1e-7 && found <= 1.0);
-            last = found;
+            let actual = normal_distribution(step as f32 / 1000.0);
+            assert!(actual >= last - 1e-7 && actual <= 1.0);
+            last = actual;
         }
     }
 }

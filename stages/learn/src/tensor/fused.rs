@@ -21,7 +21,7 @@ mod skinny_gemm;
 mod softmax;
 mod swiglu;
 
-pub(crate) use attention::{Causal, Step, attend, causal_attention, one_by_one};
+pub(crate) use attention::{Causal, SingleQuery, attend, causal_attention, single_query_attention};
 pub(crate) use cross_entropy::SoftmaxCrossEntropy;
 pub(crate) use gelu::gelu;
 pub(crate) use linear::linear;

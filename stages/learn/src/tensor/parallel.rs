@@ -45,10 +45,11 @@ pub(crate) fn largest_first<R: Send>(
     let mut order: Vec<usize> = (0..sizes.len()).collect();
     order.sort_by_key(|place| Reverse(sizes[*place]));
     let pieces = cut(&order);
-    let found: Option<Vec<Vec<R>>> = pool.install(|| pieces.par_iter().map(|piece| compute(piece)).collect());
-    let mut in_order: Vec<(usize, R)> = order.iter().copied().zip(found?.into_iter().flatten()).collect();
+    let results: Option<Vec<Vec<R>>> =
+        pool.install(|| pieces.par_iter().map(|piece| compute(piece)).collect());
+    let mut in_order: Vec<(usize, R)> = order.iter().copied().zip(results?.into_iter().flatten()).collect();
     in_order.sort_by_key(|(place, _)| *place);
-    Some(in_order.into_iter().map(|(_, found)| found).collect())
+    Some(in_order.into_iter().map(|(_, result)| result).collect())
 }
 
 /// Computes pieces side by side, and hands over what they came to in their order.
@@ -86,26 +87,26 @@ pub(crate) fn in_order<R: Send>(
         }
         waiting.begun += 1;
         drop(waiting);
-        let found = catch_unwind(AssertUnwindSafe(|| pool.install(|| compute(piece))));
+        let result = catch_unwind(AssertUnwindSafe(|| pool.install(|| compute(piece))));
         let mut taking = lock();
-        let found = found.unwrap_or_else(|panic| {
+        let result = result.unwrap_or_else(|panic| {
             // Nobody is to wait for a piece that never comes.
             taking.begun = pieces;
             moved.notify_all();
             resume_unwind(panic)
         });
-        taking.ready.insert(piece, found);
+        taking.ready.insert(piece, result);
         if taking.is_taking {
             // Whoever is at it takes this one as well.
             continue;
         }
         taking.is_taking = true;
-        while let Some(found) = {
+        while let Some(result) = {
             let next = taking.taken;
             taking.ready.remove(&next)
         } {
             drop(taking);
-            take.lock().unwrap_or_else(PoisonError::into_inner)(found);
+            take.lock().unwrap_or_else(PoisonError::into_inner)(result);
             taking = lock();
             taking.taken += 1;
             moved.notify_all();
@@ -138,7 +139,7 @@ mod tests {
                 busy.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
                 piece * piece
             };
-            in_order(20, &pool, compute, |found| taken.push(found));
+            in_order(20, &pool, compute, |result| taken.push(result));
             assert_eq!(taken, (0..20).map(|piece| piece * piece).collect::<Vec<_>>());
         }
     }
@@ -160,8 +161,8 @@ mod tests {
             seen.lock().unwrap().push(piece.to_vec());
             (!piece.contains(&7)).then(|| piece.iter().map(|place| sizes[*place]).collect::<Vec<usize>>())
         };
-        let found = largest_first(&sizes, &pool, |order| order.chunks(2).collect(), compute);
-        assert_eq!(found.unwrap(), sizes);
+        let result = largest_first(&sizes, &pool, |order| order.chunks(2).collect(), compute);
+        assert_eq!(result.unwrap(), sizes);
         let mut seen = seen.into_inner().unwrap();
         seen.sort();
         assert_eq!(seen, [vec![1, 3], vec![2], vec![4, 0]]);

@@ -87,15 +87,18 @@ mod tests {
     }
 
     /// Sums of another order are sometimes rounded the other way.
-    fn assert_near(found: &[f32], expected: &[f32]) {
-        assert_eq!(found.len(), expected.len());
+    fn assert_near(actual: &[f32], expected: &[f32]) {
+        assert_eq!(actual.len(), expected.len());
         let scale = expected.iter().fold(0f32, |most, number| most.max(number.abs()));
-        for (found, expected) in found.iter().zip(expected) {
-            assert!((found - expected).abs() <= expected.abs() / 128.0 + 1e-6 * scale, "{found} {expected}");
-            assert_eq!(*found, bf16::from_f32(*found).to_f32());
+        for (actual, expected) in actual.iter().zip(expected) {
+            assert!(
+                (actual - expected).abs() <= expected.abs() / 128.0 + 1e-6 * scale,
+                "{actual} {expected}"
+            );
+            assert_eq!(*actual, bf16::from_f32(*actual).to_f32());
         }
-        let same = found.iter().zip(expected).filter(|(found, expected)| found == expected).count();
-        assert!(same * 10 >= found.len() * 9, "{same} of {}", found.len());
+        let same = actual.iter().zip(expected).filter(|(actual, expected)| actual == expected).count();
+        assert!(same * 10 >= actual.len() * 9, "{same} of {}", actual.len());
     }
 
     #[test]
@@ -106,12 +109,12 @@ mod tests {
         let (x, weight, gradient) = (random([tokens, inner]), random([out, inner]), random([tokens, out]));
         let leaves = [&x, &weight].map(|tensor| tensor.clone().autodiff().require_grad());
         let [x_leaf, weight_leaf] = leaves.clone();
-        let found = Precision::Bf16.linear(x_leaf, weight_leaf);
-        let mut gradients = (found.clone() * gradient.clone().autodiff()).sum().backward();
+        let actual = Precision::Bf16.linear(x_leaf, weight_leaf);
+        let mut gradients = (actual.clone() * gradient.clone().autodiff()).sum().backward();
         let [grad_x, grad_weight] = leaves.map(|leaf| numbers(leaf.grad_remove(&mut gradients).unwrap()));
         let turned = |tensor: &Tensor<2>| numbers(tensor.clone().transpose());
         let plain = |tensor: &Tensor<2>| numbers(tensor.clone());
-        assert_near(&numbers(found.inner()), &expected(&plain(&x), &turned(&weight), [tokens, inner, out]));
+        assert_near(&numbers(actual.inner()), &expected(&plain(&x), &turned(&weight), [tokens, inner, out]));
         assert_near(&grad_x, &expected(&plain(&gradient), &plain(&weight), [tokens, out, inner]));
         assert_near(&grad_weight, &expected(&turned(&gradient), &plain(&x), [out, tokens, inner]));
         let product = Precision::Bf16.matmul(x.clone(), weight.clone().transpose());

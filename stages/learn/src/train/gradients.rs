@@ -40,8 +40,8 @@ pub(crate) fn all_logps(
         let sequences: Vec<&Sequence> = shard.iter().map(|place| sequences[*place]).collect();
         Some(logps(model, &Packed::new(&sequences), device))
     };
-    let found = largest_first(&sizes, pool, |order| order.chunks(shard_size(device)).collect(), compute);
-    found.expect("every shard is computed")
+    let logps = largest_first(&sizes, pool, |order| order.chunks(shard_size(device)).collect(), compute);
+    logps.expect("every shard is computed")
 }
 
 /// How a backward pass gets at what the forward pass computed.
@@ -77,8 +77,8 @@ pub(crate) fn gradients(
             let recorded = tape.predicting(packed, device);
             let (grad_hidden, grad_head) =
                 head_gradients(model, recorded.clone().inner(), packed, logp_gradients);
-            let mut found = (recorded * grad_hidden.autodiff()).sum().backward();
-            collected.take(&mut tape, &mut found);
+            let mut tape_gradients = (recorded * grad_hidden.autodiff()).sum().backward();
+            collected.take(&mut tape, &mut tape_gradients);
             grad_head
         }
     };
@@ -121,18 +121,19 @@ fn segment_by_segment(
         let leaves: Vec<Tensor<2>> = taken.into_iter().map(|x| x.autodiff().require_grad()).collect();
         let left = segments.compute(number, leaves.clone());
         if let Some(logp_gradients) = logp_gradients.take() {
-            let (grad_hidden, found) = head_gradients(model, left[0].clone().inner(), packed, logp_gradients);
-            (grad_outputs, grad_head) = (vec![Some(grad_hidden)], found);
+            let (grad_hidden, head_gradient) =
+                head_gradients(model, left[0].clone().inner(), packed, logp_gradients);
+            (grad_outputs, grad_head) = (vec![Some(grad_hidden)], head_gradient);
         }
         let product = |(left, grad_outputs): (Tensor<2>, Option<Tensor<2>>)| {
             grad_outputs.map(|grad_outputs| (left * grad_outputs.autodiff()).sum())
         };
         let products = left.into_iter().zip(grad_outputs).filter_map(product);
         let sum = products.reduce(|sum, more| sum + more).expect("what a segment leaves matters");
-        let mut found = sum.backward();
+        let mut tape_gradients = sum.backward();
         // None where what a segment takes is no longer needed.
-        grad_outputs = leaves.iter().map(|leaf| leaf.grad_remove(&mut found)).collect();
-        collected.take(tape, &mut found);
+        grad_outputs = leaves.iter().map(|leaf| leaf.grad_remove(&mut tape_gradients)).collect();
+        collected.take(tape, &mut tape_gradients);
     }
     grad_head
 }
@@ -185,12 +186,12 @@ impl Collected {
     }
 
     /// Takes what one segment found. What several segments share has the sum.
-    fn take(&mut self, tape: &mut Network, found: &mut burn_tensor::Gradients) {
+    fn take(&mut self, tape: &mut Network, tape_gradients: &mut burn_tensor::Gradients) {
         let mut places = self.0.iter_mut();
         tape.visit(&mut |_, slot: ParameterRef<'_>| {
             let place = places.next().expect("a model shows the same parameters each time");
             if slot.requires_grad()
-                && let Some(more) = slot.take_gradient(found)
+                && let Some(more) = slot.take_gradient(tape_gradients)
             {
                 add_to(place, more);
             }

@@ -40,9 +40,9 @@ pub fn reference_logps(model: &Model, examples: &Examples, threads: usize) -> Re
 fn logps(network: &Network, examples: &Examples, device: &Device, pool: &ThreadPool) -> ReferenceLogps {
     let of = |examples: &[Example]| -> Vec<[f64; 2]> {
         let sequences: Vec<&Sequence> = examples.iter().flat_map(Example::outputs).collect();
-        let found = gradients::all_logps(network, &sequences, device, pool);
-        let mut found = found.into_iter().map(|logp| logp.sum);
-        let mut next = || found.next().expect("every sequence has a log-probability");
+        let logps = gradients::all_logps(network, &sequences, device, pool);
+        let mut logps = logps.into_iter().map(|logp| logp.sum);
+        let mut next = || logps.next().expect("every sequence has a log-probability");
         let pair = |example: &Example| [next(), if example.rejected.is_some() { next() } else { 0.0 }];
         examples.iter().map(pair).collect()
     };
@@ -118,8 +118,8 @@ impl Reference {
             .collect();
         let mismatched: Vec<&Sequence> = mismatched.iter().collect();
         let sum = |network: &Network| -> f64 {
-            let found = gradients::all_logps(network, &mismatched, device, pool);
-            found.iter().map(|logp| logp.sum).sum()
+            let logps = gradients::all_logps(network, &mismatched, device, pool);
+            logps.iter().map(|logp| logp.sum).sum()
         };
         ((sum(model) - sum(reference)) / mismatched.len() as f64).max(0.0)
     }

@@ -132,25 +132,25 @@ impl GradientReduction {
     }
 
     /// Brings the gradients of a shard to where they are added, if that is another device.
-    pub fn home(self, found: Gradients, first: &Device) -> Gradients {
+    pub fn home(self, gradients: Gradients, first: &Device) -> Gradients {
         let home = |gradient: Tensor<1>| {
             if gradient.device() == *first { gradient } else { gradient.to_device(first) }
         };
         match self {
-            Self::InOrder => found.into_iter().map(|gradient| gradient.map(home)).collect(),
-            Self::AllReduce => found,
+            Self::InOrder => gradients.into_iter().map(|gradient| gradient.map(home)).collect(),
+            Self::AllReduce => gradients,
         }
     }
 
     /// Adds the gradients of a shard to the sums of the devices, which take shards in turn.
-    pub fn add(self, sums: &mut [Option<Gradients>], shard: usize, found: Gradients) {
+    pub fn add(self, sums: &mut [Option<Gradients>], shard: usize, gradients: Gradients) {
         let place = match self {
             Self::InOrder => 0,
             Self::AllReduce => shard % sums.len(),
         };
         match &mut sums[place] {
-            None => sums[place] = Some(found),
-            Some(sum) => add(sum, found),
+            None => sums[place] = Some(gradients),
+            Some(sum) => add(sum, gradients),
         }
     }
 
@@ -233,9 +233,9 @@ mod tests {
         for (place, number) in [1e8, 1.0, -1e8, 3.0].into_iter().enumerate() {
             reduction.add(&mut sums, place, shard(number));
         }
-        for found in reduction.share(sums, &replicas) {
-            assert_eq!(numbers(found[0].clone().unwrap()), [3.0, 6.0]);
-            assert!(found[1].is_none());
+        for sum in reduction.share(sums, &replicas) {
+            assert_eq!(numbers(sum[0].clone().unwrap()), [3.0, 6.0]);
+            assert!(sum[1].is_none());
         }
     }
 
@@ -254,9 +254,9 @@ mod tests {
             vec![None, Some(Tensor::from_data([1.0 + place as f32, 0.5], device))]
         };
         let count = devices.len() as f32;
-        for found in all_reduced(devices.iter().enumerate().map(of).collect()) {
-            assert!(found[0].is_none());
-            assert_eq!(numbers(found[1].clone().unwrap()), [count * (count + 1.0) / 2.0, 0.5 * count]);
+        for sum in all_reduced(devices.iter().enumerate().map(of).collect()) {
+            assert!(sum[0].is_none());
+            assert_eq!(numbers(sum[1].clone().unwrap()), [count * (count + 1.0) / 2.0, 0.5 * count]);
         }
     }
 }

@@ -17,18 +17,18 @@ use crate::profiling::{pool_bytes, process_memory};
 use crate::tensor::low_rank::Dropout;
 use crate::tensor::parallel::{in_order, threads_for};
 use crate::tensor::parameters::Parameters;
-use crate::text::batches::{Packed, order, shard_size, shards};
+use crate::text::batches::{Packed, shard_size, shards};
 use crate::text::sequence::{Example, Sequence};
 use crate::train::adamw::{Moments, clip_coefficient, global_norm};
 use crate::train::checkpoint::{self, Checkpoint, LeftAside};
-use crate::train::config::{Examples, Length, TrainingConfig};
+use crate::train::config::{Examples, TrainingConfig};
 use crate::train::curves::{Point, StepPoint, Throughput, ValidationPoint, rewards};
 use crate::train::error::TrainError;
 use crate::train::events::{TrainEvent, TrainHooks, TrainReport};
 use crate::train::gradients::{self, Activations, Gradients};
-use crate::train::lr_schedule::LearningRate;
 use crate::train::reference::{Reference, ReferenceSource};
 use crate::train::replica::{GradientReduction, Replica, copies};
+use crate::train::steps::Steps;
 
 /// Fits a model to examples, and leaves it with the weights that did best on the validation rows.
 ///
@@ -106,60 +106,6 @@ pub fn train(
     Ok(TrainReport { steps: steps.all, best_step, validation_loss, resumed_at, points, throughput })
 }
 
-/// Which rows a step takes, and after which steps there is an evaluation.
-struct Steps {
-    examples: usize,
-    batch_size: usize,
-    per_epoch: usize,
-    all: usize,
-    validations_per_epoch: usize,
-    rate: LearningRate,
-    seed: u64,
-}
-
-impl Steps {
-    fn new(config: &TrainingConfig, examples: usize) -> Self {
-        let per_epoch = examples.div_ceil(config.batch_size);
-        let all = match config.length {
-            Length::Epochs(epochs) => ((epochs * per_epoch as f64).ceil() as usize).max(1),
-            Length::Steps(steps) => steps as usize,
-        };
-        let rate = LearningRate {
-            peak: config.learning_rate,
-            warmup_steps: LearningRate::warmup(config.warmup_ratio, all),
-            steps: all,
-            schedule: config.schedule,
-        };
-        Self {
-            examples,
-            batch_size: config.batch_size,
-            per_epoch,
-            all,
-            validations_per_epoch: config.validations_per_epoch,
-            rate,
-            seed: config.seed,
-        }
-    }
-
-    fn evaluates(&self, step: usize) -> bool {
-        let (pass, times) = (self.per_epoch, self.validations_per_epoch);
-        // The k-th evaluation of an epoch is after the first step that completes k shares of it.
-        let evaluations = |step: usize| step * times / pass;
-        step == 0 || step == self.all || (times > 0 && evaluations(step) > evaluations(step - 1))
-    }
-
-    /// Returns the rows of a step.
-    fn rows(&self, step: usize) -> Vec<usize> {
-        let begin = step % self.per_epoch * self.batch_size;
-        let end = (begin + self.batch_size).min(self.examples);
-        order(self.seed, step / self.per_epoch, self.examples)[begin..end].to_vec()
-    }
-
-    fn epoch(&self, step: usize) -> f64 {
-        step as f64 / self.per_epoch as f64
-    }
-}
-
 /// The weights that did best, where there are several to choose from.
 #[derive(Clone)]
 struct Best {
@@ -200,9 +146,9 @@ impl<'a> Training<'a> {
         let objective = &self.config.objective;
         if objective.needs_reference() {
             let (config, examples, first) = (self.config, self.examples, self.first());
-            let found =
+            let reference =
                 Reference::of(reference_source, first.network, config, examples, &first.device, &self.pool)?;
-            self.reference = Some(found);
+            self.reference = Some(reference);
         }
         Ok(())
     }
@@ -349,7 +295,7 @@ impl<'a> Training<'a> {
                 // No other step, shard and adapter has it: below 2^20 of each.
                 stream: (((self.step as u64) << 20) + number as u64) << 20,
             };
-            let found = gradients::gradients(
+            let gradients = gradients::gradients(
                 replica.network,
                 &packed,
                 Some(dropout),
@@ -373,7 +319,7 @@ impl<'a> Training<'a> {
                     logp_gradients.collect()
                 },
             );
-            (shares, self.reduction.home(found, &self.first().device))
+            (shares, self.reduction.home(gradients, &self.first().device))
         };
         let mut sums: Vec<Option<Gradients>> = self.replicas.iter().map(|_| None).collect();
         let (mut shares, mut added): (Vec<Share>, usize) = (Vec::new(), 0);
@@ -381,9 +327,9 @@ impl<'a> Training<'a> {
             jobs.len(),
             &self.pool,
             |number| compute(number, &jobs[number]),
-            |(found_shares, found)| {
-                shares.extend(found_shares);
-                self.reduction.add(&mut sums, added, found);
+            |(shard_shares, gradients)| {
+                shares.extend(shard_shares);
+                self.reduction.add(&mut sums, added, gradients);
                 added += 1;
             },
         );
@@ -419,7 +365,7 @@ impl<'a> Training<'a> {
                 let logps = gradients::logps(replica.network, &pack(&shard), &replica.device);
                 outputs(&shard, &logps)
                     .iter()
-                    .map(|found| self.config.objective.share(found, &known))
+                    .map(|outputs| self.config.objective.share(outputs, &known))
                     .collect()
             };
             jobs.par_iter().enumerate().map(compute).collect()
@@ -448,8 +394,8 @@ impl<'a> Training<'a> {
         let Some(best) = self.best.take() else { return (self.step, None) };
         let mut weights = best.weights.into_iter();
         self.replicas[0].network.visit(&mut |_, mut slot| {
-            if let Some(found) = weights.next().flatten() {
-                slot.set_flat(found);
+            if let Some(best) = weights.next().flatten() {
+                slot.set_flat(best);
             }
         });
         (best.step, Some(best.loss))
@@ -468,7 +414,7 @@ impl<'a> Training<'a> {
 
     /// Returns what a killed training needs to go on.
     fn checkpoint(&mut self) -> Checkpoint {
-        let mut found = Checkpoint {
+        let mut checkpoint = Checkpoint {
             step: self.step,
             points: self.points.clone(),
             throughput: self.throughput.clone(),
@@ -478,23 +424,23 @@ impl<'a> Training<'a> {
         let mut place = 0;
         network.visit(&mut |name, slot| {
             if let Some(moments) = &moments[place] {
-                found.tensors.push((format!("weights.{name}"), slot.flat()));
-                found.tensors.push((format!("mean.{name}"), moments.first_moment.clone()));
-                found.tensors.push((format!("square.{name}"), moments.second_moment.clone()));
+                checkpoint.tensors.push((format!("weights.{name}"), slot.flat()));
+                checkpoint.tensors.push((format!("mean.{name}"), moments.first_moment.clone()));
+                checkpoint.tensors.push((format!("square.{name}"), moments.second_moment.clone()));
                 if let Some(best) = self.best.as_ref().and_then(|best| best.weights[place].clone()) {
-                    found.tensors.push((format!("best.{name}"), best));
+                    checkpoint.tensors.push((format!("best.{name}"), best));
                 }
             }
             place += 1;
         });
-        found.best = self.best.as_ref().map(|best| (best.step, best.loss));
-        found
+        checkpoint.best = self.best.as_ref().map(|best| (best.step, best.loss));
+        checkpoint
     }
 
     /// Goes on where a killed training was.
-    fn resume(&mut self, found: Checkpoint) {
+    fn resume(&mut self, checkpoint: Checkpoint) {
         let take = |name: String| {
-            let mut tensors = found.tensors.iter();
+            let mut tensors = checkpoint.tensors.iter();
             tensors.find(|(known, _)| *known == name).map(|(_, numbers)| numbers.clone())
         };
         let mut best = Vec::new();
@@ -515,9 +461,9 @@ impl<'a> Training<'a> {
         for other in others {
             other.follow(first);
         }
-        self.best = found.best.map(|(step, loss)| Best { step, loss, weights: best });
-        (self.step, self.evaluated_at) = (found.step, Some(found.step));
-        (self.points, self.throughput) = (found.points, found.throughput);
+        self.best = checkpoint.best.map(|(step, loss)| Best { step, loss, weights: best });
+        (self.step, self.evaluated_at) = (checkpoint.step, Some(checkpoint.step));
+        (self.points, self.throughput) = (checkpoint.points, checkpoint.throughput);
     }
 }
 
@@ -541,8 +487,8 @@ fn target_tokens(rows: &[Row<'_>]) -> usize {
 fn outputs(shard: &[Row<'_>], logps: &[Logp]) -> Vec<Outputs> {
     let mut logps = logps.iter().copied();
     let mut next = |reference: Option<f64>| {
-        let found = logps.next().expect("every sequence has a log-probability");
-        Logp { reference, ..found }
+        let logp = logps.next().expect("every sequence has a log-probability");
+        Logp { reference, ..logp }
     };
     let outputs = |row: &Row<'_>| Outputs {
         chosen: next(row.reference.map(|[chosen, _]| chosen)),
@@ -553,170 +499,4 @@ fn outputs(shard: &[Row<'_>], logps: &[Logp]) -> Vec<Outputs> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::open_network;
-    use crate::network::Network;
-    use crate::tensor::device::{is_cpu, tested_device};
-    use crate::tensor::layers::Storage;
-    use crate::tensor::precision::Precision;
-    use crate::text::sequence::{Sequence, TokenLimit};
-    use crate::train::adamw::AdamW;
-    use crate::train::lr_schedule::Schedule;
-    use safetensors::SafeTensors;
-    use std::path::PathBuf;
-    use weights::ModelFolder;
-
-    fn golden(name: &str) -> PathBuf {
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
-    }
-
-    fn config(batch_size: usize) -> TrainingConfig {
-        TrainingConfig {
-            objective: serde_json::from_str(r#"{"sft": {}}"#).unwrap(),
-            optimizer: AdamW::default(),
-            learning_rate: 1e-3,
-            schedule: Schedule::Constant,
-            warmup_ratio: 0.0,
-            length: Length::Steps(20),
-            batch_size,
-            micro_batch_size: batch_size,
-            max_grad_norm: 0.3,
-            validations_per_epoch: 0,
-            precision: Precision::F32,
-            seed: 0,
-        }
-    }
-
-    /// The batches of the reference, row after row.
-    fn examples() -> Vec<Example> {
-        let bytes = std::fs::read(golden("sft/expected.safetensors")).unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        let rows = |name: &str| -> Vec<Vec<i64>> {
-            let numbers = file.tensor(name).unwrap().data().chunks_exact(8);
-            let numbers: Vec<i64> =
-                numbers.map(|bytes| i64::from_le_bytes(bytes.try_into().unwrap())).collect();
-            numbers.chunks(24).map(<[i64]>::to_vec).collect()
-        };
-        let rows = rows("input_ids").into_iter().zip(rows("attention_mask")).zip(rows("labels"));
-        let example = |((ids, mask), labels): ((Vec<i64>, Vec<i64>), Vec<i64>)| {
-            let all = mask.iter().sum::<i64>() as usize;
-            let prompt = labels.iter().take_while(|label| **label == -100).count();
-            let ids: Vec<u32> = ids[..all].iter().map(|id| *id as u32).collect();
-            let (chosen, _) =
-                Sequence::new(&ids[..prompt], &ids[prompt..], TokenLimit::Together(100)).unwrap();
-            Example { id: String::new(), chosen, rejected: None, desirable: None }
-        };
-        rows.map(example).collect()
-    }
-
-    /// Twenty steps, and the losses of each.
-    fn trajectory(
-        micro_batch_size: usize,
-        threads: usize,
-        precision: Precision,
-    ) -> (Network, Vec<StepPoint>) {
-        let device = tested_device();
-        let mut model =
-            open_network(&ModelFolder::open(golden("llama")).unwrap(), Storage::Dense, &device).unwrap();
-        model.compute_in(precision);
-        let config = TrainingConfig { micro_batch_size, precision, ..config(4) };
-        let examples =
-            Examples { train: examples(), validation: Vec::new(), limit: TokenLimit::Together(100) };
-        let steps = Steps::new(&config, examples.train.len());
-        let pool = threads_for(&device, threads);
-        let mut training = Training::of(vec![Replica::new(&mut model, device)], &config, &examples, pool);
-        for step in 0..20 {
-            let first = step % 5 * 4;
-            training.advance(&[first, first + 1, first + 2, first + 3], &steps).unwrap();
-        }
-        let points = training.points.iter().map(|point| match point {
-            Point::Step(step) => step.clone(),
-            Point::Validation(look) => unreachable!("{look:?}"),
-        });
-        let points = points.collect();
-        (model, points)
-    }
-
-    #[test]
-    fn twenty_steps_are_the_references() {
-        let expected = std::fs::read(golden("sft/expected.json")).unwrap();
-        let expected: serde_json::Value = serde_json::from_slice(&expected).unwrap();
-        let bytes = std::fs::read(golden("sft/expected.safetensors")).unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        // With the mean over the tokens of all micro-batches, how many there are changes nothing.
-        for micro_batch_size in [4, 1] {
-            let (mut model, points) = trajectory(micro_batch_size, 2, Precision::F32);
-            for (point, expected) in points.iter().zip(expected["trajectory"].as_array().unwrap()) {
-                let off = (point.loss - expected["loss"].as_f64().unwrap()).abs();
-                assert!(off < 2e-5, "{point:?} {expected}");
-                let off = (point.gradient_norm - expected["grad_norm_before_clip"].as_f64().unwrap()).abs();
-                assert!(off < 5e-5, "{point:?} {expected}");
-            }
-            let mut compared = 0;
-            model.visit(&mut |name, slot| {
-                if let Ok(view) = file.tensor(&format!("final.{name}")) {
-                    let expected = view.data().chunks_exact(4);
-                    let expected = expected.map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
-                    let off = host(slot.flat())
-                        .iter()
-                        .zip(expected)
-                        .map(|(one, other)| (one - other).abs())
-                        .fold(0.0, f32::max);
-                    assert!(off < 2e-5, "{name}: {off}");
-                    compared += 1;
-                }
-            });
-            assert_eq!(compared, 2);
-        }
-    }
-
-    /// Rounded factors and products: another path, to the same place.
-    #[test]
-    fn sixteen_bits_learn_what_single_floats_do() {
-        let losses = |precision: Precision| -> Vec<f64> {
-            let (_, points) = trajectory(4, 2, precision);
-            points.iter().map(|point| point.loss).collect()
-        };
-        if !Precision::Bf16.is_known_to(&tested_device()) {
-            return eprintln!("skipped: PIPELINE_TEST_DEVICE does not compute in bf16");
-        }
-        let (single, half) = (losses(Precision::F32), losses(Precision::Bf16));
-        assert_ne!(single, half);
-        for (step, (single, half)) in single.iter().zip(&half).enumerate() {
-            assert!((single - half).abs() < 5e-3 * single, "step {step}: {half}, in f32 {single}");
-        }
-        assert!(half[19] < half[0] - 0.9 * (single[0] - single[19]), "{half:?}");
-    }
-
-    #[test]
-    fn threads_change_no_bit() {
-        if !is_cpu(&tested_device()) {
-            return eprintln!("skipped: GPUs add in orders of their own");
-        }
-        let bits = |threads: usize| -> Vec<u64> {
-            let (mut model, points) = trajectory(4, threads, Precision::F32);
-            let mut bits: Vec<u64> = points.iter().map(|point| point.loss.to_bits()).collect();
-            model.visit(&mut |_, slot| {
-                bits.extend(host(slot.flat()).iter().map(|number| u64::from(number.to_bits())))
-            });
-            bits
-        };
-        let one = bits(1);
-        assert!([2, 3].into_iter().all(|threads| bits(threads) == one));
-    }
-
-    #[test]
-    fn validation_falls_on_shares_of_an_epoch() {
-        let steps = |batch: usize, times: usize| {
-            let config =
-                TrainingConfig { validations_per_epoch: times, length: Length::Epochs(2.0), ..config(batch) };
-            let steps = Steps::new(&config, 10);
-            (0..=steps.all).filter(|step| steps.evaluates(*step)).collect::<Vec<_>>()
-        };
-        assert_eq!(steps(1, 2), [0, 5, 10, 15, 20]);
-        assert_eq!(steps(4, 1), [0, 3, 6]);
-        assert_eq!(steps(5, 4), [0, 1, 2, 3, 4]);
-        assert_eq!(steps(1, 0), [0, 20]);
-    }
-}
+mod tests;

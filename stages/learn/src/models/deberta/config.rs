@@ -6,12 +6,12 @@ use burn_tensor::Tensor;
 use burn_tensor::activation::{gelu_approximate, relu, sigmoid, silu, tanh};
 use serde_json::{Map, Value};
 
-use crate::network::{Limit, ListedParameter, Outline, Reader, Stack, UnusableConfig};
+use crate::network::{LayerStack, Limit, ListedParameter, Outline, Reader, UnusableConfig};
 use crate::tensor::fused::gelu;
 
 /// What `config.json` says.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Config {
+pub(crate) struct DebertaConfig {
     pub vocab_size: usize,
     pub embedding_size: usize,
     pub hidden_size: usize,
@@ -30,8 +30,8 @@ pub(crate) struct Config {
     pub has_encoder_norm: bool,
     pub content_to_position: bool,
     pub position_to_content: bool,
-    pub activation: Activation,
-    pub pooler_activation: Activation,
+    pub activation: DebertaActivation,
+    pub pooler_activation: DebertaActivation,
     /// The labels, in the order of the classifier's outputs.
     pub labels: Vec<String>,
 }
@@ -50,7 +50,7 @@ pub(crate) struct Relative {
 
 /// What bends the numbers between two projections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Activation {
+pub(crate) enum DebertaActivation {
     Gelu,
     GeluTanh,
     QuickGelu,
@@ -61,7 +61,7 @@ pub(crate) enum Activation {
     Linear,
 }
 
-impl Activation {
+impl DebertaActivation {
     fn read(reader: &Reader<'_>, field: &str) -> Result<Self, UnusableConfig> {
         Ok(match reader.text_or(field, "gelu")? {
             "gelu" | "gelu_python" => Self::Gelu,
@@ -143,7 +143,7 @@ fn labels(reader: &Reader<'_>, config: &Map<String, Value>) -> Result<Vec<String
     labels.filter(|labels| !labels.is_empty()).ok_or_else(|| wrong("does not number its labels from 0"))
 }
 
-impl Config {
+impl DebertaConfig {
     /// Reads a configuration.
     pub fn read(config: &Map<String, Value>) -> Result<Self, UnusableConfig> {
         let reader = Reader::new(config);
@@ -208,8 +208,8 @@ impl Config {
             has_encoder_norm: norms.split('|').any(|one| one.trim() == "layer_norm"),
             content_to_position: kinds.contains("c2p"),
             position_to_content: kinds.contains("p2c"),
-            activation: Activation::read(&reader, "hidden_act")?,
-            pooler_activation: Activation::read(&reader, "pooler_hidden_act")?,
+            activation: DebertaActivation::read(&reader, "hidden_act")?,
+            pooler_activation: DebertaActivation::read(&reader, "pooler_hidden_act")?,
             labels: labels(&reader, config)?,
         })
     }
@@ -225,7 +225,7 @@ impl Config {
     pub fn outline(&self, outside: Vec<ListedParameter>, layers: Vec<Vec<ListedParameter>>) -> Outline {
         let (positions, kinds) = self.relative_positions();
         let positions = self.layers as u128 * kinds as u128 * positions as u128;
-        let stack = |layer: Vec<ListedParameter>| Stack {
+        let stack = |layer: Vec<ListedParameter>| LayerStack {
             layers: self.layers,
             layer,
             heads: self.heads,
@@ -312,11 +312,11 @@ mod tests {
         }
     }
 
-    fn read(change: impl Fn(&mut Map<String, Value>)) -> Result<Config, String> {
+    fn read(change: impl Fn(&mut Map<String, Value>)) -> Result<DebertaConfig, String> {
         let text = std::fs::read(golden("deberta_v3/config.json")).unwrap();
         let mut config = serde_json::from_slice(&text).unwrap();
         change(&mut config);
-        Config::read(&config).map_err(|error| error.to_string())
+        DebertaConfig::read(&config).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn what_a_configuration_leaves_out_is_as_in_transformers() {
-        let config = Config::read(&Map::new()).unwrap();
+        let config = DebertaConfig::read(&Map::new()).unwrap();
         assert_eq!((config.hidden_size, config.layers, config.heads), (1536, 24, 24));
         assert_eq!((config.relative, config.has_absolute_positions, config.types), (None, true, 0));
         assert_eq!((config.labels, config.epsilon), (vec!["LABEL_0".to_owned(), "LABEL_1".to_owned()], 1e-7));

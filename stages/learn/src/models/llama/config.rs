@@ -39,9 +39,9 @@ fn default_theta() -> f64 {
 
 impl Llama {
     /// Returns the configuration of such a model with a vocabulary of this size.
-    fn config(&self, vocab_size: usize) -> Config {
+    fn config(&self, vocab_size: usize) -> LlamaConfig {
         let heads = self.num_attention_heads as usize;
-        Config {
+        LlamaConfig {
             naming: TensorNaming::Llama,
             vocab_size,
             hidden_size: self.hidden_size as usize,
@@ -100,7 +100,7 @@ impl FromScratch for Llama {
 
 /// The sizes of a model, and what else its configuration says of how it computes.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Config {
+pub(crate) struct LlamaConfig {
     pub naming: TensorNaming,
     pub vocab_size: usize,
     pub hidden_size: usize,
@@ -191,7 +191,7 @@ pub(crate) enum RopeScaling {
     Llama3 { factor: f64, low_freq_factor: f64, high_freq_factor: f64, original: f64 },
 }
 
-impl Config {
+impl LlamaConfig {
     /// Reads `config.json`.
     pub fn read(config: &Map<String, Value>) -> Result<Self, UnusableConfig> {
         let read = Reader::new(config);

@@ -81,12 +81,12 @@ pub enum FeedForwardProj {
 
 impl T5 {
     /// Returns the configuration of such a model with a vocabulary of this size.
-    fn config(&self, vocab_size: usize, start: u32) -> Config {
+    fn config(&self, vocab_size: usize, start: u32) -> T5Config {
         let (gated, activation) = match self.feed_forward_proj {
-            FeedForwardProj::Relu => (false, Activation::Relu),
-            FeedForwardProj::GatedGelu => (true, Activation::GeluNew),
+            FeedForwardProj::Relu => (false, T5Activation::Relu),
+            FeedForwardProj::GatedGelu => (true, T5Activation::GeluNew),
         };
-        Config {
+        T5Config {
             vocab_size,
             d_model: self.d_model as usize,
             d_kv: self.d_kv as usize,
@@ -155,7 +155,7 @@ fn check_buckets(buckets: usize, max_distance: usize) -> Result<(), (&'static st
 
 /// The sizes of a model, and what else its configuration says of how it computes.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Config {
+pub(crate) struct T5Config {
     pub vocab_size: usize,
     pub d_model: usize,
     pub d_kv: usize,
@@ -168,7 +168,7 @@ pub(crate) struct Config {
     pub dropout: f64,
     pub epsilon: f64,
     pub gated: bool,
-    pub activation: Activation,
+    pub activation: T5Activation,
     /// Whether the configuration says that the head is the embedding. A file may hold another.
     pub tied: bool,
     /// Whether states are scaled before the head.
@@ -181,14 +181,14 @@ pub(crate) struct Config {
 
 /// What the MLP does between its projections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Activation {
+pub(crate) enum T5Activation {
     Relu,
     Gelu,
     GeluNew,
     Silu,
 }
 
-impl Activation {
+impl T5Activation {
     pub fn apply(self, x: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Relu => relu(x),
@@ -199,7 +199,7 @@ impl Activation {
     }
 }
 
-impl Config {
+impl T5Config {
     /// Reads `config.json`. What is not there is what transformers takes it for.
     pub fn read(config: &Map<String, Value>) -> Result<Self, UnusableConfig> {
         let read = Reader::new(config);
@@ -217,12 +217,12 @@ impl Config {
             _ => (false, written),
         };
         let activation = match name {
-            "relu" => Activation::Relu,
+            "relu" => T5Activation::Relu,
             // The paper's first code and transformers both take the tangent form for it.
-            "gelu" if gated => Activation::GeluNew,
-            "gelu" => Activation::Gelu,
-            "gelu_new" => Activation::GeluNew,
-            "silu" | "swish" => Activation::Silu,
+            "gelu" if gated => T5Activation::GeluNew,
+            "gelu" => T5Activation::Gelu,
+            "gelu_new" => T5Activation::GeluNew,
+            "silu" | "swish" => T5Activation::Silu,
             _ => {
                 let known = "`relu`, `gelu`, `gelu_new` and `silu` are, alone or after `gated-`";
                 return Err(read.unusable("feed_forward_proj", format!("`{written}` is not known; {known}")));
@@ -378,7 +378,7 @@ mod tests {
             ["}", r#", "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false, "dropout_rate": 0}"#]
         {
             let config = shape(&SMALL.replace('}', more)).config(300, 7);
-            assert_eq!(Config::read(&config.write()).unwrap(), config);
+            assert_eq!(T5Config::read(&config.write()).unwrap(), config);
         }
     }
 }

@@ -5,7 +5,7 @@ use burn_tensor::{Device, Tensor};
 use super::{Direction, DropoutStreams, T5ForConditionalGeneration};
 use crate::network::{Continuation, KeyValueCache, LanguageModel as _};
 use crate::tensor::device::is_cpu;
-use crate::tensor::fused::Step;
+use crate::tensor::fused::SingleQuery;
 use crate::tensor::indices::{places, token_ids};
 use crate::tensor::layers::rms_norm;
 
@@ -32,9 +32,9 @@ impl Continuation for DecodeState<'_> {
         // Attention of a single query, which the CPU has a way of its own for.
         let steps = is_cpu(self.device).then(|| {
             let bias = bias.clone().into_data().try_into_vec().expect("biases are f32");
-            let own = Step { seen: vec![0..place + 1; rows], scale: 1.0, bias: Some(bias) };
+            let own = SingleQuery { seen: vec![0..place + 1; rows], scale: 1.0, bias: Some(bias) };
             let seen = self.lengths.iter().map(|length| 0..*length).collect();
-            [own, Step { seen, scale: 1.0, bias: None }]
+            [own, SingleQuery { seen, scale: 1.0, bias: None }]
         });
         let mut x = model.embed(token_ids(tokens, self.device));
         for ((block, cached), (k, v)) in

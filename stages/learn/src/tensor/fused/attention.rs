@@ -27,13 +27,13 @@ const BLOCK: usize = 64;
 /// rotary positions.
 #[derive(Debug, Clone)]
 pub(crate) struct Causal {
-    sizes: Sizes,
+    shape: AttentionShape,
     /// Where it is composed of other operations.
     composed: Option<Composed>,
 }
 
 #[derive(Debug, Clone)]
-struct Sizes {
+struct AttentionShape {
     rows: usize,
     heads: usize,
     /// How many heads keys and values have: the heads of a group share them.
@@ -62,7 +62,7 @@ impl Causal {
         let table = Arc::new(rope.table(&positions));
         let composed =
             (!is_cpu(device)).then(|| Composed::new(rope, [rows, width], heads / keys, precision, device));
-        Self { sizes: Sizes { rows, heads, keys, table }, composed }
+        Self { shape: AttentionShape { rows, heads, keys, table }, composed }
     }
 
     /// Puts it beside a tape.
@@ -82,9 +82,9 @@ pub(crate) fn causal_attention(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, causal:
     match &causal.composed {
         None => {
             debug_assert!(all_here(&[&q, &k, &v]));
-            apply(causal.sizes.clone(), [q, k, v])
+            apply(causal.shape.clone(), [q, k, v])
         }
-        Some(parts) => composed([q, k, v], &causal.sizes, parts),
+        Some(parts) => composed([q, k, v], &causal.shape, parts),
     }
 }
 
@@ -113,13 +113,13 @@ impl Composed {
     }
 }
 
-fn composed([q, k, v]: [Tensor<2>; 3], sizes: &Sizes, parts: &Composed) -> Tensor<2> {
+fn composed([q, k, v]: [Tensor<2>; 3], shape: &AttentionShape, parts: &Composed) -> Tensor<2> {
     let split = |x: Tensor<2>, heads: usize| {
         let [tokens, wide] = x.dims();
-        x.reshape([sizes.rows, tokens / sizes.rows, heads, wide / heads]).swap_dims(1, 2)
+        x.reshape([shape.rows, tokens / shape.rows, heads, wide / heads]).swap_dims(1, 2)
     };
     let (q, k) = (parts.angles.rotate(q), parts.angles.rotate(k));
-    let (q, k, v) = (split(q, sizes.heads), split(k, sizes.keys), split(v, sizes.keys));
+    let (q, k, v) = (split(q, shape.heads), split(k, shape.keys), split(v, shape.keys));
     attend(q, k, v, parts.bias.clone(), parts.precision)
 }
 
@@ -143,7 +143,7 @@ pub(crate) fn attend(
     seen.swap_dims(1, 2).reshape([rows * width, heads * head])
 }
 
-impl Sizes {
+impl AttentionShape {
     fn width(&self) -> usize {
         self.table.tokens()
     }
@@ -180,7 +180,7 @@ impl Sizes {
 }
 
 /// Keeps the log-sum-exp of each query's scores, `[rows, heads, width]`.
-impl Operation<3> for Sizes {
+impl Operation<3> for AttentionShape {
     fn shape(&self, [q, k, v]: [[usize; 2]; 3]) -> [usize; 2] {
         let tokens = self.rows * self.width();
         assert_eq!(q, [tokens, self.heads * self.head()]);
@@ -345,7 +345,7 @@ wide! {
 
 /// One new place of each row, which looks at some of the row's places.
 #[derive(Debug, Clone)]
-pub(crate) struct Step {
+pub(crate) struct SingleQuery {
     /// The places that each row looks at.
     pub seen: Vec<Range<usize>>,
     /// What scores are multiplied with.
@@ -356,7 +356,12 @@ pub(crate) struct Step {
 
 /// Attention of one query in each row, `[rows, heads * head]`, over keys and values of which there
 /// is room for more, `[rows, keys, room, head]`. On the CPU only, and not on a tape.
-pub(crate) fn one_by_one(q: Tensor<2>, keys: Tensor<4>, values: Tensor<4>, step: &Step) -> Tensor<2> {
+pub(crate) fn single_query_attention(
+    q: Tensor<2>,
+    keys: Tensor<4>,
+    values: Tensor<4>,
+    step: &SingleQuery,
+) -> Tensor<2> {
     let [rows, wide] = q.dims();
     let [_, groups, room, head] = keys.dims();
     let flat = |x: Tensor<4>| numbers(x.reshape([rows * groups * room, head]));
@@ -376,14 +381,14 @@ pub(crate) fn one_by_one(q: Tensor<2>, keys: Tensor<4>, values: Tensor<4>, step:
             &bias[number * places..][seen.clone()]
         });
         let (keys, values) = (&keys[places.clone()], &values[places]);
-        look(query, keys, values, step.scale, bias.unwrap_or(&[]), &mut scores[..seen.len()], output);
+        attend_one(query, keys, values, step.scale, bias.unwrap_or(&[]), &mut scores[..seen.len()], output);
     }
     Tensor::from_primitive::<Flex>(tensor(output, [rows, wide]))
 }
 
 wide! {
     /// Adds values up by how well their keys fit a query.
-    fn look(
+    fn attend_one(
         query: &[f32],
         keys: &[f32],
         values: &[f32],
@@ -436,13 +441,13 @@ mod tests {
                 precision: Precision::F32,
             };
             let (tokens, head) = (rows * width, 2 * half);
-            let sizes = [[tokens, heads * head], [tokens, keys * head], [tokens, keys * head]];
+            let shape = [[tokens, heads * head], [tokens, keys * head], [tokens, keys * head]];
             same(
-                sizes,
+                shape,
                 |[q, k, v]| causal_attention(q, k, v, &causal),
                 |inputs| {
                     let parts = if inputs[0].is_autodiff() { &beside } else { &parts };
-                    composed(inputs, &causal.sizes, parts)
+                    composed(inputs, &causal.shape, parts)
                 },
             );
         }
@@ -474,9 +479,10 @@ mod tests {
             .collect();
         let bias = Tensor::from_data(TensorData::new(bias, [rows, 1, heads / keys, places]), &device);
         let expected = attend(q.clone(), k.clone(), v.clone(), bias, Precision::F32);
-        let step = Step { seen: vec![0..places, 2..places], scale: (head as f32).powf(-0.5), bias: None };
+        let step =
+            SingleQuery { seen: vec![0..places, 2..places], scale: (head as f32).powf(-0.5), bias: None };
         let more = |x: Tensor<4>| Tensor::cat(vec![x, Tensor::zeros([rows, keys, 3, head], &device)], 2);
-        let output = one_by_one(q.reshape([rows, heads * head]), more(k), more(v), &step);
+        let output = single_query_attention(q.reshape([rows, heads * head]), more(k), more(v), &step);
         let difference = (output - expected).abs().max().into_scalar::<f32>();
         assert!(difference < 1e-6, "{difference}");
     }

@@ -48,8 +48,8 @@ pub(super) fn apply<O: Operation<N>, const N: usize>(operation: O, inputs: [Tens
     let shape = operation.shape(inputs.each_ref().map(Tensor::dims));
     if !inputs.iter().any(Tensor::is_autodiff) {
         let inputs = inputs.map(numbers);
-        let (found, _) = operation.forward(inputs.each_ref().map(matrix));
-        return Tensor::from_primitive::<Flex>(tensor(found, shape));
+        let (output, _) = operation.forward(inputs.each_ref().map(matrix));
+        return Tensor::from_primitive::<Flex>(tensor(output, shape));
     }
     let inputs = inputs.map(|input| {
         let input = if input.is_autodiff() { input } else { input.autodiff() };
@@ -57,14 +57,16 @@ pub(super) fn apply<O: Operation<N>, const N: usize>(operation: O, inputs: [Tens
     });
     let nodes = inputs.each_ref().map(|input| input.node());
     let inputs = inputs.map(|input| input.into_primitive().to_contiguous());
-    let (found, kept) = operation.forward(inputs.each_ref().map(matrix));
-    let found = tensor(found, shape);
+    let (output, kept) = operation.forward(inputs.each_ref().map(matrix));
+    let output = tensor(output, shape);
     let prepared = Recorded::<O, N>(std::marker::PhantomData);
-    let found = match prepared.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
-        OpsKind::Tracked(tracked) => tracked.finish(State { operation, inputs, kept: Arc::new(kept) }, found),
-        OpsKind::UnTracked(untracked) => untracked.finish(found),
+    let output = match prepared.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
+        OpsKind::Tracked(tracked) => {
+            tracked.finish(State { operation, inputs, kept: Arc::new(kept) }, output)
+        }
+        OpsKind::UnTracked(untracked) => untracked.finish(output),
     };
-    Tensor::from_primitive::<Autodiff<Flex>>(found)
+    Tensor::from_primitive::<Autodiff<Flex>>(output)
 }
 
 /// A step on a tape.
@@ -87,10 +89,10 @@ impl<O: Operation<N>, const N: usize> Backward<Flex, N> for Recorded<O, N> {
         let State { operation, inputs, kept } = &ops.state;
         let wanted = ops.parents.each_ref().map(Option::is_some);
         let views = inputs.each_ref().map(matrix);
-        let found = operation.backward(views, kept, matrix(&gradient).numbers, wanted);
-        for ((parent, found), view) in ops.parents.iter().zip(found).zip(views) {
+        let input_gradients = operation.backward(views, kept, matrix(&gradient).numbers, wanted);
+        for ((parent, gradient), view) in ops.parents.iter().zip(input_gradients).zip(views) {
             if let Some(parent) = parent {
-                gradients.register::<Flex>(parent.id, tensor(found, [view.rows, view.columns]));
+                gradients.register::<Flex>(parent.id, tensor(gradient, [view.rows, view.columns]));
             }
         }
     }
@@ -124,21 +126,21 @@ pub(super) fn same<const N: usize>(
     let gradient = Tensor::<2>::random(composed(inputs.clone()).dims(), spread, &device);
     let of = |operation: &dyn Fn([Tensor<2>; N]) -> Tensor<2>| -> Vec<Vec<f32>> {
         let leaves = inputs.clone().map(|input| input.autodiff().require_grad());
-        let found = operation(leaves.clone());
-        let mut gradients = (found.clone() * gradient.clone().autodiff()).sum().backward();
-        let found = std::iter::once(found.inner());
+        let actual = operation(leaves.clone());
+        let mut gradients = (actual.clone() * gradient.clone().autodiff()).sum().backward();
+        let actual = std::iter::once(actual.inner());
         let grad_inputs = leaves.each_ref().map(|leaf| leaf.grad_remove(&mut gradients).expect("it is used"));
-        found.chain(grad_inputs).map(|numbers| numbers.into_data().try_into_vec().unwrap()).collect()
+        actual.chain(grad_inputs).map(|numbers| numbers.into_data().try_into_vec().unwrap()).collect()
     };
-    let (found, expected) = (of(&fused), of(&composed));
-    for (place, (found, expected)) in found.iter().zip(&expected).enumerate() {
-        assert_eq!(found.len(), expected.len());
+    let (actual, expected) = (of(&fused), of(&composed));
+    for (place, (actual, expected)) in actual.iter().zip(&expected).enumerate() {
+        assert_eq!(actual.len(), expected.len());
         let scale = expected.iter().fold(1f32, |most, number| most.max(number.abs()));
-        for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
-            assert!((found - expected).abs() < 3e-6 * scale, "{place}[{at}]: {found}, not {expected}");
+        for (at, (actual, expected)) in actual.iter().zip(expected).enumerate() {
+            assert!((actual - expected).abs() < 3e-6 * scale, "{place}[{at}]: {actual}, not {expected}");
         }
     }
     // Off the tape it computes the same bits.
     let off: Vec<f32> = fused(inputs.clone()).into_data().try_into_vec().unwrap();
-    assert_eq!(off, found[0]);
+    assert_eq!(off, actual[0]);
 }

@@ -32,20 +32,20 @@ pub(super) fn dots<const R: usize>(vectors: [&[f32]; R], by: &[f32]) -> [f32; R]
             }
         }
     }
-    let mut found = sums.map(total);
-    for (found, (_, rest)) in found.iter_mut().zip(&parts) {
+    let mut actual = sums.map(total);
+    for (actual, (_, rest)) in actual.iter_mut().zip(&parts) {
         for (number, by) in rest.iter().zip(by_rest) {
-            *found += number * by;
+            *actual += number * by;
         }
     }
-    found
+    actual
 }
 
 /// Returns the inner product of two vectors.
 #[inline(always)]
 pub(super) fn dot(vector: &[f32], by: &[f32]) -> f32 {
-    let [found] = dots([vector], by);
-    found
+    let [actual] = dots([vector], by);
+    actual
 }
 
 /// Returns the sum of all squares, in double precision.
