@@ -70,25 +70,25 @@ fn main() -> io::Result<()> {
 
 /// (1) A run with nothing to do.
 fn nothing_to_do(sizes: &Sizes, ninja: Option<&Ninja>) -> io::Result<()> {
-    let house = House::layered(sizes.unchanged)?;
-    house.run();
+    let workspace = Workspace::layered(sizes.unchanged)?;
+    workspace.run();
     if let Some(ninja) = ninja {
-        ninja.run(&house);
+        ninja.run(&workspace);
     }
     // What is written so recently that it may change unseen is read again.
     std::thread::sleep(RACY);
-    house.run();
-    let pairs = pairs(sizes, || (house.run(), ninja.map(|ninja| ninja.run(&house))));
+    workspace.run();
+    let pairs = pairs(sizes, || (workspace.run(), ninja.map(|ninja| ninja.run(&workspace))));
     tell_usage(&format!("nothing to do, {} stages", sizes.unchanged), &pairs);
     Ok(())
 }
 
 /// (2) A run with everything to do.
 fn cold(sizes: &Sizes, ninja: Option<&Ninja>) -> io::Result<()> {
-    let house = House::layered(sizes.cold)?;
+    let workspace = Workspace::layered(sizes.cold)?;
     let pairs = pairs(sizes, || {
-        house.forget();
-        (house.run(), ninja.map(|ninja| ninja.run(&house)))
+        workspace.forget();
+        (workspace.run(), ninja.map(|ninja| ninja.run(&workspace)))
     });
     tell_usage(&format!("cold, {} trivial stages, -j2", sizes.cold), &pairs);
     Ok(())
@@ -96,19 +96,22 @@ fn cold(sizes: &Sizes, ninja: Option<&Ninja>) -> io::Result<()> {
 
 /// (3) A source that takes long to read.
 fn large_source(sizes: &Sizes) -> io::Result<()> {
-    let house = House::empty()?;
-    let source = house.path("large");
+    let workspace = Workspace::empty()?;
+    let source = workspace.path("large");
     File::create(&source)?.set_len(sizes.source_bytes)?;
     let small = "[stages.small]\nkind = 'command'\nrun = 'echo > outputs/out/x'\noutputs.out = {}\n";
     let large = "[stages.large]\nkind = 'command'\nrun = ':'\nfiles = ['large']\noutputs.out = {}\n";
-    house.write("without.toml", small)?;
-    house.write("x.toml", &format!("{small}{large}"))?;
+    workspace.write("without.toml", small)?;
+    workspace.write("x.toml", &format!("{small}{large}"))?;
     std::thread::sleep(RACY);
-    measure(house.pipeline(["run", "x.toml", "--until", "small"]));
+    measure(workspace.pipeline(["run", "x.toml", "--until", "small"]));
 
     let size = format!("{:.1} GB source", sizes.source_bytes as f64 / 1e9);
     let unchanged = pairs(sizes, || {
-        (measure(house.pipeline(["plan", "x.toml"])), Some(measure(house.pipeline(["plan", "without.toml"]))))
+        (
+            measure(workspace.pipeline(["plan", "x.toml"])),
+            Some(measure(workspace.pipeline(["plan", "without.toml"]))),
+        )
     });
     let (ours, without) = (median(&unchanged, |pair| pair.0.wall), median_of_peer(&unchanged, |u| u.wall));
     tell(
@@ -123,7 +126,7 @@ fn large_source(sizes: &Sizes) -> io::Result<()> {
         touched.set_modified(SystemTime::now()).expect("the source is ours");
         let hash = Command::new(env::current_exe().expect("we run"));
         (
-            measure(house.pipeline(["plan", "x.toml"])),
+            measure(workspace.pipeline(["plan", "x.toml"])),
             Some(measure(with(hash, ["hash".as_ref(), source.as_ref()]))),
         )
     });
@@ -148,9 +151,9 @@ fn hash(file: &Path) -> io::Result<()> {
 
 /// (4) Planning alone, without a cache.
 fn planning(sizes: &Sizes) -> io::Result<()> {
-    let plan = |house: &House, what: &str, stages: usize| {
+    let plan = |workspace: &Workspace, what: &str, stages: usize| {
         let usages: Vec<Usage> =
-            (0..sizes.pairs).map(|_| measure(house.pipeline(["plan", "x.toml"]))).collect();
+            (0..sizes.pairs).map(|_| measure(workspace.pipeline(["plan", "x.toml"]))).collect();
         let of = |value: fn(&Usage) -> f64| middle(usages.iter().map(value).collect());
         tell(
             &format!("`plan` of {what}, CPU"),
@@ -160,10 +163,10 @@ fn planning(sizes: &Sizes) -> io::Result<()> {
         );
     };
     for stages in sizes.planned {
-        plan(&House::layered(stages)?, &format!("{stages} stages"), stages);
+        plan(&Workspace::layered(stages)?, &format!("{stages} stages"), stages);
     }
     let (outer, inner) = sizes.crossed;
-    let house = House::empty()?;
+    let workspace = Workspace::empty()?;
     let values = |count: usize| (0..count).map(|value| value.to_string()).collect::<Vec<_>>().join(", ");
     let axis = |name: &str, count: usize| {
         format!("axes.{name} = {{ field = 'parameters.{name}', values = [{}] }}\n", values(count))
@@ -171,32 +174,32 @@ fn planning(sizes: &Sizes) -> io::Result<()> {
     let stage = "kind = 'command'\nrun = ':'\noutputs.out = {}\n";
     let first = format!("[stages.first]\n{stage}{}", axis("a", outer));
     let second = format!("[stages.second]\n{stage}inputs = {{ x = 'first' }}\n{}", axis("b", inner));
-    house.write("x.toml", &format!("{first}{second}"))?;
-    plan(&house, &format!("an axis of {outer} crossed with {inner}"), outer * (inner + 1));
+    workspace.write("x.toml", &format!("{first}{second}"))?;
+    plan(&workspace, &format!("an axis of {outer} crossed with {inner}"), outer * (inner + 1));
     Ok(())
 }
 
 /// A temporary folder with an experiment, and the same as a build file.
-struct House {
+struct Workspace {
     folder: tempfile::TempDir,
 }
 
-impl House {
+impl Workspace {
     fn empty() -> io::Result<Self> {
         Ok(Self { folder: tempfile::tempdir()? })
     }
 
     fn layered(stages: usize) -> io::Result<Self> {
-        let house = Self::empty()?;
+        let workspace = Self::empty()?;
         let graph = Graph::new(stages);
-        fs::create_dir(house.path("in"))?;
+        fs::create_dir(workspace.path("in"))?;
         for input in 0..graph.width {
             let line = format!("input {input} ");
-            fs::write(house.path(&format!("in/i{input}")), &line.repeat(1024)[..1024])?;
+            fs::write(workspace.path(&format!("in/i{input}")), &line.repeat(1024)[..1024])?;
         }
-        graph.write_experiment(&mut BufWriter::new(File::create(house.path("x.toml"))?))?;
-        graph.write_build(&mut BufWriter::new(File::create(house.path("build.ninja"))?))?;
-        Ok(house)
+        graph.write_experiment(&mut BufWriter::new(File::create(workspace.path("x.toml"))?))?;
+        graph.write_build(&mut BufWriter::new(File::create(workspace.path("build.ninja"))?))?;
+        Ok(workspace)
     }
 
     fn path(&self, inside: &str) -> PathBuf {
@@ -313,9 +316,9 @@ fn ninja() -> Option<Ninja> {
 }
 
 impl Ninja {
-    fn run(&self, house: &House) -> Usage {
+    fn run(&self, workspace: &Workspace) -> Usage {
         let mut command = with(Command::new(&self.program), ["-j2".as_ref()]);
-        command.current_dir(house.folder.path());
+        command.current_dir(workspace.folder.path());
         measure(command)
     }
 }

@@ -1,5 +1,6 @@
-//! A temporary house with experiments in it, and the binary to run on them.
+//! A temporary workspace with experiments in it, and the binary to run on them.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -86,6 +87,23 @@ impl Told {
         self
     }
 
+    /// Returns the most stages that ran at once, by the events of a run, of those that count.
+    #[track_caller]
+    pub fn most_at_once(&self, counts: impl Fn(&str) -> bool) -> usize {
+        let (mut now, mut most) = (BTreeSet::new(), 0);
+        for event in self.events() {
+            let stage = event["stage"].as_str().unwrap_or_default().to_owned();
+            match event["event"].as_str() {
+                Some("started") if counts(&stage) => drop(now.insert(stage)),
+                // A stage whose outputs are being stored leaves its cores and memory to others.
+                Some("recording" | "finished") => drop(now.remove(&stage)),
+                _ => {}
+            }
+            most = most.max(now.len());
+        }
+        most
+    }
+
     /// Reads standard output as JSON, one document per line.
     #[track_caller]
     pub fn events(&self) -> Vec<serde_json::Value> {
@@ -140,7 +158,7 @@ pub fn signal(pid: u32, signal: rustix::process::Signal) {
     }
 }
 
-/// A temporary house.
+/// A temporary workspace.
 pub struct Lab {
     folder: tempfile::TempDir,
 }
@@ -150,14 +168,14 @@ impl Lab {
         Self { folder: tempfile::tempdir().expect("a temporary folder") }
     }
 
-    /// Makes a house in shared memory where there is such a thing, for tests that run a lot: what
+    /// Makes a workspace in shared memory where there is such a thing, for tests that run a lot: what
     /// is kept there is synced at once, and a killed process loses as little as on a disk.
     pub fn in_memory() -> Self {
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         Self { folder: folder.expect("a temporary folder") }
     }
 
-    /// Makes a house with one experiment, `x.toml`.
+    /// Makes a workspace with one experiment, `x.toml`.
     pub fn with(experiment: &str) -> Self {
         let lab = Self::new();
         lab.write("x.toml", experiment);
@@ -206,7 +224,7 @@ impl Lab {
         fs::read_to_string(self.path(inside)).expect("the file is there")
     }
 
-    /// Prepares the binary in this house, with its cache in `.pipeline` and no settings of ours.
+    /// Prepares the binary in this workspace, with its cache in `.pipeline` and no settings of ours.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pipeline"));
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
@@ -264,7 +282,7 @@ impl Lab {
         self.write(inside, text.replacen(from, to, 1));
     }
 
-    /// Returns a line for the shell that waits until a file of this house is there, so that a
+    /// Returns a line for the shell that waits until a file of this workspace is there, so that a
     /// test decides when a stage goes on.
     pub fn gate(&self, inside: &str) -> String {
         format!("while [ ! -e {} ]; do sleep 0.01; done", self.path(inside).display())

@@ -1,4 +1,4 @@
-//! Stories: the real binary, on small experiments in temporary houses.
+//! Stories: the real binary, on small experiments in temporary workspaces.
 
 mod cases {
     pub mod cache;
@@ -42,5 +42,6 @@ mod faults {
     mod system_calls;
     mod together;
 }
+mod experiment;
 mod imports;
 mod lab;

@@ -1,107 +1,41 @@
-//! What the cache promises: nothing damaged is served, and nothing sound is made twice.
+//! What the cache promises: nothing corrupt is served, and nothing intact is made twice.
 
 use std::fs;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
+use crate::experiment::{experiment, write_properties};
 use crate::lab::{Lab, Told, processes_naming, signal};
 
 /// Twelve stages on threads and in worker processes, some of which take their time.
-const MIXED: &str = r#"
-[experiment]
-seed = 3
-
-[stages.rows]
-kind = "source"
-path = "rows.tsv"
-split = { properties = "|" }
-
-[stages.captions]
-kind = "compose"
-inputs = { rows = "rows" }
-templates = "templates.toml"
-
-[stages.half]
-kind = "subset"
-inputs = { rows = "captions" }
-take.fraction = 0.5
-identity.molecule = "molecule"
-
-[stages.rest]
-kind = "subset"
-inputs = { rows = "captions", without = "half" }
-take.count = 5
-
-[stages.words]
-kind = "evaluate"
-inputs = { rows = "captions" }
-metrics = ["words"]
-
-[stages.words_half]
-kind = "evaluate"
-inputs = { rows = "half" }
-metrics = ["words"]
-
-[stages.words_rest]
-kind = "evaluate"
-inputs = { rows = "rest" }
-metrics = ["words"]
-
-[stages.step]
-kind = "command"
-run = "sleep $PARAM_pause; seq $PARAM_first 400 > outputs/out/a; echo $PARAM_first > outputs/out/b"
-parameters = { pause = 0.02, first = 1 }
-outputs.out = {}
-
-[stages.step.axes.first]
-field = "parameters.first"
-values = [1, 2, 3]
-
-[stages.sum]
-kind = "command"
-inputs = { steps = "step[first=*]" }
-run = "sleep 0.01; cat inputs/steps/*/a > outputs/out/a; cat inputs/steps/*/b > outputs/out/b"
-outputs.out = {}
-
-[stages.count]
-kind = "command"
-inputs = { sum = "sum", rows = "half" }
-run = '''
-sleep 0.03
-printf '{"lines": %d, "rows": %d}' $(cat inputs/sum/* | wc -l) $(wc -l < inputs/rows/rows.jsonl) > outputs/scores/metrics.json
-'''
-outputs.scores = { type = "scores", columns = ["lines", "rows"] }
-
-[table]
-columns = ["words_mean", "words_std", "words_rows"]
-
-[[table.row]]
-label = "all"
-from = "words"
-
-[[table.row]]
-label = "half"
-from = "words_half"
-
-[[table.row]]
-label = "rest"
-from = "words_rest"
-"#;
-
-/// Makes a house with `MIXED` in it.
 fn mixed() -> Lab {
+    let step = "sleep $PARAM_pause; seq $PARAM_first 400 > outputs/out/a; echo $PARAM_first > outputs/out/b";
+    let sum = "sleep 0.01; cat inputs/steps/*/a > outputs/out/a; cat inputs/steps/*/b > outputs/out/b";
+    let count = r#"
+sleep 0.03
+lines=$(cat inputs/sum/* | wc -l)
+printf '{"lines": %d, "rows": %d}' $lines $(wc -l < inputs/rows/rows.jsonl) > outputs/scores/metrics.json
+"#;
+    let experiment = experiment()
+        .seed(3)
+        .captions()
+        .words("words_rest", "rest")
+        .command("step", step)
+        .set("parameters", serde_json::json!({ "pause": 0.02, "first": 1 }))
+        .axis("first", "parameters.first", [1, 2, 3].as_slice())
+        .command("sum", sum)
+        .input("steps", "step[first=*]")
+        .scores("count", ["lines", "rows"], count)
+        .input("sum", "sum")
+        .input("rows", "half")
+        .table(["words_mean", "words_std", "words_rows"])
+        .row("all", "words")
+        .row("half", "words_half")
+        .row("rest", "words_rest");
     let lab = Lab::in_memory();
-    lab.write("x.toml", MIXED);
-    let mut rows = "molecule\tproperties\n".to_owned();
-    for length in 1..=40 {
-        rows.push_str(&format!("{}O\tsweet|property {length}\n", "C".repeat(length)));
-    }
-    lab.write("rows.tsv", rows);
-    lab.write(
-        "templates.toml",
-        fs::read(crate::lab::project().join("experiments/templates/lpm24.toml")).unwrap(),
-    );
+    lab.write("x.toml", experiment.to_string());
+    write_properties(&lab);
     lab
 }
 
@@ -190,45 +124,30 @@ fn a_lock_is_released_by_death() {
     assert_eq!(lab.run(["run", "x.toml"]).expect(0).ran(), ["long"]);
 }
 
-/// `a` is read by three; `scores` gives the table its number.
-pub const FAN: &str = r#"
-[stages.a]
-kind = "command"
-run = "echo a certain word > outputs/out/a.txt"
-outputs.out = {}
-
-[stages.b]
-kind = "command"
-inputs = { a = "a" }
-run = "cat inputs/a/a.txt inputs/a/a.txt > outputs/out/b.txt"
-outputs.out = {}
-
-[stages.b.axes.copy]
-field = "parameters.copy"
-values = [1, 2, 3, 4]
-
-[stages.scores]
-kind = "command"
-inputs = { b = "b[copy=*]", a = "a" }
-run = '''
+/// `a` is read by five; `scores` gives the table its number.
+pub fn fan() -> Lab {
+    let count = r#"
 printf '{"lines": %d}' $(cat inputs/b/*/b.txt inputs/a/a.txt | wc -l) > outputs/scores/metrics.json
-'''
-outputs.scores = { type = "scores", columns = ["lines"] }
-
-[table]
-columns = ["lines"]
-
-[[table.row]]
-label = "all"
-from = "scores"
 "#;
+    experiment()
+        .command("a", "echo a certain word > outputs/out/a.txt")
+        .command("b", "cat inputs/a/a.txt inputs/a/a.txt > outputs/out/b.txt")
+        .input("a", "a")
+        .axis("copy", "parameters.copy", [1, 2, 3, 4].as_slice())
+        .scores("scores", ["lines"], count)
+        .input("b", "b[copy=*]")
+        .input("a", "a")
+        .table(["lines"])
+        .row("all", "scores")
+        .lab()
+}
 
 pub const CERTAIN: &[u8] = b"a certain word\n";
 
 #[test]
 fn a_flipped_bit_is_noticed_by_all_consumers_and_mended_once() {
     for jobs in ["1", "2", "4"] {
-        let lab = Lab::with(FAN);
+        let lab = fan();
         lab.run(["run", "x.toml", "--until", "a"]).expect(0);
         lab.damage(CERTAIN);
         let told = lab.run(["run", "x.toml", "--jobs", jobs]).expect(0);
@@ -245,33 +164,15 @@ fn a_lost_input_of_a_stage_that_waits_for_another_is_made_again() {
     // `late` reads `a`, which is there and damaged, and `slow`, which is still to be made;
     // `early` reads `a` alone and notices first.
     let lab = Lab::new();
-    let experiment = format!(
-        r#"
-[stages.a]
-kind = "command"
-run = "echo a certain word > outputs/out/a.txt"
-outputs.out = {{}}
-
-[stages.slow]
-kind = "command"
-run = "{}; echo slow > outputs/out/x"
-outputs.out = {{}}
-
-[stages.early]
-kind = "command"
-inputs = {{ a = "a" }}
-run = "cp inputs/a/a.txt outputs/out/early.txt"
-outputs.out = {{}}
-
-[stages.late]
-kind = "command"
-inputs = {{ a = "a", slow = "slow" }}
-run = "cat inputs/*/* > outputs/out/late.txt"
-outputs.out = {{}}
-"#,
-        lab.gate("gate")
-    );
-    lab.write("x.toml", experiment);
+    let experiment = experiment()
+        .command("a", "echo a certain word > outputs/out/a.txt")
+        .command("slow", &format!("{}; echo slow > outputs/out/x", lab.gate("gate")))
+        .command("early", "cp inputs/a/a.txt outputs/out/early.txt")
+        .input("a", "a")
+        .command("late", "cat inputs/*/* > outputs/out/late.txt")
+        .input("a", "a")
+        .input("slow", "slow");
+    lab.write("x.toml", experiment.to_string());
     lab.run(["run", "x.toml", "--until", "a"]).expect(0);
     lab.damage(CERTAIN);
     let child = lab.spawn(["run", "x.toml", "--jobs", "4"]);
@@ -285,7 +186,7 @@ outputs.out = {{}}
 
 #[test]
 fn a_missing_blob_is_made_again() {
-    let lab = Lab::with(FAN);
+    let lab = fan();
     lab.run(["run", "x.toml"]).expect(0);
     fs::remove_file(lab.blob(CERTAIN)).unwrap();
     lab.edit("x.toml", "{\"lines\": %d}", "{\"lines\":  %d}");
@@ -294,21 +195,12 @@ fn a_missing_blob_is_made_again() {
 }
 
 #[test]
-fn a_result_with_many_damaged_files_is_mended_in_one_go() {
-    let lab = Lab::with(
-        r#"
-[stages.a]
-kind = "command"
-run = "for n in 1 2 3 4 5 6 7 8; do echo number $n > outputs/out/$n; done"
-outputs.out = {}
-
-[stages.b]
-kind = "command"
-inputs = { a = "a" }
-run = "cat inputs/a/* > outputs/out/all"
-outputs.out = {}
-"#,
-    );
+fn a_result_with_many_corrupt_files_is_repaired_in_one_go() {
+    let lab = experiment()
+        .command("a", "for n in 1 2 3 4 5 6 7 8; do echo number $n > outputs/out/$n; done")
+        .command("b", "cat inputs/a/* > outputs/out/all")
+        .input("a", "a")
+        .lab();
     lab.run(["run", "x.toml", "--until", "a"]).expect(0);
     for number in 1..=8 {
         lab.damage(format!("number {number}\n").as_bytes());
@@ -320,7 +212,7 @@ outputs.out = {}
 
 #[test]
 fn a_damaged_number_is_never_served() {
-    let lab = Lab::with(FAN);
+    let lab = fan();
     let sound = lab.run(["run", "x.toml"]).expect(0).stdout;
     lab.damage(b"{\"lines\": 9}");
     let table = lab.run(["table", "x.toml", "--format", "csv"]).expect(3).shows(&["is corrupt"]).stdout;
@@ -332,7 +224,7 @@ fn a_damaged_number_is_never_served() {
 
 #[test]
 fn verify_names_stage_and_file_and_repair_lets_the_next_run_heal() {
-    let lab = Lab::with(FAN);
+    let lab = fan();
     lab.run(["run", "x.toml"]).expect(0);
     lab.run(["cache", "verify"]).expect(0).shows(&["0 corrupt"]);
     let blob = lab.damage(CERTAIN);
@@ -363,7 +255,7 @@ fn a_source_changed_in_secret_is_noticed() {
 }
 
 /// Runs a script in a mount namespace of its own, where `$PIPELINE` is the binary and `$CACHE`
-/// the house's cache; `None`, said loudly, where the system allows no such thing.
+/// the workspace's cache; `None`, said loudly, where the system allows no such thing.
 pub fn in_namespace(test: &str, lab: &Lab, script: &str) -> Option<Told> {
     let unshare = |line: &str| {
         let mut command = Command::new("unshare");
@@ -384,7 +276,7 @@ pub fn in_namespace(test: &str, lab: &Lab, script: &str) -> Option<Told> {
 
 #[test]
 fn a_read_only_cache_serves_what_it_has_and_refuses_the_rest() {
-    let lab = Lab::with(FAN);
+    let lab = fan();
     let table = lab.run(["run", "x.toml"]).expect(0).stdout;
     let read_only =
         "mount --bind $CACHE $CACHE && mount -o remount,bind,ro $CACHE && ! touch $CACHE/x 2>/dev/null && ";
@@ -452,7 +344,7 @@ fn a_full_disk_is_named_by_stages_of_every_kind() {
 
 #[test]
 fn a_cache_of_another_format_is_refused() {
-    let lab = Lab::with(FAN);
+    let lab = fan();
     lab.run(["run", "x.toml"]).expect(0);
     let index = rusqlite::Connection::open(lab.cache().join("index.sqlite")).unwrap();
     index.execute("UPDATE meta SET value = 999 WHERE name = 'format'", []).unwrap();
@@ -466,7 +358,7 @@ fn a_cache_of_another_format_is_refused() {
 
 #[test]
 fn a_cache_whose_making_was_cut_short_is_none_yet() {
-    let lab = Lab::with(FAN);
+    let lab = fan();
     lab.write(".pipeline/index.sqlite", "");
     assert!(lab.run(["status", "x.toml"]).expect(0).stdout.starts_with("missing"));
     lab.run(["run", "x.toml"]).expect(0);
@@ -474,7 +366,7 @@ fn a_cache_whose_making_was_cut_short_is_none_yet() {
 
 #[test]
 fn an_index_that_is_no_database_is_refused() {
-    let lab = Lab::with(FAN);
+    let lab = fan();
     lab.run(["run", "x.toml"]).expect(0);
     for file in ["index.sqlite-wal", "index.sqlite-shm"] {
         let _ = fs::remove_file(lab.cache().join(file));

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::lab::{Lab, Told, data, project};
 
-/// Returns a house with one source, `rows`, and more of its table.
+/// Returns a workspace with one source, `rows`, and more of its table.
 fn source(file: &str, content: impl AsRef<[u8]>, more: &str) -> Lab {
     let lab = Lab::with(&format!("[stages.rows]\nkind = \"source\"\npath = \"{file}\"\n{more}\n"));
     lab.write(file, content);

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::lab::{Lab, Told, below, processes_naming, signal, wait_until};
 
-/// Returns a house with one command, `[stages.s]`, and more of its table.
+/// Returns a workspace with one command, `[stages.s]`, and more of its table.
 pub fn one(run: &str, more: &str) -> Lab {
     let run = serde_json::Value::from(run);
     Lab::with(&format!("[stages.s]\nkind = \"command\"\nrun = {run}\noutputs.out = {{}}\n{more}\n"))

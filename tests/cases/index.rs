@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use super::cache::{CERTAIN, FAN, in_namespace};
+use super::cache::{CERTAIN, fan, in_namespace};
 use crate::lab::Lab;
 
 /// Changes an index behind the cache's back.
@@ -15,8 +15,8 @@ fn change(lab: &Lab, sql: &str) {
 
 #[test]
 fn a_damaged_row_is_named_and_its_work_is_made_again() {
-    let lab = Lab::with(FAN);
-    let sound = lab.run(["run", "x.toml"]).expect(0).stdout;
+    let lab = fan();
+    let intact = lab.run(["run", "x.toml"]).expect(0).stdout;
     for sql in [
         "UPDATE outputs SET name = 'oud' WHERE name = 'out'",
         "UPDATE outputs SET artifact = randomblob(32)",
@@ -32,7 +32,7 @@ fn a_damaged_row_is_named_and_its_work_is_made_again() {
         let told = lab.run(["run", "x.toml"]);
         assert!([0, 3].contains(&told.code), "{sql}: {told:#?}");
         lab.run(["cache", "verify", "--repair"]);
-        assert_eq!(lab.run(["run", "x.toml"]).expect(0).stdout, sound, "{sql}");
+        assert_eq!(lab.run(["run", "x.toml"]).expect(0).stdout, intact, "{sql}");
         lab.run(["run", "x.toml", "--until", "a"]).expect(0);
         lab.run(["cache", "verify"]).expect(0).shows(&["0 corrupt"]);
     }
@@ -40,7 +40,7 @@ fn a_damaged_row_is_named_and_its_work_is_made_again() {
 
 #[test]
 fn one_unreadable_manifest_is_named_and_the_rest_is_listed() {
-    let lab = Lab::with(FAN);
+    let lab = fan();
     lab.run(["run", "x.toml"]).expect(0);
     change(&lab, "UPDATE traces SET manifest = '{' WHERE key = (SELECT min(key) FROM traces)");
     let told = lab.run(["cache", "ls"]).expect(4).says(&["cache verify --repair"]);
@@ -52,8 +52,8 @@ fn one_unreadable_manifest_is_named_and_the_rest_is_listed() {
 
 #[test]
 fn an_index_that_is_gone_or_unreadable_is_made_again() {
-    let lab = Lab::with(FAN);
-    let sound = lab.run(["run", "x.toml"]).expect(0).stdout;
+    let lab = fan();
+    let intact = lab.run(["run", "x.toml"]).expect(0).stdout;
     let index = lab.cache().join("index.sqlite");
     fs::remove_file(&index).unwrap();
     for command in [&["run", "x.toml"][..], &["status", "x.toml"], &["table", "x.toml"], &["cache", "ls"]] {
@@ -70,12 +70,12 @@ fn an_index_that_is_gone_or_unreadable_is_made_again() {
     assert!(fs::read(kept).unwrap().starts_with(b"this is no database"));
     let told = lab.run(["run", "x.toml"]).expect(0);
     assert!(told.ran().is_empty());
-    assert_eq!(told.stdout, sound);
+    assert_eq!(told.stdout, intact);
 }
 
 #[test]
 fn an_output_that_looks_like_a_record_is_none() {
-    let lab = Lab::with(FAN);
+    let lab = fan();
     lab.run(["run", "x.toml"]).expect(0);
     let mut records = Vec::new();
     for shard in fs::read_dir(lab.cache().join("records")).unwrap() {
@@ -92,7 +92,7 @@ fn an_output_that_looks_like_a_record_is_none() {
 
 #[test]
 fn verify_goes_on_past_what_it_cannot_read() {
-    let lab = Lab::with(FAN);
+    let lab = fan();
     lab.run(["run", "x.toml"]).expect(0);
     let twice = [CERTAIN, CERTAIN].concat();
     let (linked, folder) = (lab.blob(CERTAIN), lab.blob(&twice));
@@ -111,7 +111,7 @@ fn verify_goes_on_past_what_it_cannot_read() {
 
 #[test]
 fn a_complete_cache_on_a_full_disk_can_be_looked_at() {
-    let lab = Lab::with(FAN);
+    let lab = fan();
     fs::create_dir(lab.cache()).unwrap();
     let looks = ["status x.toml", "table x.toml", "show x.toml a", "log x.toml a", "plan x.toml"];
     let more = ["why x.toml a", "cache ls", "cache verify", "run x.toml"];

@@ -3,39 +3,21 @@
 use rustix::process::Signal;
 
 use super::failures::{long_worker, worker_below};
+use crate::experiment::experiment;
 use crate::lab::{Lab, processes_naming, signal, wait_until};
 
 /// `first` waits at the gate, `second` reads it.
 fn gated() -> Lab {
     let lab = Lab::new();
-    let experiment = format!(
-        r#"
-[stages.first]
-kind = "command"
-run = "{}; echo one > outputs/out/x"
-outputs.out = {{}}
-
-[stages.second]
-kind = "command"
-inputs = {{ x = "first" }}
-run = "cat inputs/x/x inputs/x/x > outputs/out/x"
-outputs.out = {{}}
-
-[table]
-columns = ["n"]
-[[table.row]]
-label = "all"
-from = "scores"
-
-[stages.scores]
-kind = "command"
-inputs = {{ x = "second" }}
-run = '''echo '{{"n": 2}}' > outputs/scores/metrics.json'''
-outputs.scores = {{ type = "scores", columns = ["n"] }}
-"#,
-        lab.gate("gate")
-    );
-    lab.write("x.toml", experiment);
+    let experiment = experiment()
+        .command("first", &format!("{}; echo one > outputs/out/x", lab.gate("gate")))
+        .command("second", "cat inputs/x/x inputs/x/x > outputs/out/x")
+        .input("x", "first")
+        .scores("scores", ["n"], r#"echo '{"n": 2}' > outputs/scores/metrics.json"#)
+        .input("x", "second")
+        .table(["n"])
+        .row("all", "scores");
+    lab.write("x.toml", experiment.to_string());
     lab
 }
 

@@ -142,7 +142,7 @@ impl Graph {
     }
 
     fn plan(&self, look: &Look) -> (Plan, Keys) {
-        planned(&self.write(look), &Request::new("house/x.toml"), &self.contents)
+        planned(&self.write(look), &Request::new("workspace/x.toml"), &self.contents)
     }
 
     /// Returns the key of every node by its label.
@@ -211,7 +211,7 @@ proptest! {
     #[test]
     fn places_keep_keys(graph in graphs()) {
         let text = graph.write(&graph.plain());
-        let here = planned(&text, &Request::new("house/x.toml"), &graph.contents).1;
+        let here = planned(&text, &Request::new("workspace/x.toml"), &graph.contents).1;
         let there = planned(&text, &Request::new("/somewhere/else/y.toml"), &graph.contents).1;
         prop_assert_eq!(here.recipes(), there.recipes());
     }
@@ -288,14 +288,14 @@ proptest! {
         let text = graph.write(&graph.plain());
         let before = graph.plan(&graph.plain()).1;
         if stage.axis.is_empty() {
-            let request = Request { set: vec![format!("stages.s{at}.{field}={value}")], ..Request::new("house/x.toml") };
+            let request = Request { set: vec![format!("stages.s{at}.{field}={value}")], ..Request::new("workspace/x.toml") };
             let after = planned(&text, &request, &graph.contents).1;
             prop_assert_eq!(before.recipes(), after.recipes());
             let profile = format!("{text}\n[profile.mini]\nstages.s{at}.{field} = {value}\n");
-            let after = planned(&profile, &Request::new("house/x.toml"), &graph.contents).1;
+            let after = planned(&profile, &Request::new("workspace/x.toml"), &graph.contents).1;
             prop_assert_eq!(before.recipes(), after.recipes());
         }
-        let request = Request { set: vec![format!("experiment.seed={}", graph.seed)], ..Request::new("house/x.toml") };
+        let request = Request { set: vec![format!("experiment.seed={}", graph.seed)], ..Request::new("workspace/x.toml") };
         let after = planned(&text, &request, &graph.contents).1;
         prop_assert_eq!(before.recipes(), after.recipes());
     }
@@ -303,7 +303,7 @@ proptest! {
 
 /// Returns the label and key of every node of a text without files.
 fn keys_of(text: &str) -> BTreeMap<String, Key> {
-    let (plan, keys) = planned(text, &Request::new("house/x.toml"), &[0; FILES.len()]);
+    let (plan, keys) = planned(text, &Request::new("workspace/x.toml"), &[0; FILES.len()]);
     plan.nodes().iter().map(|node| node.label().to_owned()).zip(keys.recipes().iter().copied()).collect()
 }
 
@@ -356,7 +356,7 @@ fn an_input_that_a_variant_has_no_port_for_is_dropped_from_its_key() {
         )
     };
     assert_ne!(keys_of(&text(""))["a"], keys_of(&text(", without = 'more'"))["a"]);
-    let request = Request::new("house/x.toml");
+    let request = Request::new("workspace/x.toml");
     let report = plan(&text(", whitout = 'more'"), &request).expect_err("no variant has the port");
     assert_eq!(report.diagnostics()[0].message(), "stage `a` has no input `whitout`");
 }

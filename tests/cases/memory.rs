@@ -1,54 +1,29 @@
 //! Memory: what stages and models need, told before they run, beside what they take.
 
-use std::collections::BTreeSet;
+use serde_json::{Value, json};
 
-use serde_json::Value;
-
-use crate::lab::{Lab, ROWS, Told, project};
+use crate::experiment::{Experiment, experiment, write_molecules};
+use crate::lab::{Lab, Told, project};
 
 /// Two trainings that do not wait for each other, and a generation.
-fn house() -> Lab {
-    let training = |name: &str, inputs: &str, prompt: &str| {
-        format!(
-            r#"
-[stages.{name}]
-kind = "train"
-inputs = {{ {inputs} }}
-{prompt}
-objective.sft = {{}}
-batch_size = 4
-gradient_accumulation_steps = 1
-length.steps = 2
-model.llama = {{ hidden_size = 256, intermediate_size = 704, num_hidden_layers = 6, num_attention_heads = 4, max_position_embeddings = 64 }}
-resources.cores = 1
-"#
-        )
+fn workspace() -> Lab {
+    let model = json!({
+        "hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 6, "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+    });
+    let training = |experiment: Experiment, name: &str| {
+        experiment
+            .train(name)
+            .set("batch_size", 4)
+            .set("gradient_accumulation_steps", 1)
+            .set("length.steps", 2)
+            .set("model.llama", model.clone())
+            .set("resources.cores", 1)
     };
-    let rows = r#"tokenizer = "tokenizer", rows = "rows""#;
-    let validated = format!(r#"{rows}, validation = "rows""#);
-    let lab = Lab::with(&format!(
-        r#"
-[stages.rows]
-kind = "source"
-path = "rows.jsonl"
-
-[stages.tokenizer]
-kind = "tokenizer"
-inputs = {{ rows = "rows" }}
-model.bpe = {{ vocabulary_size = 280 }}
-{}{}
-[stages.captions]
-kind = "generate"
-inputs = {{ model = "model", rows = "rows" }}
-direction = "mol2cap"
-prompt = "prompt.txt"
-max_new_tokens = 8
-"#,
-        training("model", &validated, "prompts.mol2cap = \"prompt.txt\""),
-        training("other", rows, "prompts.cap2mol = \"back.txt\""),
-    ));
-    lab.write("rows.jsonl", ROWS);
-    lab.write("prompt.txt", "Molecule: {molecule} Caption: {caption}\n");
+    let experiment = training(experiment().rows().tokenizer(), "model").input("validation", "rows");
+    let experiment = training(experiment, "other").set("prompts.cap2mol", "back.txt");
+    let lab = experiment.generate("captions", "model").set("max_new_tokens", 8).lab();
+    write_molecules(&lab);
     lab.write("back.txt", "Caption: {caption} Molecule: {molecule}\n");
     lab
 }
@@ -63,7 +38,7 @@ fn needs(lab: &Lab, stage: &str) -> Value {
 
 #[test]
 fn a_plan_says_what_stages_need() {
-    let lab = house();
+    let lab = workspace();
     let told = lab.run(["plan", "x.toml"]).expect(0);
     let line = |stage: &str| {
         let found = told.stdout.lines().find(|line| line.split_whitespace().nth(1) == Some(stage));
@@ -90,43 +65,23 @@ fn a_plan_says_what_stages_need() {
 
 #[test]
 fn models_from_folders_and_merges_are_sized_up_and_others_are_not_known() {
-    let lab = Lab::with(
-        r#"
-[stages.rows]
-kind = "source"
-path = "rows.jsonl"
-
-[stages.one]
-kind = "source"
-path = "model"
-format = "model"
-
-[stages.merged]
-kind = "merge"
-inputs = { one = "one", other = "made" }
-ratio = { one = 1, other = 1 }
-method.slerp = {}
-
-[stages.made]
-kind = "command"
-run = "cp -r model outputs/model"
-outputs.model.type = "weights"
-
-[stages.known]
-kind = "generate"
-inputs = { model = "merged", rows = "rows" }
-direction = "mol2cap"
-prompt = "prompt.txt"
-
-[stages.unknown]
-kind = "generate"
-inputs = { model = "made", rows = "rows" }
-direction = "mol2cap"
-prompt = "prompt.txt"
-"#,
-    );
-    lab.write("rows.jsonl", ROWS);
-    lab.write("prompt.txt", "Molecule: {molecule} Caption: {caption}\n");
+    let lab = experiment()
+        .rows()
+        .stage("one", "source")
+        .set("path", "model")
+        .set("format", "model")
+        .stage("merged", "merge")
+        .input("one", "one")
+        .input("other", "made")
+        .set("ratio", json!({ "one": 1, "other": 1 }))
+        .set("method.slerp", json!({}))
+        .stage("made", "command")
+        .set("run", "cp -r model outputs/model")
+        .set("outputs.model.type", "weights")
+        .generate("known", "merged")
+        .generate("unknown", "made")
+        .lab();
+    write_molecules(&lab);
     let golden = project().join("stages/learn/tests/golden/llama");
     lab.write("model/config.json", std::fs::read(golden.join("config.json")).unwrap());
     assert!(needs(&lab, "known")["machine"]["likely"].as_u64().unwrap() > 0);
@@ -140,7 +95,7 @@ prompt = "prompt.txt"
 
 #[test]
 fn a_stage_that_cannot_fit_is_warned_of_and_not_started() {
-    let lab = house();
+    let lab = workspace();
     let told = lab.run(["run", "x.toml", "--memory", "0.05", "--keep-going"]).expect(3);
     assert_eq!(told.ran(), ["rows", "tokenizer"]);
     let _ = told.says(&[
@@ -160,27 +115,16 @@ fn a_stage_that_cannot_fit_is_warned_of_and_not_started() {
 #[test]
 fn stages_that_do_not_fit_together_run_one_after_the_other() {
     let most_at_once = |memory: Option<u64>| {
-        let lab = house();
+        let lab = workspace();
         let gib = memory.map(|bytes| (bytes as f64 / (1u64 << 30) as f64).to_string());
         let mut arguments = vec!["run", "x.toml", "--json", "--jobs", "2"];
         for given in gib.iter() {
             arguments.extend(["--memory", given]);
         }
-        let (mut now, mut most) = (BTreeSet::new(), 0);
-        for event in lab.run(arguments).expect(0).events() {
-            let is_training = ["model", "other"].iter().any(|stage| event["stage"] == *stage);
-            let stage = event["stage"].to_string();
-            match event["event"].as_str() {
-                Some("started") if is_training => drop(now.insert(stage)),
-                // What the disk takes in takes no memory any more.
-                Some("recording" | "finished") => drop(now.remove(&stage)),
-                _ => {}
-            }
-            most = most.max(now.len());
-        }
-        most
+        let is_training = |stage: &str| ["model", "other"].contains(&stage);
+        lab.run(arguments).expect(0).most_at_once(is_training)
     };
-    let need = needs(&house(), "model")["machine"]["likely"].as_u64().unwrap();
+    let need = needs(&workspace(), "model")["machine"]["likely"].as_u64().unwrap();
     assert_eq!(most_at_once(None), 2);
     assert_eq!(most_at_once(Some(need * 3 / 2)), 1);
 }
@@ -195,7 +139,7 @@ fn peak_of_training(lab: &Lab, stage: &str) -> u64 {
 
 #[test]
 fn a_training_takes_what_was_estimated() {
-    let lab = house();
+    let lab = workspace();
     let need = &needs(&lab, "model")["machine"];
     let (least, likely) = (need["least"].as_u64().unwrap(), need["likely"].as_u64().unwrap());
     lab.run(["run", "x.toml", "--until", "model"]).expect(0);

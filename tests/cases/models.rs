@@ -1,44 +1,25 @@
 //! Model folders that say what cannot be computed: `generate` refuses them, and names the file.
 
-use crate::lab::{Lab, ROWS};
+use crate::experiment::{experiment, tiny_llama, write_molecules};
+use crate::lab::Lab;
 
 /// A model that is made, changed by a script, and asked.
 fn asked(script: &str) -> Lab {
-    let lab = Lab::with(&format!(
-        r#"
-[stages.rows]
-kind = "source"
-path = "rows.jsonl"
-
-[stages.tokenizer]
-kind = "tokenizer"
-inputs = {{ rows = "rows" }}
-model.bpe = {{ vocabulary_size = 280 }}
-
-[stages.made]
-kind = "train"
-inputs = {{ tokenizer = "tokenizer", rows = "rows" }}
-prompts.mol2cap = "prompt.txt"
-objective.sft = {{}}
-length.steps = 0
-model.llama = {{ hidden_size = 16, intermediate_size = 24, num_hidden_layers = 1, num_attention_heads = 2, max_position_embeddings = 64 }}
-
-[stages.model]
-kind = "command"
-inputs = {{ made = "made" }}
-run = '''cp inputs/made/* outputs/model/; chmod u+w outputs/model/*; cd outputs/model; {script}'''
-outputs.model.type = "weights"
-
-[stages.outputs]
-kind = "generate"
-inputs = {{ model = "model", rows = "rows" }}
-direction = "mol2cap"
-prompt = "prompt.txt"
-max_new_tokens = 3
-"#
-    ));
-    lab.write("rows.jsonl", ROWS);
-    lab.write("prompt.txt", "Molecule: {molecule} Caption: {caption}\n");
+    let change = "cp inputs/made/* outputs/model/; chmod u+w outputs/model/*; cd outputs/model";
+    let lab = experiment()
+        .rows()
+        .tokenizer()
+        .train("made")
+        .set("length.steps", 0)
+        .set("model.llama", tiny_llama())
+        .stage("model", "command")
+        .input("made", "made")
+        .set("run", format!("{change}; {script}"))
+        .set("outputs.model.type", "weights")
+        .generate("outputs", "model")
+        .set("max_new_tokens", 3)
+        .lab();
+    write_molecules(&lab);
     lab
 }
 

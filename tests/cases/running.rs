@@ -1,60 +1,45 @@
 //! What runs, and what does not.
 
-use std::collections::BTreeSet;
-
+use crate::experiment::{Experiment, experiment};
 use crate::lab::{Lab, wait_until};
 
-const TWO: &str = r#"
-[stages.a]
-kind = "command"
-run = "echo hello > outputs/out/a.txt"
-outputs.out = {}
+/// `first` writes a word, and `second` writes it twice.
+fn pair(experiment: Experiment, first: &str, second: &str) -> Experiment {
+    experiment
+        .command(first, "echo hello > outputs/out/a.txt")
+        .command(second, "cat inputs/a/a.txt inputs/a/a.txt > outputs/out/b.txt")
+        .input("a", first)
+}
 
-[stages.b]
-kind = "command"
-inputs = { a = "a" }
-run = "cat inputs/a/a.txt inputs/a/a.txt > outputs/out/b.txt"
-outputs.out = {}
-"#;
+fn two() -> Experiment {
+    pair(experiment(), "a", "b")
+}
 
 #[test]
 fn a_second_run_does_nothing() {
-    let lab = Lab::with(TWO);
+    let lab = two().lab();
     assert_eq!(lab.run(["run", "x.toml"]).expect(0).ran(), ["a", "b"]);
     let again = lab.run(["run", "x.toml"]).expect(0);
     assert!(again.ran().is_empty() && again.stderr.contains("0 ran, 2 reused"), "{}", again.stderr);
 }
 
 /// `a` makes a word, `lines` counts its lines, `report` reads the count; `shout` reads the word.
-const CUT: &str = r#"
-[stages.a]
-kind = "command"
-run = "echo $PARAM_word > outputs/out/a.txt"
-parameters.word = "hello"
-outputs.out = {}
-
-[stages.lines]
-kind = "command"
-inputs = { a = "a" }
-run = "wc -l < inputs/a/a.txt > outputs/out/n.txt"
-outputs.out = {}
-
-[stages.report]
-kind = "command"
-inputs = { n = "lines" }
-run = "(printf 'lines: '; cat inputs/n/n.txt) > outputs/out/report.txt"
-outputs.out = {}
-
-[stages.shout]
-kind = "command"
-inputs = { a = "a" }
-run = "tr a-z A-Z < inputs/a/a.txt > outputs/out/shout.txt"
-outputs.out = {}
-"#;
+fn cut() -> Lab {
+    experiment()
+        .command("a", "echo $PARAM_word > outputs/out/a.txt")
+        .set("parameters.word", "hello")
+        .command("lines", "wc -l < inputs/a/a.txt > outputs/out/n.txt")
+        .input("a", "a")
+        .command("report", "(printf 'lines: '; cat inputs/n/n.txt) > outputs/out/report.txt")
+        .input("n", "lines")
+        .command("shout", "tr a-z A-Z < inputs/a/a.txt > outputs/out/shout.txt")
+        .input("a", "a")
+        .lab()
+}
 
 #[test]
 fn a_changed_parameter_runs_what_is_below_until_the_bytes_are_the_same() {
-    let lab = Lab::with(CUT);
+    let lab = cut();
     lab.run(["run", "x.toml"]).expect(0);
     lab.edit("x.toml", "hello", "world");
     let changed = lab.run(["run", "x.toml"]).expect(0);
@@ -68,7 +53,7 @@ fn a_changed_parameter_runs_what_is_below_until_the_bytes_are_the_same() {
 
 #[test]
 fn a_stage_that_makes_the_same_bytes_runs_nothing_below() {
-    let lab = Lab::with(CUT);
+    let lab = cut();
     lab.run(["run", "x.toml"]).expect(0);
     lab.edit("x.toml", "echo $PARAM_word >", "echo   $PARAM_word >");
     let changed = lab.run(["run", "x.toml"]).expect(0);
@@ -78,7 +63,7 @@ fn a_stage_that_makes_the_same_bytes_runs_nothing_below() {
 
 #[test]
 fn a_change_below_leaves_what_is_above_and_beside() {
-    let lab = Lab::with(CUT);
+    let lab = cut();
     lab.run(["run", "x.toml"]).expect(0);
     lab.edit("x.toml", "lines: ", "count: ");
     assert_eq!(lab.run(["run", "x.toml"]).expect(0).ran(), ["report"]);
@@ -89,10 +74,7 @@ fn a_change_below_leaves_what_is_above_and_beside() {
 
 #[test]
 fn equal_stages_are_done_once() {
-    let twins =
-        TWO.replace("[stages.b]", "[stages.c]").replace("inputs = { a = \"a\" }", "inputs = { a = \"z\" }");
-    let twins = twins.replace("[stages.a]", "[stages.z]");
-    let lab = Lab::with(&format!("{TWO}{twins}"));
+    let lab = pair(two(), "z", "c").lab();
     let told = lab.run(["run", "x.toml"]).expect(0).says(&["4 stages: 2 ran, 2 reused"]);
     assert_eq!(told.ran().len(), 2);
     assert_eq!(lab.made("c", "b.txt"), "hello\nhello\n");
@@ -100,15 +82,15 @@ fn equal_stages_are_done_once() {
 
 #[test]
 fn a_name_is_no_part_of_the_work() {
-    let lab = Lab::with(TWO);
+    let lab = two().lab();
     lab.run(["run", "x.toml"]).expect(0);
-    lab.write("x.toml", TWO.replace("stages.a", "stages.first").replace("\"a\" }", "\"first\" }"));
+    lab.write("x.toml", pair(experiment(), "first", "b").to_string());
     assert!(lab.run(["run", "x.toml"]).expect(0).ran().is_empty());
 }
 
 #[test]
 fn a_forced_stage_runs_and_what_comes_out_the_same_stops_there() {
-    let lab = Lab::with(CUT);
+    let lab = cut();
     lab.run(["run", "x.toml"]).expect(0);
     let forced = lab.run(["run", "x.toml", "--force", "a"]).expect(0);
     assert_eq!(forced.ran(), ["a"]);
@@ -119,7 +101,8 @@ fn a_forced_stage_runs_and_what_comes_out_the_same_stops_there() {
 
 #[test]
 fn what_a_forced_stage_makes_anew_is_used_below() {
-    let lab = Lab::with(&TWO.replace("echo hello", "cat /proc/sys/kernel/random/uuid"));
+    let lab = two().lab();
+    lab.edit("x.toml", "echo hello", "cat /proc/sys/kernel/random/uuid");
     lab.run(["run", "x.toml"]).expect(0);
     let before = lab.made("b", "b.txt");
     assert_eq!(lab.run(["run", "x.toml", "--force", "a"]).expect(0).ran(), ["a", "b"]);
@@ -131,7 +114,7 @@ fn what_a_forced_stage_makes_anew_is_used_below() {
 
 #[test]
 fn until_makes_a_stage_and_what_it_needs() {
-    let lab = Lab::with(CUT);
+    let lab = cut();
     let told = lab.run(["run", "x.toml", "--until", "lines"]).expect(0);
     assert_eq!(told.ran(), ["a", "lines"]);
     assert!(told.stderr.contains("2 not needed"), "{}", told.stderr);
@@ -140,7 +123,7 @@ fn until_makes_a_stage_and_what_it_needs() {
 
 #[test]
 fn only_makes_a_stage_from_what_is_there() {
-    let lab = Lab::with(CUT);
+    let lab = cut();
     let told = lab.run(["run", "x.toml", "--only", "lines"]).expect(3);
     assert!(told.ran().is_empty());
     let told = told.says(&["`--only`"]);
@@ -150,35 +133,21 @@ fn only_makes_a_stage_from_what_is_there() {
 }
 
 /// `bad` fails; `below` needs it; `first`, which waits for the gate, and `second` do not.
-const BROKEN: &str = r#"
-[stages.bad]
-kind = "command"
-run = "exit 1"
-outputs.out = {}
-
-[stages.below]
-kind = "command"
-inputs = { a = "bad" }
-run = "touch outputs/out/x"
-outputs.out = {}
-
-[stages.first]
-kind = "command"
-run = "GATE; touch outputs/out/x"
-outputs.out = {}
-
-[stages.second]
-kind = "command"
-inputs = { a = "first" }
-run = "touch outputs/out/x"
-outputs.out = {}
-"#;
+fn broken(lab: &Lab) -> Experiment {
+    experiment()
+        .command("bad", "exit 1")
+        .command("below", "touch outputs/out/x")
+        .input("a", "bad")
+        .command("first", &format!("{}; touch outputs/out/x", lab.gate("gate")))
+        .command("second", "touch outputs/out/x")
+        .input("a", "first")
+}
 
 #[test]
 fn a_failure_stops_the_run_unless_it_is_to_keep_going() {
     let run = |arguments: &[&str]| {
         let lab = Lab::new();
-        lab.write("x.toml", BROKEN.replace("GATE", &lab.gate("gate")));
+        lab.write("x.toml", broken(&lab).to_string());
         let child = lab.spawn(["run", "x.toml", "--jobs", "2"].iter().chain(arguments));
         // The failure is told before the gate opens, so `second` comes after it.
         wait_until("the failure is known", || lab.run(["status", "x.toml"]).stdout.contains("failed   bad"));
@@ -198,42 +167,30 @@ fn a_failure_stops_the_run_unless_it_is_to_keep_going() {
     );
 }
 
-/// Returns the most stages that ran at once, by the events of a run.
+/// Returns the most stages of a run that ran at once.
 fn most_at_once(lab: &Lab, arguments: &[&str]) -> usize {
-    let (mut now, mut most) = (BTreeSet::new(), 0);
-    for event in lab.run(["run", "x.toml", "--json"].iter().chain(arguments)).expect(0).events() {
-        let stage = event["stage"].to_string();
-        match event["event"].as_str() {
-            Some("started") => drop(now.insert(stage)),
-            // What the disk takes in leaves its cores to others.
-            Some("recording" | "finished") => drop(now.remove(&stage)),
-            _ => {}
-        }
-        most = most.max(now.len());
-    }
-    most
+    lab.run(["run", "x.toml", "--json"].iter().chain(arguments)).expect(0).most_at_once(|_| true)
 }
 
 #[test]
 fn jobs_and_cores_limit_how_much_runs_at_once() {
-    let stage = |name: u8, cores: u8| {
-        format!(
-            "[stages.s{name}]\nkind = \"command\"\nrun = \"sleep 0.1; echo {name} > outputs/out/x\"\n\
-             outputs.out = {{}}\nresources.cores = {cores}\n"
-        )
+    let stages = |count: u8, cores: u8| {
+        let stage = |experiment: Experiment, number: u8| {
+            let run = format!("sleep 0.1; echo {number} > outputs/out/x");
+            experiment.command(&format!("s{number}"), &run).set("resources.cores", cores)
+        };
+        (0..count).fold(experiment(), stage).lab()
     };
-    let single: String = (0..4).map(|name| stage(name, 1)).collect();
-    assert_eq!(most_at_once(&Lab::with(&single), &["--jobs", "1"]), 1);
-    assert_eq!(most_at_once(&Lab::with(&single), &["--jobs", "3"]), 3);
-    let double: String = (0..3).map(|name| stage(name, 2)).collect();
-    assert_eq!(most_at_once(&Lab::with(&double), &["--jobs", "3"]), 1);
+    assert_eq!(most_at_once(&stages(4, 1), &["--jobs", "1"]), 1);
+    assert_eq!(most_at_once(&stages(4, 1), &["--jobs", "3"]), 3);
+    assert_eq!(most_at_once(&stages(3, 2), &["--jobs", "3"]), 1);
     // More than the machine has is cut down to all of it, or the stage would wait for ever.
-    assert_eq!(most_at_once(&Lab::with(&stage(0, 64)), &["--jobs", "2"]), 1);
+    assert_eq!(most_at_once(&stages(1, 64), &["--jobs", "2"]), 1);
 }
 
 #[test]
 fn what_is_missing_between_hits_is_not_made() {
-    let lab = Lab::with(CUT);
+    let lab = cut();
     lab.run(["run", "x.toml"]).expect(0);
     lab.damage(b"hello\n");
     lab.run(["cache", "verify", "--repair"]).expect(0);
@@ -322,35 +279,15 @@ fn axes_multiply_pin_gather_and_average() {
 
 #[test]
 fn a_table_shows_published_numbers_differences_and_gaps() {
-    let stage = |name: &str, json: &str| {
-        format!(
-            "[stages.{name}]\nkind = \"command\"\nrun = '''{json}'''\n\
-             outputs.scores = {{ type = \"scores\", columns = [\"bleu\"] }}\n"
-        )
-    };
-    let lab = Lab::with(&format!(
-        "{}{}{}",
-        stage("good", r#"echo '{"bleu": 0.75}' > outputs/scores/metrics.json"#),
-        stage("bad", r#"echo oh no; exit 5"#),
-        r#"
-[table]
-title = "Captions"
-columns = [{ metric = "bleu", label = "BLEU", digits = 2, better = "higher" }]
-published = "printed.toml"
-
-[[table.row]]
-label = "ours"
-from = "good"
-
-[[table.row]]
-label = "theirs"
-from = "bad"
-
-[[table.delta]]
-row = "ours"
-minus = "theirs"
-"#
-    ));
+    let columns = r#"columns = [{ metric = "bleu", label = "BLEU", digits = 2, better = "higher" }]"#;
+    let lab = experiment()
+        .scores("good", ["bleu"], r#"echo '{"bleu": 0.75}' > outputs/scores/metrics.json"#)
+        .scores("bad", ["bleu"], "echo oh no; exit 5")
+        .lines(&format!("[table]\ntitle = \"Captions\"\n{columns}\npublished = \"printed.toml\""))
+        .row("ours", "good")
+        .row("theirs", "bad")
+        .lines("[[table.delta]]\nrow = \"ours\"\nminus = \"theirs\"")
+        .lab();
     lab.write("printed.toml", "columns = [\"bleu\"]\n[rows]\nours = [0.72]\ntheirs = [0.43]\nold = [0.04]\n");
     let told = lab.run(["run", "x.toml", "--keep-going"]).expect(3);
     let told = told.shows(&["Captions", "BLEU", "0.75 (0.72)", "ours - theirs", "old", "exited with code 5"]);
@@ -362,7 +299,11 @@ minus = "theirs"
     assert_eq!(lines[3], "old,,0.04,published only");
 
     // With the gap filled the code is 0, and a published row that nobody makes fails nothing.
-    lab.edit("x.toml", "echo oh no; exit 5", r#"echo '{"bleu": 0.5}' > outputs/scores/metrics.json"#);
+    lab.edit(
+        "x.toml",
+        "\"echo oh no; exit 5\"",
+        r#"'''echo '{"bleu": 0.5}' > outputs/scores/metrics.json'''"#,
+    );
     lab.run(["run", "x.toml"]).expect(0).shows(&["+0.25"]);
     lab.run(["table", "x.toml"]).expect(0);
 }

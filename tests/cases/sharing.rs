@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::{Command, Stdio};
 
+use crate::experiment::experiment;
 use crate::lab::{Lab, Told, wait_until};
 
 /// Stages enough that two runs meet at many of them.
@@ -147,9 +148,13 @@ fn as_user(test: &str, lab: &Lab, user: u32, arguments: &[&str]) -> Option<Told>
     Some(run(env!("CARGO_BIN_EXE_pipeline"), arguments).expect("it started a moment ago"))
 }
 
-/// Makes a house that all may read, with a cache in which the group may write.
-fn shared_house() -> Lab {
-    let lab = Lab::with(ONE);
+/// Makes a workspace that all may read, with a cache in which the group may write.
+fn shared_workspace() -> Lab {
+    let lab = experiment()
+        .command("a", "echo one > outputs/out/x")
+        .command("b", "cat inputs/a/x > outputs/out/x")
+        .input("a", "a")
+        .lab();
     fs::set_permissions(lab.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     fs::create_dir(lab.cache()).unwrap();
     // Where we may not, the test is skipped.
@@ -158,23 +163,10 @@ fn shared_house() -> Lab {
     lab
 }
 
-const ONE: &str = r#"
-[stages.a]
-kind = "command"
-run = "echo one > outputs/out/x"
-outputs.out = {}
-
-[stages.b]
-kind = "command"
-inputs = { a = "a" }
-run = "cat inputs/a/x > outputs/out/x"
-outputs.out = {}
-"#;
-
 #[test]
 fn the_members_of_a_group_take_turns() {
     let test = "the_members_of_a_group_take_turns";
-    let lab = shared_house();
+    let lab = shared_workspace();
     let [first, second] = USERS;
     let Some(told) = as_user(test, &lab, first, &["run", "x.toml"]) else { return };
     assert_eq!(told.expect(0).ran(), ["a", "b"]);
@@ -191,7 +183,7 @@ fn the_members_of_a_group_take_turns() {
 #[test]
 fn a_look_at_the_cache_of_another_user_locks_nobody_out() {
     let test = "a_look_at_the_cache_of_another_user_locks_nobody_out";
-    let lab = shared_house();
+    let lab = shared_workspace();
     let [first, second] = USERS;
     let Some(told) = as_user(test, &lab, first, &["run", "x.toml"]) else { return };
     told.expect(0);
@@ -215,7 +207,7 @@ fn a_look_at_the_cache_of_another_user_locks_nobody_out() {
 #[test]
 fn a_cache_that_may_not_be_entered_is_no_empty_cache() {
     let test = "a_cache_that_may_not_be_entered_is_no_empty_cache";
-    let lab = shared_house();
+    let lab = shared_workspace();
     let [first, second] = USERS;
     let Some(told) = as_user(test, &lab, first, &["run", "x.toml"]) else { return };
     told.expect(0);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::experiment::{experiment, write_molecules};
 use crate::lab::{Lab, ROWS, below, project, wait_until};
 
 /// Returns the names of all blobs of a cache, which are the digests of what they hold. What steps
@@ -118,33 +119,17 @@ fn training(parameters: &str) -> Lab {
 }
 
 fn training_of(model: &str, parameters: &str) -> Lab {
-    let lab = Lab::with(&format!(
-        r#"
-[stages.rows]
-kind = "source"
-path = "rows.jsonl"
-
-[stages.tokenizer]
-kind = "tokenizer"
-inputs = {{ rows = "rows" }}
-model.bpe = {{ vocabulary_size = 280 }}
-
-[stages.model]
-kind = "train"
-inputs = {{ tokenizer = "tokenizer", rows = "rows", validation = "rows" }}
-prompts.mol2cap = "prompt.txt"
-objective.sft = {{}}
-batch_size = 2
-gradient_accumulation_steps = 1
-model.{model}
-{parameters}
-
-[table]
-columns = ["validation_loss"]
-"#
-    ));
-    lab.write("rows.jsonl", ROWS);
-    lab.write("prompt.txt", "Molecule: {molecule} Caption: {caption}\n");
+    let lab = experiment()
+        .rows()
+        .tokenizer()
+        .train("model")
+        .input("validation", "rows")
+        .set("batch_size", 2)
+        .set("gradient_accumulation_steps", 1)
+        .lines(&format!("model.{model}\n{parameters}"))
+        .table(["validation_loss"])
+        .lab();
+    write_molecules(&lab);
     lab
 }
 

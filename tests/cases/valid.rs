@@ -9,7 +9,7 @@ fn folder() -> PathBuf {
     project().join("tests/experiments/valid")
 }
 
-/// Copies all examples into a house of their own.
+/// Copies all examples into a workspace of their own.
 fn lab() -> Lab {
     let lab = Lab::new();
     for inside in ["", "parts"] {

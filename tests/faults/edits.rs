@@ -77,7 +77,7 @@ fn write(lab: &Lab, reader: &Reader, content: usize) {
     lab.write(reader.file, text);
 }
 
-fn house(reader: &Reader) -> Lab {
+fn workspace(reader: &Reader) -> Lab {
     let lab = Lab::new();
     let rows =
         ROWS.replace("\"caption\"", "\"properties\":[\"sweet\"],\"prediction\":\"an alcohol\",\"caption\"");
@@ -98,7 +98,7 @@ fn house(reader: &Reader) -> Lab {
 /// Returns what an undisturbed run makes of each content.
 fn references(reader: &Reader) -> [String; 2] {
     [0, 1].map(|content| {
-        let lab = house(reader);
+        let lab = workspace(reader);
         write(&lab, reader, content);
         lab.write("gate", "");
         lab.run(["run", "x.toml"]).expect(0);
@@ -124,7 +124,7 @@ fn of_what_a_later_stage_reads() {
         // Edited for good; and, once, undone again before anybody looks.
         for undone in [false, true].into_iter().take(if reader.made == "x" { 2 } else { 1 }) {
             part.tries();
-            let lab = house(reader);
+            let lab = workspace(reader);
             write(&lab, reader, 0);
             // One core, and the stage stands first in the file: then the plan has it behind the gate.
             let run = lab.spawn(["run", "x.toml", "--jobs", "1"]);

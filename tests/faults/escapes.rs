@@ -17,11 +17,11 @@ fn confines(test: &str) -> bool {
     can
 }
 
-/// Returns a house with one command, `[stages.s]`, and what it is not to touch in `precious/`.
+/// Returns a workspace with one command, `[stages.s]`, and what it is not to touch in `precious/`.
 fn one(run: &str) -> Lab {
     let lab = Lab::new();
     lab.write("precious/data.txt", "kept for years");
-    let run = serde_json::Value::from(run.replace("HOUSE", &lab.path("").display().to_string()));
+    let run = serde_json::Value::from(run.replace("WORKSPACE", &lab.path("").display().to_string()));
     lab.write("x.toml", format!("[stages.s]\nkind = \"command\"\nrun = {run}\noutputs.out = {{}}\n"));
     lab
 }
@@ -31,11 +31,11 @@ fn one(run: &str) -> Lab {
 fn names_of_inputs_lead_nowhere() {
     let mut part = Part::begin("names of inputs", &["outside"]);
     for name in
-        ["../../../../escaped", "HOUSE/escaped", "a/../../../../../escaped", "..", ".", "a/b", "", "x/"]
+        ["../../../../escaped", "WORKSPACE/escaped", "a/../../../../../escaped", "..", ".", "a/b", "", "x/"]
     {
         part.tries();
         let lab = Lab::new();
-        let name = name.replace("HOUSE/", &lab.path("").display().to_string());
+        let name = name.replace("WORKSPACE/", &lab.path("").display().to_string());
         lab.write(
             "x.toml",
             format!(
@@ -69,23 +69,23 @@ fn nothing_is_written_outside() {
     }
     let mut part = Part::begin("writes outside", &["outside"]);
     for way in [
-        "echo x > HOUSE/precious/data.txt",
-        "echo x >> HOUSE/precious/data.txt",
-        ": > HOUSE/precious/data.txt",
-        "truncate -s 0 HOUSE/precious/data.txt",
-        "rm -f HOUSE/precious/data.txt",
-        "mv HOUSE/precious/data.txt outputs/out/",
-        "ln HOUSE/precious/data.txt outputs/out/link; echo x > outputs/out/link",
-        "ln -s HOUSE/precious outputs/out/link; echo x > outputs/out/link/data.txt",
-        "ln -s HOUSE/precious/data.txt outputs/out/link; echo x > outputs/out/link",
-        "mkdir HOUSE/precious/folder",
-        "echo x > HOUSE/.pipeline/index.sqlite",
-        "for blob in HOUSE/.pipeline/blobs/*/*; do echo x > $blob; done",
-        "cd /proc/self/root; echo x > HOUSE/precious/data.txt",
+        "echo x > WORKSPACE/precious/data.txt",
+        "echo x >> WORKSPACE/precious/data.txt",
+        ": > WORKSPACE/precious/data.txt",
+        "truncate -s 0 WORKSPACE/precious/data.txt",
+        "rm -f WORKSPACE/precious/data.txt",
+        "mv WORKSPACE/precious/data.txt outputs/out/",
+        "ln WORKSPACE/precious/data.txt outputs/out/link; echo x > outputs/out/link",
+        "ln -s WORKSPACE/precious outputs/out/link; echo x > outputs/out/link/data.txt",
+        "ln -s WORKSPACE/precious/data.txt outputs/out/link; echo x > outputs/out/link",
+        "mkdir WORKSPACE/precious/folder",
+        "echo x > WORKSPACE/.pipeline/index.sqlite",
+        "for blob in WORKSPACE/.pipeline/blobs/*/*; do echo x > $blob; done",
+        "cd /proc/self/root; echo x > WORKSPACE/precious/data.txt",
         "echo x > /proc/$PPID/cwd/precious/data.txt",
-        "setsid sh -c 'echo x > HOUSE/precious/data.txt'",
-        "mount --bind outputs HOUSE/precious",
-        "unshare --map-root-user --mount sh -c 'mount --bind outputs HOUSE/precious; echo x > HOUSE/precious/data.txt'",
+        "setsid sh -c 'echo x > WORKSPACE/precious/data.txt'",
+        "mount --bind outputs WORKSPACE/precious",
+        "unshare --map-root-user --mount sh -c 'mount --bind outputs WORKSPACE/precious; echo x > WORKSPACE/precious/data.txt'",
         "echo x > /sys/kernel/mm/transparent_hugepage/enabled",
     ] {
         part.tries();
@@ -114,13 +114,13 @@ fn links_in_outputs_take_nothing_away() {
     let mut part = Part::begin("links in outputs", &["taken away", "left running"]);
     let many = "mkdir outputs/out/sub; for n in $(seq 300); do echo $n > outputs/out/sub/$n; done; \
                 echo mine > outputs/out/sub/data.txt; ";
-    let swap = "setsid sh -c 'while [ -e outputs/out ]; do mv outputs/out/sub tmp/sub && ln -s HOUSE/precious outputs/out/sub; \
+    let swap = "setsid sh -c 'while [ -e outputs/out ]; do mv outputs/out/sub tmp/sub && ln -s WORKSPACE/precious outputs/out/sub; \
                 rm -f outputs/out/sub; mv tmp/sub outputs/out/sub; done' > /dev/null 2>&1 & ";
     for (run, tries) in [
-        ("ln -s HOUSE/precious outputs/out/link".to_owned(), 1),
-        ("ln -s HOUSE/precious/data.txt outputs/out/data.txt".to_owned(), 1),
-        ("rmdir outputs/out; ln -s HOUSE/precious outputs/out".to_owned(), 1),
-        ("rm -r outputs; mkdir tmp/o; ln -s HOUSE/precious tmp/o/out; ln -s tmp/o outputs".to_owned(), 1),
+        ("ln -s WORKSPACE/precious outputs/out/link".to_owned(), 1),
+        ("ln -s WORKSPACE/precious/data.txt outputs/out/data.txt".to_owned(), 1),
+        ("rmdir outputs/out; ln -s WORKSPACE/precious outputs/out".to_owned(), 1),
+        ("rm -r outputs; mkdir tmp/o; ln -s WORKSPACE/precious tmp/o/out; ln -s tmp/o outputs".to_owned(), 1),
         (format!("{many}{swap} sleep 0.05"), 5),
     ] {
         for _ in 0..tries {
@@ -146,7 +146,7 @@ fn numbers_are_read_from_files_alone() {
     let mut part = Part::begin("metrics.json that is none", &["hangs", "taken"]);
     for way in [
         "mkfifo outputs/s/metrics.json",
-        "ln -s HOUSE/secret.json outputs/s/metrics.json",
+        "ln -s WORKSPACE/secret.json outputs/s/metrics.json",
         "ln -s /dev/stdin outputs/s/metrics.json",
         "mkfifo tmp/pipe; ln -s ../../tmp/pipe outputs/s/metrics.json",
         "mkdir outputs/s/metrics.json",
@@ -159,7 +159,7 @@ fn numbers_are_read_from_files_alone() {
         part.tries();
         let lab = Lab::new();
         lab.write("secret.json", "{\"n\": 1}");
-        let way = way.replace("HOUSE", &lab.path("").display().to_string());
+        let way = way.replace("WORKSPACE", &lab.path("").display().to_string());
         lab.write(
             "x.toml",
             format!(

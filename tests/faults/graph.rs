@@ -8,135 +8,78 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::lab::{Lab, Told, below, processes_naming, project, signal};
+use crate::experiment::{Experiment, experiment, write_properties};
+use crate::lab::{Lab, Told, below, processes_naming, signal};
 
 /// Thirty-six stages: a source, workers of four kinds, commands with children and grandchildren, fan-out,
 /// fan-in, and one that holds the bytes of all.
-const GRAPH: &str = r#"
-[experiment]
-seed = 3
-
-[stages.rows]
-kind = "source"
-path = "rows.tsv"
-split = { properties = "|" }
-
-[stages.captions]
-kind = "compose"
-inputs = { rows = "rows" }
-templates = "templates.toml"
-
-[stages.half]
-kind = "subset"
-inputs = { rows = "captions" }
-take.fraction = 0.5
-identity.molecule = "molecule"
-
-[stages.rest]
-kind = "subset"
-inputs = { rows = "captions", without = "half" }
-take.count = 5
-
-[stages.words]
-kind = "evaluate"
-inputs = { rows = "captions" }
-metrics = ["words"]
-
-[stages.words_half]
-kind = "evaluate"
-inputs = { rows = "half" }
-metrics = ["words"]
-
-[stages.leaf]
-kind = "command"
-run = '''
+fn experiment_of_graph() -> Experiment {
+    let leaf = r"
 seq 1 $PARAM_number | (sleep 0.01; sed 's/^/line /') > outputs/out/a
 (sleep 0.02; echo late $PARAM_number > outputs/out/b) &
 wait $!
 sort -r outputs/out/a > outputs/out/c
-'''
-outputs.out = {}
-
-[stages.leaf.axes.number]
-field = "parameters.number"
-values = [11, 12, 13, 14, 15, 16, 17, 18, 19, 20]
-
-[stages.pair]
-kind = "command"
-inputs = { x = "leaf" }
-run = "cat inputs/x/a inputs/x/c | tee tmp/both | sed 's/line/pair/' > outputs/out/a; sleep 0.005; cp tmp/both outputs/out/b"
-outputs.out = {}
-
-[stages.mix]
-kind = "command"
-inputs = { all = "pair[number=*]", rows = "half" }
-run = "cat inputs/all/*/a inputs/rows/rows.jsonl | sed \"s/^/$PARAM_side /\" > outputs/out/a"
-outputs.out = {}
-
-[stages.mix.axes.side]
-field = "parameters.side"
-values = ["north", "east", "south", "west"]
-
-[stages.tail]
-kind = "command"
-inputs = { x = "mix" }
-run = "tac inputs/x/a | head -n 200 > outputs/out/a.txt; cat outputs/out/a.txt > outputs/out/b.txt"
-outputs.out = {}
-
-[stages.scores]
-kind = "command"
-inputs = { x = "tail[side=*]", rest = "rest" }
-run = '''
+";
+    let pair = "cat inputs/x/a inputs/x/c | tee tmp/both | sed 's/line/pair/' > outputs/out/a; sleep 0.005; \
+                cp tmp/both outputs/out/b";
+    let mix = r#"cat inputs/all/*/a inputs/rows/rows.jsonl | sed "s/^/$PARAM_side /" > outputs/out/a"#;
+    let tail = "tac inputs/x/a | head -n 200 > outputs/out/a.txt; cat outputs/out/a.txt > outputs/out/b.txt";
+    let scores = r#"
 lines=$(cat inputs/x/*/a.txt | wc -l)
 rows=$(wc -l < inputs/rest/rows.jsonl)
 echo "{\"lines\": $lines, \"rows\": $rows}" > outputs/scores/metrics.json
-'''
-outputs.scores = { type = "scores", columns = ["lines", "rows"] }
-
-[stages.everything]
-kind = "command"
-inputs = { leaf = "leaf[number=*]", pair = "pair[number=*]", mix = "mix[side=*]", tail = "tail[side=*]", scores = "scores", words = "words", half = "words_half", rest = "rest" }
-run = '''
+"#;
+    let everything = r#"
 find -L inputs -type f | LC_ALL=C sort > tmp/list
 while read -r file; do
     echo "== $file"
     cat "$file"
 done < tmp/list > outputs/out/everything
-'''
-outputs.out = {}
-
-[table]
-columns = ["words_mean", "words_std", "words_rows"]
-
-[[table.row]]
-label = "all"
-from = "words"
-
-[[table.row]]
-label = "half"
-from = "words_half"
 "#;
+    experiment()
+        .seed(3)
+        .captions()
+        .command("leaf", leaf)
+        .axis("number", "parameters.number", [11, 12, 13, 14, 15, 16, 17, 18, 19, 20].as_slice())
+        .command("pair", pair)
+        .input("x", "leaf")
+        .command("mix", mix)
+        .input("all", "pair[number=*]")
+        .input("rows", "half")
+        .axis("side", "parameters.side", ["north", "east", "south", "west"].as_slice())
+        .command("tail", tail)
+        .input("x", "mix")
+        .scores("scores", ["lines", "rows"], scores)
+        .input("x", "tail[side=*]")
+        .input("rest", "rest")
+        .command("everything", everything)
+        .input("leaf", "leaf[number=*]")
+        .input("pair", "pair[number=*]")
+        .input("mix", "mix[side=*]")
+        .input("tail", "tail[side=*]")
+        .input("scores", "scores")
+        .input("words", "words")
+        .input("half", "words_half")
+        .input("rest", "rest")
+        .table(["words_mean", "words_std", "words_rows"])
+        .row("all", "words")
+        .row("half", "words_half")
+}
 
 /// How many stages it has.
 pub const STAGES: usize = 36;
 
-/// Makes a house with it.
+/// Makes a workspace with it.
 pub fn graph() -> Lab {
     let lab = Lab::in_memory();
     write_graph(&lab);
     lab
 }
 
-/// Writes it into a house.
+/// Writes it into a workspace.
 pub fn write_graph(lab: &Lab) {
-    lab.write("x.toml", GRAPH);
-    let mut rows = "molecule\tproperties\n".to_owned();
-    for length in 1..=40 {
-        rows.push_str(&format!("{}O\tsweet|property {length}\n", "C".repeat(length)));
-    }
-    lab.write("rows.tsv", rows);
-    let templates = project().join("experiments/templates/lpm24.toml");
-    lab.write("templates.toml", fs::read(templates).expect("the templates are there"));
+    lab.write("x.toml", experiment_of_graph().to_string());
+    write_properties(lab);
 }
 
 /// What an undisturbed run makes: the table, and the digest of the stage that holds all bytes.
@@ -191,7 +134,7 @@ pub fn start_and_wait(lab: &Lab, stages: usize) -> Child {
     run
 }
 
-/// Waits until no process names this house any more; what is left is killed and returned.
+/// Waits until no process names this workspace any more; what is left is killed and returned.
 pub fn left_running(lab: &Lab) -> Vec<String> {
     let mark = lab.path("").display().to_string();
     let began = Instant::now();
@@ -228,7 +171,7 @@ pub fn victims(run: u32, worker: bool) -> Vec<u32> {
 }
 
 /// Finishes what was disturbed and says what is not as it must be: the outcome is that of an
-/// undisturbed run, every byte is sound, and a further run has nothing to do.
+/// undisturbed run, every byte is intact, and a further run has nothing to do.
 pub fn recovers(lab: &Lab, undisturbed: &Undisturbed) -> Result<(), String> {
     let told = lab.run(["run", "x.toml"]);
     if told.code != 0 {
@@ -241,7 +184,7 @@ pub fn recovers(lab: &Lab, undisturbed: &Undisturbed) -> Result<(), String> {
     }
     let verified = lab.run(["cache", "verify"]);
     if verified.code != 0 {
-        return Err(format!("not sound: {verified:?}"));
+        return Err(format!("not intact: {verified:?}"));
     }
     let again = lab.run(["run", "x.toml"]);
     match again.ran().is_empty() && again.code == 0 {

@@ -8,7 +8,8 @@ use rustix::process::Signal;
 
 use super::graph::has_crashed;
 use super::part::{Part, Random};
-use crate::lab::{Lab, ROWS, below, signal, wait_until};
+use crate::experiment::{experiment, tiny_llama, write_molecules};
+use crate::lab::{Lab, below, signal, wait_until};
 
 /// Kills a run when something is kept, with all that it started, and puts its cache aside.
 fn kill_when(lab: &Lab, is_kept: impl Fn() -> bool) {
@@ -111,32 +112,19 @@ const COUNTED: &[&str] = &["wrong", "does not go on", "crashed"];
 fn checkpoints_of_a_training() {
     let part = Part::begin("damaged checkpoints", COUNTED);
     let training = || {
-        let lab = Lab::with(
-            r#"
-[stages.rows]
-kind = "source"
-path = "rows.jsonl"
-
-[stages.tokenizer]
-kind = "tokenizer"
-inputs = { rows = "rows" }
-model.bpe = { vocabulary_size = 280 }
-
-[stages.model]
-kind = "train"
-inputs = { tokenizer = "tokenizer", rows = "rows", validation = "rows" }
-prompts.mol2cap = "prompt.txt"
-objective.sft = {}
-batch_size = 2
-gradient_accumulation_steps = 1
-learning_rate = 0.01
-length.steps = 800
-validations_per_epoch = 1
-model.llama = { hidden_size = 16, intermediate_size = 24, num_hidden_layers = 1, num_attention_heads = 2, max_position_embeddings = 64 }
-"#,
-        );
-        lab.write("rows.jsonl", ROWS);
-        lab.write("prompt.txt", "Molecule: {molecule} Caption: {caption}\n");
+        let lab = experiment()
+            .rows()
+            .tokenizer()
+            .train("model")
+            .input("validation", "rows")
+            .set("batch_size", 2)
+            .set("gradient_accumulation_steps", 1)
+            .set("learning_rate", 0.01)
+            .set("length.steps", 800)
+            .set("validations_per_epoch", 1)
+            .set("model.llama", tiny_llama())
+            .lab();
+        write_molecules(&lab);
         lab
     };
     let made = |lab: &Lab| {
@@ -161,11 +149,15 @@ fn rows_that_were_scored_before() {
     let part = Part::begin("damaged rows that were scored before", COUNTED);
     // Rows of the first batch take no time, and those of the second a while.
     let scoring = || {
-        let lab = Lab::with(
-            "[stages.outputs]\nkind = \"source\"\npath = \"outputs.tsv\"\n\n[stages.scores]\nkind = \"evaluate\"\n\
-             inputs = { rows = \"outputs\" }\ndirection = \"cap2mol\"\nfield = \"guess\"\n\
-             metrics = [\"character\", \"levenshtein\", \"bleu\"]\n",
-        );
+        let lab = experiment()
+            .stage("outputs", "source")
+            .set("path", "outputs.tsv")
+            .stage("scores", "evaluate")
+            .input("rows", "outputs")
+            .set("direction", "cap2mol")
+            .set("field", "guess")
+            .set("metrics", ["character", "levenshtein", "bleu"].as_slice())
+            .lab();
         let quick = (0..2_048)
             .map(|row| format!("r{row}\tCC{}O\tx\tC{}O\n", "C".repeat(row % 7), "N".repeat(row % 5)));
         let slow = (0..30).map(|row| {
