@@ -9,8 +9,8 @@
 //! Departs from mergekit 0.1.5: it rescales so that each tensor keeps its sum of magnitudes; here
 //! it is by 1/p, as in the paper. Its random numbers are torch's, so no result is the same.
 
+use super::common::{Density, Intermediates, Merge, PerTensor, at_least};
 use super::ties::{Join as Joining, Rule};
-use super::{Density, Intermediates, Merge, PerTensor, at_least};
 use crate::error::MergeError;
 use crate::expert::Normalization;
 use crate::operands::Piece;
@@ -36,7 +36,7 @@ pub struct Dare {
     #[serde(default)]
     join: Join,
     /// What the sum or the mean is multiplied with.
-    #[serde(default = "super::default_lambda")]
+    #[serde(default = "super::common::default_lambda")]
     lambda: f64,
 }
 

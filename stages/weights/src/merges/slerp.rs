@@ -10,7 +10,7 @@
 //! model and not in the other, which has no angle, is an error (mergekit takes it for
 //! orthogonal). A task vector of 0 only says that this tensor was not tuned: then it is a line.
 
-use super::{Merge, PerTensor, Scope};
+use super::common::{Merge, PerTensor, Scope};
 use crate::error::MergeError;
 use crate::expert::Normalization;
 use crate::operands::Operands;

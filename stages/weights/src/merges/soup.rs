@@ -4,7 +4,7 @@
 //! (mergekit's `linear` with `normalize: false`). Departs from mergekit 0.1.5, which adds up in
 //! f32: sums are in f64 and rounded once, so that a soup of equals is exactly itself.
 
-use super::{Merge, PerTensor, at_least};
+use super::common::{Merge, PerTensor, at_least};
 use crate::error::MergeError;
 use crate::expert::Normalization;
 use crate::ops::interpolate;

@@ -5,7 +5,7 @@
 //! mergekit 0.1.5 has 1. Departs from mergekit, which computes in the type of the models, in
 //! that intermediates are f32 unless asked otherwise.
 
-use super::{Intermediates, Merge, PerTensor, at_least};
+use super::common::{Intermediates, Merge, PerTensor, at_least};
 use crate::error::MergeError;
 use crate::expert::Normalization;
 use crate::ops::{add, scale, subtract, sum};
@@ -21,7 +21,7 @@ pub const VERSION: u32 = 1;
 #[serde(deny_unknown_fields)]
 pub struct TaskArithmetic {
     /// What the sum is multiplied with.
-    #[serde(default = "super::default_lambda")]
+    #[serde(default = "super::common::default_lambda")]
     lambda: f64,
     /// In which numbers it is computed.
     #[serde(default)]

@@ -17,7 +17,7 @@
 //! With inputs of f32 the result is mergekit's bit for bit. With inputs of bf16 mergekit rounds
 //! every step to bf16; `intermediates = "bf16"` does so too, the default loses nothing.
 
-use super::{Density, Intermediates, Merge, PerTensor, Scope, at_least};
+use super::common::{Density, Intermediates, Merge, PerTensor, Scope, at_least};
 use crate::error::MergeError;
 use crate::expert::Normalization;
 use crate::magnitudes::{Cut, Magnitudes, kept};
@@ -44,7 +44,7 @@ pub struct Ties {
     #[serde(default)]
     trim: Scope,
     /// What the mean is multiplied with.
-    #[serde(default = "super::default_lambda")]
+    #[serde(default = "super::common::default_lambda")]
     lambda: f64,
     /// In which numbers it is computed.
     #[serde(default)]
