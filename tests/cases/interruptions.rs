@@ -25,11 +25,11 @@ fn wait_until_running(lab: &Lab) {
     wait_until("the first stage runs", || lab.run(["status", "x.toml"]).stdout.contains("running  first"));
 }
 
-/// Waits until the run has heard a first signal, by what it says.
+/// Waits until the run has reported a first signal.
 pub fn hear(stderr: &mut impl std::io::Read) -> String {
     let mut said = Vec::new();
     let mut byte = [0];
-    while !String::from_utf8_lossy(&said).contains("once more stops now") {
+    while !String::from_utf8_lossy(&said).contains("press Ctrl-C again") {
         assert_eq!(stderr.read(&mut byte).unwrap(), 1, "ended: {}", String::from_utf8_lossy(&said));
         said.push(byte[0]);
     }
