@@ -27,10 +27,7 @@ impl Name {
     /// # Errors
     /// [`InvalidName`] if it is empty, too long, or has other characters.
     pub fn new(text: &str) -> Result<Self, InvalidName> {
-        match is_name(text) {
-            true => Ok(Self(text.to_owned())),
-            false => Err(InvalidName(text.to_owned())),
-        }
+        if is_name(text) { Ok(Self(text.to_owned())) } else { Err(InvalidName(text.to_owned())) }
     }
 
     /// Returns it as text.

@@ -45,7 +45,7 @@ pub(crate) fn end_orphans(known: &dyn Fn(i32) -> bool) {
 }
 
 #[cfg(target_os = "linux")]
-#[allow(unsafe_code)]
+#[expect(unsafe_code, reason = "system calls between fork and exec have no safe interface")]
 mod platform {
     use std::collections::BTreeMap;
     use std::ffi::{CString, OsString};

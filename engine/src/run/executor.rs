@@ -342,10 +342,7 @@ impl Attempt<'_> {
             let files = if files.is_empty() { String::new() } else { format!(": {}", files.join(", ")) };
             differences.push(format!("output `{}`{files}", output.name));
         }
-        match differences.is_empty() {
-            true => Comparison::Identical,
-            false => Comparison::Different(differences),
-        }
+        if differences.is_empty() { Comparison::Identical } else { Comparison::Different(differences) }
     }
 
     /// Records an attempt.
@@ -404,19 +401,23 @@ fn materialize_inputs(task: &Task, cache: &Cache, scratch: &Path) -> Result<Vec<
         let folder = input_folder(port, label.as_deref());
         let damaged =
             |blob, message| AttemptError::CorruptInput(CorruptInput { artifact: *digest, blob, message });
-        let artifact = cache.index().artifact(*digest).map_err(|error| match error.is_corruption() {
-            true => damaged(None, error.to_string()),
-            false => AttemptError::cache("look up an input", &error),
+        let artifact = cache.index().artifact(*digest).map_err(|error| {
+            if error.is_corruption() {
+                damaged(None, error.to_string())
+            } else {
+                AttemptError::cache("look up an input", &error)
+            }
         })?;
         let Some(artifact) = artifact else {
             return Err(damaged(None, format!("the cache has lost the list of files of input `{port}`")));
         };
-        materialize_artifact(cache, &artifact, &scratch.join(&folder), copies).map_err(
-            |error| match error.is_corruption() {
-                true => damaged(error.blob(), error.to_string()),
-                false => AttemptError::cache("lay out an input", &error),
-            },
-        )?;
+        materialize_artifact(cache, &artifact, &scratch.join(&folder), copies).map_err(|error| {
+            if error.is_corruption() {
+                damaged(error.blob(), error.to_string())
+            } else {
+                AttemptError::cache("lay out an input", &error)
+            }
+        })?;
         inputs.push(JobInput {
             port: port.to_string(),
             label: label.clone(),
@@ -491,9 +492,10 @@ fn read_metrics(path: &Path) -> Result<Vec<u8>, String> {
     let mut text = Vec::new();
     let read = file.take(MOST_METRICS_BYTES + 1).read_to_end(&mut text);
     read.map_err(|error| error.to_string())?;
-    match text.len() as u64 > MOST_METRICS_BYTES {
-        true => Err(format!("it is larger than {} MiB", MOST_METRICS_BYTES >> 20)),
-        false => Ok(text),
+    if text.len() as u64 > MOST_METRICS_BYTES {
+        Err(format!("it is larger than {} MiB", MOST_METRICS_BYTES >> 20))
+    } else {
+        Ok(text)
     }
 }
 

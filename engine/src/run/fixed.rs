@@ -99,9 +99,10 @@ impl FixedFiles {
         for (number, (path, state)) in self.0.iter().enumerate() {
             let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or("file");
             let own = folder.join(number.to_string());
-            let place = match is_taken(state) {
-                true => own.join(name),
-                false => std::path::absolute(path).map_err(|_| FixError::Changed(PathBuf::from(path)))?,
+            let place = if is_taken(state) {
+                own.join(name)
+            } else {
+                std::path::absolute(path).map_err(|_| FixError::Changed(PathBuf::from(path)))?
             };
             places.insert(path, place.to_string_lossy().into_owned());
             if !is_taken(state) {
@@ -129,9 +130,10 @@ pub(crate) fn materialize_artifact(
     folder: &Path,
     copies: bool,
 ) -> Result<(), CacheError> {
-    match artifact.entries().iter().any(|entry| entry.executable) {
-        true => while_nothing_starts(|| cache.blobs().materialize(artifact, folder, copies)),
-        false => cache.blobs().materialize(artifact, folder, copies),
+    if artifact.entries().iter().any(|entry| entry.executable) {
+        while_nothing_starts(|| cache.blobs().materialize(artifact, folder, copies))
+    } else {
+        cache.blobs().materialize(artifact, folder, copies)
     }
 }
 
@@ -166,12 +168,11 @@ fn listing(state: &SourceState, own: &Path, name: &str) -> (PathBuf, Artifact) {
         bytes: file.bytes,
         executable: file.executable,
     };
-    match state.is_folder {
-        true => {
-            let entries = state.files.iter().map(|file| entry(file, &file.inside));
-            (own.join(name), Artifact::new(entries.collect()))
-        }
-        false => (own.to_owned(), Artifact::new(state.files.iter().map(|file| entry(file, name)).collect())),
+    if state.is_folder {
+        let entries = state.files.iter().map(|file| entry(file, &file.inside));
+        (own.join(name), Artifact::new(entries.collect()))
+    } else {
+        (own.to_owned(), Artifact::new(state.files.iter().map(|file| entry(file, name)).collect()))
     }
 }
 

@@ -78,9 +78,10 @@ pub(crate) fn doubtful(text: &str, at: usize) -> Span {
     let start_of = |line: &str| line.as_ptr() as usize - text.as_ptr() as usize;
     let before = &text[..text.floor_char_boundary(at)];
     let line = before.rfind('\n').map_or(0, |end| end + 1);
-    let start = match text[line..].starts_with('[') {
-        true => line,
-        false => before.lines().rfind(is_header).map_or(0, start_of),
+    let start = if text[line..].starts_with('[') {
+        line
+    } else {
+        before.lines().rfind(is_header).map_or(0, start_of)
     };
     let end = text[line..].lines().skip(1).find(is_header).map_or(text.len(), start_of);
     start..end

@@ -69,9 +69,12 @@ impl Across<'_> {
         // So firm that no source pushes another vertex aside.
         let firm = 1e6;
         for (layer, offsets) in self.order.layers.iter().zip(&self.offsets) {
-            let wish = |&vertex: &usize| match self.order.before[vertex].is_empty() {
-                true => self.wish(vertex, Pull::After),
-                false => (self.centres[vertex], firm),
+            let wish = |&vertex: &usize| {
+                if self.order.before[vertex].is_empty() {
+                    self.wish(vertex, Pull::After)
+                } else {
+                    (self.centres[vertex], firm)
+                }
             };
             let wishes: Vec<(f64, f64)> = layer.iter().map(wish).collect();
             for (&vertex, centre) in layer.iter().zip(isotonic(&wishes, offsets)) {

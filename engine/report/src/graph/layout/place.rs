@@ -26,7 +26,7 @@ pub(crate) fn place(graph: &LayoutInput) -> Layout {
 }
 
 fn placed(graph: &LayoutInput, order: &Order, direction: Direction) -> Layout {
-    let grid = Grid::of(graph, order, direction);
+    let grid = LayerGrid::of(graph, order, direction);
     let nodes = 0..graph.sizes.len();
     let far = (grid.across.iter().zip(&grid.sizes))
         .map(|(across, size)| across + size.across / 2.0)
@@ -42,7 +42,7 @@ fn placed(graph: &LayoutInput, order: &Order, direction: Direction) -> Layout {
 }
 
 /// Holds the places in terms of layers: along them and across them.
-struct Grid<'a> {
+struct LayerGrid<'a> {
     order: &'a Order,
     direction: Direction,
     /// Lists the extents of all vertices.
@@ -60,7 +60,7 @@ struct Extent {
     across: f64,
 }
 
-impl<'a> Grid<'a> {
+impl<'a> LayerGrid<'a> {
     fn of(graph: &LayoutInput, order: &'a Order, direction: Direction) -> Self {
         let node = |size: &Size| match direction {
             Direction::Right => Extent { along: size.width, across: size.height },
@@ -102,7 +102,7 @@ fn starts(order: &Order, depths: &[f64], across: &[f64]) -> Vec<f64> {
     starts
 }
 
-fn routes(graph: &LayoutInput, grid: &Grid) -> Vec<Vec<Point>> {
+fn routes(graph: &LayoutInput, grid: &LayerGrid) -> Vec<Vec<Point>> {
     let docks = Docks::of(graph, grid);
     let point = |along: f64, across: f64| grid.direction.point(along, across);
     let route = |(at, (&link, chain)): (usize, (&Link, &Chain))| {
@@ -133,7 +133,7 @@ struct Docks {
 }
 
 impl Docks {
-    fn of(graph: &LayoutInput, grid: &Grid) -> Self {
+    fn of(graph: &LayoutInput, grid: &LayerGrid) -> Self {
         let mut leaves: Vec<Vec<(f64, usize)>> = vec![Vec::new(); graph.sizes.len()];
         let mut enters = leaves.clone();
         for (at, (&link, chain)) in graph.links.iter().zip(&grid.order.chains).enumerate() {
