@@ -1,5 +1,6 @@
 //! What the user wrote: files, profile and overrides as one experiment, not yet planned.
 
+pub(crate) mod assemble;
 pub(crate) mod axes;
 pub(crate) mod layers;
 pub(crate) mod load;

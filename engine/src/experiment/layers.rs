@@ -11,6 +11,14 @@ pub(crate) enum Overlay {
     Leaf,
 }
 
+/// One layer of an experiment: a file, a part of a file, or an override.
+pub(crate) struct Layer {
+    pub root: TomlTable,
+    pub how: Overlay,
+    /// Whether it comes from outside the stages' own declarations.
+    pub is_override: bool,
+}
+
 /// Which fields of a stage are choices: their paths from the stage's table.
 pub(crate) type Choices = [Vec<String>];
 
@@ -55,6 +63,22 @@ fn merges(below: &TomlTable, above: &TomlTable, choices: &Choices, how: Overlay,
         return true;
     }
     how == Overlay::Leaf && above.keys().all(|variant| below.contains_key(variant))
+}
+
+/// Returns whether `top` overrides something that `over` sets.
+pub(crate) fn hides(top: &Value, over: &Value, how: Overlay, choices: &Choices, place: &[String]) -> bool {
+    let (Some(top), Some(over)) = (top.as_table(), over.as_table()) else {
+        return true;
+    };
+    if choices.iter().any(|choice| choice == place)
+        && (how == Overlay::Whole || over.keys().any(|name| !top.contains_key(name)))
+    {
+        return true;
+    }
+    over.iter().any(|(name, entry)| {
+        let place: Vec<String> = place.iter().chain([name]).cloned().collect();
+        top.get(name).is_some_and(|top| hides(&top.value, &entry.value, how, choices, &place))
+    })
 }
 
 #[cfg(test)]

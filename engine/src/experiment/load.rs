@@ -2,21 +2,16 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use crate::experiment::axes::{Axis, nested, read_axes};
-use crate::experiment::layers::{Choices, Overlay, overlay};
+use crate::experiment::assemble::assemble;
+use crate::experiment::axes::nested;
+use crate::experiment::layers::{Layer, Overlay};
 use crate::experiment::published::Published;
-use crate::experiment::settings::read_settings;
-use crate::experiment::spec::{Experiment, Request, StageSpec};
-use crate::experiment::table_spec::TableSpec;
+use crate::experiment::spec::{Experiment, Request, changes_nothing};
 use crate::kind::input_file::tidy;
-use crate::kind::name::is_name;
-use crate::kind::schema::choices_of;
 use crate::kind::stage::Kind;
-use crate::toml::deserialize::read;
 use crate::toml::diagnostic::{Diagnostic, nearest_or_all};
 use crate::toml::parse::{doubtful, parse, parse_value};
 use crate::toml::source_map::{SourceMap, Span};
@@ -24,14 +19,6 @@ use crate::toml::value::{Content, Entry, TomlTable, Value};
 
 /// The profile that is used if the files define it and none is requested.
 const DEFAULT_PROFILE: &str = "mini";
-
-/// One layer: a file, a part of a file, or an override.
-struct Layer {
-    root: TomlTable,
-    how: Overlay,
-    /// Whether it comes from outside the stages' own declarations.
-    is_override: bool,
-}
 
 impl Experiment {
     /// Reads an experiment. What is wrong with it is kept until it is planned, so that one
@@ -46,8 +33,6 @@ impl Experiment {
             diagnostics: Vec::new(),
             read,
             layers: Vec::new(),
-            kinds,
-            choices: vec![None; kinds.len()],
             loaded: Vec::new(),
             doubtful: Vec::new(),
         };
@@ -74,7 +59,8 @@ impl Experiment {
         for text in &request.set {
             loader.add_override(text);
         }
-        loader.assemble(&mut experiment);
+        let (layers, doubtful) = (std::mem::take(&mut loader.layers), std::mem::take(&mut loader.doubtful));
+        assemble(&mut experiment, layers, kinds, doubtful, &mut loader.diagnostics);
         loader.read_published(&mut experiment);
         experiment.sources = loader.sources;
         experiment.diagnostics = loader.diagnostics;
@@ -87,9 +73,6 @@ struct Loader<'a> {
     diagnostics: Vec<Diagnostic>,
     read: &'a dyn Fn(&Path) -> io::Result<String>,
     layers: Vec<Layer>,
-    kinds: &'static [Kind],
-    /// The choices of each kind, once a stage has needed them.
-    choices: Vec<Option<Arc<Choices>>>,
     /// Files that are loaded already: each is loaded once, where it is first included.
     loaded: Vec<PathBuf>,
     /// Where syntax errors are.
@@ -97,18 +80,6 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    fn is_doubtful(&self, span: &Span) -> bool {
-        self.doubtful.iter().any(|range| range.start <= span.start && span.start < range.end)
-    }
-
-    /// Returns whether any name in a table stands where the syntax is wrong.
-    fn has_doubtful(&self, table: &TomlTable) -> bool {
-        table.values().any(|entry| {
-            self.is_doubtful(&entry.key)
-                || entry.value.as_table().is_some_and(|below| self.has_doubtful(below))
-        })
-    }
-
     fn load_file(&mut self, path: &Path, asked_at: Option<&Span>, chain: &mut Vec<PathBuf>) {
         self.loaded.push(tidy(path));
         let name = path.display().to_string();
@@ -282,237 +253,6 @@ impl Loader<'_> {
         self.layers.push(Layer { root, how: Overlay::Leaf, is_override: true });
     }
 
-    fn assemble(&mut self, experiment: &mut Experiment) {
-        let mut head = TomlTable::new();
-        let mut table = TomlTable::new();
-        let mut declared: IndexMap<String, Vec<(usize, Entry)>> = IndexMap::new();
-        let mut layers = std::mem::take(&mut self.layers);
-        for (position, layer) in layers.iter_mut().enumerate() {
-            // Moved out, for this is nearly all of a large experiment.
-            let stages = layer.root.get_mut("stages").map(|entry| &mut entry.value.content);
-            if let Some(Content::Table(below)) = stages {
-                for (stage, entry) in std::mem::take(below) {
-                    declared.entry(stage).or_default().push((position, entry));
-                }
-            }
-        }
-        for layer in &layers {
-            for (name, entry) in &layer.root {
-                let below = entry.value.as_table();
-                match (name.as_str(), below) {
-                    ("experiment", Some(below)) => overlay(&mut head, below, &[], layer.how),
-                    ("table", Some(_)) => {
-                        let over = TomlTable::from([(name.clone(), entry.clone())]);
-                        overlay(&mut table, &over, &[], layer.how);
-                    }
-                    ("stages", Some(_)) => {}
-                    ("profile", Some(_)) if !layer.is_override => {}
-                    ("experiment" | "table" | "stages" | "profile", None) => {
-                        let message = format!("`{name}` is a table, not {}", entry.value.describe());
-                        self.diagnostics.push(Diagnostic::new(entry.value.span.clone(), message));
-                    }
-                    _ if layer.is_override => {}
-                    _ => self.diagnostics.push(
-                        Diagnostic::new(entry.key.clone(), format!("unknown part `{name}` of an experiment"))
-                            .maybe_help(nearest_or_all(
-                                name,
-                                "an experiment has",
-                                ["experiment", "stages", "table", "profile"],
-                            )),
-                    ),
-                }
-            }
-        }
-        self.read_head(&head, experiment);
-        let own = |entries: &[(usize, Entry)]| entries.iter().any(|(layer, _)| !layers[*layer].is_override);
-        let known: Vec<String> =
-            declared.iter().filter(|(_, entries)| own(entries)).map(|(name, _)| name.clone()).collect();
-        for (name, entries) in declared {
-            if let Some(spec) = self.assemble_stage(&name, entries, &layers, &known) {
-                experiment.stages.insert(name, spec);
-            }
-        }
-        if experiment.stages.is_empty() && self.diagnostics.is_empty() {
-            self.diagnostics.push(
-                Diagnostic::new(0..0, "the experiment has no stages")
-                    .help("it needs at least one: `[stages.NAME]` with a `kind`"),
-            );
-        }
-        if let Some(entry) = table.shift_remove("table").filter(|entry| {
-            !self.is_doubtful(&entry.key)
-                && !entry.value.as_table().is_some_and(|table| self.has_doubtful(table))
-        }) {
-            match read::<TableSpec>(&entry.value) {
-                Ok(spec) => experiment.table = Some((spec, entry.value)),
-                Err(diagnostic) => self.diagnostics.push(diagnostic),
-            }
-        }
-    }
-
-    fn read_head(&mut self, head: &TomlTable, experiment: &mut Experiment) {
-        for (name, entry) in head {
-            match (name.as_str(), &entry.value.content) {
-                ("title", Content::Text(title)) => experiment.title = Some(title.clone()),
-                ("seed", Content::Integer(seed @ 0..)) => {
-                    experiment.seed = *seed as u64;
-                    experiment.seed_span = Some(entry.value.span.clone());
-                }
-                _ if self.is_doubtful(&entry.key) => {}
-                ("include", _) => {}
-                ("title", _) => {
-                    self.diagnostics.push(Diagnostic::new(entry.value.span.clone(), "`title` is a string"))
-                }
-                ("seed", _) => {
-                    self.diagnostics.push(Diagnostic::new(
-                        entry.value.span.clone(),
-                        "`seed` is an integer of at least 0",
-                    ));
-                }
-                _ => self.diagnostics.push(
-                    Diagnostic::new(entry.key.clone(), format!("unknown field `{name}` of the experiment"))
-                        .maybe_help(nearest_or_all(name, "it has", ["title", "include", "seed"])),
-                ),
-            }
-        }
-    }
-
-    fn assemble_stage(
-        &mut self,
-        name: &str,
-        entries: Vec<(usize, Entry)>,
-        layers: &[Layer],
-        known: &[String],
-    ) -> Option<StageSpec> {
-        let key = entries[0].1.key.clone();
-        if !is_name(name) {
-            let message = format!("`{name}` cannot name a stage");
-            self.diagnostics.push(Diagnostic::new(key, message).help("use letters, digits, `_` and `-`"));
-            return None;
-        }
-        let is_doubtful = entries.iter().any(|(_, entry)| self.is_doubtful(&entry.key));
-        let mut tables = Vec::new();
-        for (position, Entry { value, .. }) in entries {
-            match value.content {
-                Content::Table(table) => tables.push((&layers[position], table, value.span)),
-                other => {
-                    let message = format!("stage `{name}` is a table, not {}", other.describe());
-                    self.diagnostics.push(Diagnostic::new(value.span, message));
-                    return None;
-                }
-            }
-        }
-        if tables.iter().all(|(layer, ..)| layer.is_override) {
-            self.diagnostics.push(changes_nothing(name, key, known));
-            return None;
-        }
-        let is_doubtful = is_doubtful || tables.iter().any(|(_, table, _)| self.has_doubtful(table));
-        let Some(kind_value) =
-            tables.iter().rev().find_map(|(_, table, _)| table.get("kind")).map(|entry| &entry.value)
-        else {
-            if is_doubtful {
-                return None;
-            }
-            let all: Vec<String> = self.kinds.iter().map(|kind| format!("`{}`", kind.name())).collect();
-            let message = format!("stage `{name}` has no `kind`");
-            self.diagnostics.push(
-                Diagnostic::new(key, message)
-                    .label("needs a `kind`")
-                    .help(format!("kinds: {}", all.join(", "))),
-            );
-            return None;
-        };
-        let Some(kind_name) = kind_value.as_text() else {
-            let message = format!("the kind of stage `{name}` is a string, not {}", kind_value.describe());
-            self.diagnostics.push(
-                Diagnostic::new(kind_value.span.clone(), message).maybe_help(nearest_or_all(
-                    "",
-                    "kinds",
-                    self.kinds.iter().map(Kind::name),
-                )),
-            );
-            return None;
-        };
-        let Some(position) = self.kinds.iter().position(|kind| kind.name() == kind_name) else {
-            let names = self.kinds.iter().map(Kind::name);
-            self.diagnostics.push(
-                Diagnostic::new(kind_value.span.clone(), format!("unknown kind `{kind_name}`"))
-                    .label("no such kind of stage")
-                    .maybe_help(nearest_or_all(kind_name, "kinds", names)),
-            );
-            return None;
-        };
-        let kind = &self.kinds[position];
-        let choices = self.choices[position].get_or_insert_with(|| choices_of(kind).into()).clone();
-        let mut layered = tables.into_iter();
-        let (_, mut table, span) = layered.next().expect("some layer declares the stage");
-        let over: Vec<(&Layer, TomlTable, Span)> = layered.collect();
-        for (layer, over, _) in &over {
-            overlay(&mut table, over, &choices, layer.how);
-        }
-        let before = self.diagnostics.len();
-        let axes = table
-            .shift_remove("axes")
-            .map(|entry| read_axes(&entry.value, &mut self.diagnostics))
-            .unwrap_or_default();
-        let is_broken = is_doubtful || self.diagnostics.len() > before;
-        for (_, over, _) in over.iter().filter(|(layer, ..)| layer.is_override) {
-            self.refuse_overridden_axes(name, over, &axes, &choices);
-        }
-        table.shift_remove("kind");
-        let about = table.shift_remove("about").and_then(|entry| {
-            let text = entry.value.as_text().map(str::to_owned);
-            if text.is_none() {
-                let message = format!("`about` is a string, not {}", entry.value.describe());
-                self.diagnostics.push(Diagnostic::new(entry.value.span, message));
-            }
-            text
-        });
-        let settings = read_settings(&mut table, &mut self.diagnostics);
-        let mut take = |field: &str| table.shift_remove(field).map(|entry| entry.value);
-        Some(StageSpec {
-            name: name.to_owned(),
-            key,
-            kind,
-            only: take("only"),
-            except: take("except"),
-            table,
-            span,
-            axes,
-            about,
-            choices,
-            settings,
-            is_broken,
-        })
-    }
-
-    /// An override of a field that every variant sets again would silently do nothing.
-    fn refuse_overridden_axes(&mut self, stage: &str, over: &TomlTable, axes: &[Axis], choices: &Choices) {
-        for (field, entry) in over.iter().filter(|(field, _)| *field != "axes") {
-            for axis in axes {
-                let place = vec![field.clone()];
-                let sets = |variant: &crate::experiment::axes::Variant| {
-                    let set = variant.overlay.get(field).map(|entry| &entry.value);
-                    set.is_some_and(|set| hides(set, &entry.value, axis.overlay(), choices, &place))
-                };
-                if let Some(variant) = axis.variants.iter().find(|variant| sets(variant)) {
-                    let message = format!("`{field}` of stage `{stage}` is set by its axis `{}`", axis.name);
-                    let help = if axis.is_scalar {
-                        format!("override `stages.{stage}.axes.{}.values` instead", axis.name)
-                    } else {
-                        format!(
-                            "override `stages.{stage}.axes.{}.{}.{field}` instead",
-                            axis.name, variant.name
-                        )
-                    };
-                    self.diagnostics.push(
-                        Diagnostic::new(entry.key.clone(), message).label("would have no effect").help(help),
-                    );
-                    return;
-                }
-            }
-        }
-    }
-
     fn read_published(&mut self, experiment: &mut Experiment) {
         let Some((spec, value)) = &experiment.table else {
             return;
@@ -549,12 +289,6 @@ fn unknown_in_profile(profile: &str, field: &str, entry: &Entry) -> Option<Diagn
     })
 }
 
-fn changes_nothing(stage: &str, key: Span, stages: &[String]) -> Diagnostic {
-    Diagnostic::new(key, format!("a profile changes stage `{stage}`, which is not there"))
-        .label("no such stage")
-        .maybe_help(nearest_or_all(stage, "stages", stages.iter().map(String::as_str)))
-}
-
 /// Returns the entries of a table inside a root, or none.
 fn subtable<'a>(root: &'a TomlTable, name: &str) -> impl Iterator<Item = (&'a String, &'a Entry)> + use<'a> {
     root.get(name).and_then(|entry| entry.value.as_table()).into_iter().flatten()
@@ -579,20 +313,4 @@ fn text_list(value: &Value, diagnostics: &mut Vec<Diagnostic>) -> Vec<(String, S
         }
     }
     texts
-}
-
-/// Returns whether `top` overrides something that `over` sets.
-fn hides(top: &Value, over: &Value, how: Overlay, choices: &Choices, place: &[String]) -> bool {
-    let (Some(top), Some(over)) = (top.as_table(), over.as_table()) else {
-        return true;
-    };
-    if choices.iter().any(|choice| choice == place)
-        && (how == Overlay::Whole || over.keys().any(|name| !top.contains_key(name)))
-    {
-        return true;
-    }
-    over.iter().any(|(name, entry)| {
-        let place: Vec<String> = place.iter().chain([name]).cloned().collect();
-        top.get(name).is_some_and(|top| hides(&top.value, &entry.value, how, choices, &place))
-    })
 }

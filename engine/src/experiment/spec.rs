@@ -11,7 +11,7 @@ use crate::experiment::published::Published;
 use crate::experiment::settings::Settings;
 use crate::experiment::table_spec::TableSpec;
 use crate::kind::stage::Kind;
-use crate::toml::diagnostic::{Diagnostic, did_you_mean};
+use crate::toml::diagnostic::{Diagnostic, did_you_mean, nearest_or_all};
 use crate::toml::source_map::{SourceMap, Span};
 use crate::toml::value::{TomlTable, Value};
 
@@ -102,4 +102,11 @@ pub(crate) fn unknown_stage(name: &str, span: Span, stages: &IndexMap<String, St
     Diagnostic::new(span, format!("there is no stage `{name}`"))
         .label("no such stage")
         .maybe_help(did_you_mean(name, stages.keys().map(String::as_str)))
+}
+
+/// Reports that a profile changes a stage that does not exist.
+pub(crate) fn changes_nothing(stage: &str, key: Span, stages: &[String]) -> Diagnostic {
+    Diagnostic::new(key, format!("a profile changes stage `{stage}`, which is not there"))
+        .label("no such stage")
+        .maybe_help(nearest_or_all(stage, "stages", stages.iter().map(String::as_str)))
 }
