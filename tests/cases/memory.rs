@@ -104,7 +104,7 @@ fn a_stage_that_cannot_fit_is_warned_of_and_not_started() {
         "other of x.toml: it was not started",
         "of memory; this machine has 51.2 MiB",
         "it was not started: it needs at least",
-        "`resources.memory` of the stage says what it takes",
+        "set `resources.memory` of the stage",
     ]);
     // Whoever wrote the experiment may know better.
     lab.edit("x.toml", "resources.cores = 1\n", "resources = { cores = 1, memory = \"1 MiB\" }\n");
