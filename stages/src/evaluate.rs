@@ -124,10 +124,10 @@ enum Estimator {
 #[serde(deny_unknown_fields)]
 struct Draws {
     /// How often.
-    #[serde(default = "thousand")]
+    #[serde(default = "default_resamples")]
     draws: usize,
     /// The share of what is drawn that an interval holds.
-    #[serde(default = "nineteen_of_twenty")]
+    #[serde(default = "default_confidence")]
     confidence: f64,
 }
 
@@ -136,10 +136,10 @@ struct Draws {
 #[serde(deny_unknown_fields)]
 struct Comparison {
     /// How often rows are drawn.
-    #[serde(default = "thousand")]
+    #[serde(default = "default_resamples")]
     draws: usize,
     /// The share of what is drawn that an interval holds.
-    #[serde(default = "nineteen_of_twenty")]
+    #[serde(default = "default_confidence")]
     confidence: f64,
     /// How often the two models' outputs are swapped at random for a permutation test; every way to
     /// swap them once where there are no more.
@@ -153,11 +153,11 @@ impl Comparison {
     }
 }
 
-fn thousand() -> usize {
+fn default_resamples() -> usize {
     1000
 }
 
-fn nineteen_of_twenty() -> f64 {
+fn default_confidence() -> f64 {
     0.95
 }
 
