@@ -670,6 +670,6 @@ fn an_adapter_goes_on_and_is_used_beside_its_base_alone() {
     run("wrong").expect(3).says(&["wrong of x.toml", "learnt beside another model", "training started from"]);
     run("ranks").expect(3).says(&[
         "ranks of x.toml: failed to continue the adapter",
-        "it has [out, rank, in] [16, 2, 16], and [16, 3, 16] is asked for",
+        "it has [out, rank, in] [16, 2, 16], and [16, 3, 16] is needed",
     ]);
 }

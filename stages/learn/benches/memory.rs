@@ -54,7 +54,7 @@ fn main() {
     }
     let shapes = if arguments.is_empty() { vec!["tiny".to_owned(), "small".to_owned()] } else { arguments };
     println!("MiB; {THREADS} threads");
-    println!("{:<8}{:<22}{:>8}{:>10}{:>10}{:>8}", "shape", "work", "tokens", "taken", "foretold", "ratio");
+    println!("{:<8}{:<22}{:>8}{:>10}{:>10}{:>8}", "shape", "work", "tokens", "taken", "estimated", "ratio");
     for shape in shapes {
         let (shape, asked) = shape.split_once(':').unwrap_or((&shape, ""));
         let folder = std::env::temp_dir().join(format!("pipeline-memory-{}", std::process::id()));
@@ -71,9 +71,12 @@ fn main() {
             let told = told.expect("it starts");
             assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
             let taken: f64 = String::from_utf8_lossy(&told.stdout).trim().parse().expect("a number");
-            let need = foretold(&sizes, name, adapter, tokens as u64);
-            let foretold = need.all() as f64 / (1 << 20) as f64;
-            println!("{shape:<8}{name:<22}{tokens:>8}{taken:>10.0}{foretold:>10.0}{:>8.2}", taken / foretold);
+            let need = estimate(&sizes, name, adapter, tokens as u64);
+            let estimated = need.all() as f64 / (1 << 20) as f64;
+            println!(
+                "{shape:<8}{name:<22}{tokens:>8}{taken:>10.0}{estimated:>10.0}{:>8.2}",
+                taken / estimated
+            );
             if std::env::var_os("PIPELINE_BENCH_TRACE").is_some() {
                 println!("        {need:?}");
             }
@@ -86,7 +89,7 @@ fn adapter_of(text: &str) -> Option<AdapterMethod> {
     (!text.is_empty()).then(|| serde_json::from_str(text).expect("an adapter"))
 }
 
-fn foretold(sizes: &Sizes, name: &str, adapter: &str, tokens: u64) -> Need {
+fn estimate(sizes: &Sizes, name: &str, adapter: &str, tokens: u64) -> Need {
     match name {
         "generation" => sizes.generation(&Continuing {
             prompts: PROMPTS as u64,

@@ -200,7 +200,7 @@ impl Model {
             let known = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
             return Err(ModelError::NoSuchModule { module: module.clone(), known });
         }
-        self.network.visit(&mut |_, mut slot| slot.set_requires_grad(false));
+        self.network.visit(&mut |_, mut parameter| parameter.set_requires_grad(false));
         for (number, (path, linear)) in self.network.linears().into_iter().enumerate() {
             if let Storage::Nf4 { double_quantization } = storage {
                 linear.weight.pack(double_quantization, &self.device);
@@ -233,7 +233,7 @@ impl Model {
     /// # Errors
     /// As [`Model::compute_in`].
     pub fn only_compute_in(&mut self, precision: Precision) -> Result<(), DeviceError> {
-        self.network.visit(&mut |_, mut slot| slot.set_requires_grad(false));
+        self.network.visit(&mut |_, mut parameter| parameter.set_requires_grad(false));
         self.compute_in(precision)
     }
 
@@ -253,10 +253,10 @@ impl Model {
                 return Err(unfit(format!("it has nothing for `{path}`, which is to learn")));
             };
             let rank = adapter.a.value.dims()[0];
-            let (found, asked) = (product.shape, [output, rank, input]);
-            if found != asked {
+            let (found, expected) = (product.shape, [output, rank, input]);
+            if found != expected {
                 return Err(unfit(format!(
-                    "for `{path}` it has [out, rank, in] {found:?}, and {asked:?} is asked for"
+                    "for `{path}` it has [out, rank, in] {found:?}, and {expected:?} is needed"
                 )));
             }
             if (product.scale - adapter.scale).abs() > 1e-9 * adapter.scale {
@@ -325,10 +325,10 @@ impl Model {
             "target_modules": modules,
         });
         let mut tensors = Vec::new();
-        self.network.visit(&mut |name, slot| {
+        self.network.visit(&mut |name, parameter| {
             if name.contains(".lora_") {
-                let numbers = slot.flat().into_data().try_into_vec::<f32>().expect("parameters are f32");
-                tensors.push(AdapterTensor { name, shape: slot.shape(), values: numbers });
+                let numbers = parameter.flat().into_data().try_into_vec::<f32>().expect("parameters are f32");
+                tensors.push(AdapterTensor { name, shape: parameter.shape(), values: numbers });
             }
         });
         weights::Adapter::write(folder, &config, &tensors)
@@ -384,10 +384,10 @@ impl Model {
         for (_, linear) in self.network.linears().into_iter().filter(|(_, linear)| linear.is_packed()) {
             all += linear.weight.shape().iter().map(|size| *size as u64).product::<u64>();
         }
-        self.network.visit(&mut |_, slot| {
-            let count = slot.shape().iter().map(|size| *size as u64).product::<u64>();
+        self.network.visit(&mut |_, parameter| {
+            let count = parameter.shape().iter().map(|size| *size as u64).product::<u64>();
             all += count;
-            learning += if slot.requires_grad() { count } else { 0 };
+            learning += if parameter.requires_grad() { count } else { 0 };
         });
         (all, learning)
     }

@@ -378,7 +378,7 @@ fn lora_logits_gradients_and_merged_weights() {
         GoldenTensors::open("lora/expected.safetensors"),
         GoldenTensors::open("lora/adapter_model.safetensors"),
     );
-    model.visit(&mut |_, mut slot| slot.set_requires_grad(false));
+    model.visit(&mut |_, mut parameter| parameter.set_requires_grad(false));
     let device = tested_device();
     for (place, layer) in model.layers.iter_mut().enumerate() {
         for (path, linear) in layer.linears() {

@@ -195,7 +195,7 @@ impl Classifier {
     ///
     /// A pair of more than 512 tokens loses those at the end of its longer text. Pairs of one
     /// length are computed together, on one thread, and what comes out for one does not depend on
-    /// the others, on their order, or on the number of threads. `on_progress` is told how many are done,
+    /// the others, on their order, or on the number of threads. `on_progress` is called with how many are done,
     /// and says whether to go on; if not, there is no result.
     ///
     /// # Errors

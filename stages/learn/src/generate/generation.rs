@@ -21,7 +21,7 @@ pub struct Generation {
 /// Writes outputs to prompts, the best first where there are several to one.
 ///
 /// Prompts are token ids. They are put in batches by length, each batch on one thread, so that the
-/// number of threads changes nothing. `on_progress` is told how many are done, and says whether to go on.
+/// number of threads changes nothing. `on_progress` is called with how many are done, and says whether to go on.
 ///
 /// # Errors
 /// [`GenerateError`], naming the prompt.
@@ -186,9 +186,9 @@ mod tests {
     fn logits_that_are_no_numbers_are_an_error() {
         use crate::tensor::parameters::Parameters as _;
         for mut model in both() {
-            model.network_mut().visit(&mut |_, mut slot| {
-                let large = slot.flat().mul_scalar(1e30);
-                slot.set_flat(large);
+            model.network_mut().visit(&mut |_, mut parameter| {
+                let large = parameter.flat().mul_scalar(1e30);
+                parameter.set_flat(large);
             });
             for strategy in [r#"{"greedy": {}}"#, r#"{"beam": {"num_beams": 3}}"#, r#"{"sample": {}}"#] {
                 let outputs =

@@ -97,7 +97,7 @@ impl Task<'_> {
     }
 }
 
-/// Continues each row by one token at a time, which `choose` picks from its logits; it is told the
+/// Continues each row by one token at a time, which `choose` picks from its logits; it is given the
 /// row and how many tokens it has.
 pub(super) fn one_by_one(
     mut task: Task<'_>,

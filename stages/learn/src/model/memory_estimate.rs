@@ -1,4 +1,4 @@
-//! How much memory a model needs, told from its configuration before there is one.
+//! How much memory a model needs, estimated from its configuration before there is one.
 //!
 //! All sizes are bytes unless a name says otherwise. `L` is the count of numbers that are trained, `T` the
 //! threads that compute side by side, `t` the tokens of what one of them computes at once, `H` the
@@ -42,7 +42,7 @@ const PROGRAM: u64 = 40 << 20;
 /// How many bytes an f32 has.
 const FLOAT: Count = 4;
 
-/// A configuration whose model nobody here can compute, and so not size up either.
+/// A configuration of a model that is not known, whose memory cannot be estimated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SizesError {
@@ -265,7 +265,7 @@ impl Sizes {
             program: PROGRAM,
             weights: self.weights(Kept::F32),
             activations: floats(Count::from(threads) * passing),
-            // A matrix is turned around as it is read.
+            // A matrix is transposed as it is read.
             passing: floats(2 * self.largest()),
             ..Need::default()
         }

@@ -120,9 +120,9 @@ pub(crate) fn save(
         let shape = shape.iter().map(|size| *size as u64).collect();
         specs.insert(name.clone(), TensorSpec { name, dtype: Dtype::F32, shape });
     };
-    model.visit(&mut |name, slot| {
+    model.visit(&mut |name, parameter| {
         if !is_adapter(&name) {
-            announce(name, &slot.shape());
+            announce(name, &parameter.shape());
         }
     });
     for (path, linear) in model.linears() {
@@ -142,9 +142,9 @@ pub(crate) fn save(
         }
     }
     let mut written = Ok(());
-    model.visit(&mut |name, slot| {
+    model.visit(&mut |name, parameter| {
         if written.is_ok() && !is_adapter(&name) && !merged.contains(&name) {
-            written = write(&name, slot.flat());
+            written = write(&name, parameter.flat());
         }
     });
     written?;

@@ -133,7 +133,7 @@ mod tests {
     use crate::model::memory_estimate::{Kept, Sizes};
 
     #[test]
-    fn what_is_drawn_opens_and_has_the_sizes_foretold() {
+    fn what_is_drawn_opens_and_has_the_sizes_estimated() {
         let config = shape("tiny").unwrap();
         let folder = tempfile::tempdir().unwrap();
         write_random(&config, Dtype::BF16, 600_000, folder.path()).unwrap();

@@ -162,7 +162,7 @@ impl ChemNet {
 
     /// Returns the activations of molecules, given by their SMILES, which should be canonical.
     ///
-    /// They are computed in pieces that do not depend on how many threads there are. `on_progress` is told
+    /// They are computed in pieces that do not depend on how many threads there are. `on_progress` is called with
     /// how many are done, and says whether to go on; if not, there is no result.
     pub fn activations(
         &self,

@@ -233,8 +233,8 @@ impl LlamaForCausalLM {
             false => Some(Parameter::new(source.matrix(names.lm_head, [config.vocab_size, hidden])?)),
         };
         // Without numbers there is nothing to rotate.
-        let turned = if source.has_numbers() { config.head_size } else { 0 };
-        let rope = Rope::new(config.rope.frequencies(turned), source.device());
+        let head_size = if source.has_numbers() { config.head_size } else { 0 };
+        let rope = Rope::new(config.rope.frequencies(head_size), source.device());
         Ok(Self {
             embed_tokens: Parameter::new(embed_tokens),
             layers,

@@ -134,7 +134,7 @@ impl Network {
             linear.precision = precision;
         }
         if precision == Precision::Bf16 {
-            self.visit(&mut |_, mut slot| slot.to_bf16());
+            self.visit(&mut |_, mut parameter| parameter.to_bf16());
         }
     }
 
@@ -142,7 +142,7 @@ impl Network {
     pub fn on(&self, device: &Device) -> Self {
         let mut copy = self.clone();
         copy.move_tables(device);
-        copy.visit(&mut |_, mut slot| slot.move_to(device));
+        copy.visit(&mut |_, mut parameter| parameter.move_to(device));
         for (_, linear) in copy.linears() {
             linear.weight.move_packed_to(device);
         }

@@ -30,7 +30,7 @@ pub enum DeviceError {
     /// There is no such device in this machine.
     #[error("there is no device `{name}` in this machine; there is {}", .available.join(", "))]
     Absent {
-        /// What was asked for.
+        /// The device requested.
         name: String,
         /// What there is.
         available: Vec<String>,
@@ -41,7 +41,7 @@ pub enum DeviceError {
     /// The device is there, and does not compute.
     #[error("device `{name}` does not compute: {detail}")]
     Broken {
-        /// What was asked for.
+        /// The device requested.
         name: String,
         /// What happened.
         detail: String,

@@ -19,9 +19,9 @@ thread_local! {
     };
 }
 
-/// Returns the threads that compute on a device: as many as are asked for on the CPU, and this one
-/// alone where there are GPUs. What one thread asks of a GPU is computed in that order; what several
-/// ask is not, nor does it wait for what another has asked for.
+/// Returns the threads that compute on a device: as many as are requested on the CPU, and this one
+/// alone where there are GPUs. What one thread submits to a GPU is computed in that order; what several
+/// submit is not, nor does it wait for what another has submitted.
 pub(crate) fn threads_for(device: &Device, threads: usize) -> Arc<ThreadPool> {
     if !is_cpu(device) {
         return ALONE.with(Arc::clone);

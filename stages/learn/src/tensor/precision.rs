@@ -112,12 +112,15 @@ mod tests {
         let actual = Precision::Bf16.linear(x_leaf, weight_leaf);
         let mut gradients = (actual.clone() * gradient.clone().autodiff()).sum().backward();
         let [grad_x, grad_weight] = leaves.map(|leaf| numbers(leaf.grad_remove(&mut gradients).unwrap()));
-        let turned = |tensor: &Tensor<2>| numbers(tensor.clone().transpose());
+        let transposed = |tensor: &Tensor<2>| numbers(tensor.clone().transpose());
         let plain = |tensor: &Tensor<2>| numbers(tensor.clone());
-        assert_near(&numbers(actual.inner()), &expected(&plain(&x), &turned(&weight), [tokens, inner, out]));
+        assert_near(
+            &numbers(actual.inner()),
+            &expected(&plain(&x), &transposed(&weight), [tokens, inner, out]),
+        );
         assert_near(&grad_x, &expected(&plain(&gradient), &plain(&weight), [tokens, out, inner]));
-        assert_near(&grad_weight, &expected(&turned(&gradient), &plain(&x), [out, tokens, inner]));
+        assert_near(&grad_weight, &expected(&transposed(&gradient), &plain(&x), [out, tokens, inner]));
         let product = Precision::Bf16.matmul(x.clone(), weight.clone().transpose());
-        assert_near(&numbers(product), &expected(&plain(&x), &turned(&weight), [tokens, inner, out]));
+        assert_near(&numbers(product), &expected(&plain(&x), &transposed(&weight), [tokens, inner, out]));
     }
 }

@@ -28,7 +28,7 @@ pub(crate) enum Purpose {
 pub(crate) struct Random(ChaCha8Rng);
 
 impl Random {
-    /// Begins the stream of one purpose, and of one stream within it.
+    /// Begins the stream of one purpose, the one of a number.
     pub fn new(seed: u64, purpose: Purpose, stream: u64) -> Self {
         let mut key = [0u8; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());

@@ -292,7 +292,7 @@ fn shortened(text: &str) -> String {
 /// Calls the library, which panics at some files and at some texts for them.
 fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
     // What it was called with is not used again after a failure, but for vocabularies, which do not
-    // change, and caches, whose locks are taken anew.
+    // change, and caches, whose locks are taken again.
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(done) => done.map_err(|error| error.to_string()),
         Err(panic) => {

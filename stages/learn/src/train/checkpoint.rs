@@ -253,7 +253,7 @@ enum Unfit {
 }
 
 /// Reads the latest checkpoint of a folder that is whole and belongs to a configuration and to what is trained,
-/// by name and size. What is left aside is told, and removed if it is damaged.
+/// by name and size. What is left aside is reported, and removed if it is damaged.
 pub(crate) fn latest(
     folder: &Path,
     config: &TrainingConfig,

@@ -49,7 +49,7 @@ pub struct Rewards {
     /// The share of pairs in which the chosen output has the higher one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
-    /// How far the model is from the reference, where an objective asks; nats per sequence.
+    /// How far the model is from the reference, where an objective needs it; nats per sequence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub divergence: Option<f64>,
 }

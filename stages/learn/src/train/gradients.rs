@@ -67,7 +67,7 @@ pub(crate) fn gradients(
     if let Some(dropout) = dropout {
         tape.set_dropout(dropout);
     }
-    tape.visit(&mut |_, mut slot| slot.record());
+    tape.visit(&mut |_, mut parameter| parameter.record());
     let mut collected = Collected::new(&mut tape);
     let grad_head = match activations {
         Activations::Recomputed => {
@@ -101,7 +101,7 @@ fn segment_by_segment(
     // As on the tape, for off it some operations round differently; but with no leaf, so that
     // nothing is kept for a backward pass.
     let mut constant = tape.clone();
-    constant.visit(&mut |_, mut slot| slot.forget());
+    constant.visit(&mut |_, mut parameter| parameter.forget());
     let passing = constant.segments(packed, device);
     let last = passing.count() - 1;
     let mut taken: Vec<Vec<Tensor<2>>> = vec![Vec::new()];
@@ -188,10 +188,10 @@ impl Collected {
     /// Takes what one segment found. What several segments share has the sum.
     fn take(&mut self, tape: &mut Network, tape_gradients: &mut burn_tensor::Gradients) {
         let mut places = self.0.iter_mut();
-        tape.visit(&mut |_, slot: ParameterRef<'_>| {
+        tape.visit(&mut |_, parameter: ParameterRef<'_>| {
             let place = places.next().expect("a model shows the same parameters each time");
-            if slot.requires_grad()
-                && let Some(more) = slot.take_gradient(tape_gradients)
+            if parameter.requires_grad()
+                && let Some(more) = parameter.take_gradient(tape_gradients)
             {
                 add_to(place, more);
             }

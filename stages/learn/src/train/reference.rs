@@ -107,7 +107,7 @@ impl Reference {
         device: &Device,
         pool: &ThreadPool,
     ) -> f64 {
-        let reference = self.network.as_ref().expect("an objective that asks for it has a reference");
+        let reference = self.network.as_ref().expect("an objective that needs it has a reference");
         let mismatched: Vec<Sequence> = rows
             .iter()
             .enumerate()

@@ -29,13 +29,13 @@ impl<'a> Replica<'a> {
     /// Begins to learn.
     pub fn new(network: &'a mut Network, device: Device) -> Self {
         let (mut moments, mut decays) = (Vec::new(), Vec::new());
-        network.visit(&mut |name, slot| {
-            let zeros = || Tensor::zeros([slot.shape().iter().product::<usize>()], &device);
+        network.visit(&mut |name, parameter| {
+            let zeros = || Tensor::zeros([parameter.shape().iter().product::<usize>()], &device);
             moments.push(
-                slot.requires_grad().then(|| Moments { first_moment: zeros(), second_moment: zeros() }),
+                parameter.requires_grad().then(|| Moments { first_moment: zeros(), second_moment: zeros() }),
             );
             // By its name, as transformers' Trainer tells: T5's relative bias is a matrix too.
-            decays.push(matches!(slot, ParameterRef::Matrix(_)) && !name.contains("bias"));
+            decays.push(matches!(parameter, ParameterRef::Matrix(_)) && !name.contains("bias"));
         });
         Self { device, network, moments, decays }
     }
@@ -52,11 +52,11 @@ impl<'a> Replica<'a> {
         let (mut updates, mut shapes) = (Vec::new(), Vec::new());
         let mut gradients = gradients.into_iter();
         let (moments, decays, mut place) = (&mut self.moments, &self.decays, 0);
-        self.network.visit(&mut |_, mut slot| {
+        self.network.visit(&mut |_, mut parameter| {
             let gradient = gradients.next().expect("there is a gradient or none for each parameter");
             if let Some(gradient) = gradient {
                 let moments = moments[place].take().expect("what has a gradient is trained");
-                let (weights, shape) = slot.take_out();
+                let (weights, shape) = parameter.take_out();
                 shapes.push(shape);
                 updates.push(Update { weights, gradient, moments, decays: decays[place] });
             }
@@ -64,10 +64,10 @@ impl<'a> Replica<'a> {
         });
         let mut moved = adam_step(optimizer, learning_rate, clip, step, updates).into_iter().zip(shapes);
         let mut place = 0;
-        self.network.visit(&mut |_, mut slot| {
-            if slot.requires_grad() && moments[place].is_none() {
+        self.network.visit(&mut |_, mut parameter| {
+            if parameter.requires_grad() && moments[place].is_none() {
                 let ((weights, moved), shape) = moved.next().expect("every update was made");
-                slot.put_back(weights, &shape);
+                parameter.put_back(weights, &shape);
                 moments[place] = Some(moved);
             }
             place += 1;
@@ -77,18 +77,20 @@ impl<'a> Replica<'a> {
     /// Takes over what another has learned and remembers.
     pub fn follow(&mut self, other: &mut Self) {
         let mut trained = Vec::new();
-        other.network.visit(&mut |_, slot| trained.push(slot.requires_grad().then(|| slot.flat())));
+        other
+            .network
+            .visit(&mut |_, parameter| trained.push(parameter.requires_grad().then(|| parameter.flat())));
         let (device, mut trained) = (&self.device, trained.into_iter());
-        self.network.visit(&mut |_, mut slot| {
+        self.network.visit(&mut |_, mut parameter| {
             if let Some(numbers) = trained.next().expect("a copy has the same parameters") {
-                slot.set_flat(numbers.to_device(device));
+                parameter.set_flat(numbers.to_device(device));
             }
         });
-        let here = |moments: &Moments| Moments {
+        let copy = |moments: &Moments| Moments {
             first_moment: moments.first_moment.clone().to_device(device),
             second_moment: moments.second_moment.clone().to_device(device),
         };
-        self.moments = other.moments.iter().map(|moments| moments.as_ref().map(here)).collect();
+        self.moments = other.moments.iter().map(|moments| moments.as_ref().map(copy)).collect();
     }
 
     /// Returns no gradient at all, for a device that had no shard.

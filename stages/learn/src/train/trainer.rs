@@ -153,7 +153,7 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
-    /// Returns how far the model is from the reference, where the objective asks for it.
+    /// Returns how far the model is from the reference, where the objective needs it.
     fn divergence(&self, rows: &[Row<'_>]) -> Option<f64> {
         let reference = self.reference.as_ref().filter(|_| self.config.objective.needs_divergence())?;
         let rows: Vec<&Example> = rows.iter().map(|row| row.example).collect();
@@ -377,7 +377,7 @@ impl<'a> Training<'a> {
             let mut weights = Vec::new();
             self.replicas[0]
                 .network
-                .visit(&mut |_, slot| weights.push(slot.requires_grad().then(|| slot.flat())));
+                .visit(&mut |_, parameter| weights.push(parameter.requires_grad().then(|| parameter.flat())));
             self.best = Some(Best { step: self.step, loss, weights });
         }
         self.points.push(Point::Validation(ValidationPoint {
@@ -393,9 +393,9 @@ impl<'a> Training<'a> {
     fn finish(&mut self) -> (usize, Option<f64>) {
         let Some(best) = self.best.take() else { return (self.step, None) };
         let mut weights = best.weights.into_iter();
-        self.replicas[0].network.visit(&mut |_, mut slot| {
+        self.replicas[0].network.visit(&mut |_, mut parameter| {
             if let Some(best) = weights.next().flatten() {
-                slot.set_flat(best);
+                parameter.set_flat(best);
             }
         });
         (best.step, Some(best.loss))
@@ -404,9 +404,9 @@ impl<'a> Training<'a> {
     /// Returns the names of the parameters that learn, and how many numbers each has.
     fn trained_parameters(&mut self) -> Vec<(String, usize)> {
         let mut trained = Vec::new();
-        self.replicas[0].network.visit(&mut |name, slot| {
-            if slot.requires_grad() {
-                trained.push((name, slot.shape().iter().product()));
+        self.replicas[0].network.visit(&mut |name, parameter| {
+            if parameter.requires_grad() {
+                trained.push((name, parameter.shape().iter().product()));
             }
         });
         trained
@@ -422,9 +422,9 @@ impl<'a> Training<'a> {
         };
         let Replica { network, moments, .. } = &mut self.replicas[0];
         let mut place = 0;
-        network.visit(&mut |name, slot| {
+        network.visit(&mut |name, parameter| {
             if let Some(moments) = &moments[place] {
-                checkpoint.tensors.push((format!("weights.{name}"), slot.flat()));
+                checkpoint.tensors.push((format!("weights.{name}"), parameter.flat()));
                 checkpoint.tensors.push((format!("mean.{name}"), moments.first_moment.clone()));
                 checkpoint.tensors.push((format!("square.{name}"), moments.second_moment.clone()));
                 if let Some(best) = self.best.as_ref().and_then(|best| best.weights[place].clone()) {
@@ -446,11 +446,11 @@ impl<'a> Training<'a> {
         let mut best = Vec::new();
         let (first, others) = self.replicas.split_first_mut().expect("there is a model");
         let (moments, mut place) = (&mut first.moments, 0);
-        first.network.visit(&mut |name, mut slot| {
+        first.network.visit(&mut |name, mut parameter| {
             best.push(take(format!("best.{name}")));
-            if slot.requires_grad() {
+            if parameter.requires_grad() {
                 let whole = "a checkpoint is read only if it holds all that is trained";
-                slot.set_flat(take(format!("weights.{name}")).expect(whole));
+                parameter.set_flat(take(format!("weights.{name}")).expect(whole));
                 moments[place] = Some(Moments {
                     first_moment: take(format!("mean.{name}")).expect(whole),
                     second_moment: take(format!("square.{name}")).expect(whole),

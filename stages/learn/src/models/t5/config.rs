@@ -341,8 +341,8 @@ mod tests {
             }
         };
         let mut seen = 0;
-        model.visit(&mut |name, slot| {
-            let numbers: Vec<f32> = slot.flat().into_data().try_into_vec().unwrap();
+        model.visit(&mut |name, parameter| {
+            let numbers: Vec<f32> = parameter.flat().into_data().try_into_vec().unwrap();
             let count = numbers.len() as f64;
             let mean = numbers.iter().map(|number| f64::from(*number)).sum::<f64>() / count;
             let squares = numbers.iter().map(|number| (f64::from(*number) - mean).powi(2)).sum::<f64>();
@@ -363,7 +363,7 @@ mod tests {
             let (config, device) = (shape(&SMALL.replace('}', more)).config(300, 0), Device::flex());
             let mut model = config.build(&mut RandomInit::new(1, &|_| 0.1, &device)).unwrap();
             let mut found = Vec::new();
-            model.visit(&mut |name, slot| found.push((name, slot.shape())));
+            model.visit(&mut |name, parameter| found.push((name, parameter.shape())));
             let listed = list(|source| config.build(source).map(drop)).into_iter();
             let mut listed: Vec<_> = listed.map(|parameter| (parameter.name, parameter.shape)).collect();
             found.sort();

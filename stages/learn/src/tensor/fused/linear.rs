@@ -60,19 +60,19 @@ impl Operation<2> for Linear {
 fn times_skinny(x: Matrix<'_>, weight: Matrix<'_>) -> Vec<f32> {
     let (rows, columns, length) = (x.rows, weight.rows, x.columns);
     // Column after column first.
-    let mut turned = vec![0.0; rows * columns];
+    let mut transposed = vec![0.0; rows * columns];
     if weight.numbers.len() < LARGE || length == 0 {
-        skinny_gemm(x.numbers, weight.numbers, length, &mut turned);
+        skinny_gemm(x.numbers, weight.numbers, length, &mut transposed);
     } else {
-        let pieces = turned.par_chunks_mut(PIECE * rows).zip(weight.numbers.par_chunks(PIECE * length));
-        pieces.for_each(|(turned, weight)| skinny_gemm(x.numbers, weight, length, turned));
+        let pieces = transposed.par_chunks_mut(PIECE * rows).zip(weight.numbers.par_chunks(PIECE * length));
+        pieces.for_each(|(transposed, weight)| skinny_gemm(x.numbers, weight, length, transposed));
     }
     if rows == 1 {
-        return turned;
+        return transposed;
     }
     let mut output = vec![0.0; rows * columns];
-    for (column, turned) in turned.chunks_exact(rows).enumerate() {
-        for (row, number) in turned.iter().enumerate() {
+    for (column, transposed) in transposed.chunks_exact(rows).enumerate() {
+        for (row, number) in transposed.iter().enumerate() {
             output[row * columns + column] = *number;
         }
     }

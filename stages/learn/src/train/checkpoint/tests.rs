@@ -99,7 +99,9 @@ fn training(
         let numbers = numbers.into_data().try_into_vec::<f32>().unwrap();
         weights.extend(numbers.iter().map(|number| number.to_bits()));
     };
-    crate::tensor::parameters::Parameters::visit(model.network_mut(), &mut |_, slot| bits(slot.flat()));
+    crate::tensor::parameters::Parameters::visit(model.network_mut(), &mut |_, parameter| {
+        bits(parameter.flat())
+    });
     let points = serde_json::to_string(&points).unwrap();
     Some((Outcome { weights, points, best_step }, resumed_at, left_aside))
 }

@@ -92,11 +92,11 @@ fn twenty_steps_are_the_references() {
             assert!(off < 5e-5, "{point:?} {expected}");
         }
         let mut compared = 0;
-        model.visit(&mut |name, slot| {
+        model.visit(&mut |name, parameter| {
             if let Ok(view) = file.tensor(&format!("final.{name}")) {
                 let expected = view.data().chunks_exact(4);
                 let expected = expected.map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
-                let off = host(slot.flat())
+                let off = host(parameter.flat())
                     .iter()
                     .zip(expected)
                     .map(|(one, other)| (one - other).abs())
@@ -135,8 +135,8 @@ fn threads_change_no_bit() {
     let bits = |threads: usize| -> Vec<u64> {
         let (mut model, points) = trajectory(4, threads, Precision::F32);
         let mut bits: Vec<u64> = points.iter().map(|point| point.loss.to_bits()).collect();
-        model.visit(&mut |_, slot| {
-            bits.extend(host(slot.flat()).iter().map(|number| u64::from(number.to_bits())))
+        model.visit(&mut |_, parameter| {
+            bits.extend(host(parameter.flat()).iter().map(|number| u64::from(number.to_bits())))
         });
         bits
     };
