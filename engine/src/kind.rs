@@ -7,5 +7,6 @@ pub(crate) mod memory;
 pub(crate) mod metrics_file;
 pub(crate) mod name;
 pub(crate) mod ports;
+pub(crate) mod renamed;
 pub(crate) mod schema;
 pub(crate) mod stage;

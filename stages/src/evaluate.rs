@@ -4,12 +4,12 @@
 //! is missing, with its reason; it is never 0.
 
 mod column;
-mod draws;
 mod features;
 mod judged;
 mod metric;
 mod metrics;
 mod pairs;
+mod resampling;
 mod scorer;
 mod tally;
 mod texts;
@@ -46,10 +46,10 @@ pub struct Params {
     #[serde(default)]
     pairing: Pairing,
     /// Only rows whose reference has at least so many words count.
-    least_reference_words: Option<usize>,
-    /// Draws rows anew to say how far each number can be trusted.
-    intervals: Option<Draws>,
-    /// Compares each number with that of the scores at `baseline`, on the same draws of rows.
+    min_reference_words: Option<usize>,
+    /// Bootstrap rows anew to say how far each number can be trusted.
+    bootstrap: Option<Bootstrap>,
+    /// Compares each number with that of the scores at `baseline`, on the same resamples of rows.
     compare: Option<Comparison>,
     /// How the relative entropy of two distributions of scores is estimated in a comparison.
     #[serde(default)]
@@ -57,7 +57,7 @@ pub struct Params {
     /// Whether an empty prediction is a molecule.
     #[serde(default)]
     empty_prediction: EmptyPrediction,
-    /// How alike two fingerprints without features are.
+    /// The similarity of two fingerprints without features.
     #[serde(default)]
     empty_fingerprints: EmptyFingerprints,
 }
@@ -97,15 +97,15 @@ enum EmptyPrediction {
     Valid,
 }
 
-/// How alike two fingerprints without features are.
+/// The similarity of two fingerprints without features.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum EmptyFingerprints {
-    /// Not at all, as in RDKit 2026.09.
+    /// 0, as in RDKit 2026.09.
     #[default]
-    Unlike,
-    /// The same, as bits are in older versions of RDKit.
-    Alike,
+    Zero,
+    /// 1, as bits have it in older versions of RDKit.
+    One,
 }
 
 /// How the relative entropy of two distributions of scores is estimated.
@@ -119,14 +119,14 @@ enum Estimator {
     KernelDensity,
 }
 
-/// How rows are drawn anew.
+/// How rows are resampled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Draws {
-    /// How often.
+struct Bootstrap {
+    /// How many resamples.
     #[serde(default = "default_resamples")]
-    draws: usize,
-    /// The share of what is drawn that an interval holds.
+    resamples: usize,
+    /// The share of the resamples that an interval holds.
     #[serde(default = "default_confidence")]
     confidence: f64,
 }
@@ -135,10 +135,10 @@ struct Draws {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Comparison {
-    /// How often rows are drawn.
+    /// How many resamples.
     #[serde(default = "default_resamples")]
-    draws: usize,
-    /// The share of what is drawn that an interval holds.
+    resamples: usize,
+    /// The share of the resamples that an interval holds.
     #[serde(default = "default_confidence")]
     confidence: f64,
     /// How often the two models' outputs are swapped at random for a permutation test; every way to
@@ -148,8 +148,8 @@ struct Comparison {
 }
 
 impl Comparison {
-    fn draws(&self) -> Draws {
-        Draws { draws: self.draws, confidence: self.confidence }
+    fn bootstrap(&self) -> Bootstrap {
+        Bootstrap { resamples: self.resamples, confidence: self.confidence }
     }
 }
 
@@ -194,9 +194,18 @@ impl Stage for Evaluate {
     /// 2: predictions are scored; the seed counts, since it shuffles references.
     /// 3: a comparison has the relative entropy both ways.
     /// 4: it has the share of rows that score lower; what a reference is too short for is missing.
-    const VERSION: u32 = 4;
+    /// 5: `min_reference_words`, `bootstrap` and `resamples` have these names.
+    const VERSION: u32 = 5;
     const SEEDED: bool = true;
     const ISOLATION: Isolation = Isolation::Subprocess;
+    const RENAMED: &'static [(&'static str, &'static str)] = &[
+        ("least_reference_words", "min_reference_words"),
+        ("intervals", "bootstrap"),
+        ("bootstrap.draws", "bootstrap.resamples"),
+        ("compare.draws", "compare.resamples"),
+        ("empty_fingerprints.unlike", "empty_fingerprints.zero"),
+        ("empty_fingerprints.alike", "empty_fingerprints.one"),
+    ];
     type Params = Params;
     type Tuning = NoTuning;
 
@@ -234,16 +243,21 @@ impl Stage for Evaluate {
             () if params.empty_fingerprints != EmptyFingerprints::default() => Some("empty_fingerprints"),
             () => None,
         };
-        let comparison = params.compare.as_ref().map(Comparison::draws);
-        let all_draws = [("intervals", params.intervals.as_ref()), ("compare", comparison.as_ref())];
-        for (name, draws) in all_draws {
-            match draws {
+        let comparison = params.compare.as_ref().map(Comparison::bootstrap);
+        let all = [("bootstrap", params.bootstrap.as_ref()), ("compare", comparison.as_ref())];
+        for (name, bootstrap) in all {
+            match bootstrap {
                 Some(_) if subject == Subject::Rows => {
                     return Err(format!("`{name}` is for predictions, which `words` does not measure"));
                 }
-                Some(draws) if draws.draws == 0 => return Err(format!("`{name}.draws` is at least 1")),
-                Some(draws) if !(draws.confidence > 0.0 && draws.confidence < 1.0) => {
-                    return Err(format!("`{name}.confidence` is between 0 and 1, not {}", draws.confidence));
+                Some(bootstrap) if bootstrap.resamples == 0 => {
+                    return Err(format!("`{name}.resamples` is at least 1"));
+                }
+                Some(bootstrap) if !(bootstrap.confidence > 0.0 && bootstrap.confidence < 1.0) => {
+                    return Err(format!(
+                        "`{name}.confidence` is between 0 and 1, not {}",
+                        bootstrap.confidence
+                    ));
                 }
                 _ => {}
             }
@@ -283,11 +297,11 @@ impl Stage for Evaluate {
             }
         }
         match (subject, params.direction) {
-            (Subject::Rows, _) if params.least_reference_words.is_some() => {
-                Err("`least_reference_words` is for predictions, which `words` does not measure".to_owned())
+            (Subject::Rows, _) if params.min_reference_words.is_some() => {
+                Err("`min_reference_words` is for predictions, which `words` does not measure".to_owned())
             }
-            (Subject::Molecules, _) if params.least_reference_words.is_some() => {
-                Err("`least_reference_words` is for captions: a molecule has one word".to_owned())
+            (Subject::Molecules, _) if params.min_reference_words.is_some() => {
+                Err("`min_reference_words` is for captions: a molecule has one word".to_owned())
             }
             _ if is_repeated => Err("`metrics` names one twice".to_owned()),
             (Subject::Rows, Some(_)) => {

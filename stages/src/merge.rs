@@ -42,7 +42,7 @@ pub struct Params {
     dtype: Option<Dtype>,
     /// The input whose configuration and tokenizer the result has; else the first by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    files_from: Option<String>,
+    tokenizer_from: Option<String>,
 }
 
 /// A type of numbers.
@@ -76,9 +76,19 @@ pub struct Merge;
 
 impl Stage for Merge {
     const KIND: &'static str = "merge";
-    const VERSION: u32 = 1;
+    /// 2: `tokenizer_from`, `compute_dtype`, `name_contains` and `task_arithmetic` have these names.
+    const VERSION: u32 = 2;
     const ISOLATION: Isolation = Isolation::Subprocess;
     const ESTIMATES: bool = true;
+    const RENAMED: &'static [(&'static str, &'static str)] = &[
+        ("files_from", "tokenizer_from"),
+        ("method.task-arithmetic", "method.task_arithmetic"),
+        ("method.*.intermediates", "method.*.compute_dtype"),
+        ("ratio.*.*.name_has", "ratio.*.*.name_contains"),
+        ("weights.*.*.name_has", "weights.*.*.name_contains"),
+        ("method.*.density.*.name_has", "method.*.density.*.name_contains"),
+        ("method.*.density.*.*.name_has", "method.*.density.*.*.name_contains"),
+    ];
     type Params = Params;
     type Tuning = NoTuning;
 
@@ -122,7 +132,7 @@ impl Stage for Merge {
                 return Err("`ratio` is all zeros".to_owned());
             }
         }
-        let named = params.adapters.iter().chain(&params.files_from);
+        let named = params.adapters.iter().chain(&params.tokenizer_from);
         if let Some(name) = named.into_iter().find(|name| !models.contains_key(*name)) {
             return Err(format!("`{name}` is not in `{what}`"));
         }
@@ -132,7 +142,7 @@ impl Stage for Merge {
 
     /// The result is of the architecture of what is merged, piece by piece in little memory.
     fn estimate(params: &Params, _: &NoTuning, context: &EstimateContext<'_>) -> Estimate {
-        let names = params.files_from.iter().chain(params.models().keys());
+        let names = params.tokenizer_from.iter().chain(params.models().keys());
         let mut names =
             names.map(String::as_str).filter(|name| !params.adapters.contains(*name)).chain([BASE]);
         let hint = names.find_map(|name| context.input(name));
@@ -175,7 +185,7 @@ impl Stage for Merge {
                 Dtype::F16 => weights::Dtype::F16,
                 Dtype::Bf16 => weights::Dtype::BF16,
             }),
-            files_from: params.files_from.clone(),
+            tokenizer_from: params.tokenizer_from.clone(),
         };
         let output = context.output("model")?;
         let threads = context.cores() as usize;

@@ -38,7 +38,8 @@ pub struct Negatives;
 
 impl Stage for Negatives {
     const KIND: &'static str = "negatives";
-    const VERSION: u32 = 1;
+    /// 2: fields of `report.json` are in snake case.
+    const VERSION: u32 = 2;
     const ISOLATION: Isolation = Isolation::Subprocess;
     type Params = Params;
     type Tuning = NoTuning;

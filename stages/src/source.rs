@@ -29,7 +29,7 @@ pub struct Params {
     split: BTreeMap<String, String>,
     collapse_backslashes: BTreeSet<String>,
     on_bad_row: OnBadRow,
-    most_bad_rows: f64,
+    max_bad_rows: f64,
 }
 
 /// The same as a user writes it: the format may be left to the file's name.
@@ -54,7 +54,7 @@ struct Written {
     on_bad_row: OnBadRow,
     /// The share of rows that may be skipped before it is taken for a mistake.
     #[serde(default = "default_most_bad_rows")]
-    most_bad_rows: f64,
+    max_bad_rows: f64,
 }
 
 fn default_most_bad_rows() -> f64 {
@@ -63,7 +63,7 @@ fn default_most_bad_rows() -> f64 {
 
 /// How a source is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 enum Format {
     /// Comma-separated values, RFC 4180.
     Csv,
@@ -92,8 +92,8 @@ impl TryFrom<Written> for Params {
             let formats = "`format = \"csv\"`, \"tsv\", \"jsonl\", \"model\" or \"adapter\"";
             format!("`path` does not tell the format by its ending, `{name}`: add {formats}")
         })?;
-        if !(0.0..=1.0).contains(&written.most_bad_rows) {
-            return Err(format!("`most_bad_rows` is a share between 0 and 1, not {}", written.most_bad_rows));
+        if !(0.0..=1.0).contains(&written.max_bad_rows) {
+            return Err(format!("`max_bad_rows` is a share between 0 and 1, not {}", written.max_bad_rows));
         }
         Ok(Self {
             path: written.path,
@@ -102,7 +102,7 @@ impl TryFrom<Written> for Params {
             split: written.split,
             collapse_backslashes: written.collapse_backslashes,
             on_bad_row: written.on_bad_row,
-            most_bad_rows: written.most_bad_rows,
+            max_bad_rows: written.max_bad_rows,
         })
     }
 }
@@ -112,9 +112,11 @@ pub struct Source;
 
 impl Stage for Source {
     const KIND: &'static str = "source";
-    const VERSION: u32 = 1;
+    /// 2: fields of `report.json` are in snake case; `max_bad_rows` has this name.
+    const VERSION: u32 = 2;
     const ISOLATION: Isolation = Isolation::Subprocess;
     const ESTIMATES: bool = true;
+    const RENAMED: &'static [(&'static str, &'static str)] = &[("max_bad_rows", "max_bad_rows")];
     type Params = Params;
     type Tuning = NoTuning;
 
@@ -174,7 +176,7 @@ impl Stage for Source {
         tell(&report, context);
         write_json(&context.output("report")?.join("report.json"), &report)?;
         let skipped = report.rows_skipped() as f64 / (report.rows + report.rows_skipped()).max(1) as f64;
-        if skipped > params.most_bad_rows {
+        if skipped > params.max_bad_rows {
             let message = format!(
                 "{} of {} rows of {} cannot be read ({})",
                 report.rows_skipped(),
@@ -183,7 +185,7 @@ impl Stage for Source {
                 reasons(&report)
             );
             return Err(Failure::new(message)
-                .help("check `format` and `columns`; if the data is that dirty, raise `most_bad_rows`"));
+                .help("check `format` and `columns`; if the data is that dirty, raise `max_bad_rows`"));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! Rows that resemble each other can be kept together, on one side of a split.
 
 use corpus::sample::{
-    Candidate, Excluded, Group, Identity, Longest, SampleReport, Sampling, Take, Traits, sample,
+    Candidate, Excluded, Group, Identity, MaxChars, SampleReport, Sampling, Take, Traits, sample,
 };
 use corpus::{MissingField, Row};
 use engine::{Context, Failure, Isolation, NoTuning, Ports, Resources, Stage};
@@ -34,7 +34,7 @@ pub struct Params {
     /// row in `without`.
     group: Option<Group>,
     /// How many characters fields may have; rows with more are left out, and counted.
-    longest: Option<Longest>,
+    max_chars: Option<MaxChars>,
 }
 
 fn by_id() -> Identity {
@@ -49,14 +49,17 @@ const BATCH: usize = 8192;
 
 impl Stage for Subset {
     const KIND: &'static str = "subset";
-    const VERSION: u32 = 1;
+    /// 2: fields of `report.json` are in snake case; `exclude` and `max_chars` have these names.
+    const VERSION: u32 = 2;
     const SEEDED: bool = true;
     const ISOLATION: Isolation = Isolation::Subprocess;
+    const RENAMED: &'static [(&'static str, &'static str)] =
+        &[("inputs.without", "inputs.exclude"), ("longest", "max_chars")];
     type Params = Params;
     type Tuning = NoTuning;
 
     fn ports(_: &Params) -> Ports {
-        Ports::new().several("rows", ROWS).many("without", ROWS).output("rows", ROWS).output("report", REPORT)
+        Ports::new().several("rows", ROWS).many("exclude", ROWS).output("rows", ROWS).output("report", REPORT)
     }
 
     fn check(params: &Params) -> Result<(), String> {
@@ -65,9 +68,9 @@ impl Stage for Subset {
                 "`stratify` spreads a sample over the rows and `group` gathers it: name one".to_owned()
             );
         }
-        match &params.longest {
-            Some(longest) if longest.0.is_empty() => {
-                Err("`longest` names no field: write `longest = { FIELD = CHARACTERS }`".to_owned())
+        match &params.max_chars {
+            Some(max_chars) if max_chars.0.is_empty() => {
+                Err("`max_chars` names no field: write `max_chars = { FIELD = CHARACTERS }`".to_owned())
             }
             _ => Ok(()),
         }
@@ -82,9 +85,9 @@ impl Stage for Subset {
     fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
         let threads = context.cores() as usize;
         let (identity, group) = (&params.identity, params.group.as_ref());
-        let apart = Traits { identity, group, stratify: None, longest: None };
+        let apart = Traits { identity, group, stratify: None, max_chars: None };
         let mut excluded = Excluded::default();
-        for input in context.inputs("without") {
+        for input in context.inputs("exclude") {
             let rows = read_rows(&input.folder)?;
             for_each_row(rows, threads, |row| Candidate::of(row, &apart), &mut |candidate: Candidate| {
                 excluded.identities.insert(&candidate.identity.text);
@@ -94,7 +97,7 @@ impl Stage for Subset {
             })?;
         }
         let traits =
-            Traits { stratify: params.stratify.as_deref(), longest: params.longest.as_ref(), ..apart };
+            Traits { stratify: params.stratify.as_deref(), max_chars: params.max_chars.as_ref(), ..apart };
         let mut candidates = Vec::new();
         for_each_row(
             read_rows_of_all(context.inputs("rows"))?,
@@ -140,7 +143,7 @@ fn tell(params: &Params, report: &SampleReport, context: &mut Context) {
         context.note(format!("{} rows repeat an earlier one, and were left out", report.repeated));
     }
     for (field, rows) in &report.too_long {
-        let most = params.longest.as_ref().and_then(|longest| longest.0.get(field));
+        let most = params.max_chars.as_ref().and_then(|max_chars| max_chars.0.get(field));
         let most = most.map_or_else(String::new, |most| format!(" than {most} characters"));
         context.note(format!("{rows} rows left out: their `{field}` is longer{most}"));
     }

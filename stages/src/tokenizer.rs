@@ -33,9 +33,12 @@ pub struct Tokenizer;
 
 impl Stage for Tokenizer {
     const KIND: &'static str = "tokenizer";
-    const VERSION: u32 = 1;
+    /// 2: `vocab_size` has this name.
+    const VERSION: u32 = 2;
     const ISOLATION: Isolation = Isolation::Subprocess;
     const ESTIMATES: bool = true;
+    const RENAMED: &'static [(&'static str, &'static str)] =
+        &[("model.bpe.vocabulary_size", "model.bpe.vocab_size")];
     type Params = Params;
     type Tuning = NoTuning;
 

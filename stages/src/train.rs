@@ -64,8 +64,8 @@ pub struct Params {
     #[serde(default)]
     optimizer: AdamW,
     /// How often per epoch the validation rows are looked at.
-    #[serde(default = "validations_per_epoch")]
-    validations_per_epoch: u32,
+    #[serde(default = "evals_per_epoch")]
+    evals_per_epoch: u32,
     /// The most tokens of a prompt and its output, or of each where the model has an encoder; the
     /// model's own limit if not given.
     max_length: Option<u32>,
@@ -112,7 +112,7 @@ fn max_grad_norm() -> f64 {
     0.3
 }
 
-fn validations_per_epoch() -> u32 {
+fn evals_per_epoch() -> u32 {
     4
 }
 
@@ -130,10 +130,19 @@ impl Stage for Train {
     // 2: curves for TensorBoard. 3: a softmax of our own, with other last bits. 4: the products of
     // adapters likewise. 5: what each step took. 6: the gradients of what T5's layers share are added
     // from the last layer to the first.
-    const VERSION: u32 = 6;
+    /// 7: `best_step`, `evals_per_epoch` and objectives of two words have these names.
+    const VERSION: u32 = 7;
     const SEEDED: bool = true;
     const ISOLATION: Isolation = Isolation::Subprocess;
     const ESTIMATES: bool = true;
+    const RENAMED: &'static [(&'static str, &'static str)] = &[
+        ("validations_per_epoch", "evals_per_epoch"),
+        ("columns.kept_step", "columns.best_step"),
+        ("objective.hinge.against_reference", "objective.hinge.use_reference"),
+        ("objective.robust-dpo", "objective.robust_dpo"),
+        ("objective.apo-zero", "objective.apo_zero"),
+        ("objective.apo-zero-unpaired", "objective.apo_zero_unpaired"),
+    ];
     type Params = Params;
     type Tuning = Tuning;
 
@@ -285,7 +294,7 @@ impl Stage for Train {
             batch_size: (params.batch_size * params.gradient_accumulation_steps) as usize,
             micro_batch_size: params.batch_size as usize,
             max_grad_norm: params.max_grad_norm,
-            validations_per_epoch: params.validations_per_epoch as usize,
+            evals_per_epoch: params.evals_per_epoch as usize,
             precision: params.precision,
             seed,
         };
@@ -375,7 +384,7 @@ fn memory_of(
 }
 
 /// The numbers that a training gives a table.
-const SCORES: [&str; 3] = ["validation_loss", "kept_step", "steps"];
+const SCORES: [&str; 3] = ["validation_loss", "best_step", "steps"];
 
 /// What the steps since the last line of the log took.
 #[derive(Default)]

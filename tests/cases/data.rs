@@ -61,10 +61,10 @@ fn ragged_rows_are_counted_told_and_too_many_an_error() {
     lab.run(["show", "x.toml", "rows"]).expect(0).shows(&["1 rows skipped"]);
 
     lab.write("rows.tsv", format!("{text}{}", "more\n".repeat(3)));
-    fails(&lab, "rows", &["4 of 204 rows of ", "rows.tsv cannot be read", "raise `most_bad_rows`"]);
-    lab.edit("x.toml", "kind = \"source\"", "kind = \"source\"\nmost_bad_rows = 0.02");
+    fails(&lab, "rows", &["4 of 204 rows of ", "rows.tsv cannot be read", "raise `max_bad_rows`"]);
+    lab.edit("x.toml", "kind = \"source\"", "kind = \"source\"\nmax_bad_rows = 0.02");
     lab.run(["run", "x.toml"]).expect(0);
-    lab.edit("x.toml", "most_bad_rows = 0.02", "on_bad_row = \"fail\"");
+    lab.edit("x.toml", "max_bad_rows = 0.02", "on_bad_row = \"fail\"");
     fails(&lab, "rows", &["line 202: wrong number of cells"]);
 }
 
@@ -104,7 +104,7 @@ fn a_file_without_rows_is_an_error() {
     fails(&source("rows.tsv", "id\ta\n", ""), "rows", &["a header and no rows"]);
     fails(&source("rows.jsonl", "\n\n", ""), "rows", &["the file is empty"]);
     fails(
-        &source("rows.csv", "id,a\n1\n2\n", "most_bad_rows = 1.0"),
+        &source("rows.csv", "id,a\n1\n2\n", "max_bad_rows = 1.0"),
         "rows",
         &["none of the 2 rows can be used"],
     );
@@ -120,7 +120,7 @@ fn a_missing_column_is_told_with_the_nearest() {
 
 #[test]
 fn a_repeated_id_is_skipped_and_counted() {
-    let lab = source("rows.tsv", "id\ta\n1\tx\n1\ty\n2\tz\n", "most_bad_rows = 0.5");
+    let lab = source("rows.tsv", "id\ta\n1\tx\n1\ty\n2\tz\n", "max_bad_rows = 0.5");
     lab.run(["run", "x.toml"])
         .expect(0)
         .says(&["1 rows skipped: duplicate id 1 (first on line 3: line 2 has the same id)"]);
@@ -151,7 +151,7 @@ fn gzip_is_recognised_and_its_damage_told() {
 fn broken_lines_of_json_are_counted() {
     let text =
         "{\"id\": \"1\", \"a\": [1, 2]}\n{\"id\": \"2\",\n[3]\n{\"id\": {}}\n\n{\"id\": 5, \"a\": []}\n";
-    let lab = source("rows.jsonl", text, "most_bad_rows = 0.7");
+    let lab = source("rows.jsonl", text, "max_bad_rows = 0.7");
     let told = lab.run(["run", "x.toml"]).expect(0);
     let _ = told.says(&[
         "3 rows skipped",
@@ -256,7 +256,7 @@ distinct = true
 
 [stages.test]
 kind = "subset"
-inputs = { rows = "rows", without = "train" }
+inputs = { rows = "rows", exclude = "train" }
 take.fraction = 1.0
 identity.molecule = "molecule"
 distinct = true
@@ -320,8 +320,8 @@ fn groups_stay_on_one_side_and_long_rows_on_none() {
             "[stages.{name}]\nkind = \"subset\"\ninputs = {{ {inputs} }}\ngroup.field = \"class\"\n{rest}\n"
         )
     };
-    let stages = subset("test", "rows = \"rows\"", "take.count = 2\nlongest.caption = 8")
-        + &subset("train", "rows = \"rows\", without = \"test\"", "take.fraction = 1.0");
+    let stages = subset("test", "rows = \"rows\"", "take.count = 2\nmax_chars.caption = 8")
+        + &subset("train", "rows = \"rows\", exclude = \"test\"", "take.fraction = 1.0");
     let head = lab.read("x.toml");
     lab.write("x.toml", head.clone() + &stages);
     for seed in ["1", "2", "3", "4"] {
@@ -437,7 +437,7 @@ metrics = ["words"]
     let doubled =
         text.lines().skip(1).filter(|line| line.split('\t').nth(1).unwrap().contains("\\\\")).count();
     assert!(doubled > 0);
-    assert_eq!(report["collapsed-cells"]["molecule"], doubled);
+    assert_eq!(report["collapsed_cells"]["molecule"], doubled);
     assert_eq!(show("words", "metrics.json")["words_rows"], 3300.0);
 }
 

@@ -75,10 +75,10 @@ fn molecules_are_scored_by_row_and_in_all() {
 
 #[test]
 fn rules_about_what_is_empty_are_switches() {
-    let lab = molecules("metrics = [\"validity\", \"rdk_fts\"]\nempty_fingerprints = \"alike\"");
+    let lab = molecules("metrics = [\"validity\", \"rdk_fts\"]\nempty_fingerprints = \"one\"");
     lab.edit("outputs.tsv", "C1CC", "");
     assert_eq!((&metrics(&lab)["validity"], &rows(&lab)[3]["rdk_fts"]), (&json!(0.75), &json!(1.0)));
-    lab.edit("x.toml", "empty_fingerprints = \"alike\"", "empty_prediction = \"valid\"");
+    lab.edit("x.toml", "empty_fingerprints = \"one\"", "empty_prediction = \"valid\"");
     assert_eq!((&metrics(&lab)["validity"], &rows(&lab)[2]["rdk_fts"]), (&json!(1.0), &json!(0.0)));
     assert_eq!(metrics(&lab)["empty_predictions"], 1);
 }
@@ -262,7 +262,7 @@ fn molecules_are_counted_once_and_can_win() {
 
 #[test]
 fn short_references_can_be_left_out() {
-    let lab = captions("metrics = [\"rouge1\"]\nleast_reference_words = 3");
+    let lab = captions("metrics = [\"rouge1\"]\nmin_reference_words = 3");
     lab.run(["run", "x.toml"]).expect(0).says(&["3 of 4 predictions are left out"]);
     assert_eq!(metrics(&lab)["rows"], 1);
 }
@@ -291,24 +291,24 @@ fn two_models(more: &str) -> Lab {
 
 #[test]
 fn numbers_have_intervals() {
-    let lab = two_models("intervals = { draws = 200 }");
+    let lab = two_models("bootstrap = { resamples = 200 }");
     let found = metrics(&lab);
     for metric in ["bleu2", "rouge1", "length_deviation"] {
         let [low, number, high] = [format!("{metric}_low"), metric.to_owned(), format!("{metric}_high")]
             .map(|column| found[column].as_f64().unwrap());
         assert!(low < number && number < high, "{metric}: {low} {number} {high}");
     }
-    let again = two_models("intervals = { draws = 200 }");
+    let again = two_models("bootstrap = { resamples = 200 }");
     assert_eq!(metrics(&again), found, "the seed is the same");
-    lab.edit("x.toml", "draws = 200", "draws = 200, confidence = 0.5");
+    lab.edit("x.toml", "resamples = 200", "resamples = 200, confidence = 0.5");
     assert!(metrics(&lab)["rouge1_low"].as_f64() > found["rouge1_low"].as_f64());
     lab.edit("x.toml", "confidence = 0.5", "confidence = 1.5");
-    is_refused(&lab, &["`intervals.confidence` is between 0 and 1"]);
+    is_refused(&lab, &["`bootstrap.confidence` is between 0 and 1"]);
 }
 
 #[test]
 fn two_models_are_compared_on_the_same_rows() {
-    let lab = two_models("inputs.baseline = \"first\"\ncompare = { draws = 500 }");
+    let lab = two_models("inputs.baseline = \"first\"\ncompare = { resamples = 500 }");
     let found = metrics(&lab);
     let number = |column: &str| found[column].as_f64().unwrap_or_else(|| panic!("{column} in {found}"));
     // Right on a quarter more rows, and never wrong where the other is right.
@@ -337,7 +337,7 @@ fn two_models_are_compared_on_the_same_rows() {
 #[test]
 fn two_models_are_held_against_each_other_by_permutations() {
     let compare = |permutations: &str| {
-        format!("inputs.baseline = \"first\"\ncompare = {{ draws = 50, permutations = {permutations} }}")
+        format!("inputs.baseline = \"first\"\ncompare = {{ resamples = 50, permutations = {permutations} }}")
     };
     let lab = two_models(&compare("2000"));
     let found = metrics(&lab);

@@ -106,7 +106,7 @@ fn labels_may_stand_in_any_order() {
 }
 
 const POOLED: &str = "[stages.scores]\nkind = \"evaluate\"\ninputs = { judgements = \"judged\" }\nmetrics = [\
-    \"entailment\", \"entailment_win_rate\", \"coverage_atomic\", \"hallucination_atomic\"]\nintervals = { draws = 50 }";
+    \"entailment\", \"entailment_win_rate\", \"coverage_atomic\", \"hallucination_atomic\"]\nbootstrap = { resamples = 50 }";
 
 #[test]
 fn what_was_judged_is_pooled_without_the_model() {
@@ -208,7 +208,7 @@ fn two_fields_of_any_rows_can_be_judged() {
 fn long_references_can_be_pooled_alone() {
     let lab = lab(&format!("{INPUTS}\nlevels = [\"full\"]"), POOLED);
     lab.edit("x.toml", ", \"coverage_atomic\", \"hallucination_atomic\"", "");
-    lab.edit("x.toml", "intervals", "least_reference_words = 8\nintervals");
+    lab.edit("x.toml", "bootstrap", "min_reference_words = 8\nbootstrap");
     // References of 11, 8, 5 and 11 words.
     lab.run(["run", "x.toml"])
         .expect(0)
@@ -229,7 +229,7 @@ path = \"rows.jsonl\"
 [stages.tokenizer]
 kind = \"tokenizer\"
 inputs = { rows = \"rows\" }
-model.bpe = { vocabulary_size = 280 }
+model.bpe = { vocab_size = 280 }
 
 [stages.llm]
 kind = \"train\"

@@ -22,7 +22,7 @@ templates = "templates.toml"
 
 [stages.half]
 kind = "subset"
-inputs = { rows = "captions", without = "rows" }
+inputs = { rows = "captions", exclude = "rows" }
 identity.field = "caption"
 take.count = 1
 axes.seed = { field = "seed", values = [1, 2] }
@@ -51,7 +51,7 @@ outputs.lines = {}
 [stages.tokenizer]
 kind = "tokenizer"
 inputs = { rows = "rows" }
-model.bpe = { vocabulary_size = 260 }
+model.bpe = { vocab_size = 260 }
 
 [stages.trained]
 kind = "train"
@@ -101,7 +101,7 @@ const ROWS: &str =
 
 const ANSWERS: &str = "molecule\tcaption\toutput\nOCC\tsugar\tsalt\n";
 
-const TEMPLATES: &str = "format = 1\nlongest-sentence = 2\nrest = \"role\"\nsentences = [\"It is {role:plain}.\"]\n\n\
+const TEMPLATES: &str = "format = 2\nmax_properties = 2\nrest = \"role\"\nsentences = [\"It is {role:plain}.\"]\n\n\
                          [[class]]\nname = \"role\"\n\n[lists.plain]\n";
 
 fn settings() -> insta::Settings {

@@ -122,7 +122,7 @@ impl Graph {
         let names: Vec<String> = stage.inputs.iter().map(|input| format!("\"{prefix}{input}\"")).collect();
         if stage.is_seeded {
             fields.push("kind = \"subset\"".to_owned());
-            fields.push(format!("inputs = {{ without = [{}], rows = {} }}", names[1..].join(", "), names[0]));
+            fields.push(format!("inputs = {{ exclude = [{}], rows = {} }}", names[1..].join(", "), names[0]));
             fields.push(format!("take.count = {}", stage.parameter + 1));
             fields.extend(stage.seed.map(|seed| format!("seed = {seed}")));
         } else {
@@ -355,7 +355,7 @@ fn an_input_that_a_variant_has_no_port_for_is_dropped_from_its_key() {
              [stages.a]\nkind = 'subset'\ninputs = {{ rows = 'rows'{without} }}\ntake.count = 3\n"
         )
     };
-    assert_ne!(keys_of(&text(""))["a"], keys_of(&text(", without = 'more'"))["a"]);
+    assert_ne!(keys_of(&text(""))["a"], keys_of(&text(", exclude = 'more'"))["a"]);
     let request = Request::new("workspace/x.toml");
     let report = plan(&text(", whitout = 'more'"), &request).expect_err("no variant has the port");
     assert_eq!(report.diagnostics()[0].message(), "stage `a` has no input `whitout`");

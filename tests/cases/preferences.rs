@@ -152,8 +152,8 @@ fn molt5s_answers_to_chebi_20_become_preferences() {
     // Every row has its outputs, in both directions.
     for (direction, taken, same) in [("mol2cap", 1530, 22), ("cap2mol", 1410, 142)] {
         let count = |field: &str| report[direction][field].as_u64().unwrap();
-        assert_eq!((count("rows"), count("rows-without-output"), count("taken")), (1552, 0, taken));
-        assert_eq!(count("same-text") + count("same-molecule"), same, "{report}");
+        assert_eq!((count("rows"), count("rows_without_output"), count("taken")), (1552, 0, taken));
+        assert_eq!(count("same_text") + count("same_molecule"), same, "{report}");
     }
     let ids = |stage: &str| -> BTreeSet<String> {
         let rows = read(stage, "rows", "rows.jsonl").events();

@@ -135,21 +135,21 @@ fn training_of(model: &str, parameters: &str) -> Lab {
 
 #[test]
 fn a_killed_training_goes_on_and_ends_with_the_same_bytes() {
-    let parameters = "learning_rate = 0.01\nlength.steps = 1500\nvalidations_per_epoch = 1";
+    let parameters = "learning_rate = 0.01\nlength.steps = 1500\nevals_per_epoch = 1";
     killed_and_whole("cpu", || training(parameters));
 }
 
 /// T5 leaves numbers out while it learns: which, follows from the step and not from the run.
 #[test]
 fn so_does_one_of_an_encoder_and_a_decoder() {
-    let parameters = "learning_rate = 0.01\nlength.steps = 600\nvalidations_per_epoch = 1";
+    let parameters = "learning_rate = 0.01\nlength.steps = 600\nevals_per_epoch = 1";
     killed_and_whole("cpu", || training_of(T5, parameters));
 }
 
 /// What the first device has learnt goes to the second one when a training goes on.
 #[test]
 fn so_does_one_on_several_devices() {
-    let parameters = "learning_rate = 0.01\nlength.steps = 1500\nvalidations_per_epoch = 1";
+    let parameters = "learning_rate = 0.01\nlength.steps = 1500\nevals_per_epoch = 1";
     killed_and_whole("cpu,cpu", || training(parameters));
 }
 
@@ -199,7 +199,7 @@ fn kill_when_there_is_a_checkpoint(lab: &Lab, device: &str) -> Vec<PathBuf> {
 /// anew.
 #[test]
 fn a_killed_training_with_damaged_checkpoints_ends_with_the_same_bytes() {
-    let training = || training("learning_rate = 0.01\nlength.steps = 1500\nvalidations_per_epoch = 1");
+    let training = || training("learning_rate = 0.01\nlength.steps = 1500\nevals_per_epoch = 1");
     let whole = training();
     whole.run(["run", "x.toml"]).expect(0);
     let damage = |checkpoint: &Path| {
@@ -230,7 +230,7 @@ fn a_killed_training_with_damaged_checkpoints_ends_with_the_same_bytes() {
 
 #[test]
 fn a_training_makes_a_model_better() {
-    let lab = training("learning_rate = 0.02\nlength.steps = 60\nvalidations_per_epoch = 1");
+    let lab = training("learning_rate = 0.02\nlength.steps = 60\nevals_per_epoch = 1");
     lab.run(["run", "x.toml"]).expect(0);
     let points = rows_of(&lab, "model", "curves");
     let losses: Vec<f64> = points.iter().filter_map(|point| point["validation_loss"].as_f64()).collect();
@@ -251,7 +251,7 @@ fn throughput(lab: &Lab) -> Vec<serde_json::Value> {
 
 #[test]
 fn what_each_step_took_is_kept_beside_the_curves() {
-    let lab = training("length.steps = 3\nvalidations_per_epoch = 1");
+    let lab = training("length.steps = 3\nevals_per_epoch = 1");
     lab.run(["run", "x.toml"]).expect(0);
     let steps = throughput(&lab);
     assert_eq!(steps.len(), 3);
@@ -333,10 +333,10 @@ const LABELS: &str = r#"inputs = { rows = "preferences.unpaired", validation = "
 
 #[test]
 fn every_objective_tells_good_outputs_from_bad_ones() {
-    let pairs = ["dpo", "cpo", "ipo", "hinge", "robust-dpo", "simpo", "apo-zero"];
+    let pairs = ["dpo", "cpo", "ipo", "hinge", "robust_dpo", "simpo", "apo_zero"];
     let variants =
         pairs.map(|objective| format!("{objective} = {{ objective.{objective} = {{}}, {PAIRS} }}\n"));
-    let labelled = ["kto", "apo-zero-unpaired"];
+    let labelled = ["kto", "apo_zero_unpaired"];
     let others =
         labelled.map(|objective| format!("{objective} = {{ objective.{objective} = {{}}, {LABELS} }}\n"));
     let packed = format!(
@@ -362,7 +362,7 @@ fn every_objective_tells_good_outputs_from_bad_ones() {
         assert!(last > first + 0.01, "{by}: {first} {last}");
     }
     // What training starts from is the reference: nothing tells them apart before the first step.
-    for by in ["dpo", "ipo", "robust-dpo", "apo-zero", "kto"] {
+    for by in ["dpo", "ipo", "robust_dpo", "apo_zero", "kto"] {
         let first = &looks(&lab, &format!("tuned[by={by}]"))[0]["validation_rewards"];
         assert!(first["margin"].as_f64().unwrap().abs() < 1e-6, "{by} {first}");
     }
@@ -428,7 +428,7 @@ fn a_full_disk_at_a_checkpoint_costs_nothing_but_the_steps_since_the_last() {
     // A checkpoint of this model has 3.8 MB, and its successor is written before it goes.
     let model = LLAMA
         .replace("hidden_size = 16, intermediate_size = 24", "hidden_size = 128, intermediate_size = 256");
-    let lab = training_of(&model, "length.steps = 8\nvalidations_per_epoch = 1");
+    let lab = training_of(&model, "length.steps = 8\nevals_per_epoch = 1");
     fs::create_dir(lab.cache()).unwrap();
     let script = "mount -t tmpfs -o size=6m tmpfs $CACHE && { $PIPELINE run x.toml; code=$?; \
                   ls $CACHE/work/*/keep; \
@@ -444,7 +444,7 @@ fn a_full_disk_at_a_checkpoint_costs_nothing_but_the_steps_since_the_last() {
 #[test]
 fn several_devices_learn_what_one_learns() {
     let run = |device: &str| {
-        let lab = training("learning_rate = 0.02\nlength.steps = 6\nvalidations_per_epoch = 1");
+        let lab = training("learning_rate = 0.02\nlength.steps = 6\nevals_per_epoch = 1");
         lab.run(["run", "x.toml", "--device", device]).expect(0);
         lab.run(["show", "x.toml", "model", "--output", "curves", "--file", "rows.jsonl"]).expect(0).stdout
     };
@@ -493,7 +493,7 @@ fn labels_of_one_kind_are_refused() {
 
 #[test]
 fn an_encoder_and_a_decoder_learn_and_threads_change_no_bit() {
-    let parameters = "learning_rate = 0.02\nlength.steps = 150\nvalidations_per_epoch = 1";
+    let parameters = "learning_rate = 0.02\nlength.steps = 150\nevals_per_epoch = 1";
     let run = |jobs: &str| {
         let lab = training_of(T5, parameters);
         lab.run(["run", "x.toml", "--jobs", jobs]).expect(0);
@@ -559,7 +559,7 @@ fn a_tokenizer_that_lacks_characters_names_them_and_the_row() {
 "unk_token":"<unk>","continuing_subword_prefix":null,"end_of_word_suffix":null,"fuse_unk":false,
 "byte_fallback":false,"ignore_merges":false,"vocab":{"<pad>":0,"<s>":1,"</s>":2,"<unk>":3,"C":4},"merges":[]}}"#,
     );
-    lab.edit("x.toml", "kind = \"tokenizer\"\ninputs = { rows = \"rows\" }\nmodel.bpe = { vocabulary_size = 280 }", "kind = \"command\"\nfiles = [\"tokenizer.json\"]\nrun = \"cp files/tokenizer.json outputs/tokenizer/\"\noutputs.tokenizer.type = \"tokenizer\"");
+    lab.edit("x.toml", "kind = \"tokenizer\"\ninputs = { rows = \"rows\" }\nmodel.bpe = { vocab_size = 280 }", "kind = \"command\"\nfiles = [\"tokenizer.json\"]\nrun = \"cp files/tokenizer.json outputs/tokenizer/\"\noutputs.tokenizer.type = \"tokenizer\"");
     lab.run(["run", "x.toml"]).expect(3).says(&[
         "model of x.toml: failed to read row `ethanol/mol2cap`",
         "the tokenizer lacks the characters",

@@ -88,7 +88,7 @@ fn workspace(reader: &Reader) -> Lab {
         format!(
             "[stages.s]\n{}\n[stages.gate]\nkind = \"command\"\nfiles = [\"gate.sh\", \"rows.jsonl\"]\nrun = \"sh files/gate.sh\"\n\
              outputs.rows.type = \"rows\"\n\n\
-             [stages.tokenizer]\nkind = \"tokenizer\"\ninputs = {{ rows = \"gate\" }}\nmodel.bpe = {{ vocabulary_size = 280 }}\n",
+             [stages.tokenizer]\nkind = \"tokenizer\"\ninputs = {{ rows = \"gate\" }}\nmodel.bpe = {{ vocab_size = 280 }}\n",
             reader.stage
         ),
     );

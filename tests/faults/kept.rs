@@ -121,7 +121,7 @@ fn checkpoints_of_a_training() {
             .set("gradient_accumulation_steps", 1)
             .set("learning_rate", 0.01)
             .set("length.steps", 800)
-            .set("validations_per_epoch", 1)
+            .set("evals_per_epoch", 1)
             .set("model.llama", tiny_llama())
             .lab();
         write_molecules(&lab);

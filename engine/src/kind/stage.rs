@@ -12,6 +12,7 @@ use crate::kind::context::Context;
 use crate::kind::failure::Failure;
 use crate::kind::memory::{Estimate, EstimateContext};
 use crate::kind::ports::{Ports, Resources};
+use crate::kind::renamed::Renamed;
 use crate::process::job::Job;
 use crate::toml::deserialize::{field_names, read};
 use crate::toml::diagnostic::Diagnostic;
@@ -29,6 +30,10 @@ pub trait Stage: 'static {
     const ISOLATION: Isolation = Isolation::InProcess;
     /// Whether it can estimate its memory, or say what its outputs will be like, before it runs.
     const ESTIMATES: bool = false;
+    /// What fields, choices, ports and columns were called before, by their paths, and what they are
+    /// called now: `("inputs.without", "inputs.exclude")`. A `*` stands for any name, or for the
+    /// items of a list. An old word is an error that names the new one.
+    const RENAMED: &'static [(&'static str, &'static str)] = &[];
     /// Everything that decides what it makes. All of it is part of the key.
     type Params: DeserializeOwned + Serialize + JsonSchema;
     /// How it is computed, where that changes no byte of the result: outside the key, by its type. A
@@ -108,6 +113,7 @@ pub struct Kind {
     version: u32,
     seeded: bool,
     isolation: Isolation,
+    renamed: &'static [(&'static str, &'static str)],
     /// Only where the kind estimates anything.
     estimate: Option<EstimateFn>,
     parse: Parse,
@@ -129,6 +135,7 @@ impl Kind {
             version: S::VERSION,
             seeded: S::SEEDED,
             isolation: S::ISOLATION,
+            renamed: S::RENAMED,
             estimate: if S::ESTIMATES { Some(estimate::<S>) } else { None },
             parse: parse::<S>,
             run: run::<S>,
@@ -154,6 +161,11 @@ impl Kind {
     /// Returns whether it runs in a process of its own.
     pub fn isolation(&self) -> Isolation {
         self.isolation
+    }
+
+    /// Returns what its fields, choices, ports and columns were called before.
+    pub(crate) fn renamed(&self) -> Renamed {
+        Renamed(self.renamed)
     }
 
     /// Returns the JSON Schema of its parameters and its tuning, which are fields of one table.

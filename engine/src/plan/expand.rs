@@ -192,6 +192,10 @@ impl<'a> PlanBuilder<'a> {
     /// Adds what the kind itself cannot know: where the field stands that a message begins with,
     /// and which fields every stage has.
     fn improve(&self, diagnostic: &mut Diagnostic, spec: &StageSpec, node: &TomlValue) {
+        if let Some(message) = spec.kind.renamed().at(node, &diagnostic.span) {
+            *diagnostic = Diagnostic::new(diagnostic.span.clone(), message).label("renamed");
+            return;
+        }
         let table = node.as_table().expect("parameters are a table");
         let mut quoted = diagnostic.message.split('`');
         let (before, name) = (quoted.next().unwrap_or_default(), quoted.next().unwrap_or_default());
@@ -272,6 +276,10 @@ impl<'a> PlanBuilder<'a> {
                 let known: Vec<&str> = parsed.ports.inputs.iter().map(|port| port.name.as_str()).collect();
                 let help = nearest_or_all(name, "its inputs", known)
                     .unwrap_or_else(|| "it takes no inputs".to_owned());
+                if let Some(message) = spec.kind.renamed().input(name) {
+                    let message = format!("stage `{}` ({}): {message}", spec.name, spec.kind.name());
+                    return Err(vec![Diagnostic::new(entry.key.clone(), message).label("renamed")]);
+                }
                 let message = format!("stage `{}` has no input `{name}`", spec.name);
                 return Err(vec![
                     Diagnostic::new(entry.key.clone(), message).label("no such port").help(help),

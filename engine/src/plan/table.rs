@@ -175,6 +175,10 @@ impl Planner<'_> {
     }
 
     fn nothing_makes(&mut self, position: usize, metric: &str) {
+        let mut kinds = self.lookup.stages.values().map(|stage| stage.kind);
+        if let Some(message) = kinds.find_map(|kind| kind.renamed().column(metric)) {
+            return self.complain(&["columns", &position.to_string()], message, None);
+        }
         let all = self.all_metrics();
         let help = nearest_or_all(metric, "columns that stages make", all.iter().map(String::as_str))
             .unwrap_or_else(|| "no stage declares numbers for a table".to_owned());

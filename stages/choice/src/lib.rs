@@ -67,7 +67,7 @@ impl fmt::Display for Component {
 /// `Clone`, `Debug`, `PartialEq`, `Serialize`, `Deserialize` and `JsonSchema`, says
 /// `deny_unknown_fields`, and implements the trait, which must be dyn-safe.
 ///
-/// The enum gets the same derives, externally tagged with kebab-case names, and
+/// The enum gets the same derives, externally tagged with snake_case names, and
 ///
 /// - `ALL`, the [`Component`]s in the order written;
 /// - `component()`, the component of the chosen method;
@@ -92,7 +92,7 @@ macro_rules! choices {
             $crate::serde::Deserialize,
             $crate::schemars::JsonSchema,
         )]
-        #[serde(crate = "choice::serde", rename_all = "kebab-case")]
+        #[serde(crate = "choice::serde", rename_all = "snake_case")]
         #[schemars(crate = "choice::schemars")]
         $vis enum $Enum {
             $(

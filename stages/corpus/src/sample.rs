@@ -9,14 +9,14 @@
 
 mod candidate;
 mod fraction;
-mod longest;
+mod max_chars;
 mod select;
 mod take;
 
 pub use crate::row::MissingField;
 pub use candidate::{Candidate, Group, Identified, Identity, Traits};
 pub use fraction::{Fraction, NotAFraction};
-pub use longest::Longest;
+pub use max_chars::MaxChars;
 pub use select::{
     Excluded, GroupReport, Identities, SampleError, SampleReport, Sampled, StratumReport, sample,
 };

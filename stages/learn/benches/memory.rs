@@ -153,7 +153,7 @@ fn run(name: &str, adapter: &str, tokens: usize, folder: &Path) -> u64 {
         batch_size: TEXTS,
         micro_batch_size: TEXTS,
         max_grad_norm: 1.0,
-        validations_per_epoch: 2,
+        evals_per_epoch: 2,
         precision: Precision::F32,
         seed: 0,
     };

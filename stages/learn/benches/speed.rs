@@ -156,7 +156,7 @@ fn steps(model: &mut Model, objective: &str, examples: Vec<Example>, threads: us
         batch_size: batch,
         micro_batch_size: batch,
         max_grad_norm: 1.0,
-        validations_per_epoch: 0,
+        evals_per_epoch: 0,
         precision: Precision::F32,
         seed: 0,
     };

@@ -64,11 +64,11 @@ mod tests {
             r#"{"kto": {"beta": 0.3, "desirable_weight": 2.0, "undesirable_weight": 0.5}}"#,
             r#"{"ipo": {}}"#,
             r#"{"hinge": {"beta": 0.05}}"#,
-            r#"{"hinge": {"beta": 0.05, "against_reference": true, "alpha": 0.0}}"#,
-            r#"{"robust-dpo": {}}"#,
+            r#"{"hinge": {"beta": 0.05, "use_reference": true, "alpha": 0.0}}"#,
+            r#"{"robust_dpo": {}}"#,
             r#"{"simpo": {"alpha": 0.4}}"#,
-            r#"{"apo-zero": {}}"#,
-            r#"{"apo-zero-unpaired": {}}"#,
+            r#"{"apo_zero": {}}"#,
+            r#"{"apo_zero_unpaired": {}}"#,
         ];
         texts.iter().map(|text| serde_json::from_str::<Objective>(text).unwrap()).collect()
     }
@@ -89,10 +89,10 @@ mod tests {
             r#"{"kto": {"desirable_weight": -1.0}}"#,
             r#"{"ipo": {"beta": -0.1}}"#,
             r#"{"hinge": {"alpha": -0.1}}"#,
-            r#"{"robust-dpo": {"label_smoothing": 0.7}}"#,
+            r#"{"robust_dpo": {"label_smoothing": 0.7}}"#,
             r#"{"simpo": {"gamma": -0.5}}"#,
-            r#"{"apo-zero": {"beta": 0.0}}"#,
-            r#"{"apo-zero-unpaired": {"beta": 0.0}}"#,
+            r#"{"apo_zero": {"beta": 0.0}}"#,
+            r#"{"apo_zero_unpaired": {"beta": 0.0}}"#,
         ] {
             let objective: Objective = serde_json::from_str(text).unwrap();
             assert!(objective.check().is_err(), "{text}");

@@ -226,7 +226,7 @@ fn objectives_of_pairs_and_their_gradients() {
         (r#"{"dpo": {"beta": 0.5}}"#, "dpo_b0.5"),
         (r#"{"dpo": {"alpha": 1.0}}"#, "dpo_sigmoid_plus_sft"),
         (r#"{"ipo": {}}"#, "dpo_ipo_b0.1"),
-        (r#"{"robust-dpo": {"label_smoothing": 0.1}}"#, "dpo_robust_b0.1_ls0.1"),
+        (r#"{"robust_dpo": {"label_smoothing": 0.1}}"#, "dpo_robust_b0.1_ls0.1"),
         (r#"{"cpo": {"beta": 0.1}}"#, "cpo_b0.1_a1"),
         (r#"{"cpo": {"beta": 0.1, "alpha": 0.0}}"#, "cpo_b0.1_a0"),
         (r#"{"cpo": {"beta": 0.1, "label_smoothing": 0.1}}"#, "cpo_b0.1_a1_ls0.1"),
@@ -283,7 +283,7 @@ fn objectives_of_labels_and_their_gradients() {
         (r#"{"kto": {"beta": 0.1}}"#, "kto_b0.1", ["policy", "ref"]),
         (r#"{"kto": {"undesirable_weight": 1.5}}"#, "kto_b0.1_w", ["policy", "ref"]),
         (r#"{"kto": {}}"#, "kto_b0.1_swapped_policy_ref", ["ref", "policy"]),
-        (r#"{"apo-zero-unpaired": {}}"#, "kto_apo_zero_unpaired", ["policy", "ref"]),
+        (r#"{"apo_zero_unpaired": {}}"#, "kto_apo_zero_unpaired", ["policy", "ref"]),
     ];
     for (text, name, [policy, reference]) in cases {
         let mut policy = network(&format!("objectives/{policy}"));

@@ -97,7 +97,7 @@ fn measure(folder: &Path) -> Vec<(&'static str, &'static str, f64)> {
     let like = |kind: FingerprintKind| {
         best(&parsed, |(output, reference)| match (output, reference) {
             (Some(output), Some(reference)) => {
-                similarity(output, reference, kind, EmptyFingerprints::Unlike).unwrap_or_default()
+                similarity(output, reference, kind, EmptyFingerprints::Zero).unwrap_or_default()
             }
             _ => 0.0,
         })

@@ -11,9 +11,9 @@ use chem::{Fingerprint, FingerprintKind, Molecule, NoFingerprint};
 pub enum EmptyFingerprints {
     /// Not at all: 0, as RDKit 2026.09 has it.
     #[default]
-    Unlike,
+    Zero,
     /// The same: 1, as older versions of RDKit have it for bits (MACCS and RDK).
-    Alike,
+    One,
 }
 
 /// Returns the Tanimoto similarity of two molecules, in [0, 1].
@@ -24,7 +24,7 @@ pub fn similarity(
     empty: EmptyFingerprints,
 ) -> Result<f64, NoFingerprint> {
     let (output, reference) = (Fingerprint::of(output, kind)?, Fingerprint::of(reference, kind)?);
-    let is_alike = empty == EmptyFingerprints::Alike && kind != FingerprintKind::Morgan;
+    let is_alike = empty == EmptyFingerprints::One && kind != FingerprintKind::Morgan;
     if is_alike && output.is_empty() && reference.is_empty() {
         return Ok(1.0);
     }
@@ -39,8 +39,8 @@ mod tests {
     fn two_without_features() {
         let [ions, methane] = ["[Na+].[Cl-]", "C"].map(|smiles| Molecule::parse(smiles).unwrap());
         let of = |kind, empty| similarity(&ions, &methane, kind, empty).unwrap();
-        assert_eq!(of(FingerprintKind::Rdk, EmptyFingerprints::Unlike), 0.0);
-        assert_eq!(of(FingerprintKind::Rdk, EmptyFingerprints::Alike), 1.0);
-        assert_eq!(of(FingerprintKind::Morgan, EmptyFingerprints::Alike), 0.0);
+        assert_eq!(of(FingerprintKind::Rdk, EmptyFingerprints::Zero), 0.0);
+        assert_eq!(of(FingerprintKind::Rdk, EmptyFingerprints::One), 1.0);
+        assert_eq!(of(FingerprintKind::Morgan, EmptyFingerprints::One), 0.0);
     }
 }

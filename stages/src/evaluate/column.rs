@@ -1,4 +1,4 @@
-//! The scores of all rows, for what draws or permutes rows.
+//! The scores of all rows, for what resamples or permutes rows.
 
 use metrics::bleu::Counts;
 use metrics::summary::sum;

@@ -181,8 +181,8 @@ impl<'a> Features<'a> {
     pub(super) fn similarity(&self, kind: FingerprintKind) -> Result<f64, Unscored> {
         let at = FingerprintKind::ALL.iter().position(|other| *other == kind).expect("it is one of all");
         let empty = match self.params.empty_fingerprints {
-            EmptyFingerprints::Unlike => similarity::EmptyFingerprints::Unlike,
-            EmptyFingerprints::Alike => similarity::EmptyFingerprints::Alike,
+            EmptyFingerprints::Zero => similarity::EmptyFingerprints::Zero,
+            EmptyFingerprints::One => similarity::EmptyFingerprints::One,
         };
         let compare = || match self.molecules() {
             Molecules { prediction: Some(prediction), reference: Some(reference) } => {

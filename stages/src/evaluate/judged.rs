@@ -17,7 +17,7 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
     let mut totals = Totals::new(params);
     for row in read_records::<Judgement>(context.input("judgements")?)? {
         let row = row?;
-        if params.least_reference_words.is_some_and(|least| row.reference_words < least) {
+        if params.min_reference_words.is_some_and(|least| row.reference_words < least) {
             totals.left_out += 1;
             continue;
         }

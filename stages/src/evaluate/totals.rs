@@ -4,9 +4,9 @@ use engine::{Context, Failure};
 use serde_json::{Map, Value, json};
 
 use super::column::Column;
-use super::draws;
 use super::metric::{Aggregate, Metric, RowScore, Score, SequentialScore, SetScore, Subject};
 use super::pairs::{Pair, Pairs};
+use super::resampling;
 use super::scorer::{Scored, Scorer};
 use super::tally::Tally;
 use super::{Evaluate, Params};
@@ -33,7 +33,7 @@ pub(super) fn columns(params: &Params, subject: Subject) -> Vec<String> {
     if subject == Subject::Molecules {
         columns.extend([INVALID, INVALID_REFERENCES].map(str::to_owned));
     }
-    columns.extend(draws::columns(params));
+    columns.extend(resampling::columns(params));
     columns
 }
 
@@ -62,7 +62,7 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
         let mut batch = pairs.by_ref().take(BATCH).collect::<Result<Vec<_>, _>>()?;
         let read = batch.len();
         batch.retain(|(_, pair)| {
-            params.least_reference_words.is_none_or(|least| pair.reference_words() >= least)
+            params.min_reference_words.is_none_or(|least| pair.reference_words() >= least)
         });
         totals.left_out += read - batch.len();
         let mut scored = before.by_ref().take(batch.len()).collect::<Result<Vec<_>, _>>()?;
@@ -118,7 +118,7 @@ pub(super) fn finish(
     }
     let mut numbers = totals.metrics(params.subject() == Ok(Subject::Molecules));
     numbers.extend(of_sets);
-    numbers.extend(draws::measure(params, &totals, context)?);
+    numbers.extend(resampling::measure(params, &totals, context)?);
     write_json(&folder.join("distributions.json"), &totals.distributions()?)?;
     write_json(&folder.join("metrics.json"), &numbers)
 }
@@ -168,7 +168,7 @@ impl<'a> Totals<'a> {
         Self {
             metrics: &params.metrics,
             tallies: params.metrics.iter().map(|metric| Tally::new(metric)).collect(),
-            columns: (params.intervals.is_some() || params.compare.is_some())
+            columns: (params.bootstrap.is_some() || params.compare.is_some())
                 .then(|| params.metrics.iter().map(|metric| Column::new(metric)).collect()),
             rows: 0,
             ids: params.compare.as_ref().map(|_| Vec::new()),

@@ -255,7 +255,7 @@ pub fn bench_qlora(folder: &Path, bench: &QloraBench) -> Result<QloraMeasured, S
         batch_size: bench.batch as usize,
         micro_batch_size: bench.batch as usize,
         max_grad_norm: 0.3,
-        validations_per_epoch: 0,
+        evals_per_epoch: 0,
         precision: bench.precision,
         seed: 0,
     };

@@ -44,7 +44,7 @@ fn main() {
     println!(
         "{threads} threads; seconds by the clock and of processors; MB of private memory (and with files that are mapped)\n"
     );
-    let methods = ["slerp", "soup", "task-arithmetic", "ties", "dare"];
+    let methods = ["slerp", "soup", "task_arithmetic", "ties", "dare"];
     measure(&folder.join("8-layers"), 8, threads, &methods, has("--keep"));
     let peer = arguments.iter().position(|argument| argument == "--peer").map(|at| &arguments[at + 1]);
     if let Some(peer) = peer {
@@ -167,7 +167,7 @@ fn one(folder: &Path, out: &Path, method: &str, threads: usize, durability: &str
         normalization: Normalization::SumToOne,
         method: serde_json::from_value(Value::Object(named)).expect("a method"),
         dtype: None,
-        files_from: None,
+        tokenizer_from: None,
     };
     let durability = if durability == "synced" { Durability::Synced } else { Durability::Buffered };
     let mut on_progress = |_, _| ControlFlow::Continue(());

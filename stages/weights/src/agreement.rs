@@ -53,9 +53,9 @@ const STRUCTURAL: [&str; 26] = [
 pub(crate) fn check<'a>(
     experts: &'a [Expert],
     base: Option<&ModelFolder>,
-    files_from: Option<&str>,
+    tokenizer_from: Option<&str>,
 ) -> Result<Agreement<'a>, MergeError> {
-    let wanted = files_from.unwrap_or_else(|| experts.first().map_or("", |expert| &expert.name));
+    let wanted = tokenizer_from.unwrap_or_else(|| experts.first().map_or("", |expert| &expert.name));
     let from = experts.iter().find(|expert| expert.name == wanted);
     let from =
         from.ok_or_else(|| MergeError::Method { what: format!("`{wanted}` is not among the models") })?;

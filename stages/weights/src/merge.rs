@@ -37,7 +37,7 @@ pub struct Recipe {
     /// The type of the result; else that of the models.
     pub dtype: Option<Dtype>,
     /// The expert whose configuration and tokenizer are carried over; else the first.
-    pub files_from: Option<String>,
+    pub tokenizer_from: Option<String>,
 }
 
 /// Options that do not change the result.
@@ -77,7 +77,7 @@ pub fn merge(recipe: &Recipe, folder: &Path, options: MergeOptions) -> Result<Me
         (None, true) => return Err(MergeError::NoBase),
         (_, false) => None,
     };
-    let agreed = agreement::check(&recipe.experts, base, recipe.files_from.as_deref())?;
+    let agreed = agreement::check(&recipe.experts, base, recipe.tokenizer_from.as_deref())?;
     let mut notes = agreed.notes;
     let (outputs, more) = join(recipe, base)?;
     notes.extend(more);

@@ -60,7 +60,7 @@ pub fn import(text: &str) -> Result<Imported, String> {
         "task_arithmetic" => weighted_method(&scopes, required(base)?, false, |scopes| {
             let mut method = json!({ "lambda": scopes.lambda()? });
             note_intermediates(&mut method, bf16, dtype.is_some(), &mut notes);
-            Ok(json!({ "task-arithmetic": method }))
+            Ok(json!({ "task_arithmetic": method }))
         })?,
         "ties" => weighted_method(&scopes, required(base)?, true, |scopes| {
             if scopes.flag("rescale", false)? {
@@ -117,9 +117,12 @@ const KNOWN: [&str; 11] = [
 
 /// Fields that are read and not followed.
 const UNUSED: [(&str, &str); 3] = [
-    ("tokenizer_source", "vocabularies have to be the same here; `files_from` says whose tokenizer is taken"),
-    ("tokenizer", "vocabularies have to be the same here; `files_from` says whose tokenizer is taken"),
-    ("chat_template", "the template is that of the model that `files_from` names"),
+    (
+        "tokenizer_source",
+        "vocabularies have to be the same here; `tokenizer_from` says whose tokenizer is taken",
+    ),
+    ("tokenizer", "vocabularies have to be the same here; `tokenizer_from` says whose tokenizer is taken"),
+    ("chat_template", "the template is that of the model that `tokenizer_from` names"),
 ];
 
 fn required(base: Option<&str>) -> Result<Option<&str>, String> {
@@ -128,11 +131,11 @@ fn required(base: Option<&str>) -> Result<Option<&str>, String> {
 
 fn note_intermediates(method: &mut Value, bf16: bool, has_dtype: bool, notes: &mut Vec<String>) {
     if bf16 {
-        method["intermediates"] = "bf16".into();
+        method["compute_dtype"] = "bf16".into();
     } else if !has_dtype {
         notes.push(
             "without `dtype` mergekit computes in the type of the models: for models of bf16 add \
-             `intermediates = \"bf16\"` to have its rounding"
+             `compute_dtype = \"bf16\"` to have its rounding"
                 .to_owned(),
         );
     }
@@ -245,13 +248,13 @@ dtype: bfloat16
             settings(imported.ratio.as_ref()),
             json!({
                 "mistral_ft_optimized_1218": [
-                    { "name_has": "self_attn", "value": [1.0, 0.5, 0.7, 0.25, 0.0] },
-                    { "name_has": "mlp", "value": [0.0, 0.5] },
+                    { "name_contains": "self_attn", "value": [1.0, 0.5, 0.7, 0.25, 0.0] },
+                    { "name_contains": "mlp", "value": [0.0, 0.5] },
                     { "value": 0.75 },
                 ],
                 "neuralhermes_2_5": [
-                    { "name_has": "self_attn", "value": [0.0, 0.5, 0.3, 0.75, 1.0] },
-                    { "name_has": "mlp", "value": [1.0, 0.5] },
+                    { "name_contains": "self_attn", "value": [0.0, 0.5, 0.3, 0.75, 1.0] },
+                    { "name_contains": "mlp", "value": [1.0, 0.5] },
                     { "value": 0.25 },
                 ],
             })
@@ -295,7 +298,7 @@ dtype: float16
             json!({
                 "orca_mini_v3_13b": 1.0,
                 "platypus2_13b": [0.0, 0.3, 0.7, 1.0],
-                "wizardmath_13b_v1_0": [{ "name_has": "mlp", "value": 0.5 }, { "value": 0.0 }],
+                "wizardmath_13b_v1_0": [{ "name_contains": "mlp", "value": 0.5 }, { "value": 0.0 }],
             })
         );
         assert_eq!(
@@ -318,7 +321,7 @@ dtype: float16
         assert_eq!(settings(arithmetic.weights.as_ref()), weights);
         assert_eq!(
             method(&arithmetic),
-            json!({ "task-arithmetic": { "lambda": 0.5, "intermediates": "bf16" } })
+            json!({ "task_arithmetic": { "lambda": 0.5, "compute_dtype": "bf16" } })
         );
         let linear = recipe("linear", "parameters: {normalize: false}").unwrap();
         assert_eq!((settings(linear.weights.as_ref()), linear.ratio), (weights.clone(), None));
@@ -328,7 +331,7 @@ dtype: float16
         assert_eq!((dare.notes.len(), dare.base.as_deref()), (1, Some("o")));
         // mergekit keeps everything where no density is given.
         assert_eq!(method(&recipe("ties", "").unwrap())["ties"]["density"], 1.0);
-        assert!(recipe("ties", "").unwrap().notes[0].contains("intermediates"));
+        assert!(recipe("ties", "").unwrap().notes[0].contains("compute_dtype"));
     }
 
     #[test]
@@ -338,7 +341,7 @@ dtype: float16
              - {model: b}\nparameters: {weight: 3}",
         )
         .unwrap();
-        let expected = json!({ "a": [{ "name_has": "mlp", "value": 2.0 }, { "value": 3.0 }], "b": 3.0 });
+        let expected = json!({ "a": [{ "name_contains": "mlp", "value": 2.0 }, { "value": 3.0 }], "b": 3.0 });
         assert_eq!(settings(imported.ratio.as_ref()), expected);
     }
 
@@ -380,10 +383,10 @@ parameters: {weight: 5}
             json!({
                 "a": [
                     { "layers": [0, 4], "value": [1.0, 2.0] },
-                    { "layers": [4, 8], "name_has": "mlp", "value": 3.0 },
+                    { "layers": [4, 8], "name_contains": "mlp", "value": 3.0 },
                     { "layers": [4, 8], "value": 4.0 },
-                    { "name_has": "embed", "value": 1.0 },
-                    { "name_has": "mlp", "value": 3.0 },
+                    { "name_contains": "embed", "value": 1.0 },
+                    { "name_contains": "mlp", "value": 3.0 },
                     { "value": 4.0 },
                 ],
                 "b": [

@@ -43,9 +43,9 @@ mod tests {
             (r#"{"slerp":{}}"#, r#"{"slerp":{"vectors":"weights","angle":"tensor"}}"#),
             (
                 r#"{"ties":{}}"#,
-                r#"{"ties":{"density":0.2,"rule":"mergekit","trim":"tensor","lambda":1.0,"intermediates":"f32"}}"#,
+                r#"{"ties":{"density":0.2,"rule":"mergekit","trim":"tensor","lambda":1.0,"compute_dtype":"f32"}}"#,
             ),
-            (r#"{"task-arithmetic":{}}"#, r#"{"task-arithmetic":{"lambda":1.0,"intermediates":"f32"}}"#),
+            (r#"{"task_arithmetic":{}}"#, r#"{"task_arithmetic":{"lambda":1.0,"compute_dtype":"f32"}}"#),
             (r#"{"soup":{}}"#, r#"{"soup":{}}"#),
             (
                 r#"{"dare":{"density":[0.2,1]}}"#,
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn the_schema_tells_settings_from_tables() {
         let schema = schema_for!(Method).to_value().to_string();
-        for word in ["task-arithmetic", "name_has", "numbers spread over the layers", "embeddings"] {
+        for word in ["task_arithmetic", "name_contains", "numbers spread over the layers", "embeddings"] {
             assert!(schema.contains(word), "{word}: {schema}");
         }
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// A kind of tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum Group {
     /// Queries, keys, values and outputs of attention.
     Attention,

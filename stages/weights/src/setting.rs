@@ -30,7 +30,7 @@ pub struct Rule {
     group: Option<Group>,
     /// The tensors whose names have this in them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    name_has: Option<String>,
+    name_contains: Option<String>,
     /// The tensors of these layers, from the first number to before the second, counted from 0.
     /// A list is spread over them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,7 +90,7 @@ impl Setting {
 impl Rule {
     fn fits(&self, place: &Place) -> bool {
         self.group.is_none_or(|group| place.group == Some(group))
-            && self.name_has.as_ref().is_none_or(|part| place.name.contains(part.as_str()))
+            && self.name_contains.as_ref().is_none_or(|part| place.name.contains(part.as_str()))
             && self
                 .layers
                 .is_none_or(|[first, end]| place.layer.is_some_and(|layer| (first..end).contains(&layer)))
@@ -381,7 +381,7 @@ mod tests {
 
     #[test]
     fn the_first_rule_that_fits_counts() {
-        let rules = r#"[{"group":"attention","value":[0,1]},{"name_has":"down","value":3},{"value":5}]"#;
+        let rules = r#"[{"group":"attention","value":[0,1]},{"name_contains":"down","value":3},{"value":5}]"#;
         assert_eq!(at(rules, "model.layers.1.self_attn.q_proj.weight", 0.5), Some(0.5));
         assert_eq!(at(rules, "model.layers.1.mlp.down_proj.weight", 0.5), Some(3.0));
         assert_eq!(at(rules, "model.norm.weight", 0.0), Some(5.0));

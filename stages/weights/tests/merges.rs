@@ -78,7 +78,7 @@ fn recipe(method: Value, [a, b, base]: &[ModelFolder; 3], weights: [Value; 2]) -
         normalization: Normalization::SumToOne,
         method: serde_json::from_value::<Method>(method).expect("a method"),
         dtype: None,
-        files_from: None,
+        tokenizer_from: None,
     }
 }
 
@@ -152,8 +152,8 @@ fn slerp_is_that_of_mergekit() {
         (
             [
                 json!([
-                    { "name_has": "self_attn", "value": [1, 0.5, 0.7, 0.3, 0] },
-                    { "name_has": "mlp", "value": [0, 0.5, 0.3, 0.7, 1] },
+                    { "name_contains": "self_attn", "value": [1, 0.5, 0.7, 0.3, 0] },
+                    { "name_contains": "mlp", "value": [0, 0.5, 0.3, 0.7, 1] },
                     { "value": 0.5 },
                 ]),
                 json!([
@@ -176,7 +176,7 @@ fn soup_and_task_arithmetic_are_those_of_mergekit() {
     let (_folders, models) = inputs(Dtype::F32);
     for (method, file) in [
         (json!({ "soup": {} }), "linear_w1_18.safetensors"),
-        (json!({ "task-arithmetic": {} }), "task_arithmetic_w1_18_over19.safetensors"),
+        (json!({ "task_arithmetic": {} }), "task_arithmetic_w1_18_over19.safetensors"),
     ] {
         let (_folder, found) = merged(&recipe(method, &models, [json!(1), json!(18)]));
         let (largest, ..) = difference(&found, file);
@@ -212,7 +212,7 @@ fn merges_of_bf16_are_level_with_mergekit() {
 #[test]
 fn ties_of_bf16_is_that_of_mergekit_but_for_equals_at_the_cut() {
     let (_folders, models) = inputs(Dtype::BF16);
-    let method = json!({ "ties": { "intermediates": "bf16" } });
+    let method = json!({ "ties": { "compute_dtype": "bf16" } });
     let (_folder, found) = merged(&recipe(method, &models, [json!(1), json!(18)]));
     let (_folder, expected) = model("bf16_ties_d0.2_w1_18_norm.safetensors");
     let (mut differing, mut all) = (0, 0);
@@ -251,7 +251,7 @@ fn exact_intermediates_are_nearer_to_the_exact_result() {
         };
         found.tensors().iter().map(|tensor| of(&tensor.name)).sum::<f32>()
     };
-    let (short, long) = (error(json!({ "ties": { "intermediates": "bf16" } })), error(json!({ "ties": {} })));
+    let (short, long) = (error(json!({ "ties": { "compute_dtype": "bf16" } })), error(json!({ "ties": {} })));
     assert!(long <= short, "{long} {short}");
 }
 
@@ -273,14 +273,14 @@ fn neither_threads_nor_the_order_of_models_change_a_byte() {
         json!({ "slerp": {} }),
         json!({ "slerp": { "vectors": "task", "angle": "model" } }),
         json!({ "soup": {} }),
-        json!({ "task-arithmetic": { "lambda": 0.5 } }),
+        json!({ "task_arithmetic": { "lambda": 0.5 } }),
         json!({ "ties": {} }),
         json!({ "ties": { "rule": "paper", "trim": "model" } }),
         json!({ "dare": { "density": 0.3, "seed": 7 } }),
         json!({ "dare": { "density": 0.3, "join": "ties" } }),
     ] {
         let recipe = recipe(method, &models, [json!(1), json!([18, 2])]);
-        let mut turned = Recipe { files_from: Some("a".to_owned()), ..recipe.clone() };
+        let mut turned = Recipe { tokenizer_from: Some("a".to_owned()), ..recipe.clone() };
         turned.experts.reverse();
         let results = [(&recipe, 1), (&recipe, 2), (&recipe, 7), (&turned, 3)].map(|(recipe, threads)| {
             let (folder, merged) = run(recipe, threads);
@@ -499,7 +499,7 @@ fn vocabularies_must_be_the_same_and_tokenizers_are_carried_over() {
     );
     tokenizer(1, json!({ "b": 2, "a": 1 }), json!({ "type": "NFC" }));
     fs::write(folders[1].path().join("special_tokens_map.json"), "{}").expect("written");
-    let from_b = Recipe { files_from: Some("b".to_owned()), ..soup() };
+    let from_b = Recipe { tokenizer_from: Some("b".to_owned()), ..soup() };
     let (result, report) = run(&from_b, 1);
     assert_eq!(
         report.expect("merged").notes,
@@ -787,7 +787,7 @@ fn a_model_merged_with_itself_is_itself() {
         json!({ "slerp": {} }),
         json!({ "slerp": { "vectors": "task" } }),
         json!({ "soup": {} }),
-        json!({ "task-arithmetic": {} }),
+        json!({ "task_arithmetic": {} }),
         json!({ "ties": { "density": 1.0 } }),
         json!({ "ties": { "density": 1.0, "rule": "paper" } }),
         json!({ "dare": { "density": 1.0, "join": "ties" } }),

@@ -45,7 +45,7 @@ impl Templates {
         let mut draw = Draw::new(seed, identity, properties);
         draw.shuffle(&mut said);
         let mut caption = String::new();
-        for group in even_groups(said, self.longest_sentence) {
+        for group in even_groups(said, self.max_properties) {
             self.tell(group, &mut draw, &mut caption);
         }
         Ok(caption)
@@ -96,8 +96,8 @@ mod tests {
     fn templates() -> Templates {
         Templates::parse(
             r#"
-format = 1
-longest-sentence = 4
+format = 2
+max_properties = 4
 rest = "role"
 sentences = [
     "The molecule is {role:articled}.",
@@ -119,7 +119,7 @@ suffixes = [" syndrome"]
 [lists.articled]
 each = "a "
 [lists.one]
-most = 1
+max = 1
 "#,
         )
         .unwrap()

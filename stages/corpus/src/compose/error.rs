@@ -15,7 +15,7 @@ pub enum TemplateError {
         message: String,
     },
     /// The file is of another format.
-    #[error("templates of format {format} are not known: this is format 1")]
+    #[error("templates of format {format} are not known: this is format 2")]
     Format {
         /// The bytes of the number.
         span: Range<usize>,
@@ -23,14 +23,14 @@ pub enum TemplateError {
         format: u32,
     },
     /// A sentence can have no properties.
-    #[error("`longest-sentence` is 0: a sentence holds at least one property")]
+    #[error("`max_properties` is 0: a sentence holds at least one property")]
     NoProperties {
         /// The bytes of the number.
         span: Range<usize>,
     },
     /// A sentence may have more properties than any has.
     #[error(
-        "`longest-sentence` is {count}: a sentence holds at most {} properties",
+        "`max_properties` is {count}: a sentence holds at most {} properties",
         super::templates::MOST_PROPERTIES
     )]
     TooManyProperties {

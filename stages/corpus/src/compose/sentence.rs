@@ -7,15 +7,15 @@ use std::ops::Range;
 
 /// How several properties are said in a row.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields, rename_all = "snake_case")]
 pub(super) struct List {
     before: String,
     each: String,
     two: String,
     between: String,
     last: String,
-    fewest: usize,
-    most: usize,
+    min: usize,
+    max: usize,
 }
 
 impl Default for List {
@@ -26,15 +26,15 @@ impl Default for List {
             two: " and ".to_owned(),
             between: ", ".to_owned(),
             last: ", and ".to_owned(),
-            fewest: 1,
-            most: usize::MAX,
+            min: 1,
+            max: usize::MAX,
         }
     }
 }
 
 impl List {
     fn takes(&self, count: usize) -> bool {
-        (self.fewest..=self.most).contains(&count)
+        (self.min..=self.max).contains(&count)
     }
 
     fn join(&self, items: &[String], out: &mut String) {
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn a_sentence_fits_its_classes_and_counts_only() {
         let classes = ["role".to_owned(), "effect".to_owned()];
-        let two = List { fewest: 2, most: 2, ..List::default() };
+        let two = List { min: 2, max: 2, ..List::default() };
         let lists = [("all".to_owned(), List::default()), ("two".to_owned(), two)].into();
         let sentence = Sentence::parse("Is {role:all} of {effect:two}.", 0..1, &classes, &lists);
         let sentence = sentence.unwrap();

@@ -6,13 +6,20 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use toml::Spanned;
 
+/// 2: `max_properties`, `min` and `max` have these names.
+const FORMAT: u32 = 2;
+
+/// Fields of format 1, and what they are called now.
+const RENAMED: [(&str, &str); 3] =
+    [("longest-sentence", "max_properties"), ("fewest", "min"), ("most", "max")];
+
 /// The most properties of a sentence: each number up to it is tried with each class.
 pub(super) const MOST_PROPERTIES: usize = 1000;
 
 /// Holds templates that have a sentence for every list of properties.
 #[derive(Debug)]
 pub struct Templates {
-    pub(super) longest_sentence: usize,
+    pub(super) max_properties: usize,
     pub(super) sentences: Vec<Sentence>,
     say: BTreeMap<String, String>,
     /// Lower-cased property to class.
@@ -29,10 +36,10 @@ struct Affixes {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
 struct File {
     format: Spanned<u32>,
-    longest_sentence: Spanned<usize>,
+    max_properties: Spanned<usize>,
     rest: Spanned<String>,
     sentences: Spanned<Vec<Spanned<String>>>,
     #[serde(default)]
@@ -57,19 +64,24 @@ struct Class {
 impl Templates {
     /// Reads templates and checks that every property can be said with them.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
-        let file: File = toml::from_str(text).map_err(|error| TemplateError::Syntax {
-            span: error.span(),
-            message: error.message().to_owned(),
+        let file: File = toml::from_str(text).map_err(|error| {
+            let is_old =
+                |(old, _): &&(&str, &str)| error.message().starts_with(&format!("unknown field `{old}`"));
+            let message = match RENAMED.iter().find(is_old) {
+                Some((old, new)) => format!("`{old}` is now `{new}`, and the file is of `format = {FORMAT}`"),
+                None => error.message().to_owned(),
+            };
+            TemplateError::Syntax { span: error.span(), message }
         })?;
-        if *file.format.get_ref() != 1 {
+        if *file.format.get_ref() != FORMAT {
             let (span, format) = (file.format.span(), file.format.into_inner());
             return Err(TemplateError::Format { span, format });
         }
-        if *file.longest_sentence.get_ref() == 0 {
-            return Err(TemplateError::NoProperties { span: file.longest_sentence.span() });
+        if *file.max_properties.get_ref() == 0 {
+            return Err(TemplateError::NoProperties { span: file.max_properties.span() });
         }
-        if *file.longest_sentence.get_ref() > MOST_PROPERTIES {
-            let (span, count) = (file.longest_sentence.span(), file.longest_sentence.into_inner());
+        if *file.max_properties.get_ref() > MOST_PROPERTIES {
+            let (span, count) = (file.max_properties.span(), file.max_properties.into_inner());
             return Err(TemplateError::TooManyProperties { span, count });
         }
         let classes: Vec<String> = file.class.iter().map(|class| class.name.clone()).collect();
@@ -88,7 +100,7 @@ impl Templates {
             .collect();
         let lowered = |text: &String| text.to_lowercase();
         let templates = Self {
-            longest_sentence: file.longest_sentence.into_inner(),
+            max_properties: file.max_properties.into_inner(),
             sentences: sentences?,
             say: file.say.into_iter().map(|(name, said)| (lowered(&name), said)).collect(),
             members: members(&file.class)?,
@@ -103,7 +115,7 @@ impl Templates {
             rest,
         };
         for (number, class) in classes.into_iter().enumerate() {
-            for count in 1..=templates.longest_sentence {
+            for count in 1..=templates.max_properties {
                 let alone = BTreeMap::from([(number, count)]);
                 if !templates.sentences.iter().any(|sentence| sentence.fits(&alone)) {
                     return Err(TemplateError::Uncovered { span: all_sentences, class, count });
@@ -154,8 +166,8 @@ mod tests {
     use super::*;
 
     const TEXT: &str = r#"
-format = 1
-longest-sentence = 2
+format = 2
+max_properties = 2
 rest = "role"
 sentences = ["Is {role:plain}.", "Heals {treatment:plain}.", "Is {role:plain}, and {treatment:plain}."]
 say = { Odor_evaluation = "odor" }
@@ -205,11 +217,11 @@ name = "role"
         let (message, at) = error("name = \"role\"", "name = \"role\"\nmembers = [\"remedy\"]");
         assert_eq!(message, "`remedy` is in the class `treatment` and in the class `role`");
         assert_eq!(at, "\"remedy\"");
-        assert_eq!(error("format = 1", "format = 2").1, "2");
-        assert_eq!(error("longest-sentence = 2", "longest-sentence = 0").1, "0");
-        let (message, at) = error("longest-sentence = 2", "longest-sentence = 1000000000000");
+        assert_eq!(error("format = 2", "format = 1").1, "1");
+        assert_eq!(error("max_properties = 2", "max_properties = 0").1, "0");
+        let (message, at) = error("max_properties = 2", "max_properties = 1000000000000");
         assert_eq!(at, "1000000000000");
-        assert_eq!(message, "`longest-sentence` is 1000000000000: a sentence holds at most 1000 properties");
+        assert_eq!(message, "`max_properties` is 1000000000000: a sentence holds at most 1000 properties");
         assert_eq!(error("suffixes", "sufixes").1, "sufixes");
     }
 
@@ -217,7 +229,7 @@ name = "role"
     fn a_class_without_a_sentence_of_its_own_is_refused() {
         let (message, _) = error("\"Heals {treatment:plain}.\", ", "");
         assert_eq!(message, "no sentence is of `treatment` alone and takes 1 of it");
-        let (message, _) = error("[lists.plain]", "[lists.plain]\nmost = 1");
+        let (message, _) = error("[lists.plain]", "[lists.plain]\nmax = 1");
         assert_eq!(message, "no sentence is of `treatment` alone and takes 2 of it");
     }
 }

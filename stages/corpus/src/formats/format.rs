@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Names how rows are laid out in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum Format {
     /// Comma-separated values as in RFC 4180: cells may be quoted and then hold anything.
     Csv,

@@ -23,7 +23,7 @@ pub struct ReadOptions {
 
 /// Says what to do with a row that cannot be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum OnBadRow {
     /// Leaves the row out, and counts it in the report.
     #[default]

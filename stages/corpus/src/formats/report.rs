@@ -12,7 +12,7 @@ const SNIPPET_CHARS: usize = 80;
 
 /// Says why a row was left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// It has more or fewer cells than the header.
     Ragged,
@@ -46,7 +46,7 @@ impl fmt::Display for Reason {
 
 /// Shows one skipped row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub struct Example {
     /// The line of the file that the row starts on, from 1.
     pub line: u64,
@@ -58,7 +58,7 @@ pub struct Example {
 
 /// Counts the rows skipped for one reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub struct Skipped {
     /// How many there were.
     pub count: u64,
@@ -68,7 +68,7 @@ pub struct Skipped {
 
 /// Says what was read, what was left out and what was changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub struct Report {
     /// Whether the file was compressed with gzip.
     pub gzip: bool,

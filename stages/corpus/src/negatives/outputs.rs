@@ -13,7 +13,7 @@ use std::collections::HashMap;
 /// Molecules are compared however their SMILES are written, and captions without the white space
 /// around them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum MatchedBy {
     /// The input and the reference: one molecule can occur twice, with two captions.
     #[default]

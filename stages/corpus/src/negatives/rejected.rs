@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// Says what to do about an output that is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum OnEmpty {
     /// Leave the row out.
     #[default]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Counts what became of the rows and the outputs of one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub struct NegativesReport {
     /// How many rows there are.
     pub rows: u64,

@@ -1,13 +1,13 @@
 //! What a sample needs to know of a row.
 
-use super::longest::Longest;
+use super::max_chars::MaxChars;
 use crate::row::{MissingField, Row};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Says what makes two rows the same: `identity.field = "id"` or `identity.molecule = "molecule"`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum Identity {
     /// The text of this field.
     Field(String),
@@ -19,7 +19,7 @@ pub enum Identity {
 
 /// Says which rows resemble each other and stay together: `group.field = "class"`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum Group {
     /// Those with one text in this field.
     Field(String),
@@ -44,7 +44,7 @@ pub struct Traits<'p> {
     /// What makes two rows of one group.
     pub group: Option<&'p Group>,
     /// How long fields may be.
-    pub longest: Option<&'p Longest>,
+    pub max_chars: Option<&'p MaxChars>,
 }
 
 /// Holds what a sample needs to know of a row.
@@ -91,7 +91,7 @@ impl Candidate {
     /// Returns what a sample needs to know of a row.
     pub fn of(row: &Row, traits: &Traits<'_>) -> Result<Self, MissingField> {
         let stratum = traits.stratify.map(|field| row.needed(field).map(str::to_owned));
-        let exceeded = traits.longest.map(|longest| longest.exceeded_by(row)).transpose()?;
+        let exceeded = traits.max_chars.map(|max_chars| max_chars.exceeded_by(row)).transpose()?;
         Ok(Self {
             identity: traits.identity.of(row)?,
             stratum: stratum.transpose()?,
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn a_missing_field_is_named() {
         let identity = molecule();
-        let traits = Traits { identity: &identity, stratify: Some("split"), group: None, longest: None };
+        let traits = Traits { identity: &identity, stratify: Some("split"), group: None, max_chars: None };
         let error = Candidate::of(&row("C"), &traits).unwrap_err();
         let expected = "row `7` has no text `split`; its fields are `id`, `molecule`";
         assert_eq!(error.to_string(), expected);

@@ -104,7 +104,7 @@ pub struct Excluded {
 
 /// Counts one stratum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub struct StratumReport {
     /// How many of its rows can be taken.
     pub eligible: u64,
@@ -114,7 +114,7 @@ pub struct StratumReport {
 
 /// Counts groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub struct GroupReport {
     /// How many rows are excluded for their group alone.
     pub excluded_rows: u64,
@@ -128,7 +128,7 @@ pub struct GroupReport {
 
 /// Says what a sample is made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub struct SampleReport {
     /// How many rows there were.
     pub candidates: u64,

@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 
 /// Says which rows to take: `take.fraction = 0.1`, `take.count = 3000` or `take.first = 2300`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum Take {
     /// A share of the rows that can be taken, rounded half up, and at least one row.
     Fraction(Fraction),

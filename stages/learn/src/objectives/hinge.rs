@@ -1,7 +1,7 @@
 //! Hinge: Zhao et al., 2023 (SLiC-HF), eq. 1 and 2: `max(0, 1 - beta (log pi(y_w|x) - log
 //! pi(y_l|x)))` plus `alpha` times the negative log-likelihood of `y_w`.
 //!
-//! As TRL's CPO has it (`loss_type = "hinge"`, `cpo_alpha` 1); with `against_reference` and an
+//! As TRL's CPO has it (`loss_type = "hinge"`, `cpo_alpha` 1); with `use_reference` and an
 //! `alpha` of 0, on log-ratios to a reference, as TRL's DPO has it. `beta` defaults to 0.1, as
 //! in both.
 
@@ -24,7 +24,7 @@ pub struct Hinge {
     pub alpha: f64,
     /// Whether log-ratios to a reference are compared, not log-probabilities.
     #[serde(default)]
-    pub against_reference: bool,
+    pub use_reference: bool,
 }
 
 fn default_alpha() -> f64 {
@@ -37,7 +37,7 @@ impl Loss for Hinge {
     }
 
     fn needs_reference(&self) -> bool {
-        self.against_reference
+        self.use_reference
     }
 
     fn check(&self) -> Result<(), String> {
@@ -47,7 +47,7 @@ impl Loss for Hinge {
 
     fn share(&self, example: &Outputs, micro_batch: &MicroBatch) -> Share {
         let (chosen, rejected) = (example.chosen, example.rejected());
-        let rewards = match self.against_reference {
+        let rewards = match self.use_reference {
             true => [self.beta * chosen.ratio(), self.beta * rejected.ratio()],
             false => [self.beta * chosen.sum, self.beta * rejected.sum],
         };

@@ -23,7 +23,7 @@ pub const VERSION: u32 = 1;
 #[serde(deny_unknown_fields)]
 pub struct Bpe {
     /// The most tokens, those of the bytes among them.
-    pub vocabulary_size: u32,
+    pub vocab_size: u32,
 }
 
 /// The 256 bytes and the three special tokens.
@@ -31,15 +31,15 @@ const LEAST: u32 = 259;
 
 impl TrainTokenizer for Bpe {
     fn check(&self) -> Result<(), String> {
-        if self.vocabulary_size < LEAST {
-            let found = self.vocabulary_size;
+        if self.vocab_size < LEAST {
+            let found = self.vocab_size;
             return Err(format!("a byte-level vocabulary has at least {LEAST} tokens, not {found}"));
         }
         Ok(())
     }
 
     fn most_tokens(&self) -> usize {
-        self.vocabulary_size as usize
+        self.vocab_size as usize
     }
 
     fn train(&self, texts: &[String]) -> Result<Tokenizer, TokenizerError> {
@@ -56,7 +56,7 @@ impl TrainTokenizer for Bpe {
         let special = [PAD, BEGIN, END].map(|token| AddedToken::from(token, true));
         let alphabet: HashSet<char> = ByteLevel::alphabet().into_iter().collect();
         let mut trainer = BpeTrainerBuilder::new()
-            .vocab_size(self.vocabulary_size as usize)
+            .vocab_size(self.vocab_size as usize)
             .min_frequency(2)
             .show_progress(false)
             .special_tokens(special.to_vec())

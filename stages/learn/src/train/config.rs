@@ -31,7 +31,7 @@ pub struct TrainingConfig {
     /// The norm that all gradients together are cut to.
     pub max_grad_norm: f64,
     /// How many evaluations there are in an epoch.
-    pub validations_per_epoch: usize,
+    pub evals_per_epoch: usize,
     /// What products are computed in.
     pub precision: Precision,
     /// What everything random follows from.

@@ -10,7 +10,7 @@ pub(super) struct Steps {
     batch_size: usize,
     per_epoch: usize,
     pub all: usize,
-    validations_per_epoch: usize,
+    evals_per_epoch: usize,
     pub rate: LearningRate,
     seed: u64,
 }
@@ -33,14 +33,14 @@ impl Steps {
             batch_size: config.batch_size,
             per_epoch,
             all,
-            validations_per_epoch: config.validations_per_epoch,
+            evals_per_epoch: config.evals_per_epoch,
             rate,
             seed: config.seed,
         }
     }
 
     pub fn evaluates(&self, step: usize) -> bool {
-        let (pass, times) = (self.per_epoch, self.validations_per_epoch);
+        let (pass, times) = (self.per_epoch, self.evals_per_epoch);
         // The k-th evaluation of an epoch is after the first step that completes k shares of it.
         let evaluations = |step: usize| step * times / pass;
         step == 0 || step == self.all || (times > 0 && evaluations(step) > evaluations(step - 1))

@@ -74,7 +74,7 @@ impl Scopes {
         let (before, after) = (outside(first)?, outside(last)?);
         match before.as_slice() {
             _ if before == after => {}
-            [only] => rules.push(json!({ "name_has": "embed", "value": only["value"] })),
+            [only] => rules.push(json!({ "name_contains": "embed", "value": only["value"] })),
             _ => return Err(format!("filters of `{key}` in the first of several slices are not supported")),
         }
         rules.extend(after.into_iter().map(Value::Object));
@@ -88,7 +88,7 @@ impl Scopes {
             let Some(value) = scope.get(key) else { continue };
             match convert_setting(value).map_err(|what| format!("`{key}`: {what}"))? {
                 Value::Array(items) if items.iter().all(Value::is_object) => {
-                    let is_closed = items.iter().any(|rule| rule.get("name_has").is_none());
+                    let is_closed = items.iter().any(|rule| rule.get("name_contains").is_none());
                     rules.extend(items);
                     if is_closed {
                         return Ok(Some(Value::Array(rules)));
@@ -247,7 +247,7 @@ fn exhaustive_rules(value: Option<&Value>, key: &str) -> Result<Vec<Map<String, 
         }
         value => vec![Map::from_iter([("value".to_owned(), value.clone())])],
     };
-    if rules.iter().any(|rule| !rule.contains_key("name_has")) { Ok(rules) } else { Err(open()) }
+    if rules.iter().any(|rule| !rule.contains_key("name_contains")) { Ok(rules) } else { Err(open()) }
 }
 
 /// Returns the first number of a list.
@@ -268,7 +268,7 @@ fn convert_setting(value: &Value) -> Result<Value, String> {
         Value::Object(rule) if rule.contains_key("value") => {
             let mut ours = Map::new();
             if let Some(filter) = rule.get("filter").and_then(Value::as_str).filter(|filter| *filter != "*") {
-                ours.insert("name_has".to_owned(), filter.into());
+                ours.insert("name_contains".to_owned(), filter.into());
             }
             ours.insert("value".to_owned(), convert_setting(&rule["value"])?);
             Ok(Value::Object(ours))

@@ -32,7 +32,7 @@ pub type PerPiece<'a> = Box<dyn FnMut(&mut Piece, &mut [f32]) + 'a>;
 
 /// The type of intermediate results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Intermediates {
+pub enum ComputeDtype {
     /// f32: with inputs of bf16 nothing is rounded before the result.
     #[default]
     #[serde(rename = "f32")]
@@ -42,7 +42,7 @@ pub enum Intermediates {
     Bf16,
 }
 
-impl Intermediates {
+impl ComputeDtype {
     /// Rounds an intermediate result.
     pub(super) fn round(self, value: f32) -> f32 {
         match self {
@@ -54,7 +54,7 @@ impl Intermediates {
 
 /// The numbers among which magnitudes are ranked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// Each tensor by itself.
     #[default]

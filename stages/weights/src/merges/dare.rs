@@ -9,7 +9,7 @@
 //! Departs from mergekit 0.1.5: it rescales so that each tensor keeps its sum of magnitudes; here
 //! it is by 1/p, as in the paper. Its random numbers are torch's, so no result is the same.
 
-use super::common::{Density, Intermediates, Merge, PerTensor, at_least};
+use super::common::{Density, ComputeDtype, Merge, PerTensor, at_least};
 use super::ties::{Join as Joining, Rule};
 use crate::error::MergeError;
 use crate::expert::Normalization;
@@ -42,7 +42,7 @@ pub struct Dare {
 
 /// What happens to what is left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 enum Join {
     /// It is weighted and added up.
     #[default]
@@ -81,7 +81,7 @@ impl Merge for Dare {
                 Normalization::None => tensor.weights.clone(),
             };
             let joining =
-                Joining { rule: Rule::Mergekit, normalization, lambda, intermediates: Intermediates::F32 };
+                Joining { rule: Rule::Mergekit, normalization, lambda, compute_dtype: ComputeDtype::F32 };
             let mut elect = joining.of(&tensor.weights);
             Ok(Box::new(move |piece, out| {
                 let Piece { base, models } = &mut *piece;

@@ -36,7 +36,7 @@ pub struct Slerp {
 
 /// What is taken for a vector.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 enum Vectors {
     /// The weights of a model.
     #[default]

@@ -3,9 +3,9 @@
 //! A ratio is taken as shares, so 1:18 is w = 1/19 and 18/19; weights that are given as they
 //! are may be negative, which unlearns a task. `lambda` defaults to 1: the paper tunes it, and
 //! mergekit 0.1.5 has 1. Departs from mergekit, which computes in the type of the models, in
-//! that intermediates are f32 unless asked otherwise.
+//! that intermediate results are f32 unless asked otherwise.
 
-use super::common::{Intermediates, Merge, PerTensor, at_least};
+use super::common::{ComputeDtype, Merge, PerTensor, at_least};
 use crate::error::MergeError;
 use crate::expert::Normalization;
 use crate::ops::{add, scale, subtract, sum};
@@ -25,7 +25,7 @@ pub struct TaskArithmetic {
     lambda: f64,
     /// In which numbers it is computed.
     #[serde(default)]
-    intermediates: Intermediates,
+    compute_dtype: ComputeDtype,
 }
 
 impl Merge for TaskArithmetic {
@@ -43,7 +43,7 @@ impl Merge for TaskArithmetic {
 
     fn begin<'a>(&'a self, tensors: &Tensors) -> Result<PerTensor<'a>, MergeError> {
         let normalization = tensors.normalization();
-        let round = |value| self.intermediates.round(value);
+        let round = |value| self.compute_dtype.round(value);
         let lambda = self.lambda as f32;
         Ok(Box::new(move |tensor| {
             let weights = match normalization {

@@ -15,9 +15,9 @@
 //! - `lambda` defaults to 1, as in both.
 //!
 //! With inputs of f32 the result is mergekit's bit for bit. With inputs of bf16 mergekit rounds
-//! every step to bf16; `intermediates = "bf16"` does so too, the default loses nothing.
+//! every step to bf16; `compute_dtype = "bf16"` does so too, the default loses nothing.
 
-use super::common::{Density, Intermediates, Merge, PerTensor, Scope, at_least};
+use super::common::{Density, ComputeDtype, Merge, PerTensor, Scope, at_least};
 use crate::error::MergeError;
 use crate::expert::Normalization;
 use crate::magnitudes::{Cut, Magnitudes, kept};
@@ -48,7 +48,7 @@ pub struct Ties {
     lambda: f64,
     /// In which numbers it is computed.
     #[serde(default)]
-    intermediates: Intermediates,
+    compute_dtype: ComputeDtype,
 }
 
 fn default_density() -> Density {
@@ -57,7 +57,7 @@ fn default_density() -> Density {
 
 /// How task vectors are joined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Rule {
     /// The sign of the weighted sum, and the weighted mean of what agrees.
     #[default]
@@ -70,7 +70,7 @@ impl Ties {
     /// Makes task vectors of the models.
     fn subtract(&self, piece: &mut Piece) {
         let Piece { base, models } = piece;
-        models.iter_mut().for_each(|model| subtract(model, base, |value| self.intermediates.round(value)));
+        models.iter_mut().for_each(|model| subtract(model, base, |value| self.compute_dtype.round(value)));
     }
 
     /// Shows the task vectors of a tensor to what counts them.
@@ -158,7 +158,7 @@ impl Merge for Ties {
             Scope::Model => Some(self.cuts_of_all(tensors)?),
         };
         let join =
-            Join { rule: self.rule, normalization, lambda: self.lambda, intermediates: self.intermediates };
+            Join { rule: self.rule, normalization, lambda: self.lambda, compute_dtype: self.compute_dtype };
         Ok(Box::new(move |tensor| {
             let mut cuts = match &known {
                 Some(known) => known[tensor.number].clone(),
@@ -184,13 +184,13 @@ pub(super) struct Join {
     pub rule: Rule,
     pub normalization: Normalization,
     pub lambda: f64,
-    pub intermediates: Intermediates,
+    pub compute_dtype: ComputeDtype,
 }
 
 impl Join {
     /// Returns what joins the pieces of a tensor.
     pub fn of(self, weights: &[f64]) -> impl FnMut(&mut Piece, &mut [f32]) + use<> {
-        let round = move |value| self.intermediates.round(value);
+        let round = move |value| self.compute_dtype.round(value);
         let weights: Vec<f32> = weights.iter().map(|weight| round(*weight as f32)).collect();
         let mut scratch = [Vec::new(), Vec::new()];
         move |piece, out| {
@@ -215,7 +215,7 @@ impl Join {
                     divide(out, other, round);
                 }
             }
-            if self.intermediates != Intermediates::F32 {
+            if self.compute_dtype != ComputeDtype::F32 {
                 scale(out, 1.0, round);
             }
             if self.lambda != 1.0 {

@@ -26,7 +26,7 @@ fn config() -> TrainingConfig {
         batch_size: 2,
         micro_batch_size: 2,
         max_grad_norm: 0.3,
-        validations_per_epoch: 1,
+        evals_per_epoch: 1,
         precision: Default::default(),
         seed: 3,
     }

@@ -27,7 +27,7 @@ fn config(batch_size: usize) -> TrainingConfig {
         batch_size,
         micro_batch_size: batch_size,
         max_grad_norm: 0.3,
-        validations_per_epoch: 0,
+        evals_per_epoch: 0,
         precision: Precision::F32,
         seed: 0,
     }
@@ -148,7 +148,7 @@ fn threads_change_no_bit() {
 fn validation_falls_on_shares_of_an_epoch() {
     let steps = |batch: usize, times: usize| {
         let config =
-            TrainingConfig { validations_per_epoch: times, length: Length::Epochs(2.0), ..config(batch) };
+            TrainingConfig { evals_per_epoch: times, length: Length::Epochs(2.0), ..config(batch) };
         let steps = Steps::new(&config, 10);
         (0..=steps.all).filter(|step| steps.evaluates(*step)).collect::<Vec<_>>()
     };

@@ -1,4 +1,4 @@
-//! How far scores can be trusted, and how they compare: rows are drawn anew.
+//! How far scores can be trusted, and how they compare: rows are resampled anew.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,11 +12,11 @@ use serde_json::{Map, Value, json};
 use super::column::Column;
 use super::metric::{Metric, Range, Score};
 use super::totals::{BLEU_COUNTS, Totals};
-use super::{Draws, Estimator, Params};
+use super::{Bootstrap, Estimator, Params};
 use crate::support::parallel::parallel_map;
 use crate::support::rows::read_rows;
 
-/// Keeps the numbers that draw rows apart from all others drawn from the same seed.
+/// Keeps the numbers that resample rows apart from all others drawn from the same seed.
 const DRAW: u64 = 0x6472_6177_2072_6f77;
 const SWAP: u64 = 0x7377_6170_2072_6f77;
 
@@ -24,7 +24,7 @@ const SWAP: u64 = 0x7377_6170_2072_6f77;
 const INTERVAL: [&str; 2] = ["low", "high"];
 const GAIN: [&str; 4] = ["gain", "gain_low", "gain_high", "gain_p"];
 const PERMUTATION_P: &str = "permutation_p";
-/// The shares of rows that score higher than in the baseline, and lower; in the rest it is a draw.
+/// The shares of rows that score higher than in the baseline, and lower; the rest score the same.
 const SIDES: [&str; 2] = ["higher", "lower"];
 /// Of the two distributions of a score, and the other way round.
 const RELATIVE_ENTROPY: [&str; 2] = ["relative_entropy", "relative_entropy_reversed"];
@@ -32,9 +32,9 @@ const RELATIVE_ENTROPY: [&str; 2] = ["relative_entropy", "relative_entropy_rever
 /// Returns the columns for tables.
 pub(super) fn columns(params: &Params) -> Vec<String> {
     let mut columns = Vec::new();
-    for metric in drawable(params) {
+    for metric in resampleable(params) {
         let mut add = |end: &str| columns.push(name(metric, end));
-        if params.intervals.is_some() {
+        if params.bootstrap.is_some() {
             INTERVAL.into_iter().for_each(&mut add);
         }
         if let Some(compare) = &params.compare {
@@ -53,7 +53,7 @@ pub(super) fn columns(params: &Params) -> Vec<String> {
     columns
 }
 
-fn drawable(params: &Params) -> impl Iterator<Item = &'static Metric> {
+fn resampleable(params: &Params) -> impl Iterator<Item = &'static Metric> {
     params.metrics.iter().copied().filter(|metric| metric.is_of_single_rows())
 }
 
@@ -67,53 +67,53 @@ pub(super) fn measure(
     totals: &Totals,
     context: &Context,
 ) -> Result<Map<String, Value>, Failure> {
-    let mut found = Map::new();
-    let Some(columns) = &totals.columns else { return Ok(found) };
+    let mut numbers_by_name = Map::new();
+    let Some(columns) = &totals.columns else { return Ok(numbers_by_name) };
     let context_seed = context.seed()?;
     let seed = context_seed ^ DRAW;
     let threads = context.cores() as usize;
     let columns: Vec<(&'static Metric, &Column)> = params.metrics.iter().copied().zip(columns).collect();
     let columns: Vec<_> = columns.into_iter().filter(|(metric, _)| metric.is_of_single_rows()).collect();
-    if let Some(draws) = &params.intervals {
-        let all = draw_all(draws, totals.rows, seed, threads, |rows| {
+    if let Some(bootstrap) = &params.bootstrap {
+        let all = resample_all(bootstrap, totals.rows, seed, threads, |rows| {
             columns.iter().map(|(_, column)| column.estimate(rows.iter().copied())).collect()
         });
         for (at, (metric, _)) in columns.iter().enumerate() {
-            let drawn: Vec<f64> = all.iter().filter_map(|one| one[at]).collect();
+            let resampled: Vec<f64> = all.iter().filter_map(|numbers| numbers[at]).collect();
             let names = INTERVAL.map(|end| name(metric, end));
-            insert(&mut found, names, ends(&drawn, draws), || totals.reason(metric));
+            insert(&mut numbers_by_name, names, ends(&resampled, bootstrap), || totals.reason(metric));
         }
     }
     if let (Some(compare), Some(ids)) = (&params.compare, &totals.ids) {
-        let draws = &compare.draws();
+        let bootstrap = &compare.bootstrap();
         let baseline = read_baseline(context.input("baseline")?, ids, &columns)?;
         let gain = |ours: &Column, theirs: &Column, rows: &[usize]| {
             Some(ours.estimate(rows.iter().copied())? - theirs.estimate(rows.iter().copied())?)
         };
-        let all = draw_all(draws, totals.rows, seed, threads, |rows| {
+        let all = resample_all(bootstrap, totals.rows, seed, threads, |rows| {
             columns.iter().zip(&baseline).map(|((_, ours), theirs)| gain(ours, theirs, rows)).collect()
         });
         let permuted = compare.permutations.map(|most| {
             let permutations = Permutations::new(totals.rows, most, context_seed ^ SWAP);
-            let find = |swapped: &[bool]| {
+            let compute = |swapped: &[bool]| {
                 let columns = columns.iter().zip(&baseline);
                 columns.map(|((_, ours), theirs)| ours.gain_if_swapped(theirs, swapped)).collect::<Vec<_>>()
             };
             let numbers: Vec<u64> = (0..permutations.count()).collect();
-            let all = parallel_map(&numbers, threads, |number| find(&permutations.swapped(*number)));
+            let all = parallel_map(&numbers, threads, |number| compute(&permutations.swapped(*number)));
             (permutations, all)
         });
         let rows: Vec<usize> = (0..totals.rows).collect();
         for (at, ((metric, ours), theirs)) in columns.iter().zip(&baseline).enumerate() {
-            let drawn: Vec<f64> = all.iter().filter_map(|one| one[at]).collect();
-            let numbers = gain(ours, theirs, &rows).zip(ends(&drawn, draws));
-            let numbers = numbers.map(|(gain, [low, high])| [gain, low, high, p_of_differences(&drawn)]);
+            let resampled: Vec<f64> = all.iter().filter_map(|numbers| numbers[at]).collect();
+            let numbers = gain(ours, theirs, &rows).zip(ends(&resampled, bootstrap));
+            let numbers = numbers.map(|(gain, [low, high])| [gain, low, high, p_of_differences(&resampled)]);
             let why = || format!("{}, here or in the baseline", totals.reason(metric));
-            insert(&mut found, GAIN.map(|end| name(metric, end)), numbers, why);
+            insert(&mut numbers_by_name, GAIN.map(|end| name(metric, end)), numbers, why);
             if let Some((permutations, all)) = &permuted {
-                let permuted: Vec<f64> = all.iter().filter_map(|one| one[at]).collect();
+                let permuted: Vec<f64> = all.iter().filter_map(|numbers| numbers[at]).collect();
                 let p = gain(ours, theirs, &rows).map(|gain| [permutations.p(gain, &permuted)]);
-                insert(&mut found, [name(metric, PERMUTATION_P)], p, why);
+                insert(&mut numbers_by_name, [name(metric, PERMUTATION_P)], p, why);
             }
             if let (Column::Numbers(ours), Column::Numbers(theirs)) = (*ours, theirs) {
                 let both: Vec<(f64, f64)> =
@@ -123,17 +123,17 @@ pub(super) fn measure(
                     rows as f64 / both.len() as f64
                 };
                 let shares = (!both.is_empty()).then(|| [count(f64::gt), count(f64::lt)]);
-                insert(&mut found, SIDES.map(|end| name(metric, end)), shares, why);
+                insert(&mut numbers_by_name, SIDES.map(|end| name(metric, end)), shares, why);
                 if metric.range != Range::Integers {
                     let [ours, theirs] =
                         [ours, theirs].map(|all| all.iter().flatten().copied().collect::<Vec<_>>());
-                    let entropy = |one: &[f64], other: &[f64]| match params.relative_entropy {
-                        Estimator::Bins => relative_entropy(one, other, relative_entropy::BINS),
-                        Estimator::KernelDensity => by_kernel_density(one, other),
+                    let entropy = |first: &[f64], second: &[f64]| match params.relative_entropy {
+                        Estimator::Bins => relative_entropy(first, second, relative_entropy::BINS),
+                        Estimator::KernelDensity => by_kernel_density(first, second),
                     };
                     let both = entropy(&ours, &theirs).zip(entropy(&theirs, &ours));
                     let names = RELATIVE_ENTROPY.map(|end| name(metric, end));
-                    insert(&mut found, names, both.map(|(one, other)| [one, other]), || {
+                    insert(&mut numbers_by_name, names, both.map(<[f64; 2]>::from), || {
                         let narrow = "all scores of one of the models are the same";
                         if ours.is_empty() || theirs.is_empty() { why() } else { narrow.to_owned() }
                     });
@@ -141,35 +141,35 @@ pub(super) fn measure(
             }
         }
     }
-    Ok(found)
+    Ok(numbers_by_name)
 }
 
 fn insert<const N: usize>(
-    found: &mut Map<String, Value>,
+    numbers_by_name: &mut Map<String, Value>,
     names: [String; N],
     numbers: Option<[f64; N]>,
     why: impl Fn() -> String,
 ) {
     for (at, name) in names.into_iter().enumerate() {
         let value = numbers.map_or_else(|| json!({ "missing": why() }), |numbers| numbers[at].into());
-        found.insert(name, value);
+        numbers_by_name.insert(name, value);
     }
 }
 
-fn ends(drawn: &[f64], draws: &Draws) -> Option<[f64; 2]> {
-    interval(drawn, draws.confidence).ok().map(|found| [found.low, found.high])
+fn ends(resampled: &[f64], bootstrap: &Bootstrap) -> Option<[f64; 2]> {
+    interval(resampled, bootstrap.confidence).ok().map(|interval| [interval.low, interval.high])
 }
 
-/// Draws rows again and again, and finds something out about each draw.
-fn draw_all(
-    draws: &Draws,
+/// Bootstrap rows again and again, and finds something out about each draw.
+fn resample_all(
+    bootstrap: &Bootstrap,
     rows: usize,
     seed: u64,
     threads: usize,
-    find: impl Fn(&[usize]) -> Vec<Option<f64>> + Sync,
+    compute: impl Fn(&[usize]) -> Vec<Option<f64>> + Sync,
 ) -> Vec<Vec<Option<f64>>> {
-    let numbers: Vec<u64> = (0..draws.draws as u64).collect();
-    parallel_map(&numbers, threads, |number| find(&draw(rows, seed, *number)))
+    let numbers: Vec<u64> = (0..bootstrap.resamples as u64).collect();
+    parallel_map(&numbers, threads, |number| compute(&draw(rows, seed, *number)))
 }
 
 /// Reads the scores of the same rows by another model, in the order of ours.
@@ -202,12 +202,12 @@ fn read_baseline(
         }
         by_id.insert(row.id().to_owned(), scores);
     }
-    let mut found: Vec<Column> = columns.iter().map(|(metric, _)| Column::new(metric)).collect();
+    let mut baseline: Vec<Column> = columns.iter().map(|(metric, _)| Column::new(metric)).collect();
     for id in ids {
         let scores = by_id.get(id).ok_or_else(|| {
             Failure::new(format!("the baseline has no row `{id}`")).help("both must score the same rows")
         })?;
-        found.iter_mut().zip(scores).for_each(|(column, score)| column.push(*score));
+        baseline.iter_mut().zip(scores).for_each(|(column, score)| column.push(*score));
     }
-    Ok(found)
+    Ok(baseline)
 }
