@@ -20,15 +20,8 @@ pub fn project() -> &'static Path {
 }
 
 /// Where the real data lies, or `None`, said loudly.
-pub fn data(test: &str) -> Option<PathBuf> {
-    let folder =
-        std::env::var_os("PIPELINE_DATA").map_or_else(|| project().join("../shared/data"), PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    assert!(std::env::var_os("PIPELINE_REQUIRE_DATA").is_none(), "{test}: no data at {}", folder.display());
-    eprintln!("SKIPPED: {test}: no data at {}; set PIPELINE_DATA", folder.display());
-    None
+pub fn data() -> Option<PathBuf> {
+    crate::real_data::path("")
 }
 
 /// How a command ended and what it said.

@@ -45,3 +45,4 @@ mod faults {
 mod experiment;
 mod imports;
 mod lab;
+mod real_data;

@@ -401,7 +401,7 @@ fn figure_9_runs_on_the_embedded_data() {
 
 #[test]
 fn chebi_20_is_read_as_it_is() {
-    let Some(data) = data("chebi_20_is_read_as_it_is") else {
+    let Some(data) = data() else {
         return;
     };
     let lab = Lab::with(
@@ -443,7 +443,7 @@ metrics = ["words"]
 
 #[test]
 fn property_lists_of_lpm_24_become_captions_and_disjoint_samples() {
-    let Some(data) = data("property_lists_of_lpm_24_become_captions_and_disjoint_samples") else {
+    let Some(data) = data() else {
         return;
     };
     let lab = Lab::new();

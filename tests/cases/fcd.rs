@@ -79,7 +79,7 @@ fn it_needs_chemnet_and_molecules() {
 
 #[test]
 fn it_is_the_reference_scripts_on_real_outputs() {
-    let Some(data) = data("it_is_the_reference_scripts_on_real_outputs") else { return };
+    let Some(data) = data() else { return };
     // fcd 1.1's encoding, with the weights of fcd 1.2.2, on the valid outputs and all references.
     let expected = 1.352004121470145;
     let data = data.display();

@@ -134,7 +134,7 @@ fn predictions_of_both_directions_are_rejected_by_id() {
 
 #[test]
 fn molt5s_answers_to_chebi_20_become_preferences() {
-    let Some(data) = data("molt5s_answers_to_chebi_20_become_preferences") else {
+    let Some(data) = data() else {
         return;
     };
     let (file, data) = (project().join("experiments/chebi20.toml"), data.display().to_string());

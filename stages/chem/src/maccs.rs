@@ -2,7 +2,7 @@
 //!
 //! A key is a piece of structure written as SMARTS, and how often it must occur. The patterns are
 //! RDKit's; hydrogens, aromaticity and rings are perceived by chematic as RDKit perceives them.
-//! Only the search is ours: chematic's own `fp::maccs` looks for each pattern anew in a molecule
+//! Only the search is ours: chematic's own `fp::maccs` searches for each pattern again in a molecule
 //! that it knows nothing about, and takes several times as long. Tests hold the two together.
 
 use crate::substructure::{Pattern, Questions};
@@ -35,8 +35,8 @@ static KEYS: LazyLock<(Questions, Vec<Key>)> = LazyLock::new(|| {
 fn keys(molecule: &Molecule) -> Vec<u32> {
     let (questions, keys) = &*KEYS;
     let answers = questions.ask(molecule);
-    let found = keys.iter().filter(|key| answers.has_more_than(key.more_than, &key.pattern));
-    let mut keys: Vec<u32> = found.map(|key| key.number - 1).collect();
+    let matched = keys.iter().filter(|key| answers.has_more_than(key.more_than, &key.pattern));
+    let mut keys: Vec<u32> = matched.map(|key| key.number - 1).collect();
     // Those that no SMARTS can say. Key 1, an isotope, is never found by RDKit.
     if aromatic_rings(molecule) > 1 {
         keys.push(125 - 1);
@@ -257,13 +257,16 @@ const PATTERNS: [(u32, usize, &str); 163] = [
 mod mutations;
 
 #[cfg(test)]
+#[path = "../../../tests/real_data.rs"]
+mod real_data;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::Molecule;
     use chematic::fp;
     use flate2::read::MultiGzDecoder;
     use std::io::Read;
-    use std::path::{Path, PathBuf};
 
     /// Compares the keys of a line, if it is SMILES, with chematic's.
     fn same_as_chematics(line: &str) -> bool {
@@ -276,16 +279,7 @@ mod tests {
 
     /// Returns a column of a table of the real data.
     fn column(name: &str, at: usize) -> Option<Vec<String>> {
-        let folder = std::env::var_os("PIPELINE_DATA").map_or_else(
-            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-            PathBuf::from,
-        );
-        let path = folder.join(name);
-        let Ok(bytes) = std::fs::read(&path) else {
-            assert!(std::env::var_os("PIPELINE_REQUIRE_DATA").is_none(), "{} is not there", path.display());
-            eprintln!("SKIPPED: {} is not there", path.display());
-            return None;
-        };
+        let bytes = std::fs::read(real_data::path(name)?).unwrap();
         let mut text = String::new();
         match name.ends_with(".gz") {
             true => MultiGzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap(),

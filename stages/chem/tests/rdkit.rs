@@ -5,21 +5,12 @@
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
 
-fn data() -> PathBuf {
-    match std::env::var_os("PIPELINE_DATA") {
-        Some(folder) => PathBuf::from(folder),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-    }
-}
+#[path = "../../../tests/real_data.rs"]
+mod real_data;
 
-fn text(path: &Path) -> Option<String> {
-    let Ok(file) = File::open(path) else {
-        assert!(std::env::var_os("PIPELINE_REQUIRE_DATA").is_none(), "{} is not there", path.display());
-        eprintln!("SKIPPED: {} is not there", path.display());
-        return None;
-    };
+fn text(name: &str) -> Option<String> {
+    let file = File::open(real_data::path(name)?).expect("the file can be read");
     let mut text = String::new();
     MultiGzDecoder::new(file).read_to_string(&mut text).expect("the file is gzip of UTF-8");
     Some(text)
@@ -27,9 +18,8 @@ fn text(path: &Path) -> Option<String> {
 
 #[test]
 fn validity_and_canonical_form_are_rdkits() {
-    let folder = data();
-    let Some(pairs) = text(&folder.join("chebi20/molt5_small_cap2mol.tsv.gz")) else { return };
-    let Some(rows) = text(&folder.join("../reference/metrics/molt5_small_rows.jsonl.gz")) else {
+    let Some(pairs) = text("chebi20/molt5_small_cap2mol.tsv.gz") else { return };
+    let Some(rows) = text("../reference/metrics/molt5_small_rows.jsonl.gz") else {
         return;
     };
     let (mut compared, mut validity, mut form) = (0, Vec::new(), Vec::new());

@@ -5,21 +5,12 @@ use corpus::formats::{Format, ReadOptions, Reason, Report, read};
 use corpus::negatives::{MatchedBy, OnEmpty, Output, Outputs, Rejected};
 use corpus::{Direction, Row};
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-fn data(name: &str) -> Option<PathBuf> {
-    let folder = match std::env::var_os("PIPELINE_DATA") {
-        Some(folder) => PathBuf::from(folder),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-    };
-    let path = folder.join(name);
-    if !path.exists() {
-        assert!(std::env::var_os("PIPELINE_REQUIRE_DATA").is_none(), "{} is not there", path.display());
-        eprintln!("SKIPPED: {} is not there", path.display());
-        return None;
-    }
-    Some(path)
-}
+#[path = "../../../tests/real_data.rs"]
+mod real_data;
+
+use real_data::path as data;
 
 fn options(columns: &[(&str, &str)]) -> ReadOptions {
     let columns = columns.iter().map(|(field, column)| (field.to_string(), column.to_string()));

@@ -3,18 +3,12 @@
 use std::path::{Path, PathBuf};
 use weights::{Dtype, Durability, MOST_SHARD_BYTES, ModelFolder, ModelWriter, TensorSpec};
 
+#[path = "../../../tests/real_data.rs"]
+mod real_data;
+
 fn reference(name: &str) -> Option<PathBuf> {
-    let data = match std::env::var_os("PIPELINE_DATA") {
-        Some(folder) => PathBuf::from(folder),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-    };
-    let path = data.join("../reference").join(name);
-    if !path.join("model.safetensors").exists() {
-        assert!(std::env::var_os("PIPELINE_REQUIRE_DATA").is_none(), "{} is not there", path.display());
-        eprintln!("SKIPPED: {} is not there", path.display());
-        return None;
-    }
-    Some(path)
+    let weights = real_data::path(&format!("../reference/{name}/model.safetensors"))?;
+    weights.parent().map(Path::to_owned)
 }
 
 #[test]

@@ -2,22 +2,11 @@
 
 use std::fs;
 use std::io::Read;
-use std::path::{Path, PathBuf};
 
-/// Returns where a file of the data is; `None`, and says so, where there is none.
-pub fn path(name: &str) -> Option<PathBuf> {
-    let folder = match std::env::var_os("PIPELINE_DATA") {
-        Some(folder) => PathBuf::from(folder),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-    };
-    let path = folder.join(name);
-    if !path.exists() {
-        assert!(std::env::var_os("PIPELINE_REQUIRE_DATA").is_none(), "{} is not there", path.display());
-        eprintln!("SKIPPED: {} is not there", path.display());
-        return None;
-    }
-    Some(path)
-}
+#[path = "../../../../tests/real_data.rs"]
+mod real_data;
+
+pub use real_data::path;
 
 /// Returns a file of the data, unpacked if need be.
 pub fn text(name: &str) -> Option<String> {
