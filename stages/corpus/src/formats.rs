@@ -6,6 +6,7 @@ mod format;
 mod jsonl;
 mod lines;
 mod options;
+mod parsed_row;
 mod read;
 mod report;
 mod table;

@@ -1,4 +1,4 @@
-//! The formats there are, and how a file's name tells them.
+//! The formats there are, and which a file's name stands for.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -5,7 +5,7 @@
 use super::error::ReadError;
 use super::lines::Lines;
 use super::options::ReadOptions;
-use super::read::Found;
+use super::parsed_row::ParsedRow;
 use super::report::{Bad, Reason};
 use crate::row::ID;
 use serde_json::{Map, Value};
@@ -22,24 +22,24 @@ impl<'r> Jsonl<'r> {
         Self { lines, columns: Vec::new(), options: options.clone() }
     }
 
-    pub(super) fn next(&mut self) -> Result<Option<Found>, ReadError> {
+    pub(super) fn next(&mut self) -> Result<Option<ParsedRow>, ReadError> {
         loop {
             let Some(text) = self.lines.next(0)? else { return Ok(None) };
             if text.trim().is_empty() {
                 self.lines.blank += 1;
                 continue;
             }
-            let found = object(text).and_then(|object| {
+            let fields = object(text).and_then(|object| {
                 if self.columns.is_empty() {
                     self.columns = object.keys().cloned().collect();
                 }
                 take(object, &self.options)
             });
-            let found = match found {
-                Ok((id, fields)) => Found::Row { line: 0, lines: 1, id, fields },
-                Err((reason, detail)) => Found::Bad(Bad::new(0, reason, detail, text)),
+            let row = match fields {
+                Ok((id, fields)) => ParsedRow::Row { line: 0, lines: 1, id, fields },
+                Err((reason, detail)) => ParsedRow::Bad(Bad::new(0, reason, detail, text)),
             };
-            return Ok(Some(found.on_line(self.lines.number)));
+            return Ok(Some(row.on_line(self.lines.number)));
         }
     }
 }

@@ -6,6 +6,7 @@ use super::format::Format;
 use super::jsonl::Jsonl;
 use super::lines::Lines;
 use super::options::{OnBadRow, ReadOptions};
+use super::parsed_row::ParsedRow;
 use super::report::{Bad, Reason, Report};
 use super::table::Table;
 use super::tsv;
@@ -70,21 +71,6 @@ enum Source<'r> {
     Jsonl(Jsonl<'r>),
 }
 
-/// One row as found, before the options are applied to its fields.
-pub(super) enum Found {
-    Row { line: u64, lines: u64, id: Option<String>, fields: Map<String, Value> },
-    Bad(Bad),
-}
-
-impl Found {
-    pub(super) fn on_line(self, line: u64) -> Self {
-        match self {
-            Found::Row { lines, id, fields, .. } => Found::Row { line, lines, id, fields },
-            Found::Bad(bad) => Found::Bad(Bad { line, ..bad }),
-        }
-    }
-}
-
 impl Rows<'_> {
     /// Returns what was done so far; at the end of the rows, with the whole file.
     pub fn report(&self) -> &Report {
@@ -98,18 +84,18 @@ impl Rows<'_> {
 
     fn advance(&mut self) -> Result<Option<Row>, ReadError> {
         loop {
-            let found = match &mut self.source {
+            let parsed = match &mut self.source {
                 Source::Table(table) => table.next(),
                 Source::Jsonl(jsonl) => jsonl.next(),
             };
             self.look();
-            let bad = match found? {
+            let bad = match parsed? {
                 None => return self.finish().map(|()| None),
-                Some(found) => {
+                Some(row) => {
                     self.row += 1;
-                    match found {
-                        Found::Bad(bad) => bad,
-                        Found::Row { line, lines, id, fields } => {
+                    match row {
+                        ParsedRow::Bad(bad) => bad,
+                        ParsedRow::Row { line, lines, id, fields } => {
                             self.report.multi_line_rows += u64::from(lines > 1);
                             match self.shape(line, id, fields)? {
                                 Ok(row) => {

@@ -104,12 +104,12 @@ impl Report {
     }
 
     pub(super) fn reasons(&self) -> String {
-        let told = self.skipped.iter().map(|(reason, skipped)| {
+        let reasons = self.skipped.iter().map(|(reason, skipped)| {
             let first = skipped.examples.first();
             let line = first.map_or(0, |example| example.line);
             format!("{reason} ({}, first on line {line})", skipped.count)
         });
-        told.collect::<Vec<_>>().join(", ")
+        reasons.collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -3,7 +3,7 @@
 use super::error::{ReadError, nearest};
 use super::lines::Lines;
 use super::options::ReadOptions;
-use super::read::Found;
+use super::parsed_row::ParsedRow;
 use super::report::{Bad, Reason};
 use crate::row::ID;
 use serde_json::{Map, Value};
@@ -44,7 +44,7 @@ impl<'r> Table<'r> {
         Ok(Self { lines, next, record, columns, taken, id })
     }
 
-    pub(super) fn next(&mut self) -> Result<Option<Found>, ReadError> {
+    pub(super) fn next(&mut self) -> Result<Option<ParsedRow>, ReadError> {
         if !(self.next)(&mut self.lines, &mut self.record)? {
             return Ok(None);
         }
@@ -52,13 +52,13 @@ impl<'r> Table<'r> {
         if cells.len() != self.columns.len() {
             let cells_word = if cells.len() == 1 { "cell" } else { "cells" };
             let detail = format!("{} {cells_word} instead of {}", cells.len(), self.columns.len());
-            return Ok(Some(Found::Bad(Bad::new(*line, Reason::Ragged, detail, &cells.join("\t")))));
+            return Ok(Some(ParsedRow::Bad(Bad::new(*line, Reason::Ragged, detail, &cells.join("\t")))));
         }
         let mut fields = Map::new();
         for (field, position) in &self.taken {
             fields.insert(field.clone(), Value::String(cells[*position].clone()));
         }
-        Ok(Some(Found::Row {
+        Ok(Some(ParsedRow::Row {
             line: *line,
             lines: *lines,
             id: self.id.map(|position| cells[position].clone()),
