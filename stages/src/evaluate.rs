@@ -47,7 +47,7 @@ pub struct Params {
     pairing: Pairing,
     /// Only rows whose reference has at least so many words count.
     min_reference_words: Option<usize>,
-    /// Bootstrap rows anew to say how far each number can be trusted.
+    /// Resamples rows to give each number a confidence interval.
     bootstrap: Option<Bootstrap>,
     /// Compares each number with that of the scores at `baseline`, on the same resamples of rows.
     compare: Option<Comparison>,

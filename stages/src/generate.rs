@@ -240,9 +240,9 @@ impl Stage for Generate {
             _ => Some(RowWriter::create(&context.output("hypotheses")?)?),
         };
         for (Question { id, input, reference, .. }, place) in asked {
-            let found: &[Generated] = place.map_or(&[], |place| &outputs[place]);
-            let mut texts = Vec::with_capacity(found.len().max(1));
-            for output in found {
+            let candidates: &[Generated] = place.map_or(&[], |place| &outputs[place]);
+            let mut texts = Vec::with_capacity(candidates.len().max(1));
+            for output in candidates {
                 let text = model
                     .tokenizer()
                     .decode(&output.tokens)
@@ -250,7 +250,7 @@ impl Stage for Generate {
                 texts.push(text.trim().to_owned());
             }
             if let Some(writer) = &mut hypotheses {
-                for (rank, (text, output)) in (1..).zip(texts.iter().zip(found)) {
+                for (rank, (text, output)) in (1..).zip(texts.iter().zip(candidates)) {
                     let mut line = json!({
                         "id": format!("{id}/{rank}"),
                         "row": id,

@@ -137,12 +137,12 @@ impl Stage for Judge {
         let [Ok(entailment), Ok(neutral), Ok(contradiction)] = labels else {
             let error = labels.into_iter().find_map(Result::err).expect("one of them is an error");
             return Err(Failure::caused("open the judge", error)
-                .help("a judge tells entailment, neutral and contradiction apart, in any order"));
+                .help("the labels of a judge are entailment, neutral and contradiction, in any order"));
         };
         let listed = Listed::read(params, context)?;
         let all = pairs(params, context)?.count();
         let mut kept = KeptRows::open::<Self, Judgement>(&context.keep()?)?;
-        kept.tell("judged", context);
+        kept.log_resumed("judged", context);
         let mut pairs = pairs(params, context)?.skip(kept.count()).peekable();
         while pairs.peek().is_some() {
             let batch = pairs.by_ref().take(BATCH).collect::<Result<Vec<_>, _>>()?;
@@ -175,7 +175,7 @@ impl Stage for Judge {
             let what = if params.texts.is_some() { "rows" } else { "predictions" };
             return Err(Failure::new(format!("there are no {what} to judge")));
         }
-        tell(&kept, params, all, context)?;
+        add_notes(&kept, params, all, context)?;
         kept.copy_to(&context.output("judgements")?.join(ROWS_FILE))
     }
 }
@@ -207,8 +207,8 @@ fn pairs(
     Ok(Box::new(read_rows(context.input("rows")?)?.map(move |row| {
         let row = row?;
         let text = |field: &str| {
-            let found = row.needed(field).map(str::to_owned);
-            found.map_err(|error| {
+            let text = row.needed(field).map(str::to_owned);
+            text.map_err(|error| {
                 Failure::new(error.to_string()).help("name the fields of both `texts`, as the rows have them")
             })
         };
@@ -230,15 +230,15 @@ impl Listed {
         }
         let field = params.field.as_deref().unwrap_or(OUTPUT);
         let read = |port: &str| -> Result<HashMap<String, Vec<String>>, Failure> {
-            let mut found = HashMap::new();
+            let mut facts_by_id = HashMap::new();
             for row in read_rows(context.input(port)?)? {
                 let row = row?;
                 let text = row.needed(field).map_err(|error| {
                     Failure::new(format!("{error}, in `{port}`")).help("name another `field`")
                 })?;
-                found.insert(row.id().to_owned(), facts::listed(text));
+                facts_by_id.insert(row.id().to_owned(), facts::listed(text));
             }
-            Ok(found)
+            Ok(facts_by_id)
         };
         Ok(Some(Self { prediction: read(PREDICTION_FACTS)?, reference: read(REFERENCE_FACTS)? }))
     }
@@ -293,20 +293,20 @@ fn judge(
     pairs.dedup();
     let (threads, count) = (context.cores() as usize, pairs.len());
     let listener = Mutex::new(context);
-    let found = classifier.probabilities(&pairs, threads, &|done| {
+    let probabilities = classifier.probabilities(&pairs, threads, &|done| {
         let mut context = listener.lock().expect("listening does not panic");
         context.progress_with(before as u64, all as u64, "rows", format!("{done} of {count} pairs"));
         !context.is_cancelled()
     });
-    let found = found.map_err(|error| Failure::caused("judge", error))?;
-    let found = found.ok_or_else(|| Failure::new("the run was told to stop"))?;
+    let probabilities = probabilities.map_err(|error| Failure::caused("judge", error))?;
+    let probabilities = probabilities.ok_or_else(|| Failure::new("the run was cancelled"))?;
     let verdict = |row: Vec<f32>| Verdict::from(labels.map(|label| row[label]));
     let pairs = pairs.into_iter().map(|(premise, hypothesis)| (premise.to_owned(), hypothesis.to_owned()));
-    Ok(pairs.zip(found.into_iter().map(verdict)).collect())
+    Ok(pairs.zip(probabilities.into_iter().map(verdict)).collect())
 }
 
 /// Says what is odd about the data.
-fn tell(kept: &KeptRows, params: &Params, all: usize, context: &mut Context) -> Result<(), Failure> {
+fn add_notes(kept: &KeptRows, params: &Params, all: usize, context: &mut Context) -> Result<(), Failure> {
     let (mut empty, mut without) = (0, BTreeMap::<Level, usize>::new());
     for row in kept.read::<Judgement>()? {
         let row = row?;

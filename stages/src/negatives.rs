@@ -83,7 +83,7 @@ impl Stage for Negatives {
         let reports: BTreeMap<_, _> =
             all.iter().map(|(direction, outputs)| (direction.name(), outputs.report())).collect();
         for (direction, report) in &reports {
-            tell(direction, report, params, context);
+            add_notes(direction, report, params, context);
         }
         if taken == 0 {
             let each = reports.iter().map(|(direction, report)| format!("{direction}: {}", counts(report)));
@@ -136,7 +136,7 @@ fn read_outputs(params: &Params, context: &Context) -> Result<BTreeMap<Direction
 }
 
 /// Says what became of the rows of a direction.
-fn tell(direction: &str, report: &NegativesReport, params: &Params, context: &mut Context) {
+fn add_notes(direction: &str, report: &NegativesReport, params: &Params, context: &mut Context) {
     context.log(format_args!("{direction}: {} preferences; {}", report.taken, counts(report)));
     let mut note = |rows: u64, what: &str| {
         if rows > 0 {

@@ -106,11 +106,11 @@ impl Stage for Reference {
         model.only_compute_in(params.precision).map_err(|error| Failure::caused("use the device", error))?;
         let reader = Reader { feed: params.feed(), prompts: &prompts, max_length: params.max_length };
         let examples = reader.read(&model, context)?;
-        let found = reference_logps(&model, &examples, context.cores() as usize);
+        let logps = reference_logps(&model, &examples, context.cores() as usize);
         let mut writer = RowWriter::create(&context.output("logps")?)?;
-        let parts = [(false, &examples.train, &found.train), (true, &examples.validation, &found.validation)];
-        for (validation, examples, found) in parts {
-            for (example, [chosen, rejected]) in examples.iter().zip(found) {
+        let parts = [(false, &examples.train, &logps.train), (true, &examples.validation, &logps.validation)];
+        for (validation, examples, logps) in parts {
+            for (example, [chosen, rejected]) in examples.iter().zip(logps) {
                 if !(chosen.is_finite() && rejected.is_finite()) {
                     let message = format!("what the model makes of row `{}` is no finite number", example.id);
                     return Err(Failure::new(message).help(
@@ -137,15 +137,15 @@ fn fingerprint(example: &Example) -> String {
 /// Reads what a reference makes of a training's examples.
 pub(crate) fn read_logps(folder: &Path, examples: &Examples) -> Result<ReferenceLogps, Failure> {
     let (mut train, mut validation) = (examples.train.iter(), examples.validation.iter());
-    let mut found = ReferenceLogps::default();
+    let mut logps = ReferenceLogps::default();
     let other = |what: String| {
         Failure::new(what).help("give the `reference` stage the rows, the prompts and the `max_length` of the training, and a model of its tokenizer")
     };
     for line in read_records::<Line>(folder)? {
         let line = line?;
         let (next, logps) = match line.validation {
-            false => (train.next(), &mut found.train),
-            true => (validation.next(), &mut found.validation),
+            false => (train.next(), &mut logps.train),
+            true => (validation.next(), &mut logps.validation),
         };
         let Some(example) = next else {
             return Err(other(format!(
@@ -163,6 +163,6 @@ pub(crate) fn read_logps(folder: &Path, examples: &Examples) -> Result<Reference
     }
     match train.next().or(validation.next()) {
         Some(example) => Err(other(format!("`reference_logps` has nothing for `{}`", example.id))),
-        None => Ok(found),
+        None => Ok(logps),
     }
 }

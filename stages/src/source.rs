@@ -38,7 +38,7 @@ pub struct Params {
 struct Written {
     /// The file with the rows, or the model folder.
     path: InputFile,
-    /// How the file is written; else told by its name. Compression by gzip is recognised.
+    /// How the file is written; else taken from its name. Compression by gzip is recognised.
     format: Option<Format>,
     /// Our fields and the columns that they come from; none takes all columns as they are.
     #[serde(default)]
@@ -90,7 +90,7 @@ impl TryFrom<Written> for Params {
         };
         let format = written.format.or_else(by_name).ok_or_else(|| {
             let formats = "`format = \"csv\"`, \"tsv\", \"jsonl\", \"model\" or \"adapter\"";
-            format!("`path` does not tell the format by its ending, `{name}`: add {formats}")
+            format!("the ending of `path`, `{name}`, stands for no format: add {formats}")
         })?;
         if !(0.0..=1.0).contains(&written.max_bad_rows) {
             return Err(format!("`max_bad_rows` is a share between 0 and 1, not {}", written.max_bad_rows));
@@ -173,7 +173,7 @@ impl Stage for Source {
         }
         writer.finish()?;
         let report = rows.into_report();
-        tell(&report, context);
+        add_notes(&report, context);
         write_json(&context.output("report")?.join("report.json"), &report)?;
         let skipped = report.rows_skipped() as f64 / (report.rows + report.rows_skipped()).max(1) as f64;
         if skipped > params.max_bad_rows {
@@ -192,7 +192,7 @@ impl Stage for Source {
 }
 
 /// Says what was done to the data.
-fn tell(report: &Report, context: &mut Context) {
+fn add_notes(report: &Report, context: &mut Context) {
     context.log(format_args!("{} rows", report.rows));
     if report.rows_skipped() > 0 {
         context.note(format!("{} rows skipped: {}", report.rows_skipped(), reasons(report)));

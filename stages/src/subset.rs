@@ -44,7 +44,7 @@ fn by_id() -> Identity {
 /// Samples rows.
 pub struct Subset;
 
-/// How many rows are read before their identities are found, side by side.
+/// How many rows are read before their identities are computed, on several threads.
 const BATCH: usize = 8192;
 
 impl Stage for Subset {
@@ -111,7 +111,7 @@ impl Stage for Subset {
         let sampling = Sampling { take: params.take, seed: context.seed()?, distinct: params.distinct };
         let sampled = sample(candidates, &excluded, &sampling)
             .map_err(|error| Failure::caused("sample rows", error))?;
-        tell(params, &sampled.report, context);
+        add_notes(params, &sampled.report, context);
         let mut writer = RowWriter::create(&context.output("rows")?)?;
         let mut wanted = sampled.positions.iter().copied().peekable();
         for (position, row) in read_rows_of_all(context.inputs("rows"))?.enumerate() {
@@ -125,7 +125,7 @@ impl Stage for Subset {
 }
 
 /// Says what was taken and what was not.
-fn tell(params: &Params, report: &SampleReport, context: &mut Context) {
+fn add_notes(params: &Params, report: &SampleReport, context: &mut Context) {
     context.log(format_args!(
         "{} of {} rows: {} excluded, {} repeated, {} eligible",
         report.taken, report.candidates, report.excluded, report.repeated, report.eligible

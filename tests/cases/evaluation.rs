@@ -568,6 +568,6 @@ fn kept_scores_that_were_changed_are_made_anew() {
     let told = killed.run(["run", "x.toml"]).expect(0);
     assert_eq!(told.ran(), ["scores"]);
     let log = killed.run(["log", "x.toml", "scores"]).expect(0);
-    log.shows(&["2048 rows that a killed attempt had kept are left aside and made anew"]);
+    log.shows(&["2048 rows that a killed attempt had kept are discarded and computed again"]);
     assert_eq!(scored_files(&whole), scored_files(&killed));
 }

@@ -326,7 +326,7 @@ fn kept_judgements_that_were_changed_are_made_anew() {
     std::fs::write(&path, bytes).unwrap();
     assert_eq!(killed.run(["run", "x.toml"]).expect(0).ran(), ["judged"]);
     let log = killed.run(["log", "x.toml", "judged"]).expect(0);
-    let _ = log.shows(&["rows that a killed attempt had kept are left aside and made anew"]);
+    let _ = log.shows(&["rows that a killed attempt had kept are discarded and computed again"]);
     assert_eq!(judged(&whole), judged(&killed));
 }
 

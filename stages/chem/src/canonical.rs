@@ -49,7 +49,7 @@ pub struct Molecule {
     canonical: String,
     /// Whether atoms were written as aromatic. Others may be so too, and written with bonds.
     has_aromatic_letters: bool,
-    /// The graph of the canonical SMILES, once it was needed. It keeps what is found out about it.
+    /// The graph of the canonical SMILES, once it was needed. It keeps what is computed from it.
     of_canonical: OnceLock<Graph>,
 }
 
@@ -99,9 +99,9 @@ impl Molecule {
         // The library is not said to be safe in several threads, and RDKit locks it, too.
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = catch_unwind(AssertUnwindSafe(|| chematic_inchi::standard_inchi(&self.graph)));
-        match found {
-            Ok(found) => found.map_err(|error| NoInchi(error.to_string())),
+        let inchi = catch_unwind(AssertUnwindSafe(|| chematic_inchi::standard_inchi(&self.graph)));
+        match inchi {
+            Ok(inchi) => inchi.map_err(|error| NoInchi(error.to_string())),
             Err(_) => Err(NoInchi("the library gave up on it".to_owned())),
         }
     }

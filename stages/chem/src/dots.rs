@@ -1,8 +1,8 @@
 //! SMILES that RDKit reads and chematic does not, written in another way.
 //!
 //! RDKit reads `C(C.O)N` as `C(C)N.O`: what follows the `.` is not bound, and the branch ends with
-//! it. Such parts are moved to the end, and ring numbers are written anew, since what is between
-//! two of one number changes. Ring numbers in brackets, `%(100)`, are written anew too.
+//! it. Such parts are moved to the end, and ring numbers are rewritten, since what is between
+//! two of one number changes. Ring numbers in brackets, `%(100)`, are rewritten too.
 
 use std::borrow::Cow;
 

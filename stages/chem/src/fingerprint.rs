@@ -8,7 +8,7 @@
 //!
 //! A fingerprint without features, such as RDK's of a molecule without bonds, is like no other
 //! one, itself included: RDKit's Tanimoto gives 0 for two empty ones. Versions before 2026 gave
-//! 1 for two empty bit vectors; [`Fingerprint::is_empty`] lets a caller tell.
+//! 1 for two empty bit vectors; [`Fingerprint::is_empty`] says so.
 
 use crate::canonical::Molecule;
 use crate::maccs::maccs;
@@ -59,9 +59,9 @@ impl Fingerprint {
                     radius: fp::RdkitMorganRadius::R2,
                     ..fp::RdkitMorganConfig::default()
                 };
-                let found = fp::rdkit_morgan_fingerprint(molecule.graph(), &config)
+                let fingerprint = fp::rdkit_morgan_fingerprint(molecule.graph(), &config)
                     .map_err(|error| error.to_string())?;
-                let mut counts: Vec<(u32, u32)> = found.sparse_counts.into_iter().collect();
+                let mut counts: Vec<(u32, u32)> = fingerprint.sparse_counts.into_iter().collect();
                 counts.sort_unstable();
                 Ok(counts)
             }

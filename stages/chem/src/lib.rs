@@ -1,4 +1,4 @@
-//! Molecules as the papers need them: read from SMILES, told apart by a canonical form, compared
+//! Molecules as the papers need them: read from SMILES, distinguished by a canonical form, compared
 //! by fingerprints.
 //!
 //! A line of text is a molecule if RDKit would take it for one, and its canonical SMILES is

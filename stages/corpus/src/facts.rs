@@ -11,7 +11,7 @@ const ABBREVIATIONS: [&str; 9] = ["e.g", "i.e", "cf", "vs", "approx", "etc", "sp
 /// Splits a text into sentences, at full stops, question and exclamation marks before white space
 /// and a letter that is not small, and at line ends. Abbreviations and initials end none.
 pub fn sentences(text: &str) -> Vec<String> {
-    let mut found = Vec::new();
+    let mut sentences = Vec::new();
     for line in text.lines() {
         let mut begin = 0;
         for (at, mark) in line.match_indices(['.', '!', '?']) {
@@ -21,14 +21,14 @@ pub fn sentences(text: &str) -> Vec<String> {
                 && next.chars().next().is_none_or(|letter| !letter.is_lowercase())
                 && !(mark == "." && is_abbreviation(&line[begin..at]));
             if is_end {
-                found.push(line[begin..at + mark.len()].trim().to_owned());
+                sentences.push(line[begin..at + mark.len()].trim().to_owned());
                 begin = at + mark.len();
             }
         }
-        found.push(line[begin..].trim().to_owned());
+        sentences.push(line[begin..].trim().to_owned());
     }
-    found.retain(|sentence| sentence.chars().any(char::is_alphanumeric));
-    found
+    sentences.retain(|sentence| sentence.chars().any(char::is_alphanumeric));
+    sentences
 }
 
 fn is_abbreviation(before: &str) -> bool {
@@ -84,21 +84,21 @@ fn in_one_line(line: &str) -> Vec<String> {
 
 /// Returns where the numbers 1, 2, 3 and so on of a list in one line begin.
 fn numbered(line: &str) -> Vec<usize> {
-    let mut found = Vec::new();
+    let mut markers = Vec::new();
     let mut from = 0;
     while let Some(at) = [". ", ") ", ": "]
         .iter()
         .flat_map(|mark| {
-            let number = format!("{}{mark}", found.len() + 1);
+            let number = format!("{}{mark}", markers.len() + 1);
             line[from..].match_indices(&number).map(|(at, _)| from + at).collect::<Vec<_>>()
         })
         .filter(|at| *at == 0 || line[..*at].ends_with([' ', '(']))
         .min()
     {
-        found.push(at);
+        markers.push(at);
         from = at + 1;
     }
-    found
+    markers
 }
 
 /// Cuts off what stands before an item of a list.
@@ -191,7 +191,7 @@ pub fn of_lpm24_caption(caption: &str) -> Vec<String> {
 
 /// Cuts a sentence into clauses, each with its verb.
 fn clauses(sentence: &str) -> Vec<String> {
-    let mut found = Vec::new();
+    let mut facts = Vec::new();
     let (mut verb, mut rest) = ("", sentence);
     loop {
         let next = CONNECTIONS
@@ -199,10 +199,10 @@ fn clauses(sentence: &str) -> Vec<String> {
             .filter_map(|(connection, verb)| Some((rest.find(connection)?, connection.len(), *verb)))
             .min_by_key(|(at, _, _)| *at);
         let Some((at, length, next_verb)) = next else {
-            found.push(format!("{verb}{rest}"));
-            return found;
+            facts.push(format!("{verb}{rest}"));
+            return facts;
         };
-        found.push(format!("{verb}{}", &rest[..at]));
+        facts.push(format!("{verb}{}", &rest[..at]));
         (verb, rest) = (next_verb, &rest[at + length..]);
     }
 }

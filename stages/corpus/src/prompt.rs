@@ -126,9 +126,9 @@ impl TextPrompt {
 /// Returns the one place of a field, as written, and where it is.
 fn place(text: &str, field: &'static str) -> Result<(String, usize), PromptError> {
     let written = format!("{{{field}}}");
-    let mut found = text.match_indices(&written).map(|(at, _)| at);
-    let Some(at) = found.next() else { return Err(PromptError::NoPlace { field }) };
-    match found.count() {
+    let mut places = text.match_indices(&written).map(|(at, _)| at);
+    let Some(at) = places.next() else { return Err(PromptError::NoPlace { field }) };
+    match places.count() {
         0 => Ok((written, at)),
         more => Err(PromptError::Repeated { field, times: more + 1 }),
     }

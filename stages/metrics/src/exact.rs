@@ -1,7 +1,7 @@
 //! Exact match: the share of outputs that are their reference.
 //!
 //! Two texts are the same as strings; or two lines are the same molecule, which their canonical
-//! SMILES tell, or their InChI, as in the published scripts. InChI also takes some tautomers for
+//! SMILES say, or their InChI, as in the published scripts. InChI also takes some tautomers for
 //! one molecule: on MolT5-small's 3,300 outputs for ChEBI-20's test set it finds 269 pairs alike
 //! and canonical SMILES 266, all of them among those.
 

@@ -10,7 +10,7 @@
 
 use crate::symmetric::{Rows, between, eigenvalues, root};
 
-/// How many vectors tell where numbers lie before sums begin.
+/// How many vectors are read to find an origin, before sums begin.
 const FIRST: usize = 256;
 
 /// Says why two sets of vectors have no distance.
@@ -66,14 +66,14 @@ impl Moments {
             None => {
                 self.first.push(vector);
                 if self.first.len() == FIRST {
-                    self.settle();
+                    self.fix_origin();
                 }
             }
         }
     }
 
     /// Begins to sum: far from the origin, most digits of squares would be lost.
-    fn settle(&mut self) {
+    fn fix_origin(&mut self) {
         let first = std::mem::take(&mut self.first);
         let mut origin = vec![0.0; self.size];
         for vector in &first {
@@ -91,7 +91,7 @@ impl Moments {
         }
         let mut settled = self.clone();
         if settled.origin.is_none() {
-            settled.settle();
+            settled.fix_origin();
         }
         let Self { size, origin, sum, products, .. } = settled;
         let count = self.count as f64;
@@ -134,8 +134,8 @@ fn add(vector: &[f64], origin: &[f64], sum: &mut [f64], products: &mut [f64]) {
 ///     moments
 /// };
 /// // Means 0 and 3, deviations √2 and √8: 3² + (√8 - √2)².
-/// let found = distance(&moments([-1.0, 1.0]), &moments([1.0, 5.0]))?;
-/// assert!((found - 11.0).abs() < 1e-12);
+/// let fid = distance(&moments([-1.0, 1.0]), &moments([1.0, 5.0]))?;
+/// assert!((fid - 11.0).abs() < 1e-12);
 /// # Ok::<(), metrics::frechet::FrechetError>(())
 /// ```
 pub fn distance(one: &Moments, other: &Moments) -> Result<f64, FrechetError> {

@@ -26,8 +26,8 @@ impl Rouge {
         let (output, reference) = (output.to_lowercase(), reference.to_lowercase());
         let mut numbers: HashMap<&str, u32> = HashMap::new();
         let mut tokens = |text| -> Vec<u32> {
-            let found = tokens(text);
-            found
+            let words = tokens(text);
+            words
                 .map(|token| {
                     let next = numbers.len() as u32;
                     *numbers.entry(token).or_insert(next)

@@ -39,15 +39,15 @@ pub(crate) fn root(matrix: &Rows) -> Rows {
 pub(crate) fn between(columns: &Rows, matrix: &Rows) -> Rows {
     let products: Rows =
         columns.iter().map(|column| matrix.iter().map(|row| dot(row, column)).collect()).collect();
-    let mut found: Rows =
+    let mut product: Rows =
         columns.iter().map(|column| products.iter().map(|product| dot(column, product)).collect()).collect();
     // The two halves differ in last bits.
-    for row in 1..found.len() {
-        let (above, below) = found.split_at_mut(row);
+    for row in 1..product.len() {
+        let (above, below) = product.split_at_mut(row);
         let mirrored = above.iter().map(|other| other[row]);
         below[0].iter_mut().zip(mirrored).for_each(|(number, other)| *number = other);
     }
-    found
+    product
 }
 
 /// Returns the eigenvalues of a symmetric matrix of finite numbers, in no order: reflections make

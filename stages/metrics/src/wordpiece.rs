@@ -124,13 +124,13 @@ impl WordPiece {
         while end > 0 {
             if word.is_char_boundary(end) {
                 let candidate = &word[..end];
-                let found = if is_inner {
+                let piece = if is_inner {
                     self.inner.get(candidate).map(Box::as_ref)
                 } else {
                     self.first.get_key_value(candidate).map(|(piece, ())| piece.as_ref())
                 };
-                if found.is_some() {
-                    return found;
+                if piece.is_some() {
+                    return piece;
                 }
             }
             end -= 1;
@@ -142,9 +142,9 @@ impl WordPiece {
 /// Returns the leftmost special token and where it is.
 fn next_special(text: &str) -> Option<(usize, &'static str)> {
     let bracket = text.find('[')?;
-    let found =
+    let occurrence =
         SPECIAL.iter().filter_map(|special| Some((text[bracket..].find(special)? + bracket, *special)));
-    found.min_by_key(|(at, _)| *at)
+    occurrence.min_by_key(|(at, _)| *at)
 }
 
 /// Cleans a text, sets Chinese characters apart, takes accents off and lower-cases.

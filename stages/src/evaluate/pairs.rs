@@ -82,7 +82,7 @@ impl<'a> Pairs<'a> {
         Ok(pairs)
     }
 
-    /// Reads the pairs, and tells the direction that they have.
+    /// Reads the pairs, each with its direction.
     pub(super) fn read(self) -> Result<impl Iterator<Item = Result<(Direction, Pair), Failure>>, Failure> {
         let predictions = self.predictions()?;
         let wanted = self.direction;

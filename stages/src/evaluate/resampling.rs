@@ -1,4 +1,4 @@
-//! How far scores can be trusted, and how they compare: rows are resampled anew.
+//! Confidence intervals and comparisons of scores: the bootstrap and permutations of rows.
 
 use std::collections::HashMap;
 use std::path::Path;

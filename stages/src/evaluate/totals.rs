@@ -53,11 +53,11 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
     }
     let mut kept = KeptRows::open::<Evaluate, Scored>(&context.keep()?)?;
     let mut before = kept.read::<Scored>()?;
-    kept.tell("scored", context);
+    kept.log_resumed("scored", context);
     let mut is_kept = true;
     while pairs.peek().is_some() {
         if context.is_cancelled() {
-            return Err(Failure::new("told to stop"));
+            return Err(Failure::new("cancelled"));
         }
         let mut batch = pairs.by_ref().take(BATCH).collect::<Result<Vec<_>, _>>()?;
         let read = batch.len();
@@ -67,19 +67,19 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
         totals.left_out += read - batch.len();
         let mut scored = before.by_ref().take(batch.len()).collect::<Result<Vec<_>, _>>()?;
         if scored.iter().zip(&batch).any(|(row, (_, pair))| row.id != pair.id) {
-            // They are of other predictions: those that came in were made anew since.
+            // They are of other predictions: the inputs have been computed again since.
             scored.clear();
             before.by_ref().for_each(drop);
             kept.forget()?;
             is_kept = false;
         }
         let rest = &batch[scored.len()..];
-        let found = parallel_map(rest, threads, |(direction, pair)| scorer.score(*direction, pair));
+        let computed = parallel_map(rest, threads, |(direction, pair)| scorer.score(*direction, pair));
         // After the last batch there is nothing left to be killed in.
         if is_kept && pairs.peek().is_some() {
-            kept.add(&found)?;
+            kept.add(&computed)?;
         }
-        scored.extend(found);
+        scored.extend(computed);
         for (_, set) in &mut sets {
             set.add(&scored, context)?;
         }
@@ -87,7 +87,7 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
             if let Some(what) = &row.failure {
                 return Err(Failure::new(format!("row `{}` cannot be scored: {what}", pair.id)));
             }
-            totals.settle(&mut row);
+            totals.score_in_sequence(&mut row);
             writer.write(&line(pair, &params.metrics, &row))?;
             totals.add(pair, row);
         }
@@ -112,7 +112,7 @@ pub(super) fn finish(
     context: &mut Context,
 ) -> Result<(), Failure> {
     let folder = context.output("scores")?;
-    totals.tell(context);
+    totals.add_notes(context);
     if totals.rows == 0 {
         return Err(Failure::new("there are no predictions to measure"));
     }
@@ -192,7 +192,7 @@ impl<'a> Totals<'a> {
     }
 
     /// Fills in the scores that depend on the rows before.
-    fn settle(&mut self, row: &mut Scored) {
+    fn score_in_sequence(&mut self, row: &mut Scored) {
         for (at, sequential) in self.sequential.iter_mut().enumerate() {
             if let Some(score) = sequential {
                 row.scores[at] = score(row);
@@ -224,8 +224,8 @@ impl<'a> Totals<'a> {
         self.first_trouble = self.first_trouble.take().or(row.trouble);
     }
 
-    /// Says what is odd about the data.
-    fn tell(&self, context: &mut Context) {
+    /// Adds notes on what is unusual about the data.
+    fn add_notes(&self, context: &mut Context) {
         let rows = self.rows;
         if self.left_out > 0 {
             let all = rows + self.left_out;
@@ -263,21 +263,21 @@ impl<'a> Totals<'a> {
     }
 
     fn metrics(&self, is_of_molecules: bool) -> Map<String, Value> {
-        let mut found = Map::new();
+        let mut numbers = Map::new();
         for (metric, tally) in self.metrics.iter().zip(&self.tallies) {
             let value = match tally.value() {
                 Some(number) => number.into(),
                 None => json!({ "missing": self.reason(metric) }),
             };
-            found.insert(metric.name.to_owned(), value);
+            numbers.insert(metric.name.to_owned(), value);
         }
-        found.insert(ROWS.to_owned(), self.rows.into());
-        found.insert(EMPTY.to_owned(), self.empty.into());
+        numbers.insert(ROWS.to_owned(), self.rows.into());
+        numbers.insert(EMPTY.to_owned(), self.empty.into());
         if is_of_molecules {
-            found.insert(INVALID.to_owned(), self.invalid.into());
-            found.insert(INVALID_REFERENCES.to_owned(), self.invalid_references.into());
+            numbers.insert(INVALID.to_owned(), self.invalid.into());
+            numbers.insert(INVALID_REFERENCES.to_owned(), self.invalid_references.into());
         }
-        found
+        numbers
     }
 
     /// Says why a metric has no number.
@@ -292,15 +292,15 @@ impl<'a> Totals<'a> {
     }
 
     fn distributions(&self) -> Result<Map<String, Value>, Failure> {
-        let mut found = Map::new();
+        let mut distributions = Map::new();
         for (metric, tally) in self.metrics.iter().zip(&self.tallies) {
             let histogram = tally.histogram();
             let histogram =
                 histogram.map_err(|error| Failure::caused(format!("summarise `{}`", metric.name), error))?;
             if let Some(histogram) = histogram {
-                found.insert(metric.name.to_owned(), json!(histogram));
+                distributions.insert(metric.name.to_owned(), json!(histogram));
             }
         }
-        Ok(found)
+        Ok(distributions)
     }
 }

@@ -82,7 +82,7 @@ impl Reader<'_> {
                 }
             }
         }
-        renderer.tell(called, context);
+        renderer.add_notes(called, context);
         if examples.is_empty() {
             let failure = Failure::new(format!("there is nothing to learn from in `{port}`"));
             return Err(failure.help("see the stage's log for what was left out"));
@@ -118,8 +118,8 @@ impl<'a> Renderer<'a> {
     /// [`Failure`], naming the row and the field or the characters.
     pub fn row(&mut self, row: &Row, examples: &mut Vec<Example>) -> Result<(), Failure> {
         for (direction, prompt) in self.prompts {
-            let field = |found: Result<&str, corpus::MissingField>| {
-                found.map(str::to_owned).map_err(|error| Failure::new(error.to_string()))
+            let field = |text: Result<&str, corpus::MissingField>| {
+                text.map(str::to_owned).map_err(|error| Failure::new(error.to_string()))
             };
             let (input, target) = (field(direction.input(row))?, field(direction.target(row))?);
             let id = format!("{}/{direction}", row.id());
@@ -212,16 +212,16 @@ impl<'a> Renderer<'a> {
     }
 
     /// Says what did not fit.
-    pub fn tell(&self, rows: &str, context: &mut Context) {
+    pub fn add_notes(&self, rows: &str, context: &mut Context) {
         let Counts { long_prompts, empty_targets, cut_targets, other_directions } = self.counts;
         let (length, too_many) = (self.limit.tokens(), self.limit.too_many());
-        let told = [
+        let notes = [
             (long_prompts, format!("have prompts of {too_many}, and were left out")),
             (empty_targets, "have empty targets, and were left out".to_owned()),
             (cut_targets, format!("have outputs that end beyond {length} tokens, and were cut there")),
             (other_directions, "are for directions without a prompt, and were left out".to_owned()),
         ];
-        for (count, what) in told.into_iter().filter(|(count, _)| *count > 0) {
+        for (count, what) in notes.into_iter().filter(|(count, _)| *count > 0) {
             context.note(format!("{count} {rows} {what}"));
         }
     }

@@ -3,7 +3,7 @@
 //! Beside the rows lies a file with a line for each batch of them: its bytes, its rows, and the
 //! BLAKE3 digest of the digest before and of the batch. So each line vouches for all that lies
 //! before it. Nothing is believed that has no line that fits: a changed digit would be a wrong
-//! number under the right key. What does not fit is left aside, with all behind it, and made anew.
+//! number under the right key. What does not fit is discarded, with all behind it, and computed again.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
@@ -24,7 +24,7 @@ const FORMAT: u32 = 1;
 /// More than the digests of any rows take.
 const MOST_DIGESTS_BYTES: u64 = 1 << 28;
 
-/// How many bytes of what is left aside are looked through, to say how many rows they are.
+/// How many bytes of what is discarded are read, to say how many rows they are.
 const MOST_COUNTED_BYTES: u64 = 1 << 28;
 
 /// The rows that a stage has made so far.
@@ -36,7 +36,7 @@ pub struct KeptRows {
     batches: Vec<Batch>,
     /// What vouches for nothing yet.
     first: Hash,
-    left_aside: Option<LeftAside>,
+    discarded: Option<Discarded>,
 }
 
 struct Files {
@@ -81,7 +81,7 @@ impl Batch {
 
 /// What was not as it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct LeftAside {
+struct Discarded {
     rows: usize,
     /// Whether it is only what a kill cuts off: the batch that was being written.
     is_cut_off: bool,
@@ -103,7 +103,7 @@ impl KeptRows {
             files: None,
             batches: Vec::new(),
             first: blake3::hash(work.as_bytes()),
-            left_aside: None,
+            discarded: None,
         };
         for path in [&kept.path, &kept.digests_path] {
             // A pipe or a link was not put there by a stage, and opening one may wait for ever.
@@ -119,22 +119,22 @@ impl KeptRows {
         }
         if kept.path.exists() || kept.digests_path.exists() {
             let mut files = kept.files()?;
-            kept.left_aside = kept.check::<R>(&mut files);
+            kept.discarded = kept.check::<R>(&mut files);
             kept.cut(&files)?;
             kept.files = Some(files);
         }
         Ok(kept)
     }
 
-    /// Says in the log how many rows there are, and how many were left aside; `done` is what was
+    /// Says in the log how many rows there are, and how many were discarded; `done` is what was
     /// done to them.
-    pub fn tell(&self, done: &str, context: &mut Context) {
-        match self.left_aside {
-            Some(LeftAside { rows, is_cut_off: true }) => {
-                context.log(format!("{rows} rows of a killed attempt were not kept whole, and are made anew"));
+    pub fn log_resumed(&self, done: &str, context: &mut Context) {
+        match self.discarded {
+            Some(Discarded { rows, is_cut_off: true }) => {
+                context.log(format!("{rows} rows of a killed attempt were not kept whole, and are computed again"));
             }
-            Some(LeftAside { rows, is_cut_off: false }) => context.note(format!(
-                "{rows} rows that a killed attempt had kept are left aside and made anew: they are not as they were written"
+            Some(Discarded { rows, is_cut_off: false }) => context.note(format!(
+                "{rows} rows that a killed attempt had kept are discarded and computed again: they are not as they were written"
             )),
             None => {}
         }
@@ -151,7 +151,7 @@ impl KeptRows {
     /// Reads them, from the first.
     ///
     /// # Errors
-    /// [`Failure`] if they are not any more what they were; the next attempt leaves them aside.
+    /// [`Failure`] if they are not any more what they were; the next attempt discards them.
     pub fn read<R: Record>(&self) -> Result<impl Iterator<Item = Result<R, Failure>> + use<R>, Failure> {
         let (path, mut before) = (self.path.clone(), self.first);
         let file = self.files.as_ref().map(|_| File::open(&path)).transpose();
@@ -161,9 +161,9 @@ impl KeptRows {
         let rows = batches.into_iter().map(move |(bytes, rows, digest)| {
             let reader = reader.as_mut().expect("there is a file where there are rows");
             let content = take(reader, bytes).map_err(Failure::reading(&path))?;
-            let found = Batch::digest(&before, rows, &content);
+            let computed = Batch::digest(&before, rows, &content);
             before = digest;
-            let parsed = (found == digest).then(|| records(&content)).flatten();
+            let parsed = (computed == digest).then(|| records(&content)).flatten();
             parsed.ok_or_else(|| changed(&path))
         });
         Ok(rows.flat_map(|batch: Result<Vec<R>, Failure>| {
@@ -247,7 +247,7 @@ impl KeptRows {
     }
 
     /// Takes the batches that fit, and says what does not.
-    fn check<R: Record>(&mut self, files: &mut Files) -> Option<LeftAside> {
+    fn check<R: Record>(&mut self, files: &mut Files) -> Option<Discarded> {
         let mut lines = BufReader::new((&files.digests).take(MOST_DIGESTS_BYTES));
         let mut rows = BufReader::new(&files.rows);
         let length = files.rows.metadata().map_or(0, |metadata| metadata.len());
@@ -279,7 +279,7 @@ impl KeptRows {
         }
         let mut rest = (&files.rows).take(MOST_COUNTED_BYTES);
         let rows = (&files.rows).seek(SeekFrom::Start(begin)).map_or(0, |_| count_lines(&mut rest));
-        Some(LeftAside { rows, is_cut_off })
+        Some(Discarded { rows, is_cut_off })
     }
 
     /// Cuts off all that is behind the batches.
@@ -293,7 +293,7 @@ impl KeptRows {
 
 fn changed(path: &Path) -> Failure {
     Failure::new(format!("{} changed while it was used", path.display()))
-        .help("run it again: what does not fit is left aside and made anew")
+        .help("run it again: what does not fit is discarded and computed again")
 }
 
 /// Reads as many bytes as are asked for, and no fewer.
@@ -368,7 +368,7 @@ mod tests {
     fn rows_come_back_and_go_on() {
         let folder = kept();
         let mut kept = open(folder.path());
-        assert_eq!((kept.count(), kept.left_aside), (12, None));
+        assert_eq!((kept.count(), kept.discarded), (12, None));
         kept.add(&[row(12)]).unwrap();
         let expected: Vec<Scored> = (0..13).map(row).collect();
         assert_eq!(rows(&kept), expected);
@@ -400,14 +400,14 @@ mod tests {
                 let mut kept = open(copied.path());
                 assert!(kept.count() < 12 && kept.count().is_multiple_of(3), "{name}: byte {place}");
                 assert!(
-                    kept.left_aside.is_some_and(|aside| aside.rows + kept.count() >= 11),
+                    kept.discarded.is_some_and(|aside| aside.rows + kept.count() >= 11),
                     "{name}: byte {place}"
                 );
                 // It goes on from there.
                 let rest: Vec<Scored> = (kept.count()..14).map(row).collect();
                 kept.add(&rest).unwrap();
                 let kept = open(copied.path());
-                assert_eq!((rows(&kept), kept.left_aside), ((0..14).map(row).collect(), None));
+                assert_eq!((rows(&kept), kept.discarded), ((0..14).map(row).collect(), None));
             }
         }
     }
@@ -424,7 +424,7 @@ mod tests {
                 let expected: Vec<Scored> = (0..kept.count()).map(row).collect();
                 assert!(kept.count() < 12);
                 assert_eq!(rows(&kept), expected, "{name}: cut to {rest}");
-                let is_by_kill = kept.left_aside.is_some_and(|aside| aside.is_cut_off);
+                let is_by_kill = kept.discarded.is_some_and(|aside| aside.is_cut_off);
                 assert_eq!(is_by_kill, name == DIGESTS_FILE, "{name}: cut to {rest}");
             }
         }
@@ -442,7 +442,7 @@ mod tests {
         }
         let folder = kept();
         let kept = KeptRows::open::<Evaluate, Scored>(folder.path()).unwrap();
-        assert_eq!(kept.left_aside, Some(LeftAside { rows: 12, is_cut_off: false }));
+        assert_eq!(kept.discarded, Some(Discarded { rows: 12, is_cut_off: false }));
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub fn read_rows_of_all(
         if are_several && !ids.insert(row.id()) {
             let message = format!("the id `{}` occurs twice in the rows taken together", row.id());
             return Err(Failure::new(message)
-                .help("let each `source` take `id` from a column that tells all the rows apart"));
+                .help("let each `source` take `id` from a column that is different in every row"));
         }
         Ok(row)
     }))

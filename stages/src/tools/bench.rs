@@ -29,7 +29,7 @@ pub struct ModelBench {
     pub precision: Precision,
 }
 
-/// What came of it. Peaks are none where the system does not tell them.
+/// What came of it. Peaks are none where the system does not report them.
 #[derive(Debug, Clone, Serialize)]
 pub struct ModelMeasured {
     /// The numbers of the model.
@@ -182,7 +182,7 @@ pub struct QloraBench {
     pub precision: Precision,
 }
 
-/// What came of it. Peaks are none where the system does not tell them.
+/// What came of it. Peaks are none where the system does not report them.
 #[derive(Debug, Clone, Serialize)]
 pub struct QloraMeasured {
     /// The numbers of the model.
@@ -195,7 +195,7 @@ pub struct QloraMeasured {
     pub step_seconds: f64,
     /// Tokens that are learnt from per second.
     pub tokens_per_second: f64,
-    /// The operations of products that a second of a step needs, without what is computed anew.
+    /// The operations of products that a second of a step needs, without what is recomputed.
     pub step_operations_per_second: f64,
     /// The operations a second of large products alone, on the same device in the same precision.
     pub limit_operations_per_second: f64,
@@ -306,9 +306,9 @@ fn peak_bytes() -> Option<u64> {
 fn whole(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
-    while let Some(found) = cause {
-        text.push_str(&format!(": {found}"));
-        cause = found.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
     }
     text
 }

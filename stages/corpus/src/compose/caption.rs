@@ -46,12 +46,12 @@ impl Templates {
         draw.shuffle(&mut said);
         let mut caption = String::new();
         for group in even_groups(said, self.max_properties) {
-            self.tell(group, &mut draw, &mut caption);
+            self.write_sentence(group, &mut draw, &mut caption);
         }
         Ok(caption)
     }
 
-    fn tell(&self, group: Vec<(usize, String)>, draw: &mut Draw, out: &mut String) {
+    fn write_sentence(&self, group: Vec<(usize, String)>, draw: &mut Draw, out: &mut String) {
         let mut left: BTreeMap<usize, Vec<String>> = BTreeMap::new();
         for (class, phrase) in group {
             left.entry(class).or_default().push(phrase);

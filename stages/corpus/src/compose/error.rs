@@ -72,12 +72,12 @@ pub enum TemplateError {
         known: String,
     },
     /// A slot is not written as one.
-    #[error("a slot is written `{{class:list}}`, not `{found}`")]
+    #[error("a slot is written `{{class:list}}`, not `{written}`")]
     Slot {
         /// The bytes of the sentence.
         span: Range<usize>,
         /// What stands there.
-        found: String,
+        written: String,
     },
     /// A sentence names a class twice.
     #[error("the sentence has two slots for `{class}`")]

@@ -69,7 +69,7 @@ impl Sentence {
         classes: &[String],
         lists: &BTreeMap<String, List>,
     ) -> Result<Self, TemplateError> {
-        let slot = |found: &str| TemplateError::Slot { span: span.clone(), found: found.to_owned() };
+        let slot = |written: &str| TemplateError::Slot { span: span.clone(), written: written.to_owned() };
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some(open) = rest.find(['{', '}']) {

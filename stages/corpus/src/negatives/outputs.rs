@@ -1,4 +1,4 @@
-//! A model's outputs, found again by the row they were made for.
+//! A model's outputs, looked up by the row they were made for.
 
 use super::report::NegativesReport;
 use crate::direction::Direction;
@@ -42,13 +42,13 @@ pub struct Output<'t> {
 pub struct Outputs {
     pub(super) direction: Direction,
     matched_by: MatchedBy,
-    found: HashMap<[String; 2], Found>,
+    by_key: HashMap<[String; 2], StoredOutput>,
     pub(super) report: NegativesReport,
 }
 
 /// The first output of a row.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
+pub(super) struct StoredOutput {
     pub text: String,
     /// What was given, if the output says so.
     pub input: Option<String>,
@@ -87,40 +87,40 @@ impl<'t> From<&'t Prediction> for Output<'t> {
 impl Outputs {
     /// Starts without outputs.
     pub fn new(direction: Direction, matched_by: MatchedBy) -> Self {
-        Self { direction, matched_by, found: HashMap::new(), report: NegativesReport::default() }
+        Self { direction, matched_by, by_key: HashMap::new(), report: NegativesReport::default() }
     }
 
     /// Adds an output. Those after the first of a row are counted and left out.
     pub fn add(&mut self, output: Output<'_>) {
         self.report.outputs += 1;
         let key = self.key(output.id, output.input, output.reference);
-        match self.found.entry(key) {
+        match self.by_key.entry(key) {
             std::collections::hash_map::Entry::Occupied(_) => self.report.further_outputs += 1,
             std::collections::hash_map::Entry::Vacant(place) => {
                 let (text, input) = (output.text.to_owned(), output.input.map(str::to_owned));
-                place.insert(Found { text, input, is_used: false });
+                place.insert(StoredOutput { text, input, is_used: false });
             }
         }
     }
 
     /// Returns the output of a row, if there is one.
-    pub(super) fn take(&mut self, row: &Row) -> Result<Option<&Found>, MissingField> {
+    pub(super) fn take(&mut self, row: &Row) -> Result<Option<&StoredOutput>, MissingField> {
         let (input, target) = (self.direction.input(row)?, self.direction.target(row)?);
         let key = self.key(row.id(), Some(input), Some(target));
-        let found = self.found.get_mut(&key);
-        Ok(found.map(|found| {
-            found.is_used = true;
-            &*found
+        let output = self.by_key.get_mut(&key);
+        Ok(output.map(|output| {
+            output.is_used = true;
+            &*output
         }))
     }
 
     /// Returns what became of the rows and the outputs so far.
     pub fn report(&self) -> NegativesReport {
-        let unused = self.found.values().filter(|found| !found.is_used).count() as u64;
+        let unused = self.by_key.values().filter(|output| !output.is_used).count() as u64;
         NegativesReport { outputs_without_row: unused, ..self.report }
     }
 
-    /// Returns what tells rows apart. A reference or input that is not there is that of no row.
+    /// Returns what distinguishes rows. A reference or input that is not there is that of no row.
     fn key(&self, id: &str, input: Option<&str>, reference: Option<&str>) -> [String; 2] {
         let known = |text: Option<&str>, field| text.map_or_else(String::new, |text| identity(text, field));
         let input_field = self.direction.input_field();

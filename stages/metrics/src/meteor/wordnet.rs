@@ -160,20 +160,20 @@ impl WordNet {
     }
 
     /// Tells every word, but for those written with `_`, that shares a meaning with this one.
-    /// It may tell a word twice.
-    pub fn each_synonym<'a>(&'a self, word: &str, tell: &mut dyn FnMut(&'a str)) {
+    /// A word may come twice.
+    pub fn each_synonym<'a>(&'a self, word: &str, on_synonym: &mut dyn FnMut(&'a str)) {
         for (part, rules) in self.parts.iter().zip(RULES) {
-            part.each_synonym(word, tell);
+            part.each_synonym(word, on_synonym);
             if let Some(forms) = part.exceptions.get(word) {
                 forms
                     .iter()
                     .filter(|form| form.as_ref() != word)
-                    .for_each(|form| part.each_synonym(form, tell));
+                    .for_each(|form| part.each_synonym(form, on_synonym));
                 continue;
             }
             for (ending, base) in rules {
                 if let Some(stem) = word.strip_suffix(ending) {
-                    part.each_synonym(&format!("{stem}{base}"), tell);
+                    part.each_synonym(&format!("{stem}{base}"), on_synonym);
                 }
             }
         }
@@ -225,12 +225,14 @@ impl Part {
         Ok(())
     }
 
-    fn each_synonym<'a>(&'a self, word: &str, tell: &mut dyn FnMut(&'a str)) {
+    fn each_synonym<'a>(&'a self, word: &str, on_synonym: &mut dyn FnMut(&'a str)) {
         let Some((start, count)) = self.index.get(word) else { return };
         for offset in &self.offsets[*start as usize..(start + count) as usize] {
             if let Ok(at) = self.meanings.binary_search_by_key(offset, |(offset, _)| *offset) {
                 let from = if at == 0 { 0 } else { self.meanings[at - 1].1 };
-                self.words[from as usize..self.meanings[at].1 as usize].iter().for_each(|word| tell(word));
+                self.words[from as usize..self.meanings[at].1 as usize]
+                    .iter()
+                    .for_each(|word| on_synonym(word));
             }
         }
     }

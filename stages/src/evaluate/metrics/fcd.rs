@@ -61,7 +61,7 @@ impl SetScore for Fcd {
             context.progress(done as u64, all as u64, "molecules through ChemNet");
             !context.is_cancelled()
         });
-        let activations = activations.ok_or_else(|| Failure::new("told to stop"))?;
+        let activations = activations.ok_or_else(|| Failure::new("cancelled"))?;
         for (moments, of) in [(&mut self.predictions, predictions), (&mut self.references, references)] {
             for smiles in of {
                 let at = molecules.binary_search(&smiles).expect("it is among them");
