@@ -76,7 +76,7 @@ impl Experiment {
     pub fn tokenizer(self) -> Self {
         self.stage("tokenizer", "tokenizer")
             .input("rows", "rows")
-            .set("model.bpe", json!({ "vocabulary_size": 280 }))
+            .set("model.bpe", json!({ "vocab_size": 280 }))
     }
 
     /// Begins a stage that trains on `rows`, from molecules to captions.
@@ -112,7 +112,7 @@ impl Experiment {
             .set("identity.molecule", "molecule")
             .stage("rest", "subset")
             .input("rows", "captions")
-            .input("without", "half")
+            .input("exclude", "half")
             .set("take.count", 5)
             .words("words", "captions")
             .words("words_half", "half")

@@ -116,7 +116,7 @@ impl Stage for Source {
     const VERSION: u32 = 2;
     const ISOLATION: Isolation = Isolation::Subprocess;
     const ESTIMATES: bool = true;
-    const RENAMED: &'static [(&'static str, &'static str)] = &[("max_bad_rows", "max_bad_rows")];
+    const RENAMED: &'static [(&'static str, &'static str)] = &[("most_bad_rows", "max_bad_rows")];
     type Params = Params;
     type Tuning = NoTuning;
 

@@ -9,7 +9,7 @@
 //! Departs from mergekit 0.1.5: it rescales so that each tensor keeps its sum of magnitudes; here
 //! it is by 1/p, as in the paper. Its random numbers are torch's, so no result is the same.
 
-use super::common::{Density, ComputeDtype, Merge, PerTensor, at_least};
+use super::common::{ComputeDtype, Density, Merge, PerTensor, at_least};
 use super::ties::{Join as Joining, Rule};
 use crate::error::MergeError;
 use crate::expert::Normalization;

@@ -17,7 +17,7 @@
 //! With inputs of f32 the result is mergekit's bit for bit. With inputs of bf16 mergekit rounds
 //! every step to bf16; `compute_dtype = "bf16"` does so too, the default loses nothing.
 
-use super::common::{Density, ComputeDtype, Merge, PerTensor, Scope, at_least};
+use super::common::{ComputeDtype, Density, Merge, PerTensor, Scope, at_least};
 use crate::error::MergeError;
 use crate::expert::Normalization;
 use crate::magnitudes::{Cut, Magnitudes, kept};

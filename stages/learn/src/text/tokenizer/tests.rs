@@ -6,7 +6,7 @@ fn texts() -> Vec<String> {
 }
 
 fn bpe(vocabulary_size: u32) -> Result<Tokenizer, TokenizerError> {
-    crate::text::bpe::Bpe { vocabulary_size }.train(&texts())
+    crate::text::bpe::Bpe { vocab_size: vocabulary_size }.train(&texts())
 }
 
 #[test]
@@ -283,5 +283,5 @@ fn what_is_no_file_is_no_tokenizer() {
 fn what_cannot_be_trained_says_why() {
     let error = bpe(100).unwrap_err().to_string();
     assert_eq!(error, "cannot make a tokenizer: a byte-level vocabulary has at least 259 tokens, not 100");
-    assert!(crate::text::bpe::Bpe { vocabulary_size: 300 }.train(&[]).is_err());
+    assert!(crate::text::bpe::Bpe { vocab_size: 300 }.train(&[]).is_err());
 }

@@ -147,8 +147,7 @@ fn threads_change_no_bit() {
 #[test]
 fn validation_falls_on_shares_of_an_epoch() {
     let steps = |batch: usize, times: usize| {
-        let config =
-            TrainingConfig { evals_per_epoch: times, length: Length::Epochs(2.0), ..config(batch) };
+        let config = TrainingConfig { evals_per_epoch: times, length: Length::Epochs(2.0), ..config(batch) };
         let steps = Steps::new(&config, 10);
         (0..=steps.all).filter(|step| steps.evaluates(*step)).collect::<Vec<_>>()
     };
