@@ -1,12 +1,11 @@
 //! Why a command failed, how that is printed, and with which exit code the program ends.
 
-use std::error::Error;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
 use cache::CacheError;
-use engine::{Report, RunError};
+use engine::{Report, RunError, with_causes};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
 use crate::{exit_code, terminal};
@@ -134,12 +133,6 @@ fn print(text: &str) {
 }
 
 fn cache_message(error: &CacheError) -> String {
-    let mut message = format!("error: {error}");
-    let mut source = error.source();
-    while let Some(error) = source {
-        message.push_str(&format!(": {error}"));
-        source = error.source();
-    }
     let help = match error {
         _ if error.is_full_disk() => "free space, or use another cache with `--cache FOLDER`",
         CacheError::Format { .. } => "use the program that wrote it, or another cache with `--cache FOLDER`",
@@ -152,7 +145,7 @@ fn cache_message(error: &CacheError) -> String {
         CacheError::Absent { .. } => "run the experiment first, or name the cache with `--cache FOLDER`",
         _ => "check the folder, or use another cache with `--cache FOLDER`",
     };
-    format!("{message}\nhelp: {help}\n")
+    format!("error: {}\nhelp: {help}\n", with_causes(error))
 }
 
 fn print_report(report: &Report) {

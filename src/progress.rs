@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use engine::{Comparison, Event, Plan, Progress, RunReport, StageResult};
+use engine::{Comparison, Event, Plan, Progress, RunReport, StageFailure, StageResult};
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use serde_json::json;
 
@@ -188,12 +188,12 @@ impl<'a> Listener<'a> {
                 self.line(&format!("unchanged {label}  (its inputs are the same as before)"))
             }
             StageResult::Shared => self.line(&format!("shared    {label}  (another run made it)")),
-            StageResult::Failed { message, help, log, .. } => {
+            StageResult::Failed { failure, log } => {
                 self.line(&format!(
-                    "FAILED    {label} of {}: {message}",
+                    "FAILED    {label} of {}: {failure}",
                     self.plan.experiment().file().display()
                 ));
-                if let Some(help) = help {
+                if let Some(help) = &failure.help {
                     self.line(&format!("          help: {help}"));
                 }
                 if !log.is_empty() {
@@ -310,7 +310,7 @@ fn describe(result: &StageResult) -> (&'static str, serde_json::Map<String, serd
             }
             ("ran", more)
         }
-        StageResult::Failed { reason, message, help, log } => {
+        StageResult::Failed { failure: StageFailure { reason, message, help }, log } => {
             ("failed", json!({ "reason": reason.word(), "message": message, "help": help, "log": log }))
         }
         StageResult::Skipped { because } => ("skipped", json!({ "because": because })),

@@ -101,7 +101,7 @@ fn was_skipped(report: &RunReport) -> bool {
 fn reason(session: &Session, report: &RunReport, node: usize) -> String {
     let label = session.plan.nodes()[node].label();
     match &report.results[node] {
-        StageResult::Failed { message, .. } => format!("`{label}` failed: {message}"),
+        StageResult::Failed { failure, .. } => format!("`{label}` failed: {failure}"),
         StageResult::Skipped { because } => format!("`{label}` was not made: {because}"),
         _ => format!("`{label}` was not made"),
     }

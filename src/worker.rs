@@ -30,6 +30,5 @@ pub fn run(arguments: Arguments) -> Result<(), CliError> {
         let _ = Command::new(THIS_PROGRAM).arg("worker").arg(&arguments.job).env(name, value).exec();
     }
     // A failure of the stage is part of the outcome; this is one to read the job or write the outcome.
-    engine::run_worker(&arguments.job, stages::KINDS)
-        .map_err(|failure| CliError::Io(failure.message().to_owned()))
+    engine::run_worker(&arguments.job, stages::KINDS).map_err(|failure| CliError::Io(failure.message))
 }

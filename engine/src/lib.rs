@@ -5,7 +5,7 @@
 //! of learning is in here, and a stage kind reaches it only as a [`Kind`].
 //!
 //! ```
-//! use engine::{ArtifactType, Context, Failure, Kind, NoTuning, Ports, Stage};
+//! use engine::{ArtifactType, Context, StageFailure, Kind, NoTuning, Ports, Stage};
 //! use schemars::JsonSchema;
 //! use serde::{Deserialize, Serialize};
 //!
@@ -28,9 +28,9 @@
 //!         Ports::new().output("text", ArtifactType::new("text"))
 //!     }
 //!
-//!     fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
+//!     fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), StageFailure> {
 //!         let file = context.output("text")?.join("greeting.txt");
-//!         std::fs::write(&file, format!("hello {}", params.name)).map_err(Failure::writing(&file))
+//!         std::fs::write(&file, format!("hello {}", params.name)).map_err(StageFailure::writing(&file))
 //!     }
 //! }
 //!
@@ -58,7 +58,7 @@ pub use experiment::table_spec::{Better, Column};
 pub use inspect::explain::{Change, Explanation, Link, explain};
 pub use inspect::status::{StageState, State, forecast};
 pub use kind::context::{Context, Input};
-pub use kind::failure::Failure;
+pub use kind::failure::{StageFailure, with_causes};
 pub use kind::input_file::{InputFile, NamedFile, SourceFiles};
 pub use kind::memory::{Amount, Estimate, EstimateContext, Machine, Memory, Need, OutputHint};
 pub use kind::ports::{Accepts, ArtifactType, OutputPort, Ports, Resources};
@@ -72,7 +72,7 @@ pub use plan::resolved::{ResolvedValue, resolved};
 pub use plan::stage_graph::{PlannedStage, StageEdge, StageGraph, stage_graph};
 pub use process::cancel::{Cancel, while_nothing_starts};
 pub use process::device::Device;
-pub use process::job::{Job, JobInput, Outcome, Progress, Reason};
+pub use process::job::{Job, JobInput, Progress, Reason};
 pub use process::program::{Ended, Program};
 pub use process::sandbox::Sandbox;
 pub use run::events::{Comparison, Event, RunError, RunOptions, RunReport, StageResult};

@@ -4,6 +4,7 @@ pub(crate) mod demand;
 pub(crate) mod events;
 pub(crate) mod executor;
 pub(crate) mod fixed;
+pub(crate) mod outputs;
 pub(crate) mod repair;
 pub(crate) mod scheduler;
 pub(crate) mod worker;

@@ -28,7 +28,8 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use engine::{
-    Accepts, ArtifactType, Context, Failure, NamedFile, NoTuning, Ports, Program, Stage, while_nothing_starts,
+    Accepts, ArtifactType, Context, NamedFile, NoTuning, Ports, Program, Stage, StageFailure,
+    while_nothing_starts,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{SeqAccess, Visitor, value::SeqAccessDeserializer};
@@ -194,21 +195,21 @@ impl Stage for Command {
         }
     }
 
-    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
+    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), StageFailure> {
         for name in params.outputs.keys() {
             context.output(name)?;
         }
         let scratch = context.scratch().to_owned();
         if !params.files.is_empty() {
             let folder = scratch.join("files");
-            fs::create_dir(&folder).map_err(Failure::writing(&folder))?;
+            fs::create_dir(&folder).map_err(StageFailure::writing(&folder))?;
             for file in &params.files {
                 // The name is that of the path in the experiment, which is keyed.
                 let name = file.origin().file_name();
-                let name =
-                    name.ok_or_else(|| Failure::new(format!("{} has no name", file.origin().display())))?;
+                let name = name
+                    .ok_or_else(|| StageFailure::new(format!("{} has no name", file.origin().display())))?;
                 while_nothing_starts(|| copy(file.path(), &folder.join(name)))
-                    .map_err(Failure::reading(file.origin()))?;
+                    .map_err(StageFailure::reading(file.origin()))?;
             }
         }
         if !params.parameters.is_empty() {
@@ -233,8 +234,10 @@ impl Stage for Command {
         }
         context.run_program(&Program { arguments, environment, without: LEFT_OUT.to_vec() }).map_err(
             |failure| {
-                let message = format!("the program {}", failure.message());
-                failure.say(message).help("its output is in the log; it may write only below its own folder")
+                let message = format!("the program {}", failure.message);
+                failure
+                    .with_message(message)
+                    .help("its output is in the log; it may write only below its own folder")
             },
         )
     }

@@ -6,7 +6,7 @@
 use std::fs;
 
 use corpus::compose::{ComposeError, Templates};
-use engine::{Context, Failure, InputFile, Isolation, NoTuning, Ports, Stage};
+use engine::{Context, InputFile, Isolation, NoTuning, Ports, Stage, StageFailure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -50,14 +50,14 @@ impl Stage for Compose {
         Ports::new().input("rows", ROWS).output("rows", ROWS)
     }
 
-    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
+    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), StageFailure> {
         let path = params.templates.path();
         let origin = params.templates.origin();
-        let text = fs::read_to_string(path).map_err(Failure::reading(origin))?;
+        let text = fs::read_to_string(path).map_err(StageFailure::reading(origin))?;
         let templates = Templates::parse(&text).map_err(|error| {
             let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
             let at = line.map_or_else(String::new, |line| format!(":{line}"));
-            Failure::caused(format!("read templates {}{at}", origin.display()), error)
+            StageFailure::caused(format!("read templates {}{at}", origin.display()), error)
         })?;
         let seed = context.seed()?;
         let mut writer = RowWriter::create(&context.output("rows")?)?;
@@ -72,18 +72,21 @@ impl Stage for Compose {
                     params.properties,
                     fields.join(", ")
                 );
-                return Err(Failure::new(message)
+                return Err(StageFailure::new(message)
                     .help("let `source` split the field: `split = { properties = \"|\" }`"));
             };
             match templates.compose(&properties, seed, row.id()) {
                 Ok(text) => {
                     let row = row.with(&params.caption, text.into());
-                    writer.write(&row.map_err(|error| Failure::caused("add the caption", error))?)?;
+                    writer.write(&row.map_err(|error| StageFailure::caused("add the caption", error))?)?;
                     made += 1;
                 }
                 Err(ComposeError::NoProperties) => without += 1,
                 Err(error) => {
-                    return Err(Failure::caused(format!("compose the caption of row `{}`", row.id()), error));
+                    return Err(StageFailure::caused(
+                        format!("compose the caption of row `{}`", row.id()),
+                        error,
+                    ));
                 }
             }
             if made % 4096 == 0 {
@@ -96,7 +99,7 @@ impl Stage for Compose {
             context.note(format!("{without} rows skipped: no properties to make a caption of"));
         }
         if made == 0 {
-            return Err(Failure::new("no row has properties to make a caption of"));
+            return Err(StageFailure::new("no row has properties to make a caption of"));
         }
         Ok(())
     }

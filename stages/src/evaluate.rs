@@ -16,7 +16,7 @@ mod texts;
 mod totals;
 
 use corpus::Direction;
-use engine::{Context, Failure, InputFile, Isolation, NoTuning, Ports, Resources, Stage};
+use engine::{Context, InputFile, Isolation, NoTuning, Ports, Resources, Stage, StageFailure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -331,8 +331,8 @@ impl Stage for Evaluate {
         }
     }
 
-    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
-        match params.subject().map_err(Failure::new)? {
+    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), StageFailure> {
+        match params.subject().map_err(StageFailure::new)? {
             Subject::Rows => texts::measure(params, context),
             Subject::Judgements => judged::measure(params, context),
             _ => totals::measure(params, context),

@@ -8,8 +8,8 @@ use std::sync::Mutex;
 
 use corpus::{Direction, MissingField, Prediction};
 use engine::{
-    ArtifactType, Component, Context, Estimate, EstimateContext, Failure, InputFile, Isolation, NoTuning,
-    Ports, Resources, Stage,
+    ArtifactType, Component, Context, Estimate, EstimateContext, InputFile, Isolation, NoTuning, Ports,
+    Resources, Stage, StageFailure,
 };
 use learn::{
     Continuing, GenerateError, Generated, Generation, Kept, Model, Precision, Sizes, Strategy,
@@ -153,16 +153,18 @@ impl Stage for Generate {
         }
     }
 
-    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
+    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), StageFailure> {
         let device = parse_device(context.device())?;
         let questions = read_questions(params, context)?;
         let mut model = Model::open(context.input("model")?, &device)
-            .map_err(|error| Failure::caused("open the model", error))?;
+            .map_err(|error| StageFailure::caused("open the model", error))?;
         if let Some(adapter) = context.optional_input("adapter") {
             check_base(adapter, &context.inputs("model")[0])?;
-            model.add_adapter(adapter).map_err(|error| Failure::caused("use the adapter", error))?;
+            model.add_adapter(adapter).map_err(|error| StageFailure::caused("use the adapter", error))?;
         }
-        model.only_compute_in(params.precision).map_err(|error| Failure::caused("use the device", error))?;
+        model
+            .only_compute_in(params.precision)
+            .map_err(|error| StageFailure::caused("use the device", error))?;
         let (mut asked, mut prompts, mut too_long, mut empty) = (Vec::new(), Vec::new(), 0usize, 0usize);
         for question in questions {
             let question = question?;
@@ -176,7 +178,7 @@ impl Stage for Generate {
                     TokenizerError::Unknown { .. } => "the model's tokenizer was trained on other texts",
                     _ => "look at the row, at the prompt and at the model's `tokenizer.json`",
                 };
-                Failure::caused(format!("read row `{}`", question.id), error).help(help)
+                StageFailure::caused(format!("read row `{}`", question.id), error).help(help)
             })?;
             let place = if model.limit().room(tokens.len()) > 0 {
                 prompts.push(tokens);
@@ -189,11 +191,11 @@ impl Stage for Generate {
         }
         let too_many = model.limit().too_many();
         if asked.is_empty() {
-            return Err(Failure::new("there are no rows to run the model on"));
+            return Err(StageFailure::new("there are no rows to run the model on"));
         }
         if prompts.is_empty() && too_long > 0 {
             let message = format!("all {too_long} prompts have {too_many}, which the model has no room for");
-            return Err(Failure::new(message));
+            return Err(StageFailure::new(message));
         }
         if empty > 0 {
             context.note(format!("{empty} texts are empty: the model is not asked about them"));
@@ -216,15 +218,15 @@ impl Stage for Generate {
         let outputs = match outputs {
             // All texts to ask about are empty.
             Err(GenerateError::NoPrompts) => Vec::new(),
-            Err(error @ GenerateError::Cancelled) => return Err(Failure::new(error.to_string())),
+            Err(error @ GenerateError::Cancelled) => return Err(StageFailure::new(error.to_string())),
             Err(error @ GenerateError::NotFinite { number, .. }) => {
                 let question = asked.iter().find(|(_, place)| *place == Some(number - 1));
                 let row = question.map_or("", |(question, _)| question.id.as_str());
-                return Err(Failure::caused(format!("run the model on row `{row}`"), error).help(
+                return Err(StageFailure::caused(format!("run the model on row `{row}`"), error).help(
                     "look at the training or the merge that made the model: its numbers are too large",
                 ));
             }
-            outputs => outputs.map_err(|error| Failure::caused("run the model", error))?,
+            outputs => outputs.map_err(|error| StageFailure::caused("run the model", error))?,
         };
         let unended = outputs.iter().filter(|outputs| !outputs[0].ended).count();
         if unended > 0 {
@@ -246,7 +248,7 @@ impl Stage for Generate {
                 let text = model
                     .tokenizer()
                     .decode(&output.tokens)
-                    .map_err(|error| Failure::caused(format!("read the output of row `{id}`"), error))?;
+                    .map_err(|error| StageFailure::caused(format!("read the output of row `{id}`"), error))?;
                 texts.push(text.trim().to_owned());
             }
             if let Some(writer) = &mut hypotheses {
@@ -294,11 +296,11 @@ struct Question {
 }
 
 /// The questions, one for each row, in their order.
-type Questions = Box<dyn Iterator<Item = Result<Question, Failure>>>;
+type Questions = Box<dyn Iterator<Item = Result<Question, StageFailure>>>;
 
 /// Reads the prompt and the rows.
-fn read_questions(params: &Params, context: &Context) -> Result<Questions, Failure> {
-    let missing = |error: MissingField| Failure::new(error.to_string());
+fn read_questions(params: &Params, context: &Context) -> Result<Questions, StageFailure> {
+    let missing = |error: MissingField| StageFailure::new(error.to_string());
     if let Some(direction) = params.direction {
         let prompt = read_prompt(&params.prompt, direction)?;
         return Ok(Box::new(read_rows(context.input("rows")?)?.map(move |row| {
@@ -309,7 +311,7 @@ fn read_questions(params: &Params, context: &Context) -> Result<Questions, Failu
             Ok(Question { id: row.id().to_owned(), input, reference, prompt })
         })));
     }
-    let text = params.text.clone().ok_or_else(|| Failure::new("there is nothing to ask about"))?;
+    let text = params.text.clone().ok_or_else(|| StageFailure::new("there is nothing to ask about"))?;
     let prompt = read_text_prompt(&params.prompt)?;
     let ask = move |id: String, input: String| {
         let prompt = (!input.trim().is_empty()).then(|| prompt.render(input.trim()));

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
 use corpus::{Direction, Prediction, facts};
-use engine::{Context, Estimate, EstimateContext, Failure, Isolation, NoTuning, Ports, Resources, Stage};
+use engine::{
+    Context, Estimate, EstimateContext, Isolation, NoTuning, Ports, Resources, Stage, StageFailure,
+};
 use learn::{Classifier, Sizes};
 use metrics::entailment::Verdict;
 use metrics::words;
@@ -129,14 +131,14 @@ impl Stage for Judge {
         }
     }
 
-    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
+    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), StageFailure> {
         let device = parse_device(context.device())?;
         let classifier = Classifier::open(context.input("model")?, &device)
-            .map_err(|error| Failure::caused("open the judge", error))?;
+            .map_err(|error| StageFailure::caused("open the judge", error))?;
         let labels = ["entailment", "neutral", "contradiction"].map(|label| classifier.label(label));
         let [Ok(entailment), Ok(neutral), Ok(contradiction)] = labels else {
             let error = labels.into_iter().find_map(Result::err).expect("one of them is an error");
-            return Err(Failure::caused("open the judge", error)
+            return Err(StageFailure::caused("open the judge", error)
                 .help("the labels of a judge are entailment, neutral and contradiction, in any order"));
         };
         let listed = Listed::read(params, context)?;
@@ -173,7 +175,7 @@ impl Stage for Judge {
         }
         if all == 0 {
             let what = if params.texts.is_some() { "rows" } else { "predictions" };
-            return Err(Failure::new(format!("there are no {what} to judge")));
+            return Err(StageFailure::new(format!("there are no {what} to judge")));
         }
         add_notes(&kept, params, all, context)?;
         kept.copy_to(&context.output("judgements")?.join(ROWS_FILE))
@@ -191,14 +193,14 @@ struct Pair {
 fn pairs(
     params: &Params,
     context: &Context,
-) -> Result<Box<dyn Iterator<Item = Result<Pair, Failure>>>, Failure> {
+) -> Result<Box<dyn Iterator<Item = Result<Pair, StageFailure>>>, StageFailure> {
     let Some(Texts { reference, prediction }) = &params.texts else {
         let predictions = read_records::<Prediction>(context.input("predictions")?)?;
         return Ok(Box::new(predictions.map(|prediction| {
             let Prediction { id, direction, reference, prediction, .. } = prediction?;
             if direction != Direction::Mol2cap {
                 let message = format!("prediction `{id}` is of {direction}, and only captions can be judged");
-                return Err(Failure::new(message));
+                return Err(StageFailure::new(message));
             }
             Ok(Pair { id, reference, prediction })
         })));
@@ -209,7 +211,7 @@ fn pairs(
         let text = |field: &str| {
             let text = row.needed(field).map(str::to_owned);
             text.map_err(|error| {
-                Failure::new(error.to_string()).help("name the fields of both `texts`, as the rows have them")
+                StageFailure::new(error.to_string()).help("name the fields of both `texts`, as the rows have them")
             })
         };
         let (reference, prediction) = (text(&reference)?, text(&prediction)?);
@@ -224,17 +226,17 @@ struct Listed {
 }
 
 impl Listed {
-    fn read(params: &Params, context: &Context) -> Result<Option<Self>, Failure> {
+    fn read(params: &Params, context: &Context) -> Result<Option<Self>, StageFailure> {
         if params.facts() != Some(Facts::Listed) {
             return Ok(None);
         }
         let field = params.field.as_deref().unwrap_or(OUTPUT);
-        let read = |port: &str| -> Result<HashMap<String, Vec<String>>, Failure> {
+        let read = |port: &str| -> Result<HashMap<String, Vec<String>>, StageFailure> {
             let mut facts_by_id = HashMap::new();
             for row in read_rows(context.input(port)?)? {
                 let row = row?;
                 let text = row.needed(field).map_err(|error| {
-                    Failure::new(format!("{error}, in `{port}`")).help("name another `field`")
+                    StageFailure::new(format!("{error}, in `{port}`")).help("name another `field`")
                 })?;
                 facts_by_id.insert(row.id().to_owned(), facts::listed(text));
             }
@@ -245,7 +247,7 @@ impl Listed {
 }
 
 /// Splits two texts, with nothing judged yet.
-fn split(pair: &Pair, params: &Params, listed: Option<&Listed>) -> Result<Judgement, Failure> {
+fn split(pair: &Pair, params: &Params, listed: Option<&Listed>) -> Result<Judgement, StageFailure> {
     let Pair { id, reference, prediction: caption } = pair;
     let whole = |text: &str| match text.trim() {
         "" => Vec::new(),
@@ -259,7 +261,7 @@ fn split(pair: &Pair, params: &Params, listed: Option<&Listed>) -> Result<Judgem
             (Level::Atomic, None) => [reference, caption].map(|text| facts::of_lpm24_caption(text)),
             (Level::Atomic, Some(listed)) => {
                 let find = |of: &HashMap<String, Vec<String>>, port: &str| {
-                    let message = || Failure::new(format!("`{port}` has no row `{id}`"));
+                    let message = || StageFailure::new(format!("`{port}` has no row `{id}`"));
                     of.get(id).cloned().ok_or_else(message)
                 };
                 [find(&listed.reference, REFERENCE_FACTS)?, find(&listed.prediction, PREDICTION_FACTS)?]
@@ -280,7 +282,7 @@ fn judge(
     labels: [usize; 3],
     (before, all): (usize, usize),
     context: &mut Context,
-) -> Result<HashMap<(String, String), Verdict>, Failure> {
+) -> Result<HashMap<(String, String), Verdict>, StageFailure> {
     let mut pairs: Vec<(&str, &str)> = Vec::new();
     for judged in rows.iter().flat_map(|row| row.levels.values()) {
         for (one, other) in
@@ -298,15 +300,15 @@ fn judge(
         context.progress_with(before as u64, all as u64, "rows", format!("{done} of {count} pairs"));
         !context.is_cancelled()
     });
-    let probabilities = probabilities.map_err(|error| Failure::caused("judge", error))?;
-    let probabilities = probabilities.ok_or_else(|| Failure::new("the run was cancelled"))?;
+    let probabilities = probabilities.map_err(|error| StageFailure::caused("judge", error))?;
+    let probabilities = probabilities.ok_or_else(|| StageFailure::new("the run was cancelled"))?;
     let verdict = |row: Vec<f32>| Verdict::from(labels.map(|label| row[label]));
     let pairs = pairs.into_iter().map(|(premise, hypothesis)| (premise.to_owned(), hypothesis.to_owned()));
     Ok(pairs.zip(probabilities.into_iter().map(verdict)).collect())
 }
 
 /// Says what is odd about the data.
-fn add_notes(kept: &KeptRows, params: &Params, all: usize, context: &mut Context) -> Result<(), Failure> {
+fn add_notes(kept: &KeptRows, params: &Params, all: usize, context: &mut Context) -> Result<(), StageFailure> {
     let (mut empty, mut without) = (0, BTreeMap::<Level, usize>::new());
     for row in kept.read::<Judgement>()? {
         let row = row?;

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use engine::{
-    Component, Context, Estimate, EstimateContext, Failure, Isolation, NoTuning, Ports, Resources, Stage,
+    Component, Context, Estimate, EstimateContext, Isolation, NoTuning, Ports, Resources, Stage, StageFailure,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -150,10 +150,10 @@ impl Stage for Merge {
         Estimate { outputs: outputs.into_iter().collect(), ..Estimate::default() }
     }
 
-    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
+    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), StageFailure> {
         let open = |name: &str, folder: &Path| {
             ModelFolder::open(folder)
-                .map_err(|error| Failure::caused(format!("read the model `{name}`"), error))
+                .map_err(|error| StageFailure::caused(format!("read the model `{name}`"), error))
         };
         let base = if params.needs_base() { Some(open(BASE, context.input(BASE)?)?) } else { None };
         let mut experts = Vec::with_capacity(params.models().len());
@@ -163,11 +163,11 @@ impl Stage for Merge {
                 Some(base) if params.adapters.contains(name) => {
                     check_base(folder, &context.inputs(BASE)[0])?;
                     let adapter = Adapter::open(folder)
-                        .map_err(|error| Failure::caused(format!("read the adapter `{name}`"), error))?;
+                        .map_err(|error| StageFailure::caused(format!("read the adapter `{name}`"), error))?;
                     (base.clone(), Some(adapter))
                 }
                 _ if Adapter::is_in(folder) => {
-                    let failure = Failure::new(format!("`{name}` is an adapter, not a whole model"));
+                    let failure = StageFailure::new(format!("`{name}` is an adapter, not a whole model"));
                     return Err(failure
                         .help(format!("write `adapters = [\"{name}\"]`, and give its base as `{BASE}`")));
                 }
@@ -209,16 +209,16 @@ fn normalization(params: &Params) -> Normalization {
     if params.ratio.is_some() { Normalization::SumToOne } else { Normalization::None }
 }
 
-fn failure(error: MergeError, output: &Path) -> Failure {
+fn failure(error: MergeError, output: &Path) -> StageFailure {
     match error {
         MergeError::Writing(ModelError::Write { file, source }) => {
-            Failure::writing(&output.join(file))(source)
+            StageFailure::writing(&output.join(file))(source)
         }
         MergeError::Writing(ModelError::WriteTensor { tensor, file, source }) => {
             let path = output.join(file);
             let message = format!("failed to write tensor `{tensor}` to {}: {source}", path.display());
-            Failure::writing(&path)(source).say(message)
+            StageFailure::writing(&path)(source).with_message(message)
         }
-        error => Failure::caused("merge the models", error),
+        error => StageFailure::caused("merge the models", error),
     }
 }

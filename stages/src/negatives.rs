@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use corpus::negatives::{MatchedBy, NegativesReport, OnEmpty, Output, Outputs, Rejected, unpaired};
 use corpus::{Direction, Prediction};
-use engine::{Context, Failure, Isolation, NoTuning, Ports, Stage};
+use engine::{Context, Isolation, NoTuning, Ports, Stage, StageFailure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -55,7 +55,7 @@ impl Stage for Negatives {
             .output("report", REPORT)
     }
 
-    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
+    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), StageFailure> {
         let mut all = read_outputs(params, context)?;
         let mut preferences = RowWriter::create(&context.output("preferences")?)?;
         let mut one_by_one = RowWriter::create(&context.output("unpaired")?)?;
@@ -64,7 +64,10 @@ impl Stage for Negatives {
             let row = row?;
             for (direction, outputs) in &mut all {
                 let rejected = outputs.reject(&row, params.on_empty).map_err(|error| {
-                    Failure::caused(format!("reject an output of row `{}` for {direction}", row.id()), error)
+                    StageFailure::caused(
+                        format!("reject an output of row `{}` for {direction}", row.id()),
+                        error,
+                    )
                 })?;
                 if let Rejected::Preference(preference) = rejected {
                     preferences.write(&preference)?;
@@ -88,7 +91,7 @@ impl Stage for Negatives {
         if taken == 0 {
             let each = reports.iter().map(|(direction, report)| format!("{direction}: {}", counts(report)));
             let message = format!("no row has an output to reject; {}", each.collect::<Vec<_>>().join("; "));
-            return Err(Failure::new(message)
+            return Err(StageFailure::new(message)
                 .help("check that the outputs were made of these rows, and what they are `matched_by`"));
         }
         write_json(&context.output("report")?.join("report.json"), &reports)
@@ -96,7 +99,7 @@ impl Stage for Negatives {
 }
 
 /// Reads all outputs, by direction.
-fn read_outputs(params: &Params, context: &Context) -> Result<BTreeMap<Direction, Outputs>, Failure> {
+fn read_outputs(params: &Params, context: &Context) -> Result<BTreeMap<Direction, Outputs>, StageFailure> {
     let mut all: BTreeMap<Direction, Outputs> = BTreeMap::new();
     for input in context.inputs("predictions") {
         for prediction in read_records::<Prediction>(&input.folder)? {
@@ -117,7 +120,7 @@ fn read_outputs(params: &Params, context: &Context) -> Result<BTreeMap<Direction
                 let row = row?;
                 let output =
                     Output::of(&row, &params.field, *direction, params.matched_by).map_err(|error| {
-                        Failure::caused(format!("read the outputs for {direction}"), error)
+                        StageFailure::caused(format!("read the outputs for {direction}"), error)
                             .help("name the `field` of the output; `matched_by` says which others are needed")
                     })?;
                 outputs.add(output);
@@ -125,11 +128,11 @@ fn read_outputs(params: &Params, context: &Context) -> Result<BTreeMap<Direction
         }
         if all.insert(*direction, outputs).is_some() {
             let message = format!("outputs for {direction} come as `predictions` and as `{direction}`");
-            return Err(Failure::new(message).help("give one of them"));
+            return Err(StageFailure::new(message).help("give one of them"));
         }
     }
     if all.is_empty() {
-        return Err(Failure::new("there are no outputs to reject")
+        return Err(StageFailure::new("there are no outputs to reject")
             .help("give `predictions`, or rows with outputs as `mol2cap` or `cap2mol`"));
     }
     Ok(all)

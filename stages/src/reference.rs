@@ -4,7 +4,9 @@
 use std::path::Path;
 
 use corpus::Record;
-use engine::{Context, Estimate, EstimateContext, Failure, Isolation, NoTuning, Ports, Resources, Stage};
+use engine::{
+    Context, Estimate, EstimateContext, Isolation, NoTuning, Ports, Resources, Stage, StageFailure,
+};
 use learn::{Example, Examples, Feed, Model, Precision, ReferenceLogps, Sizes, reference_logps};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -98,12 +100,14 @@ impl Stage for Reference {
         }
     }
 
-    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
+    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), StageFailure> {
         let prompts = params.prompts.read()?;
         let device = parse_device(context.device())?;
         let mut model = Model::open(context.input("model")?, &device)
-            .map_err(|error| Failure::caused("open the model", error))?;
-        model.only_compute_in(params.precision).map_err(|error| Failure::caused("use the device", error))?;
+            .map_err(|error| StageFailure::caused("open the model", error))?;
+        model
+            .only_compute_in(params.precision)
+            .map_err(|error| StageFailure::caused("use the device", error))?;
         let reader = Reader { feed: params.feed(), prompts: &prompts, max_length: params.max_length };
         let examples = reader.read(&model, context)?;
         let logps = reference_logps(&model, &examples, context.cores() as usize);
@@ -113,7 +117,7 @@ impl Stage for Reference {
             for (example, [chosen, rejected]) in examples.iter().zip(logps) {
                 if !(chosen.is_finite() && rejected.is_finite()) {
                     let message = format!("what the model makes of row `{}` is no finite number", example.id);
-                    return Err(Failure::new(message).help(
+                    return Err(StageFailure::new(message).help(
                         "look at the training or the merge that made the model: its numbers are too large",
                     ));
                 }
@@ -135,11 +139,11 @@ fn fingerprint(example: &Example) -> String {
 }
 
 /// Reads what a reference makes of a training's examples.
-pub(crate) fn read_logps(folder: &Path, examples: &Examples) -> Result<ReferenceLogps, Failure> {
+pub(crate) fn read_logps(folder: &Path, examples: &Examples) -> Result<ReferenceLogps, StageFailure> {
     let (mut train, mut validation) = (examples.train.iter(), examples.validation.iter());
     let mut logps = ReferenceLogps::default();
     let other = |what: String| {
-        Failure::new(what).help("give the `reference` stage the rows, the prompts and the `max_length` of the training, and a model of its tokenizer")
+        StageFailure::new(what).help("give the `reference` stage the rows, the prompts and the `max_length` of the training, and a model of its tokenizer")
     };
     for line in read_records::<Line>(folder)? {
         let line = line?;

@@ -10,7 +10,9 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use corpus::formats::{self, OnBadRow, ReadOptions, Report};
-use engine::{Context, Estimate, EstimateContext, Failure, InputFile, Isolation, NoTuning, Ports, Stage};
+use engine::{
+    Context, Estimate, EstimateContext, InputFile, Isolation, NoTuning, Ports, Stage, StageFailure,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weights::{Adapter, ModelFolder};
@@ -139,7 +141,7 @@ impl Stage for Source {
         Estimate { outputs: outputs.into_iter().collect(), ..Estimate::default() }
     }
 
-    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
+    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), StageFailure> {
         let (path, origin) = (params.path.path(), params.path.origin());
         let format = match params.format {
             Format::Model => return bring_model(&params.path, context),
@@ -149,7 +151,7 @@ impl Stage for Source {
             Format::Jsonl => formats::Format::Jsonl,
         };
         if path.is_dir() {
-            let failure = Failure::new(format!("{} is a folder, not a file of rows", origin.display()));
+            let failure = StageFailure::new(format!("{} is a folder, not a file of rows", origin.display()));
             return Err(failure.help("name one file, or write `format = \"model\"` for a model folder"));
         }
         let options = ReadOptions {
@@ -159,14 +161,14 @@ impl Stage for Source {
             on_bad_row: params.on_bad_row,
         };
         let read = || format!("read {}", origin.display());
-        let file = File::open(path).map_err(Failure::reading(origin))?;
-        let bytes = file.metadata().map_err(Failure::reading(origin))?.len();
+        let file = File::open(path).map_err(StageFailure::reading(origin))?;
+        let bytes = file.metadata().map_err(StageFailure::reading(origin))?.len();
         let (counted, position) = Counted::new(file);
         let mut rows =
-            formats::read(counted, format, &options).map_err(|error| Failure::caused(read(), error))?;
+            formats::read(counted, format, &options).map_err(|error| StageFailure::caused(read(), error))?;
         let mut writer = RowWriter::create(&context.output("rows")?)?;
         for (done, row) in (&mut rows).enumerate() {
-            writer.write(&row.map_err(|error| Failure::caused(read(), error))?)?;
+            writer.write(&row.map_err(|error| StageFailure::caused(read(), error))?)?;
             if done % 4096 == 0 {
                 context.progress(position.get(), bytes, "bytes");
             }
@@ -184,7 +186,7 @@ impl Stage for Source {
                 origin.display(),
                 reasons(&report)
             );
-            return Err(Failure::new(message)
+            return Err(StageFailure::new(message)
                 .help("check `format` and `columns`; if the data is that dirty, raise `max_bad_rows`"));
         }
         Ok(())
@@ -212,23 +214,23 @@ fn reasons(report: &Report) -> String {
     each.collect::<Vec<_>>().join("; ")
 }
 
-fn bring_model(folder: &InputFile, context: &mut Context) -> Result<(), Failure> {
+fn bring_model(folder: &InputFile, context: &mut Context) -> Result<(), StageFailure> {
     let doing = || format!("read the model folder {}", folder.origin().display());
-    let model = ModelFolder::open(folder.path()).map_err(|error| Failure::caused(doing(), error))?;
+    let model = ModelFolder::open(folder.path()).map_err(|error| StageFailure::caused(doing(), error))?;
     context.log(model_summary(&model));
     bring_folder(folder, "model", context)
 }
 
-fn bring_adapter(folder: &InputFile, context: &mut Context) -> Result<(), Failure> {
+fn bring_adapter(folder: &InputFile, context: &mut Context) -> Result<(), StageFailure> {
     let doing = || format!("read the adapter {}", folder.origin().display());
-    let adapter = Adapter::open(folder.path()).map_err(|error| Failure::caused(doing(), error))?;
+    let adapter = Adapter::open(folder.path()).map_err(|error| StageFailure::caused(doing(), error))?;
     context.log(format_args!("an adapter that changes {} tensors", adapter.targets().len()));
     bring_folder(folder, "adapter", context)
 }
 
-fn bring_folder(folder: &InputFile, output: &str, context: &mut Context) -> Result<(), Failure> {
+fn bring_folder(folder: &InputFile, output: &str, context: &mut Context) -> Result<(), StageFailure> {
     let output = context.output(output)?;
-    let files = fs::read_dir(folder.path()).map_err(Failure::reading(folder.origin()))?;
+    let files = fs::read_dir(folder.path()).map_err(StageFailure::reading(folder.origin()))?;
     let files: Vec<_> = files.flatten().collect();
     for (done, entry) in files.iter().enumerate() {
         context.progress(done as u64, files.len() as u64, "files");
@@ -236,7 +238,7 @@ fn bring_folder(folder: &InputFile, output: &str, context: &mut Context) -> Resu
         // Folders and hidden files beside a model, such as `.git`, are no part of it.
         if from.is_file() && !entry.file_name().to_string_lossy().starts_with('.') {
             let origin = folder.origin().join(entry.file_name());
-            fs::copy(&from, output.join(entry.file_name())).map_err(Failure::reading(&origin))?;
+            fs::copy(&from, output.join(entry.file_name())).map_err(StageFailure::reading(&origin))?;
         }
     }
     Ok(())

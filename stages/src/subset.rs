@@ -8,7 +8,7 @@ use corpus::sample::{
     Candidate, Excluded, Group, Identity, MaxChars, SampleReport, Sampling, Take, Traits, sample,
 };
 use corpus::{MissingField, Row};
-use engine::{Context, Failure, Isolation, NoTuning, Ports, Resources, Stage};
+use engine::{Context, Isolation, NoTuning, Ports, Resources, Stage, StageFailure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +82,7 @@ impl Stage for Subset {
         Resources { cores, ..Resources::default() }
     }
 
-    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
+    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), StageFailure> {
         let threads = context.cores() as usize;
         let (identity, group) = (&params.identity, params.group.as_ref());
         let apart = Traits { identity, group, stratify: None, max_chars: None };
@@ -110,7 +110,7 @@ impl Stage for Subset {
         )?;
         let sampling = Sampling { take: params.take, seed: context.seed()?, distinct: params.distinct };
         let sampled = sample(candidates, &excluded, &sampling)
-            .map_err(|error| Failure::caused("sample rows", error))?;
+            .map_err(|error| StageFailure::caused("sample rows", error))?;
         add_notes(params, &sampled.report, context);
         let mut writer = RowWriter::create(&context.output("rows")?)?;
         let mut wanted = sampled.positions.iter().copied().peekable();
@@ -151,16 +151,16 @@ fn add_notes(params: &Params, report: &SampleReport, context: &mut Context) {
 
 /// Computes a value for every row, on several threads, and hands them over in the order of the rows.
 fn for_each_row<T: Send>(
-    rows: impl Iterator<Item = Result<Row, Failure>>,
+    rows: impl Iterator<Item = Result<Row, StageFailure>>,
     threads: usize,
     compute: impl Fn(&Row) -> Result<T, MissingField> + Sync,
     on_value: &mut dyn FnMut(T),
-) -> Result<(), Failure> {
+) -> Result<(), StageFailure> {
     let mut rows = rows.peekable();
     while rows.peek().is_some() {
         let batch = rows.by_ref().take(BATCH).collect::<Result<Vec<_>, _>>()?;
         for value in parallel_map(&batch, threads, &compute) {
-            on_value(value.map_err(|error| Failure::new(error.to_string()))?);
+            on_value(value.map_err(|error| StageFailure::new(error.to_string()))?);
         }
     }
     Ok(())

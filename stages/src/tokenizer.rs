@@ -1,6 +1,8 @@
 //! `kind = "tokenizer"`: trains a tokenizer on rows, for models made from scratch.
 
-use engine::{Component, Context, Estimate, EstimateContext, Failure, Isolation, NoTuning, Ports, Stage};
+use engine::{
+    Component, Context, Estimate, EstimateContext, Isolation, NoTuning, Ports, Stage, StageFailure,
+};
 use learn::TokenizerModel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -62,7 +64,7 @@ impl Stage for Tokenizer {
         Estimate { outputs: [("tokenizer".to_owned(), hint)].into(), ..Estimate::default() }
     }
 
-    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), Failure> {
+    fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), StageFailure> {
         let prompts = params.prompts.read()?;
         let mut texts = Vec::new();
         for row in read_rows(context.input("rows")?)? {
@@ -70,16 +72,16 @@ impl Stage for Tokenizer {
             for field in &params.fields {
                 let text = row.needed(field);
                 let text =
-                    text.map_err(|error| Failure::new(error.to_string()).help("name other `fields`"))?;
+                    text.map_err(|error| StageFailure::new(error.to_string()).help("name other `fields`"))?;
                 texts.push(text.to_owned());
             }
             // Without an input: its words are among the fields.
             texts.extend(prompts.values().map(|prompt| prompt.render(" ")));
         }
         let trained =
-            params.model.train(&texts).map_err(|error| Failure::caused("train the tokenizer", error))?;
+            params.model.train(&texts).map_err(|error| StageFailure::caused("train the tokenizer", error))?;
         context.log(format_args!("{} tokens from {} texts", trained.vocabulary_size(), texts.len()));
         let folder = context.output("tokenizer")?;
-        trained.save(&folder).map_err(|error| Failure::caused("write the tokenizer", error))
+        trained.save(&folder).map_err(|error| StageFailure::caused("write the tokenizer", error))
     }
 }

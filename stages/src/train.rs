@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use engine::{
-    ArtifactType, Component, Context, Estimate, EstimateContext, Failure, Isolation, Memory, OutputHint,
-    Ports, Resources, Stage,
+    ArtifactType, Component, Context, Estimate, EstimateContext, Isolation, Memory, OutputHint, Ports,
+    Resources, Stage, StageFailure,
 };
 use learn::{
     AdamW, AdapterMethod, Architecture, Compared, Feed, Length, Model, Objective, Point, Precision,
@@ -235,7 +235,7 @@ impl Stage for Train {
         }
     }
 
-    fn run(params: &Params, tuning: &Tuning, context: &mut Context) -> Result<(), Failure> {
+    fn run(params: &Params, tuning: &Tuning, context: &mut Context) -> Result<(), StageFailure> {
         let (seed, devices) = (context.seed()?, parse_devices(context.device())?);
         let device = devices[0].clone();
         let prompts = params.prompts.read()?;
@@ -244,16 +244,16 @@ impl Stage for Train {
             (None, Some(adapter)) => Model::open_to_adapt(context.input("model")?, adapter, &device),
             (None, None) => Model::open(context.input("model")?, &device),
         };
-        let mut model = opened.map_err(|error| Failure::caused("open the model", error))?;
+        let mut model = opened.map_err(|error| StageFailure::caused("open the model", error))?;
         if let Some(adapter) = &params.adapter {
-            model.adapt(adapter, seed).map_err(|error| Failure::caused("adapt the model", error))?;
+            model.adapt(adapter, seed).map_err(|error| StageFailure::caused("adapt the model", error))?;
         }
         if let Some(adapter) = context.optional_input("adapter") {
             if let Some(base) = context.inputs("model").first() {
                 check_base(adapter, base)?;
             }
             let unfit = |error| {
-                Failure::caused("continue the adapter", error)
+                StageFailure::caused("continue the adapter", error)
                     .help("`adapter` has the rank, alpha and target modules that it was begun with")
             };
             model.continue_adapter(adapter).map_err(unfit)?;
@@ -263,12 +263,12 @@ impl Stage for Train {
             None => None,
             Some(folder) => {
                 let opened = Model::open(folder, &device);
-                Some(opened.map_err(|error| Failure::caused("open the reference", error))?)
+                Some(opened.map_err(|error| StageFailure::caused("open the reference", error))?)
             }
         };
         let known = context.optional_input("reference_logps").map(ToOwned::to_owned);
         if known.is_some() && reference.is_some() {
-            let failure = Failure::new("there is a `reference`, and there are `reference_logps`");
+            let failure = StageFailure::new("there is a `reference`, and there are `reference_logps`");
             return Err(failure.help("give one of them"));
         }
         let (all, learning) = model.parameters();
@@ -326,7 +326,7 @@ impl Stage for Train {
         context.log(kept);
         let curves = context.output("curves")?;
         write_rows(&curves, &report.points)?;
-        let for_tensorboard = |error| Failure::caused("write the curves for TensorBoard", error);
+        let for_tensorboard = |error| StageFailure::caused("write the curves for TensorBoard", error);
         write_events(&curves, report.points.iter().map(curve_scalars)).map_err(for_tensorboard)?;
         let throughput = context.output("throughput")?;
         write_rows(&throughput, &report.throughput)?;
@@ -340,7 +340,7 @@ impl Stage for Train {
         let scores: serde_json::Map<_, _> =
             SCORES.iter().map(|name| (*name).to_owned()).zip(scores).collect();
         write_json(&curves.join("metrics.json"), &scores)?;
-        let write = |error| Failure::caused("write the model", error);
+        let write = |error| StageFailure::caused("write the model", error);
         if params.adapter.is_some() {
             let adapter = context.output("adapter")?;
             model.save_adapter(&adapter).map_err(write)?;
@@ -442,7 +442,7 @@ fn tell(event: TrainEvent<'_>, pace: &mut Pace, context: &mut Context) {
     }
 }
 
-fn write_rows<T: Serialize>(folder: &Path, rows: &[T]) -> Result<(), Failure> {
+fn write_rows<T: Serialize>(folder: &Path, rows: &[T]) -> Result<(), StageFailure> {
     let mut writer = RowWriter::create(folder)?;
     for row in rows {
         writer.write(row)?;
@@ -450,7 +450,7 @@ fn write_rows<T: Serialize>(folder: &Path, rows: &[T]) -> Result<(), Failure> {
     writer.finish()
 }
 
-fn explain(error: TrainError) -> Failure {
+fn explain(error: TrainError) -> StageFailure {
     let help = match &error {
         TrainError::Diverged { .. } => {
             Some("lower `learning_rate` or raise `warmup_ratio`; look at these rows")
@@ -463,7 +463,7 @@ fn explain(error: TrainError) -> Failure {
         }
         _ => None,
     };
-    let failure = Failure::caused("train", error);
+    let failure = StageFailure::caused("train", error);
     match help {
         Some(help) => failure.help(help),
         None => failure,

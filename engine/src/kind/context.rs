@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use crate::kind::failure::Failure;
+use crate::kind::failure::StageFailure;
 use crate::process::cancel::Cancel;
 use crate::process::job::{Job, JobInput, Progress};
 use crate::process::program::{Ended, ProcessError, Program};
@@ -51,13 +51,14 @@ impl Context {
     /// Returns the folder of an input that must be there.
     ///
     /// # Errors
-    /// [`Failure`] if the port has none or several; planning rules that out.
-    pub fn input(&self, port: &str) -> Result<&Path, Failure> {
+    /// [`StageFailure`] if the port has none or several; planning rules that out.
+    pub fn input(&self, port: &str) -> Result<&Path, StageFailure> {
         match self.inputs(port) {
             [only] => Ok(&only.folder),
-            inputs => {
-                Err(Failure::new(format!("port `{port}` has {} inputs, and one is needed", inputs.len())))
-            }
+            inputs => Err(StageFailure::new(format!(
+                "port `{port}` has {} inputs, and one is needed",
+                inputs.len()
+            ))),
         }
     }
 
@@ -74,13 +75,13 @@ impl Context {
     /// Returns an output's folder, made and empty.
     ///
     /// # Errors
-    /// [`Failure`] if the ports name no such output, or the folder cannot be made.
-    pub fn output(&self, name: &str) -> Result<PathBuf, Failure> {
+    /// [`StageFailure`] if the ports name no such output, or the folder cannot be made.
+    pub fn output(&self, name: &str) -> Result<PathBuf, StageFailure> {
         if !self.job.outputs.iter().any(|output| output == name) {
-            return Err(Failure::new(format!("the stage has no output `{name}`")));
+            return Err(StageFailure::new(format!("the stage has no output `{name}`")));
         }
         let folder = self.job.scratch.join("outputs").join(name);
-        fs::create_dir_all(&folder).map_err(Failure::writing(&folder))?;
+        fs::create_dir_all(&folder).map_err(StageFailure::writing(&folder))?;
         Ok(folder)
     }
 
@@ -92,18 +93,20 @@ impl Context {
     /// Returns the folder whose content outlives a kill of this stage, for checkpoints.
     ///
     /// # Errors
-    /// [`Failure`] if it cannot be made.
-    pub fn keep(&self) -> Result<PathBuf, Failure> {
-        fs::create_dir_all(&self.job.keep).map_err(Failure::writing(&self.job.keep))?;
+    /// [`StageFailure`] if it cannot be made.
+    pub fn keep(&self) -> Result<PathBuf, StageFailure> {
+        fs::create_dir_all(&self.job.keep).map_err(StageFailure::writing(&self.job.keep))?;
         Ok(self.job.keep.clone())
     }
 
     /// Returns the experiment's seed, for kinds that said that they use one.
     ///
     /// # Errors
-    /// [`Failure`] if the kind is not `SEEDED`: then the seed is not in its key.
-    pub fn seed(&self) -> Result<u64, Failure> {
-        self.job.seed.ok_or_else(|| Failure::new("this stage kind did not declare that it uses the seed"))
+    /// [`StageFailure`] if the kind is not `SEEDED`: then the seed is not in its key.
+    pub fn seed(&self) -> Result<u64, StageFailure> {
+        self.job
+            .seed
+            .ok_or_else(|| StageFailure::new("this stage kind did not declare that it uses the seed"))
     }
 
     /// Returns how many threads the stage may keep busy.
@@ -148,14 +151,14 @@ impl Context {
     /// Runs a program in the scratch folder, its output in the log, confined to that folder.
     ///
     /// # Errors
-    /// [`Failure`] if it cannot be started, exits with something other than 0, is killed, or
+    /// [`StageFailure`] if it cannot be started, exits with something other than 0, is killed, or
     /// runs out of time.
-    pub fn run_program(&mut self, program: &Program) -> Result<(), Failure> {
-        let log = self.log.try_clone().map_err(|error| Failure::caused("open the log", error))?;
+    pub fn run_program(&mut self, program: &Program) -> Result<(), StageFailure> {
+        let log = self.log.try_clone().map_err(|error| StageFailure::caused("open the log", error))?;
         match program.run(&self.job.scratch, &self.job.keep, log, self.job.timeout(), &self.cancel) {
             Ok(Ended::Well) => Ok(()),
-            Ok(ended) => Err(Failure::new(ended.to_string()).with_ended(ended)),
-            Err(ProcessError { message, source }) => Err(Failure::caused(message, source)),
+            Ok(ended) => Err(StageFailure::ended(&ended)),
+            Err(ProcessError { message, source }) => Err(StageFailure::caused(message, source)),
         }
     }
 

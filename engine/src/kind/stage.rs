@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::kind::context::Context;
-use crate::kind::failure::Failure;
+use crate::kind::failure::StageFailure;
 use crate::kind::memory::{Estimate, EstimateContext};
 use crate::kind::ports::{Ports, Resources};
 use crate::kind::renamed::Renamed;
@@ -69,8 +69,8 @@ pub trait Stage: 'static {
     /// Does the work: reads inputs and writes outputs through the context, and nothing else.
     ///
     /// # Errors
-    /// [`Failure`], naming the file and the row.
-    fn run(params: &Self::Params, tuning: &Self::Tuning, context: &mut Context) -> Result<(), Failure>;
+    /// [`StageFailure`], naming the file and the row.
+    fn run(params: &Self::Params, tuning: &Self::Tuning, context: &mut Context) -> Result<(), StageFailure>;
 }
 
 /// The tuning of kinds without any.
@@ -104,7 +104,7 @@ pub struct Parsed {
 
 type EstimateFn = fn(&Value, &Value, &EstimateContext<'_>) -> Estimate;
 type Parse = fn(&TomlValue) -> Result<Parsed, Diagnostic>;
-type Run = fn(&Job, &mut Context) -> Result<(), Failure>;
+type Run = fn(&Job, &mut Context) -> Result<(), StageFailure>;
 
 /// A stage kind without its types: what the engine holds.
 #[derive(Clone, Copy)]
@@ -189,7 +189,7 @@ impl Kind {
         (self.parse)(params)
     }
 
-    pub(crate) fn run(&self, job: &Job, context: &mut Context) -> Result<(), Failure> {
+    pub(crate) fn run(&self, job: &Job, context: &mut Context) -> Result<(), StageFailure> {
         (self.run)(job, context)
     }
 }
@@ -237,8 +237,8 @@ fn estimate<S: Stage>(params: &Value, tuning: &Value, context: &EstimateContext<
         .map_or_else(Estimate::default, |(params, tuning)| S::estimate(&params, &tuning, context))
 }
 
-fn run<S: Stage>(job: &Job, context: &mut Context) -> Result<(), Failure> {
-    let unreadable = |error| Failure::caused("read the job's parameters", error);
+fn run<S: Stage>(job: &Job, context: &mut Context) -> Result<(), StageFailure> {
+    let unreadable = |error| StageFailure::caused("read the job's parameters", error);
     let params = S::Params::deserialize(&job.params).map_err(unreadable)?;
     let tuning = S::Tuning::deserialize(&job.tuning).map_err(unreadable)?;
     S::run(&params, &tuning, context)

@@ -67,25 +67,6 @@ pub struct Progress {
     pub detail: String,
 }
 
-/// How a job ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome {
-    /// Its outputs are in the scratch folder.
-    Done {
-        /// What it had to say about its data.
-        notes: Vec<String>,
-    },
-    /// It made nothing that may be kept.
-    Failed {
-        /// In what way.
-        reason: Reason,
-        /// What went wrong.
-        message: String,
-        /// What to do about it.
-        help: Option<String>,
-    },
-}
-
 /// Why a job failed; retries can be limited to some reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -5,9 +5,10 @@ use std::ffi::OsString;
 
 use cache::{CacheError, Trace};
 
+use crate::kind::failure::StageFailure;
 use crate::kind::memory::Machine;
 use crate::plan::memory_forecast::MemoryForecast;
-use crate::process::job::{Progress, Reason};
+use crate::process::job::Progress;
 
 /// How to run, which is never keyed: it must not change results.
 #[derive(Debug, Clone)]
@@ -50,12 +51,8 @@ pub enum StageResult {
     },
     /// It failed.
     Failed {
-        /// In what way.
-        reason: Reason,
-        /// What went wrong.
-        message: String,
-        /// What to do.
-        help: Option<String>,
+        /// Why.
+        failure: StageFailure,
         /// Its log, relative to the cache's folder; empty if it never began.
         log: String,
     },

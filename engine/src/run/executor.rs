@@ -1,25 +1,24 @@
 //! Executes one stage, from its materialized inputs to its committed outputs.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use cache::{
-    Artifact, Cache, CacheError, Digest, Execution, Input, Key, KeyLock, Links, Manifest, Output, Recipe,
-    Value, open_regular,
+    Artifact, Cache, CacheError, Digest, Execution, Input, Key, KeyLock, Manifest, Output, Recipe, Value,
 };
 
 use crate::experiment::settings::Settings;
-use crate::kind::metrics_file::{METRICS_FILE, read_metric};
+use crate::kind::failure::{FREE_SPACE, StageFailure, with_causes};
 use crate::kind::name::{Name, input_folder, output_folder};
 use crate::kind::ports::OutputPort;
 use crate::kind::stage::Kind;
 use crate::process::cancel::Cancel;
-use crate::process::job::{Job, JobInput, Outcome, Progress, Reason};
+use crate::process::job::{Job, JobInput, Progress, Reason};
 use crate::process::sandbox::Sandbox;
 use crate::run::events::{Comparison, RunOptions, StageResult};
 use crate::run::fixed::{FixError, FixedFiles, materialize_artifact};
+use crate::run::outputs::check_outputs;
 use crate::run::worker::run_job;
 
 /// Everything about one stage that has to run.
@@ -44,11 +43,22 @@ pub(crate) struct Task {
     pub run: i64,
 }
 
-/// How a task ended.
-pub(crate) enum AttemptResult {
-    Done(StageResult),
+/// Why an attempt ended without a result.
+pub(crate) enum AttemptError {
+    /// The stage failed.
+    Failed {
+        failure: StageFailure,
+        /// Its log, relative to the cache's folder; empty if it never began.
+        log: String,
+    },
     /// It cannot run before an input is made again.
     CorruptInput(CorruptInput),
+}
+
+impl From<StageFailure> for AttemptError {
+    fn from(failure: StageFailure) -> Self {
+        Self::Failed { failure, log: String::new() }
+    }
 }
 
 /// An input whose bytes are not what their digest says.
@@ -70,76 +80,9 @@ pub(crate) enum Step {
 /// A disk with less room than this counts as full.
 const FULL_BELOW_BYTES: u64 = 1 << 16;
 
-/// What to do about a full disk.
-const FREE_SPACE: &str = "the disk is full: free space, or use another `--cache`";
-
 /// What to do about a file that changed after it was keyed.
 pub(crate) const CHANGED_HELP: &str =
     "nothing was recorded for it, since its key names the file as it was; run again when it is at rest";
-
-/// The largest `metrics.json` that is read.
-const MOST_METRICS_BYTES: u64 = 64 << 20;
-
-/// Why an attempt ended without a result.
-enum AttemptError {
-    /// The stage failed, and what to do about it.
-    Failed { reason: Reason, message: String, help: Option<String> },
-    /// It could not begin.
-    CorruptInput(CorruptInput),
-}
-
-impl AttemptError {
-    fn failed(message: String) -> Self {
-        Self::Failed { reason: Reason::Failed, message, help: None }
-    }
-
-    fn with_help(mut self, text: &str) -> Self {
-        if let Self::Failed { help, .. } = &mut self {
-            *help = Some(text.to_owned());
-        }
-        self
-    }
-
-    fn cache(doing: &str, error: &CacheError) -> Self {
-        let mut message = format!("failed to {doing}: {error}");
-        if let Some(source) = std::error::Error::source(error) {
-            message.push_str(&format!(": {source}"));
-        }
-        let help = error.is_full_disk().then(|| FREE_SPACE.to_owned());
-        Self::Failed { reason: Reason::Failed, message, help }
-    }
-
-    fn io(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let what = format!("failed to {doing} {}", path.display());
-        move |error| {
-            let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-            let help = is_full.then(|| FREE_SPACE.to_owned());
-            Self::Failed { reason: Reason::Failed, message: format!("{what}: {error}"), help }
-        }
-    }
-
-    fn fixing(error: FixError) -> Self {
-        match error {
-            FixError::Cache(error) => Self::cache("lay out a file", &error),
-            error @ FixError::Changed(_) => Self::failed(error.to_string()).with_help(CHANGED_HELP),
-        }
-    }
-
-    /// Blames the disk if it is full: a foreign program that could not write has no other way
-    /// to say so, and its log may not have been written either.
-    fn on_a_full_disk(mut self, scratch: &Path) -> Self {
-        let is_full = rustix::fs::statvfs(scratch)
-            .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < FULL_BELOW_BYTES);
-        if let Self::Failed { message, help, .. } = &mut self
-            && is_full
-            && help.as_deref() != Some(FREE_SPACE)
-        {
-            message.push_str(", and the disk is full");
-            *help = Some(FREE_SPACE.to_owned());
-        }
-        self
-    }
-}
 
 /// A run as one stage sees it: what it shares with all others.
 #[derive(Clone, Copy)]
@@ -166,7 +109,7 @@ pub(crate) fn execute(
     _lock: KeyLock,
     progress: impl Fn(Progress) + Send + Clone + 'static,
     on_step: &dyn Fn(Step),
-) -> AttemptResult {
+) -> Result<StageResult, AttemptError> {
     let attempt = Attempt {
         task,
         env,
@@ -179,32 +122,29 @@ pub(crate) fn execute(
     loop {
         let committed = attempt.make(progress.clone()).and_then(|notes| {
             on_step(Step::Made);
-            attempt.commit(&notes).map(|comparison| (notes, comparison))
+            Ok(attempt.commit(&notes).map(|comparison| (notes, comparison))?)
         });
         match committed {
             Ok((notes, comparison)) => {
                 attempt.record("done", "");
                 let _ = fs::remove_dir_all(&attempt.folder);
-                return AttemptResult::Done(StageResult::Ran {
-                    seconds: attempt.seconds(),
-                    notes,
-                    comparison,
-                });
+                return Ok(StageResult::Ran { seconds: attempt.seconds(), notes, comparison });
             }
-            Err(AttemptError::CorruptInput(input)) => return AttemptResult::CorruptInput(input),
-            Err(AttemptError::Failed { reason, message, help }) => {
+            Err(error @ AttemptError::CorruptInput(_)) => return Err(error),
+            Err(AttemptError::Failed { failure, .. }) => {
                 // Cleared first, for on a full disk there is room for the record only afterwards.
                 clear(&attempt.folder);
-                attempt.record(reason.word(), &message);
+                attempt.record(failure.reason.word(), &failure.message);
                 let filter = &task.settings.retry_on;
-                let may_retry = filter.is_empty() || filter.contains(&reason);
-                if tries_left > 0 && may_retry && reason != Reason::Interrupted && !env.cancel.is_asked() {
+                let may_retry = filter.is_empty() || filter.contains(&failure.reason);
+                let is_interrupted = failure.reason == Reason::Interrupted || env.cancel.is_asked();
+                if tries_left > 0 && may_retry && !is_interrupted {
                     tries_left -= 1;
-                    on_step(Step::Again(message));
+                    on_step(Step::Again(failure.message));
                     continue;
                 }
                 let log = attempt.log.display().to_string();
-                return AttemptResult::Done(StageResult::Failed { reason, message, help, log });
+                return Err(AttemptError::Failed { failure, log });
             }
         }
     }
@@ -233,12 +173,11 @@ impl Attempt<'_> {
         let scratch = folder.join("run");
         if fs::symlink_metadata(&scratch).is_ok() {
             let message = format!("what an earlier attempt left in {} cannot be removed", scratch.display());
-            return Err(AttemptError::failed(message).with_help("remove it, or ask its owner to remove it"));
+            let failure = StageFailure::new(message).help("remove it, or ask its owner to remove it");
+            return Err(failure.into());
         }
         for made in [scratch.join("outputs"), scratch.join("tmp")] {
-            env.cache
-                .make_folder(&made)
-                .map_err(|error| AttemptError::cache("prepare its folder", &error))?;
+            env.cache.make_folder(&made).map_err(|error| cache_failure("prepare its folder", &error))?;
         }
         let inputs = materialize_inputs(task, env.cache, &scratch)?;
         let copies = Sandbox::available() == Sandbox::Unavailable;
@@ -246,7 +185,7 @@ impl Attempt<'_> {
             .files
             .compare_in_place()
             .and_then(|()| task.files.materialize(&task.params, env.cache, &folder.join("files"), copies))
-            .map_err(AttemptError::fixing)?;
+            .map_err(fix_failure)?;
         let job = Job {
             kind: task.kind.name().to_owned(),
             params,
@@ -261,21 +200,16 @@ impl Attempt<'_> {
             timeout_seconds: task.settings.timeout_seconds,
         };
         let log = open_log(env.cache, log)?;
-        match run_job(&job, &task.kind, &env.options.worker, log, Box::new(progress), env.cancel) {
-            Outcome::Done { notes } => {
-                check_outputs(task, &job.scratch)?;
-                task.files.compare_in_place().map_err(AttemptError::fixing)?;
-                Ok(notes)
-            }
-            Outcome::Failed { reason, message, help } => {
-                Err(AttemptError::Failed { reason, message, help }.on_a_full_disk(&job.scratch))
-            }
-        }
+        let notes = run_job(&job, &task.kind, &env.options.worker, log, Box::new(progress), env.cancel)
+            .map_err(|failure| on_a_full_disk(failure, &job.scratch))?;
+        check_outputs(&task.outputs, &job.scratch)?;
+        task.files.compare_in_place().map_err(fix_failure)?;
+        Ok(notes)
     }
 
     /// Keeps what it made and records it. Returns how that compares with what the same work made
     /// before, if it was done before.
-    fn commit(&self, notes: &[String]) -> Result<Comparison, AttemptError> {
+    fn commit(&self, notes: &[String]) -> Result<Comparison, StageFailure> {
         let Self { task, env, folder, log, .. } = self;
         let cache = env.cache;
         let mut artifacts: Vec<Artifact> = Vec::new();
@@ -285,7 +219,7 @@ impl Attempt<'_> {
             let artifact = cache
                 .blobs()
                 .ingest_dir(&made)
-                .map_err(|error| AttemptError::cache(&format!("keep output `{}`", output.name), &error))?;
+                .map_err(|error| cache_failure(&format!("keep output `{}`", output.name), &error))?;
             outputs.push(Output {
                 name: output.name.to_string(),
                 artifact_type: output.artifact_type.name().to_owned(),
@@ -316,7 +250,7 @@ impl Attempt<'_> {
         let comparison = self.compare(&manifest.outputs, &artifacts);
         cache
             .commit(task.trace, task.shape, &manifest, &artifacts, (task.recipe.0, recipe))
-            .map_err(|error| AttemptError::cache("record its result", &error))?;
+            .map_err(|error| cache_failure("record its result", &error))?;
         Ok(comparison)
     }
 
@@ -367,11 +301,11 @@ impl Attempt<'_> {
     }
 }
 
-fn open_log(cache: &Cache, log: &Path) -> Result<File, AttemptError> {
+fn open_log(cache: &Cache, log: &Path) -> Result<File, StageFailure> {
     let path = cache.folder().join(log);
     let folder = path.parent().unwrap_or(&path);
-    cache.make_folder(folder).map_err(|error| AttemptError::cache("write its log", &error))?;
-    File::options().create(true).append(true).open(&path).map_err(AttemptError::io("write log", &path))
+    cache.make_folder(folder).map_err(|error| cache_failure("write its log", &error))?;
+    File::options().create(true).append(true).open(&path).map_err(StageFailure::io("write log", &path))
 }
 
 /// Names the files in which two artifacts differ.
@@ -405,7 +339,7 @@ fn materialize_inputs(task: &Task, cache: &Cache, scratch: &Path) -> Result<Vec<
             if error.is_corruption() {
                 damaged(None, error.to_string())
             } else {
-                AttemptError::cache("look up an input", &error)
+                cache_failure("look up an input", &error).into()
             }
         })?;
         let Some(artifact) = artifact else {
@@ -415,7 +349,7 @@ fn materialize_inputs(task: &Task, cache: &Cache, scratch: &Path) -> Result<Vec<
             if error.is_corruption() {
                 damaged(error.blob(), error.to_string())
             } else {
-                AttemptError::cache("lay out an input", &error)
+                cache_failure("lay out an input", &error).into()
             }
         })?;
         inputs.push(JobInput {
@@ -428,85 +362,29 @@ fn materialize_inputs(task: &Task, cache: &Cache, scratch: &Path) -> Result<Vec<
     Ok(inputs)
 }
 
-/// Checks that a stage made what it promised, and nothing else.
-fn check_outputs(task: &Task, scratch: &Path) -> Result<(), AttemptError> {
-    let outputs = scratch.join("outputs");
-    // Keeping moves files, so a link in place of a folder would empty what it points to.
-    let names = task.outputs.iter().map(|output| format!("outputs/{}", output.name));
-    for place in std::iter::once("outputs".to_owned()).chain(names) {
-        if scratch.join(&place).is_symlink() {
-            return Err(AttemptError::failed(format!("it put a link in place of the folder `{place}`")));
-        }
-    }
-    for entry in fs::read_dir(&outputs).map_err(AttemptError::io("list", &outputs))?.flatten() {
-        let name = entry.file_name();
-        let is_declared = task.outputs.iter().any(|output| name.to_str() == Some(&*output.name));
-        if !is_declared {
-            let message = format!("it wrote `outputs/{}`, which is not one of its outputs", name.display());
-            return Err(
-                AttemptError::failed(message).with_help("declare it as an output, or write to `tmp/`")
-            );
-        }
-    }
-    for output in &task.outputs {
-        let folder = scratch.join(output_folder(&output.name));
-        if !has_files(&folder) {
-            let message = format!("it succeeded but wrote nothing to `outputs/{}`", output.name);
-            return Err(
-                AttemptError::failed(message).with_help("an output is a folder with at least one file")
-            );
-        }
-        if output.columns.is_empty() {
-            continue;
-        }
-        let file = folder.join(METRICS_FILE);
-        let text = read_metrics(&file).map_err(|problem| {
-            AttemptError::failed(format!(
-                "it promised numbers for a table, but `outputs/{}/{METRICS_FILE}`: {problem}",
-                output.name
-            ))
-        })?;
-        let metrics: serde_json::Value = serde_json::from_slice(&text).map_err(|error| {
-            AttemptError::failed(format!("`outputs/{}/{METRICS_FILE}` is not JSON: {error}", output.name))
-        })?;
-        for column in &output.columns {
-            let is_missing_with_reason = metrics.get(column).and_then(|value| value.get("missing")).is_some();
-            if let (Err(problem), false) = (read_metric(&metrics, column), is_missing_with_reason) {
-                return Err(AttemptError::failed(format!(
-                    "it promised the column `{column}`, but {problem}"
-                )));
-            }
-        }
-    }
-    Ok(())
+/// Wraps an error of the cache.
+fn cache_failure(doing: &str, error: &CacheError) -> StageFailure {
+    let failure = StageFailure::new(format!("failed to {doing}: {}", with_causes(error)));
+    if error.is_full_disk() { failure.help(FREE_SPACE) } else { failure }
 }
 
-/// Reads what a program left as its numbers, which may be anything: a pipe that nobody writes to, a
-/// link to a device, more than there is memory for.
-fn read_metrics(path: &Path) -> Result<Vec<u8>, String> {
-    let file = open_regular(path, Links::Refuse).map_err(|error| match error {
-        CacheError::Io { source, .. } => source.to_string(),
-        CacheError::UnsupportedFile { what, .. } => format!("it is {what}, not a file"),
-        other => other.to_string(),
-    })?;
-    let mut text = Vec::new();
-    let read = file.take(MOST_METRICS_BYTES + 1).read_to_end(&mut text);
-    read.map_err(|error| error.to_string())?;
-    if text.len() as u64 > MOST_METRICS_BYTES {
-        Err(format!("it is larger than {} MiB", MOST_METRICS_BYTES >> 20))
-    } else {
-        Ok(text)
+fn fix_failure(error: FixError) -> StageFailure {
+    match error {
+        FixError::Cache(error) => cache_failure("lay out a file", &error),
+        error @ FixError::Changed(_) => StageFailure::new(error.to_string()).help(CHANGED_HELP),
     }
 }
 
-/// Returns whether anything but folders lies below a folder.
-fn has_files(folder: &Path) -> bool {
-    fs::read_dir(folder).is_ok_and(|entries| {
-        entries.flatten().any(|entry| {
-            let is_folder = entry.file_type().is_ok_and(|file_type| file_type.is_dir());
-            !is_folder || has_files(&entry.path())
-        })
-    })
+/// Blames the disk if it is full: a foreign program that could not write has no other way to say so,
+/// and its log may not have been written either.
+fn on_a_full_disk(failure: StageFailure, scratch: &Path) -> StageFailure {
+    let is_full = rustix::fs::statvfs(scratch)
+        .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < FULL_BELOW_BYTES);
+    if !is_full || failure.help.as_deref() == Some(FREE_SPACE) {
+        return failure;
+    }
+    let message = format!("{}, and the disk is full", failure.message);
+    failure.with_message(message).help(FREE_SPACE)
 }
 
 fn milliseconds_now() -> u64 {

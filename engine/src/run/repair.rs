@@ -2,8 +2,8 @@
 
 use cache::{Cache, CacheError, Trace};
 
+use crate::kind::failure::StageFailure;
 use crate::kind::metrics_file::METRICS_FILE;
-use crate::process::job::Reason;
 use crate::run::demand::{Demand, Status};
 use crate::run::events::{Event, RunError, StageResult};
 use crate::run::executor::CorruptInput;
@@ -83,8 +83,8 @@ pub(crate) fn repair(
     let repairs = demand.repairs.entry(node).or_default();
     *repairs += 1;
     if *repairs > MOST_REPAIRS * demand.plan.nodes()[node].inputs().len() {
-        let help = Some("run `pipeline cache verify`, and check the disk".to_owned());
-        let result = StageResult::Failed { reason: Reason::Failed, message, help, log: String::new() };
+        let failure = StageFailure::new(message).help("run `pipeline cache verify`, and check the disk");
+        let result = StageResult::Failed { failure, log: String::new() };
         demand.is_stopping |= !demand.options.keep_going;
         demand.give_up(node, result, on_event);
         return Ok(());

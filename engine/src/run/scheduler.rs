@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 use cache::{Access, Cache, Digest, Key, KeyLock, Trace};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
+use crate::kind::failure::StageFailure;
 use crate::plan::graph::Plan;
 use crate::plan::key::Keys;
 use crate::plan::memory_forecast::Fit;
 use crate::process::cancel::Cancel;
-use crate::process::job::{Progress, Reason};
+use crate::process::job::Progress;
 use crate::run::demand::{Demand, Status, is_whole};
 use crate::run::events::{Event, RunError, RunOptions, RunReport, StageResult};
-use crate::run::executor::{AttemptResult, RunEnv, Step, Task, execute};
+use crate::run::executor::{AttemptError, RunEnv, Step, Task, execute};
 use crate::run::fixed::{FixError, FixedFiles};
 use crate::run::repair::{are_numbers_intact, check_table_bytes, repair, warn_of_corrupt_records};
 use crate::run::worker::panic_message;
@@ -36,7 +37,7 @@ struct Taken {
 enum Message {
     Progress(usize, Progress),
     Step(usize, Step),
-    Finished(usize, AttemptResult),
+    Finished(usize, Result<StageResult, AttemptError>),
 }
 
 struct Scheduler<'a> {
@@ -258,9 +259,8 @@ impl<'a> Scheduler<'a> {
             if let Fit::CannotFit(problem) = self.options.memory_forecast.fit(node, &self.options.machine) {
                 let help = "reduce what it needs, or run it on a machine with more memory; if the estimate is \
                             wrong, set `resources.memory` of the stage";
-                let (reason, log) = (Reason::Failed, String::new());
-                let message = format!("it was not started: it {problem}");
-                let result = StageResult::Failed { reason, message, help: Some(help.to_owned()), log };
+                let failure = StageFailure::new(format!("it was not started: it {problem}")).help(help);
+                let result = StageResult::Failed { failure, log: String::new() };
                 self.demand.is_stopping |= !self.options.keep_going;
                 self.demand.give_up(node, result, on_event);
                 if self.demand.is_stopping {
@@ -289,10 +289,6 @@ impl<'a> Scheduler<'a> {
         'a: 'scope,
     {
         let env = RunEnv { cache: self.cache, options: self.options, cancel: self.cancel };
-        let failed = |message: String, help: &str| {
-            let (reason, help, log) = (Reason::Failed, Some(help.to_owned()), String::new());
-            AttemptResult::Done(StageResult::Failed { reason, message, help, log })
-        };
         let on_thread = sender.clone();
         let work = move || {
             let (telling, stepping) = (on_thread.clone(), on_thread.clone());
@@ -305,14 +301,14 @@ impl<'a> Scheduler<'a> {
             let result = catch_unwind(AssertUnwindSafe(|| execute(&task, env, lock, progress, &step)));
             let result = result.unwrap_or_else(|panic| {
                 let message = format!("the program has a bug: {}", panic_message(&*panic));
-                failed(message, "please report it; the next run tries again")
+                Err(StageFailure::new(message).help("please report it; the next run tries again").into())
             });
             let _ = on_thread.send(Message::Finished(node, result));
         };
         if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, work) {
-            let message = format!("no thread could be made for it: {error}");
-            let help = "allow more processes (`ulimit -u`, or the limit of the container), or use `--jobs 1`";
-            let _ = sender.send(Message::Finished(node, failed(message, help)));
+            let failure = StageFailure::new(format!("no thread could be made for it: {error}"))
+                .help("allow more processes (`ulimit -u`, or the limit of the container), or use `--jobs 1`");
+            let _ = sender.send(Message::Finished(node, Err(failure.into())));
         }
     }
 
@@ -389,20 +385,22 @@ impl<'a> Scheduler<'a> {
                 self.running.insert(node, self.needs(node));
                 on_event(Event::Retrying { node, message });
             }
-            Message::Finished(node, AttemptResult::Done(result)) => {
+            Message::Finished(node, attempt) => {
                 self.running.remove(&node);
-                if matches!(result, StageResult::Ran { .. }) {
-                    let trace = self.cache.index().recipes(&[self.keys.recipe(node)])?.pop().flatten();
-                    let trace = trace.expect("what was just committed is there");
-                    self.demand.finish(node, trace, result, on_event);
-                } else {
-                    self.demand.is_stopping |= !self.options.keep_going;
-                    self.demand.give_up(node, result, on_event);
+                match attempt {
+                    Ok(result) => {
+                        let trace = self.cache.index().recipes(&[self.keys.recipe(node)])?.pop().flatten();
+                        let trace = trace.expect("what was just committed is there");
+                        self.demand.finish(node, trace, result, on_event);
+                    }
+                    Err(AttemptError::Failed { failure, log }) => {
+                        self.demand.is_stopping |= !self.options.keep_going;
+                        self.demand.give_up(node, StageResult::Failed { failure, log }, on_event);
+                    }
+                    Err(AttemptError::CorruptInput(input)) => {
+                        repair(&mut self.demand, node, input, on_event)?;
+                    }
                 }
-            }
-            Message::Finished(node, AttemptResult::CorruptInput(input)) => {
-                self.running.remove(&node);
-                repair(&mut self.demand, node, input, on_event)?;
             }
         }
         Ok(())

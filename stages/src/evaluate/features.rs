@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::fs;
 
 use corpus::Direction;
-use engine::{Failure, InputFile};
+use engine::{InputFile, StageFailure};
 use learn::Tokenizer;
 use metrics::bleu::Counts;
 use metrics::meteor::WordNet;
@@ -33,30 +33,30 @@ enum Splitter {
 
 impl Resources {
     /// Reads the files that parameters name.
-    pub(super) fn open(params: &Params) -> Result<Self, Failure> {
+    pub(super) fn open(params: &Params) -> Result<Self, StageFailure> {
         let splitter = match &params.tokens {
             Tokens::Words => Splitter::Words,
             Tokens::Wordpiece(file) => {
                 let (path, origin) = (file.path(), file.origin());
                 // A pipe or a device may never end.
-                if !fs::metadata(path).map_err(Failure::reading(origin))?.is_file() {
-                    return Err(Failure::new(format!("{} is no file", origin.display())));
+                if !fs::metadata(path).map_err(StageFailure::reading(origin))?.is_file() {
+                    return Err(StageFailure::new(format!("{} is no file", origin.display())));
                 }
-                let vocabulary = fs::read_to_string(path).map_err(Failure::reading(origin))?;
+                let vocabulary = fs::read_to_string(path).map_err(StageFailure::reading(origin))?;
                 let pieces = WordPiece::parse(&vocabulary)
-                    .map_err(|error| Failure::caused(format!("read {}", origin.display()), error))?;
+                    .map_err(|error| StageFailure::caused(format!("read {}", origin.display()), error))?;
                 Splitter::WordPiece(pieces)
             }
             Tokens::Tokenizer(file) => {
                 let doing = || format!("read the tokenizer {}", file.origin().display());
                 let tokenizer = Tokenizer::open_file(file.path());
-                let tokenizer = tokenizer.map_err(|error| Failure::caused(doing(), error))?;
+                let tokenizer = tokenizer.map_err(|error| StageFailure::caused(doing(), error))?;
                 Splitter::Tokenizer(Box::new(tokenizer))
             }
         };
         let open = |file: &InputFile| {
             let doing = || format!("read WordNet from {}", file.origin().display());
-            WordNet::open(file.path()).map_err(|error| Failure::caused(doing(), error))
+            WordNet::open(file.path()).map_err(|error| StageFailure::caused(doing(), error))
         };
         let wordnet = params.wordnet.as_ref().map(open).transpose()?;
         Ok(Self { splitter, wordnet })

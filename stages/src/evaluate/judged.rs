@@ -1,6 +1,6 @@
 //! Pools what a judge said of captions: nothing is computed but means, least and greatest numbers.
 
-use engine::{Context, Failure};
+use engine::{Context, StageFailure};
 use serde_json::Value;
 
 use super::Params;
@@ -12,7 +12,7 @@ use crate::support::judgements::Judgement;
 use crate::support::rows::{RowWriter, read_records};
 
 /// Scores all judgements.
-pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Failure> {
+pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), StageFailure> {
     let mut writer = RowWriter::create(&context.output("scores")?)?;
     let mut totals = Totals::new(params);
     for row in read_records::<Judgement>(context.input("judgements")?)? {
@@ -50,13 +50,13 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
 }
 
 /// Scores one row.
-fn score(metric: &Metric, row: &Judgement) -> Result<Score, Failure> {
+fn score(metric: &Metric, row: &Judgement) -> Result<Score, StageFailure> {
     let RowScore::Judgement(level, pool) = metric.score else {
         unreachable!("`{}` is not pooled from judgements", metric.name)
     };
     let judged = row.levels.get(&level).ok_or_else(|| {
         let (metric, level) = (metric.name, level.name());
-        Failure::new(format!("`{metric}` is of level `{level}`, which was not judged"))
+        StageFailure::new(format!("`{metric}` is of level `{level}`, which was not judged"))
             .help(format!("add `{level}` to the `levels` of the `judge` stage"))
     })?;
     Ok(pool(judged).map_or(Score::Missing, Score::Number))

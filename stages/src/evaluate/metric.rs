@@ -4,7 +4,7 @@
 use std::fmt;
 
 use corpus::Direction;
-use engine::{Context, Failure};
+use engine::{Context, StageFailure};
 use metrics::bleu::Counts;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{DeserializeSeed, EnumAccess, VariantAccess as _, Visitor};
@@ -182,7 +182,7 @@ pub(super) enum Aggregate {
     /// BLEU of the corpus, to n-grams of this order.
     CorpusBleu { max_order: usize },
     /// A number of all predictions as a set.
-    Set(fn(&Params) -> Result<Box<dyn SetScore>, Failure>),
+    Set(fn(&Params) -> Result<Box<dyn SetScore>, StageFailure>),
 }
 
 /// A number of all predictions together. What it keeps must not grow with them.
@@ -190,8 +190,8 @@ pub(super) trait SetScore {
     /// Adds some rows.
     ///
     /// # Errors
-    /// [`Failure`] if it cannot be computed, or was cancelled.
-    fn add(&mut self, rows: &[Scored], context: &mut Context) -> Result<(), Failure>;
+    /// [`StageFailure`] if it cannot be computed, or was cancelled.
+    fn add(&mut self, rows: &[Scored], context: &mut Context) -> Result<(), StageFailure>;
 
     /// Returns the number.
     ///

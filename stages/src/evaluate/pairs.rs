@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use corpus::{Direction, Prediction};
-use engine::{Context, Failure};
+use engine::{Context, StageFailure};
 use metrics::random::Random;
 use metrics::words;
 
@@ -51,9 +51,9 @@ pub(super) struct Pairs<'a> {
 
 impl<'a> Pairs<'a> {
     /// Finds the predictions, and shuffles the references if that is wanted.
-    pub(super) fn open(params: &'a Params, context: &Context) -> Result<Self, Failure> {
+    pub(super) fn open(params: &'a Params, context: &Context) -> Result<Self, StageFailure> {
         let port = if params.direction.is_some() { "rows" } else { "predictions" };
-        let subject = params.subject().map_err(Failure::new)?;
+        let subject = params.subject().map_err(StageFailure::new)?;
         let direction = params.direction.or(subject.direction());
         let mut pairs = Self {
             params,
@@ -70,7 +70,7 @@ impl<'a> Pairs<'a> {
             }
             let mut random = Random::new(context.seed()? ^ SHUFFLE);
             let order = random.derangement(references.len()).ok_or_else(|| {
-                Failure::new("fewer than two predictions cannot be held against references of others")
+                StageFailure::new("fewer than two predictions cannot be held against references of others")
             })?;
             // Taken out one by one: the list may be most of the memory.
             let mut shuffled: Vec<(String, String)> = Vec::with_capacity(order.len());
@@ -83,7 +83,7 @@ impl<'a> Pairs<'a> {
     }
 
     /// Reads the pairs, each with its direction.
-    pub(super) fn read(self) -> Result<impl Iterator<Item = Result<(Direction, Pair), Failure>>, Failure> {
+    pub(super) fn read(self) -> Result<impl Iterator<Item = Result<(Direction, Pair), StageFailure>>, StageFailure> {
         let predictions = self.predictions()?;
         let wanted = self.direction;
         let metrics = self.params.metrics.first().map(|metric| metric.name).unwrap_or_default();
@@ -102,7 +102,7 @@ impl<'a> Pairs<'a> {
                         format!("prediction `{id}` is of {direction}, and the ones before it of {expected}")
                     }
                 };
-                return Err(Failure::new(message).help("evaluate each direction in a stage of its own"));
+                return Err(StageFailure::new(message).help("evaluate each direction in a stage of its own"));
             }
             first = Some(expected);
             let Prediction { id, reference, prediction, .. } = prediction;
@@ -117,7 +117,9 @@ impl<'a> Pairs<'a> {
         }))
     }
 
-    fn predictions(&self) -> Result<Box<dyn Iterator<Item = Result<Prediction, Failure>>>, Failure> {
+    fn predictions(
+        &self,
+    ) -> Result<Box<dyn Iterator<Item = Result<Prediction, StageFailure>>>, StageFailure> {
         match self.params.direction {
             None => Ok(Box::new(read_records(&self.folder)?)),
             Some(direction) => {
@@ -138,12 +140,13 @@ fn beside(
     references: &Path,
     direction: Direction,
     field: &str,
-) -> Result<Box<dyn Iterator<Item = Result<Prediction, Failure>>>, Failure> {
+) -> Result<Box<dyn Iterator<Item = Result<Prediction, StageFailure>>>, StageFailure> {
     let mut by_id: HashMap<String, String> = HashMap::new();
     for row in read_rows(references)? {
         let row = row?;
         let reference = direction.target(&row).map_err(|error| {
-            Failure::new(format!("{error}, in `{REFERENCES}`")).help("let its `source` name these `columns`")
+            StageFailure::new(format!("{error}, in `{REFERENCES}`"))
+                .help("let its `source` name these `columns`")
         })?;
         by_id.insert(row.id().to_owned(), reference.to_owned());
     }
@@ -162,20 +165,20 @@ fn beside(
         let row = row?;
         let prediction = row
             .needed(&field)
-            .map_err(|error| Failure::new(error.to_string()).help("name another `field`"))?
+            .map_err(|error| StageFailure::new(error.to_string()).help("name another `field`"))?
             .to_owned();
         let reference = by_id.get(row.id()).cloned().ok_or_else(changed)?;
         Ok(Prediction { id: row.id().to_owned(), direction, input: String::new(), reference, prediction })
     })))
 }
 
-fn unequal(outputs: usize, references: usize, which: &str) -> Failure {
-    Failure::new(format!("{outputs} outputs are held against {references} references: {which}"))
+fn unequal(outputs: usize, references: usize, which: &str) -> StageFailure {
+    StageFailure::new(format!("{outputs} outputs are held against {references} references: {which}"))
         .help("both must hold the same rows, by `id`; without a column `id` that is the number of the row")
 }
 
-fn changed() -> Failure {
-    Failure::new("the predictions changed while they were read")
+fn changed() -> StageFailure {
+    StageFailure::new("the predictions changed while they were read")
 }
 
 /// Reads rows with the outputs of somebody else's model as predictions.
@@ -183,7 +186,7 @@ fn foreign(
     folder: &Path,
     direction: Direction,
     field: &str,
-) -> Result<Box<dyn Iterator<Item = Result<Prediction, Failure>>>, Failure> {
+) -> Result<Box<dyn Iterator<Item = Result<Prediction, StageFailure>>>, StageFailure> {
     let field = field.to_owned();
     Ok(Box::new(read_rows(folder)?.map(move |row| {
         let row = row?;
@@ -197,7 +200,7 @@ fn foreign(
             })
         };
         read().map_err(|error| {
-            Failure::new(error.to_string())
+            StageFailure::new(error.to_string())
                 .help("let the `source` name these `columns`, or name another `field`")
         })
     })))

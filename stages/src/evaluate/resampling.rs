@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use engine::{Context, Failure};
+use engine::{Context, StageFailure};
 use metrics::bootstrap::{draw, interval, p_of_differences};
 use metrics::permutation::Permutations;
 use metrics::relative_entropy::{self, by_kernel_density, relative_entropy};
@@ -66,7 +66,7 @@ pub(super) fn measure(
     params: &Params,
     totals: &Totals,
     context: &Context,
-) -> Result<Map<String, Value>, Failure> {
+) -> Result<Map<String, Value>, StageFailure> {
     let mut numbers_by_name = Map::new();
     let Some(columns) = &totals.columns else { return Ok(numbers_by_name) };
     let context_seed = context.seed()?;
@@ -177,7 +177,7 @@ fn read_baseline(
     folder: &Path,
     ids: &[String],
     columns: &[(&'static Metric, &Column)],
-) -> Result<Vec<Column>, Failure> {
+) -> Result<Vec<Column>, StageFailure> {
     let mut by_id: HashMap<String, Vec<Score>> = HashMap::new();
     for row in read_rows(folder)? {
         let row = row?;
@@ -188,13 +188,13 @@ fn read_baseline(
                 Column::Numbers(_) => metric.name,
             };
             let value = row.get(field).ok_or_else(|| {
-                Failure::new(format!("the baseline has no `{}`", metric.name))
+                StageFailure::new(format!("the baseline has no `{}`", metric.name))
                     .help("let both stages name the same metrics")
             })?;
             scores.push(match column {
                 Column::Counts { .. } => {
                     serde_json::from_value(value.clone()).map(Score::Counts).map_err(|error| {
-                        Failure::caused(format!("read `{field}` of row `{}`", row.id()), error)
+                        StageFailure::caused(format!("read `{field}` of row `{}`", row.id()), error)
                     })?
                 }
                 Column::Numbers(_) => value.as_f64().map_or(Score::Missing, Score::Number),
@@ -205,7 +205,7 @@ fn read_baseline(
     let mut baseline: Vec<Column> = columns.iter().map(|(metric, _)| Column::new(metric)).collect();
     for id in ids {
         let scores = by_id.get(id).ok_or_else(|| {
-            Failure::new(format!("the baseline has no row `{id}`")).help("both must score the same rows")
+            StageFailure::new(format!("the baseline has no row `{id}`")).help("both must score the same rows")
         })?;
         baseline.iter_mut().zip(scores).for_each(|(column, score)| column.push(*score));
     }

@@ -1,7 +1,7 @@
 //! Scores predictions, row by row.
 
 use corpus::{Direction, Record};
-use engine::Failure;
+use engine::StageFailure;
 use serde::{Deserialize, Serialize};
 
 use super::Params;
@@ -42,7 +42,7 @@ impl Record for Scored {
 
 impl<'a> Scorer<'a> {
     /// Reads what scoring needs.
-    pub(super) fn new(params: &'a Params) -> Result<Self, Failure> {
+    pub(super) fn new(params: &'a Params) -> Result<Self, StageFailure> {
         Ok(Self { params, resources: Resources::open(params)? })
     }
 

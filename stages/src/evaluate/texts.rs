@@ -1,6 +1,6 @@
 //! Measures the text of a field of rows.
 
-use engine::{Context, Failure};
+use engine::{Context, StageFailure};
 use metrics::summary::{Sorted, Summary};
 use serde_json::json;
 
@@ -24,7 +24,7 @@ pub(super) fn columns(metrics: &[&Metric]) -> Vec<String> {
 }
 
 /// Measures all rows.
-pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Failure> {
+pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), StageFailure> {
     let field = params.field.as_deref().unwrap_or(CAPTION);
     let folder = context.output("scores")?;
     let mut writer = RowWriter::create(&folder)?;
@@ -41,7 +41,7 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
         let row = row?;
         let text = row
             .needed(field)
-            .map_err(|error| Failure::new(error.to_string()).help("name another `field`"))?;
+            .map_err(|error| StageFailure::new(error.to_string()).help("name another `field`"))?;
         let mut line = serde_json::Map::new();
         line.insert("id".to_owned(), row.id().into());
         for ((metric, scorer), scores) in params.metrics.iter().zip(&scorers).zip(&mut scores) {
@@ -53,15 +53,15 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
     }
     writer.finish()?;
     if scores.iter().all(Vec::is_empty) {
-        return Err(Failure::new("there are no rows to measure"));
+        return Err(StageFailure::new("there are no rows to measure"));
     }
     let mut metrics = serde_json::Map::new();
     let mut distributions = serde_json::Map::new();
     for (metric, values) in params.metrics.iter().zip(&scores) {
         let doing = || format!("summarise `{}`", metric.name);
-        let summary = Summary::of(values).map_err(|error| Failure::caused(doing(), error))?;
-        let sorted = Sorted::of(values).map_err(|error| Failure::caused(doing(), error))?;
-        let histogram = sorted.histogram(BIN).map_err(|error| Failure::caused(doing(), error))?;
+        let summary = Summary::of(values).map_err(|error| StageFailure::caused(doing(), error))?;
+        let sorted = Sorted::of(values).map_err(|error| StageFailure::caused(doing(), error))?;
+        let histogram = sorted.histogram(BIN).map_err(|error| StageFailure::caused(doing(), error))?;
         let numbers = [
             summary.mean,
             summary.population_std,

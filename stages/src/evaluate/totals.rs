@@ -1,6 +1,6 @@
 //! Scores all predictions, and says what the scores come to.
 
-use engine::{Context, Failure};
+use engine::{Context, StageFailure};
 use serde_json::{Map, Value, json};
 
 use super::column::Column;
@@ -38,7 +38,7 @@ pub(super) fn columns(params: &Params, subject: Subject) -> Vec<String> {
 }
 
 /// Scores all predictions.
-pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Failure> {
+pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), StageFailure> {
     let scorer = Scorer::new(params)?;
     let threads = context.cores() as usize;
     let folder = context.output("scores")?;
@@ -57,7 +57,7 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
     let mut is_kept = true;
     while pairs.peek().is_some() {
         if context.is_cancelled() {
-            return Err(Failure::new("cancelled"));
+            return Err(StageFailure::new("cancelled"));
         }
         let mut batch = pairs.by_ref().take(BATCH).collect::<Result<Vec<_>, _>>()?;
         let read = batch.len();
@@ -85,7 +85,7 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Fail
         }
         for ((_, pair), mut row) in batch.iter().zip(scored) {
             if let Some(what) = &row.failure {
-                return Err(Failure::new(format!("row `{}` cannot be scored: {what}", pair.id)));
+                return Err(StageFailure::new(format!("row `{}` cannot be scored: {what}", pair.id)));
             }
             totals.score_in_sequence(&mut row);
             writer.write(&line(pair, &params.metrics, &row))?;
@@ -110,11 +110,11 @@ pub(super) fn finish(
     totals: Totals<'_>,
     of_sets: Map<String, Value>,
     context: &mut Context,
-) -> Result<(), Failure> {
+) -> Result<(), StageFailure> {
     let folder = context.output("scores")?;
     totals.add_notes(context);
     if totals.rows == 0 {
-        return Err(Failure::new("there are no predictions to measure"));
+        return Err(StageFailure::new("there are no predictions to measure"));
     }
     let mut numbers = totals.metrics(params.subject() == Ok(Subject::Molecules));
     numbers.extend(of_sets);
@@ -291,12 +291,12 @@ impl<'a> Totals<'a> {
         })
     }
 
-    fn distributions(&self) -> Result<Map<String, Value>, Failure> {
+    fn distributions(&self) -> Result<Map<String, Value>, StageFailure> {
         let mut distributions = Map::new();
         for (metric, tally) in self.metrics.iter().zip(&self.tallies) {
             let histogram = tally.histogram();
-            let histogram =
-                histogram.map_err(|error| Failure::caused(format!("summarise `{}`", metric.name), error))?;
+            let histogram = histogram
+                .map_err(|error| StageFailure::caused(format!("summarise `{}`", metric.name), error))?;
             if let Some(histogram) = histogram {
                 distributions.insert(metric.name.to_owned(), json!(histogram));
             }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use engine::{Failure, Input};
+use engine::{Input, StageFailure};
 use serde::{Deserialize, Serialize};
 
 use crate::support::rows::write_json;
@@ -18,24 +18,24 @@ struct Base {
 }
 
 /// Writes down which model an adapter was learnt beside.
-pub(crate) fn name_base(adapter: &Path, base: &Input) -> Result<(), Failure> {
+pub(crate) fn name_base(adapter: &Path, base: &Input) -> Result<(), StageFailure> {
     write_json(&adapter.join(FILE), &Base { model: base.digest.clone() })
 }
 
 /// Checks that an adapter was learnt beside a model, where it says so.
-pub(crate) fn check_base(adapter: &Path, base: &Input) -> Result<(), Failure> {
+pub(crate) fn check_base(adapter: &Path, base: &Input) -> Result<(), StageFailure> {
     let path = adapter.join(FILE);
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Failure::reading(&path)(error)),
+        Err(error) => return Err(StageFailure::reading(&path)(error)),
     };
     let named: Base = serde_json::from_str(&text)
-        .map_err(|error| Failure::caused(format!("read {}", path.display()), error))?;
+        .map_err(|error| StageFailure::caused(format!("read {}", path.display()), error))?;
     if named.model == base.digest {
         return Ok(());
     }
-    let failure = Failure::new(format!(
+    let failure = StageFailure::new(format!(
         "the adapter was learnt beside another model: its base is {}, and this model is {}",
         named.model, base.digest
     ));

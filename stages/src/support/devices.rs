@@ -1,6 +1,6 @@
 //! The devices that stages can compute on, for commands.
 
-use engine::Failure;
+use engine::StageFailure;
 use learn::DeviceName;
 
 /// Returns the names of the devices that this program can use on this machine.
@@ -37,15 +37,15 @@ fn read(names: &str) -> Result<Vec<DeviceName>, String> {
 /// Reads the names of the devices that a stage is to compute on.
 ///
 /// # Errors
-/// [`Failure`] if one means nothing.
-pub fn parse_devices(names: &str) -> Result<Vec<DeviceName>, Failure> {
-    read(names).map_err(Failure::new)
+/// [`StageFailure`] if one means nothing.
+pub fn parse_devices(names: &str) -> Result<Vec<DeviceName>, StageFailure> {
+    read(names).map_err(StageFailure::new)
 }
 
 /// Reads the name of the device of a stage that computes on one: the first.
 ///
 /// # Errors
-/// [`Failure`] if it means nothing.
-pub fn parse_device(names: &str) -> Result<DeviceName, Failure> {
+/// [`StageFailure`] if it means nothing.
+pub fn parse_device(names: &str) -> Result<DeviceName, StageFailure> {
     parse_devices(names).map(|mut devices| devices.swap_remove(0))
 }

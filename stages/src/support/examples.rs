@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use corpus::{Direction, Preference, Prompt, Row, Unpaired};
-use engine::{ArtifactType, Context, Failure};
+use engine::{ArtifactType, Context, StageFailure};
 use learn::{Example, Examples, Feed, Fit, Model, Sequence, TokenLimit, Tokenizer};
 
 use crate::artifacts::{PREFERENCES, ROWS, UNPAIRED};
@@ -46,8 +46,8 @@ impl Reader<'_> {
     /// Reads the rows as a model takes them.
     ///
     /// # Errors
-    /// [`Failure`], naming the row; and if nothing is left.
-    pub fn read(&self, model: &Model, context: &mut Context) -> Result<Examples, Failure> {
+    /// [`StageFailure`], naming the row; and if nothing is left.
+    pub fn read(&self, model: &Model, context: &mut Context) -> Result<Examples, StageFailure> {
         let limit = model.limit().at_most(self.max_length.map_or(usize::MAX, |length| length as usize));
         let train = self.read_port("rows", "rows", limit, model, context)?;
         let validation = self.read_port("validation", "validation rows", limit, model, context)?;
@@ -61,7 +61,7 @@ impl Reader<'_> {
         limit: TokenLimit,
         model: &Model,
         context: &mut Context,
-    ) -> Result<Vec<Example>, Failure> {
+    ) -> Result<Vec<Example>, StageFailure> {
         let Some(folder) = context.optional_input(port).map(ToOwned::to_owned) else { return Ok(Vec::new()) };
         let mut renderer = Renderer::new(self.prompts, model.tokenizer(), model.eos_token_ids()[0], limit);
         let mut examples = Vec::new();
@@ -84,7 +84,7 @@ impl Reader<'_> {
         }
         renderer.add_notes(called, context);
         if examples.is_empty() {
-            let failure = Failure::new(format!("there is nothing to learn from in `{port}`"));
+            let failure = StageFailure::new(format!("there is nothing to learn from in `{port}`"));
             return Err(failure.help("see the stage's log for what was left out"));
         }
         context.log(format_args!("{}: {} examples", port, examples.len()));
@@ -115,11 +115,11 @@ impl<'a> Renderer<'a> {
     /// Makes an example of a row for each direction that there is a prompt for.
     ///
     /// # Errors
-    /// [`Failure`], naming the row and the field or the characters.
-    pub fn row(&mut self, row: &Row, examples: &mut Vec<Example>) -> Result<(), Failure> {
+    /// [`StageFailure`], naming the row and the field or the characters.
+    pub fn row(&mut self, row: &Row, examples: &mut Vec<Example>) -> Result<(), StageFailure> {
         for (direction, prompt) in self.prompts {
             let field = |text: Result<&str, corpus::MissingField>| {
-                text.map(str::to_owned).map_err(|error| Failure::new(error.to_string()))
+                text.map(str::to_owned).map_err(|error| StageFailure::new(error.to_string()))
             };
             let (input, target) = (field(direction.input(row))?, field(direction.target(row))?);
             let id = format!("{}/{direction}", row.id());
@@ -134,12 +134,12 @@ impl<'a> Renderer<'a> {
     /// Makes an example of a preference, if there is a prompt for its direction.
     ///
     /// # Errors
-    /// [`Failure`], naming the preference and the characters.
+    /// [`StageFailure`], naming the preference and the characters.
     pub fn preference(
         &mut self,
         preference: &Preference,
         examples: &mut Vec<Example>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), StageFailure> {
         let Some(prompt) = self.prompts.get(&preference.direction) else {
             self.counts.other_directions += 1;
             return Ok(());
@@ -158,8 +158,8 @@ impl<'a> Renderer<'a> {
     /// Makes an example of an answer that is good or bad, if there is a prompt for its direction.
     ///
     /// # Errors
-    /// [`Failure`], naming the answer and the characters.
-    pub fn unpaired(&mut self, answer: &Unpaired, examples: &mut Vec<Example>) -> Result<(), Failure> {
+    /// [`StageFailure`], naming the answer and the characters.
+    pub fn unpaired(&mut self, answer: &Unpaired, examples: &mut Vec<Example>) -> Result<(), StageFailure> {
         let Some(prompt) = self.prompts.get(&answer.direction) else {
             self.counts.other_directions += 1;
             return Ok(());
@@ -177,25 +177,25 @@ impl<'a> Renderer<'a> {
     }
 
     /// Puts what a model answered behind a prompt.
-    fn answer(&self, id: &str, prompt: &[u32], text: &str) -> Result<Option<(Sequence, Fit)>, Failure> {
+    fn answer(&self, id: &str, prompt: &[u32], text: &str) -> Result<Option<(Sequence, Fit)>, StageFailure> {
         // An empty answer is still one token long: it ends at once.
         let mut tokens = self.tokens(id, text.trim(), Part::Target)?;
         tokens.push(self.end);
         Ok(Sequence::new(prompt, &tokens, self.limit))
     }
 
-    fn tokens(&self, id: &str, text: &str, part: Part) -> Result<Vec<u32>, Failure> {
+    fn tokens(&self, id: &str, text: &str, part: Part) -> Result<Vec<u32>, StageFailure> {
         let tokens = match part {
             Part::Prompt => self.tokenizer.encode_prompt(text),
             Part::Target => self.tokenizer.encode_target(text),
         };
         tokens.map_err(|error| {
-            Failure::caused(format!("read row `{id}`"), error)
+            StageFailure::caused(format!("read row `{id}`"), error)
                 .help("use a tokenizer that was trained on texts like these")
         })
     }
 
-    fn sequence(&mut self, id: &str, prompt: &[u32], target: &str) -> Result<Option<Sequence>, Failure> {
+    fn sequence(&mut self, id: &str, prompt: &[u32], target: &str) -> Result<Option<Sequence>, StageFailure> {
         let target = target.trim();
         if target.is_empty() {
             self.counts.empty_targets += 1;

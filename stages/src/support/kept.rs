@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use blake3::Hash;
 use corpus::Record;
-use engine::{Context, Failure, Stage};
+use engine::{Context, Stage, StageFailure};
 
 use crate::support::rows::ROWS_FILE;
 
@@ -92,8 +92,8 @@ impl KeptRows {
     /// written for this very work.
     ///
     /// # Errors
-    /// [`Failure`] if they cannot be written.
-    pub fn open<S: Stage, R: Record>(folder: &Path) -> Result<Self, Failure> {
+    /// [`StageFailure`] if they cannot be written.
+    pub fn open<S: Stage, R: Record>(folder: &Path) -> Result<Self, StageFailure> {
         // The folder above is named by the key of the work, which parameters and inputs are part of.
         let key = folder.parent().and_then(Path::file_name).map(|name| name.to_string_lossy());
         let work = format!("kept rows {FORMAT}, {} {}, {}", S::KIND, S::VERSION, key.unwrap_or_default());
@@ -109,10 +109,10 @@ impl KeptRows {
             // A pipe or a link was not put there by a stage, and opening one may wait for ever.
             match fs::symlink_metadata(path) {
                 Ok(metadata) if metadata.is_dir() => {
-                    fs::remove_dir_all(path).map_err(Failure::writing(path))?
+                    fs::remove_dir_all(path).map_err(StageFailure::writing(path))?
                 }
                 Ok(metadata) if !metadata.is_file() => {
-                    fs::remove_file(path).map_err(Failure::writing(path))?
+                    fs::remove_file(path).map_err(StageFailure::writing(path))?
                 }
                 _ => {}
             }
@@ -151,22 +151,22 @@ impl KeptRows {
     /// Reads them, from the first.
     ///
     /// # Errors
-    /// [`Failure`] if they are not any more what they were; the next attempt discards them.
-    pub fn read<R: Record>(&self) -> Result<impl Iterator<Item = Result<R, Failure>> + use<R>, Failure> {
+    /// [`StageFailure`] if they are not any more what they were; the next attempt discards them.
+    pub fn read<R: Record>(&self) -> Result<impl Iterator<Item = Result<R, StageFailure>> + use<R>, StageFailure> {
         let (path, mut before) = (self.path.clone(), self.first);
         let file = self.files.as_ref().map(|_| File::open(&path)).transpose();
-        let mut reader = file.map_err(Failure::reading(&path))?.map(BufReader::new);
+        let mut reader = file.map_err(StageFailure::reading(&path))?.map(BufReader::new);
         let batches: Vec<(u64, usize, Hash)> =
             self.batches.iter().map(|batch| (batch.bytes, batch.rows, batch.digest)).collect();
         let rows = batches.into_iter().map(move |(bytes, rows, digest)| {
             let reader = reader.as_mut().expect("there is a file where there are rows");
-            let content = take(reader, bytes).map_err(Failure::reading(&path))?;
+            let content = take(reader, bytes).map_err(StageFailure::reading(&path))?;
             let computed = Batch::digest(&before, rows, &content);
             before = digest;
             let parsed = (computed == digest).then(|| records(&content)).flatten();
             parsed.ok_or_else(|| changed(&path))
         });
-        Ok(rows.flat_map(|batch: Result<Vec<R>, Failure>| {
+        Ok(rows.flat_map(|batch: Result<Vec<R>, StageFailure>| {
             let (rows, failure) = match batch {
                 Ok(rows) => (rows, None),
                 Err(failure) => (Vec::new(), Some(Err(failure))),
@@ -178,14 +178,15 @@ impl KeptRows {
     /// Adds some.
     ///
     /// # Errors
-    /// [`Failure`] if the disk is full, for example.
-    pub fn add<R: Record>(&mut self, rows: &[R]) -> Result<(), Failure> {
+    /// [`StageFailure`] if the disk is full, for example.
+    pub fn add<R: Record>(&mut self, rows: &[R]) -> Result<(), StageFailure> {
         if rows.is_empty() {
             return Ok(());
         }
         let mut content = Vec::new();
         for row in rows {
-            serde_json::to_writer(&mut content, row).map_err(|error| Failure::caused("write JSON", error))?;
+            serde_json::to_writer(&mut content, row)
+                .map_err(|error| StageFailure::caused("write JSON", error))?;
             content.push(b'\n');
         }
         let before = self.last();
@@ -196,8 +197,11 @@ impl KeptRows {
         let digest = Batch::digest(&before, rows.len(), &content);
         let batch = Batch { bytes: content.len() as u64, rows: rows.len(), digest };
         // The line last: rows without one are not believed.
-        files.rows.write_all(&content).map_err(Failure::writing(&self.path))?;
-        files.digests.write_all(batch.line().as_bytes()).map_err(Failure::writing(&self.digests_path))?;
+        files.rows.write_all(&content).map_err(StageFailure::writing(&self.path))?;
+        files
+            .digests
+            .write_all(batch.line().as_bytes())
+            .map_err(StageFailure::writing(&self.digests_path))?;
         self.batches.push(batch);
         self.files = Some(files);
         Ok(())
@@ -207,7 +211,7 @@ impl KeptRows {
     ///
     /// # Errors
     /// As [`KeptRows::add`].
-    pub fn forget(&mut self) -> Result<(), Failure> {
+    pub fn forget(&mut self) -> Result<(), StageFailure> {
         self.batches.clear();
         self.files.as_ref().map_or(Ok(()), |files| self.cut(files))
     }
@@ -216,20 +220,20 @@ impl KeptRows {
     ///
     /// # Errors
     /// As [`KeptRows::read`], and if the file cannot be written.
-    pub fn copy_to(&self, target: &Path) -> Result<(), Failure> {
-        let mut written = File::create(target).map_err(Failure::writing(target))?;
+    pub fn copy_to(&self, target: &Path) -> Result<(), StageFailure> {
+        let mut written = File::create(target).map_err(StageFailure::writing(target))?;
         if self.files.is_none() {
             return Ok(());
         }
-        let mut reader = File::open(&self.path).map_err(Failure::reading(&self.path))?;
+        let mut reader = File::open(&self.path).map_err(StageFailure::reading(&self.path))?;
         let mut before = self.first;
         for batch in &self.batches {
-            let content = take(&mut reader, batch.bytes).map_err(Failure::reading(&self.path))?;
+            let content = take(&mut reader, batch.bytes).map_err(StageFailure::reading(&self.path))?;
             if Batch::digest(&before, batch.rows, &content) != batch.digest {
                 return Err(changed(&self.path));
             }
             before = batch.digest;
-            written.write_all(&content).map_err(Failure::writing(target))?;
+            written.write_all(&content).map_err(StageFailure::writing(target))?;
         }
         Ok(())
     }
@@ -238,10 +242,10 @@ impl KeptRows {
         self.batches.last().map_or(self.first, |batch| batch.digest)
     }
 
-    fn files(&self) -> Result<Files, Failure> {
+    fn files(&self) -> Result<Files, StageFailure> {
         let open = |path: &Path| {
             let opened = OpenOptions::new().create(true).read(true).append(true).open(path);
-            opened.map_err(Failure::writing(path))
+            opened.map_err(StageFailure::writing(path))
         };
         Ok(Files { rows: open(&self.path)?, digests: open(&self.digests_path)? })
     }
@@ -283,16 +287,16 @@ impl KeptRows {
     }
 
     /// Cuts off all that is behind the batches.
-    fn cut(&self, files: &Files) -> Result<(), Failure> {
+    fn cut(&self, files: &Files) -> Result<(), StageFailure> {
         let bytes = self.batches.iter().map(|batch| batch.bytes).sum();
         let lines = self.batches.iter().map(|batch| batch.line().len() as u64).sum();
-        files.rows.set_len(bytes).map_err(Failure::writing(&self.path))?;
-        files.digests.set_len(lines).map_err(Failure::writing(&self.digests_path))
+        files.rows.set_len(bytes).map_err(StageFailure::writing(&self.path))?;
+        files.digests.set_len(lines).map_err(StageFailure::writing(&self.digests_path))
     }
 }
 
-fn changed(path: &Path) -> Failure {
-    Failure::new(format!("{} changed while it was used", path.display()))
+fn changed(path: &Path) -> StageFailure {
+    StageFailure::new(format!("{} changed while it was used", path.display()))
         .help("run it again: what does not fit is discarded and computed again")
 }
 
@@ -452,7 +456,7 @@ mod tests {
         let path = folder.path().join(ROWS_FILE);
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, text.replace("row 4", "row 5")).unwrap();
-        let read: Vec<Result<Scored, Failure>> = kept.read().unwrap().collect();
+        let read: Vec<Result<Scored, StageFailure>> = kept.read().unwrap().collect();
         assert_eq!(read.iter().filter(|row| row.is_err()).count(), 1);
         assert!(kept.copy_to(&folder.path().join("copy")).is_err());
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use corpus::{Direction, Prompt, TextPrompt};
-use engine::{Failure, InputFile};
+use engine::{InputFile, StageFailure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,8 +29,8 @@ impl Prompts {
     /// Reads the prompts.
     ///
     /// # Errors
-    /// [`Failure`], naming the file.
-    pub fn read(&self) -> Result<BTreeMap<Direction, Prompt>, Failure> {
+    /// [`StageFailure`], naming the file.
+    pub fn read(&self) -> Result<BTreeMap<Direction, Prompt>, StageFailure> {
         let files = [(Direction::Mol2cap, &self.mol2cap), (Direction::Cap2mol, &self.cap2mol)];
         let given = files.into_iter().filter_map(|(direction, file)| Some((direction, file.as_ref()?)));
         given.map(|(direction, file)| Ok((direction, read_prompt(file, direction)?))).collect()
@@ -40,19 +40,19 @@ impl Prompts {
 /// Reads the prompt of a file.
 ///
 /// # Errors
-/// [`Failure`], naming the file.
-pub fn read_prompt(file: &InputFile, direction: Direction) -> Result<Prompt, Failure> {
-    let text = fs::read_to_string(file.path()).map_err(Failure::reading(file.origin()))?;
+/// [`StageFailure`], naming the file.
+pub fn read_prompt(file: &InputFile, direction: Direction) -> Result<Prompt, StageFailure> {
+    let text = fs::read_to_string(file.path()).map_err(StageFailure::reading(file.origin()))?;
     Prompt::parse(&text, direction)
-        .map_err(|error| Failure::caused(format!("read the prompt {}", file.origin().display()), error))
+        .map_err(|error| StageFailure::caused(format!("read the prompt {}", file.origin().display()), error))
 }
 
 /// Reads a prompt about a text.
 ///
 /// # Errors
-/// [`Failure`], naming the file.
-pub fn read_text_prompt(file: &InputFile) -> Result<TextPrompt, Failure> {
-    let text = fs::read_to_string(file.path()).map_err(Failure::reading(file.origin()))?;
+/// [`StageFailure`], naming the file.
+pub fn read_text_prompt(file: &InputFile) -> Result<TextPrompt, StageFailure> {
+    let text = fs::read_to_string(file.path()).map_err(StageFailure::reading(file.origin()))?;
     TextPrompt::parse(&text)
-        .map_err(|error| Failure::caused(format!("read the prompt {}", file.origin().display()), error))
+        .map_err(|error| StageFailure::caused(format!("read the prompt {}", file.origin().display()), error))
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use corpus::sample::Identities;
 use corpus::{Record, Row};
-use engine::{Failure, Input};
+use engine::{Input, StageFailure};
 use serde::Serialize;
 
 /// The file that rows are in.
@@ -15,8 +15,10 @@ pub const ROWS_FILE: &str = "rows.jsonl";
 /// Reads the rows of an artifact, one after the other.
 ///
 /// # Errors
-/// [`Failure`] if the file is not there; a row that cannot be read names its line.
-pub fn read_rows(folder: &Path) -> Result<impl Iterator<Item = Result<Row, Failure>> + use<>, Failure> {
+/// [`StageFailure`] if the file is not there; a row that cannot be read names its line.
+pub fn read_rows(
+    folder: &Path,
+) -> Result<impl Iterator<Item = Result<Row, StageFailure>> + use<>, StageFailure> {
     read_records(folder)
 }
 
@@ -26,7 +28,7 @@ pub fn read_rows(folder: &Path) -> Result<impl Iterator<Item = Result<Row, Failu
 /// As [`read_rows`], and if two rows of different artifacts have one id.
 pub fn read_rows_of_all(
     inputs: &[Input],
-) -> Result<impl Iterator<Item = Result<Row, Failure>> + use<>, Failure> {
+) -> Result<impl Iterator<Item = Result<Row, StageFailure>> + use<>, StageFailure> {
     let parts = inputs.iter().map(|input| read_rows(&input.folder)).collect::<Result<Vec<_>, _>>()?;
     let are_several = parts.len() > 1;
     let mut ids = Identities::default();
@@ -34,7 +36,7 @@ pub fn read_rows_of_all(
         let row = row?;
         if are_several && !ids.insert(row.id()) {
             let message = format!("the id `{}` occurs twice in the rows taken together", row.id());
-            return Err(Failure::new(message)
+            return Err(StageFailure::new(message)
                 .help("let each `source` take `id` from a column that is different in every row"));
         }
         Ok(row)
@@ -44,15 +46,15 @@ pub fn read_rows_of_all(
 /// Reads the records of an artifact, one after the other.
 ///
 /// # Errors
-/// [`Failure`] if the file is not there; a record that cannot be read names its line.
+/// [`StageFailure`] if the file is not there; a record that cannot be read names its line.
 pub fn read_records<R: Record>(
     folder: &Path,
-) -> Result<impl Iterator<Item = Result<R, Failure>> + use<R>, Failure> {
+) -> Result<impl Iterator<Item = Result<R, StageFailure>> + use<R>, StageFailure> {
     let path = folder.join(ROWS_FILE);
-    let file = File::open(&path).map_err(Failure::reading(&path))?;
+    let file = File::open(&path).map_err(StageFailure::reading(&path))?;
     let records = corpus::read_jsonl(BufReader::with_capacity(1 << 18, file));
     Ok(records.map(move |record| {
-        record.map_err(|error| Failure::caused(format!("read {}", path.display()), error))
+        record.map_err(|error| StageFailure::caused(format!("read {}", path.display()), error))
     }))
 }
 
@@ -66,39 +68,39 @@ impl RowWriter {
     /// Begins the file of rows in an output's folder.
     ///
     /// # Errors
-    /// [`Failure`] if it cannot be made.
-    pub fn create(folder: &Path) -> Result<Self, Failure> {
+    /// [`StageFailure`] if it cannot be made.
+    pub fn create(folder: &Path) -> Result<Self, StageFailure> {
         let path = folder.join(ROWS_FILE);
-        let file = File::create(&path).map_err(Failure::writing(&path))?;
+        let file = File::create(&path).map_err(StageFailure::writing(&path))?;
         Ok(Self { path, file: BufWriter::with_capacity(1 << 18, file) })
     }
 
     /// Writes one row.
     ///
     /// # Errors
-    /// [`Failure`] if the disk is full, for example.
-    pub fn write(&mut self, row: &impl Serialize) -> Result<(), Failure> {
-        let failed = |error| Failure::writing(&self.path)(error);
+    /// [`StageFailure`] if the disk is full, for example.
+    pub fn write(&mut self, row: &impl Serialize) -> Result<(), StageFailure> {
+        let failed = |error| StageFailure::writing(&self.path)(error);
         serde_json::to_writer(&mut self.file, row).map_err(|error| failed(error.into()))?;
-        self.file.write_all(b"\n").map_err(Failure::writing(&self.path))
+        self.file.write_all(b"\n").map_err(StageFailure::writing(&self.path))
     }
 
     /// Ends the file.
     ///
     /// # Errors
     /// As [`RowWriter::write`].
-    pub fn finish(mut self) -> Result<(), Failure> {
-        self.file.flush().map_err(Failure::writing(&self.path))
+    pub fn finish(mut self) -> Result<(), StageFailure> {
+        self.file.flush().map_err(StageFailure::writing(&self.path))
     }
 }
 
 /// Writes one JSON document, laid out for people.
 ///
 /// # Errors
-/// [`Failure`] if it cannot be written.
-pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Failure> {
+/// [`StageFailure`] if it cannot be written.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StageFailure> {
     let mut text =
-        serde_json::to_string_pretty(value).map_err(|error| Failure::caused("write JSON", error))?;
+        serde_json::to_string_pretty(value).map_err(|error| StageFailure::caused("write JSON", error))?;
     text.push('\n');
-    std::fs::write(path, text).map_err(Failure::writing(path))
+    std::fs::write(path, text).map_err(StageFailure::writing(path))
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use engine::with_causes;
 use learn::{
     AdamW, AdapterMethod, Example, Examples, Fit, Generation, Length, Model, Objective, Point, Precision,
     Qlora, ReferenceSource, Schedule, Sequence, Sizes, Strategy, TrainHooks, TrainingConfig, generate, train,
@@ -63,7 +64,7 @@ pub fn write_random_model(shape: &str, dtype: &str, folder: &Path) -> Result<(),
     let dtype = weight_type(dtype)?;
     let sizes = Sizes::read(&config).map_err(|error| error.to_string())?;
     let bytes = sizes.parameters() * dtype.bitsize() as u64 / 8;
-    learn::write_random(&config, dtype, (bytes / 4).max(1 << 20), folder).map_err(|error| whole(&error))
+    learn::write_random(&config, dtype, (bytes / 4).max(1 << 20), folder).map_err(|error| with_causes(&error))
 }
 
 /// Checks the name of a shape.
@@ -103,7 +104,7 @@ pub(crate) fn shape_named(shape: &str) -> Result<Map<String, Value>, String> {
 /// What is wrong, and what to do.
 pub fn bench_model(folder: &Path, bench: &ModelBench) -> Result<ModelMeasured, String> {
     let device = bench.device.parse().map_err(|error: learn::DeviceError| error.to_string())?;
-    let read = weights::ModelFolder::open(folder).map_err(|error| whole(&error))?;
+    let read = weights::ModelFolder::open(folder).map_err(|error| with_causes(&error))?;
     let sizes = Sizes::read(read.config()).map_err(|error| error.to_string())?;
     let qlora: Qlora = serde_json::from_str("{}").expect("everything has a default");
     let kept = match bench.is_packed {
@@ -115,8 +116,8 @@ pub fn bench_model(folder: &Path, bench: &ModelBench) -> Result<ModelMeasured, S
         true => Model::open_to_adapt(folder, &AdapterMethod::Qlora(qlora), &device),
         false => Model::open(folder, &device),
     };
-    let mut model = model.map_err(|error| whole(&error))?;
-    model.only_compute_in(bench.precision).map_err(|error| whole(&error))?;
+    let mut model = model.map_err(|error| with_causes(&error))?;
+    model.only_compute_in(bench.precision).map_err(|error| with_causes(&error))?;
     let load_seconds = began.elapsed().as_secs_f64();
     let load_peak_bytes = peak_bytes();
     let prompts = u64::from(bench.prompts) * u64::from(bench.threads);
@@ -133,7 +134,7 @@ pub fn bench_model(folder: &Path, bench: &ModelBench) -> Result<ModelMeasured, S
         };
         let began = Instant::now();
         let made = generate(&model, &all, &generation, bench.threads as usize, &|_| true);
-        let made = made.map_err(|error| whole(&error))?;
+        let made = made.map_err(|error| with_causes(&error))?;
         let tokens = made.iter().flatten().map(|output| output.tokens.len() as u64).sum();
         Ok((began.elapsed().as_secs_f64(), tokens))
     };
@@ -158,7 +159,7 @@ pub fn bench_model(folder: &Path, bench: &ModelBench) -> Result<ModelMeasured, S
         prefill_tokens_per_second: (prompts * u64::from(bench.prompt_tokens)) as f64 / prefill,
         decode_tokens_per_second: tokens.saturating_sub(first) as f64 / (both - prefill).max(1e-9),
         peak_bytes: peak_bytes(),
-        device_peak_bytes: learn::device_memory(&device).map_err(|error| whole(&error))?,
+        device_peak_bytes: learn::device_memory(&device).map_err(|error| with_causes(&error))?,
         estimated_bytes: estimated.all(),
     })
 }
@@ -214,16 +215,16 @@ pub struct QloraMeasured {
 /// # Errors
 /// What is wrong, and what to do.
 pub fn bench_qlora(folder: &Path, bench: &QloraBench) -> Result<QloraMeasured, String> {
-    let device: learn::DeviceName = bench.device.parse().map_err(|error| whole(&error))?;
-    let read = weights::ModelFolder::open(folder).map_err(|error| whole(&error))?;
+    let device: learn::DeviceName = bench.device.parse().map_err(|error| with_causes(&error))?;
+    let read = weights::ModelFolder::open(folder).map_err(|error| with_causes(&error))?;
     let sizes = Sizes::read(read.config()).map_err(|error| error.to_string())?;
     let qlora: Qlora =
         serde_json::from_value(json!({ "r": bench.rank })).expect("everything else has a default");
     let adapter = AdapterMethod::Qlora(qlora);
     let threads = bench.threads as usize;
     let began = Instant::now();
-    let mut model = Model::open_to_adapt(folder, &adapter, &device).map_err(|error| whole(&error))?;
-    model.adapt(&adapter, 0).map_err(|error| whole(&error))?;
+    let mut model = Model::open_to_adapt(folder, &adapter, &device).map_err(|error| with_causes(&error))?;
+    model.adapt(&adapter, 0).map_err(|error| with_causes(&error))?;
     let load_seconds = began.elapsed().as_secs_f64();
     let (_, learning) = model.parameters();
     // Words that the tokenizer has; what they are does not matter.
@@ -262,10 +263,10 @@ pub fn bench_qlora(folder: &Path, bench: &QloraBench) -> Result<QloraMeasured, S
     let mut hooks =
         TrainHooks { threads, others: &[], recomputes: true, checkpoints: None, on_event: &mut |_| true };
     let report = train(&mut model, ReferenceSource::Itself, &examples, &config, &mut hooks);
-    let report = report.map_err(|error| whole(&error))?;
+    let report = report.map_err(|error| with_causes(&error))?;
     let peak = peak_bytes();
-    let device_peak_bytes = learn::device_memory(&device).map_err(|error| whole(&error))?;
-    let limit = learn::matmul_rate(&device, bench.precision, threads).map_err(|error| whole(&error))?;
+    let device_peak_bytes = learn::device_memory(&device).map_err(|error| with_causes(&error))?;
+    let limit = learn::matmul_rate(&device, bench.precision, threads).map_err(|error| with_causes(&error))?;
     let mut timed: Vec<f64> = report.throughput[early as usize..].iter().map(|step| step.seconds).collect();
     timed.sort_by(f64::total_cmp);
     let loss = report.points.iter().rev().find_map(|point| match point {

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use engine::{Context, Failure};
+use engine::{Context, StageFailure};
 use learn::ChemNet;
 use metrics::frechet::{Moments, distance};
 
@@ -34,10 +34,10 @@ struct Fcd {
 }
 
 /// Reads ChemNet.
-fn open(params: &Params) -> Result<Box<dyn SetScore>, Failure> {
-    let file = params.chemnet.as_ref().ok_or_else(|| Failure::new("`fcd` needs ChemNet's weights"))?;
+fn open(params: &Params) -> Result<Box<dyn SetScore>, StageFailure> {
+    let file = params.chemnet.as_ref().ok_or_else(|| StageFailure::new("`fcd` needs ChemNet's weights"))?;
     let net = ChemNet::open(file.path()).map_err(|error| {
-        Failure::caused("read ChemNet's weights", error)
+        StageFailure::caused("read ChemNet's weights", error)
             .help("tests/reference/convert_chemnet.py makes the file from the package `fcd`")
     })?;
     let moments = Moments::new(net.width());
@@ -47,7 +47,7 @@ fn open(params: &Params) -> Result<Box<dyn SetScore>, Failure> {
 impl SetScore for Fcd {
     /// Adds the molecules of some rows: those among the predictions, and those among the
     /// references, each for itself.
-    fn add(&mut self, rows: &[Scored], context: &mut Context) -> Result<(), Failure> {
+    fn add(&mut self, rows: &[Scored], context: &mut Context) -> Result<(), StageFailure> {
         let predictions: Vec<&str> = rows.iter().filter_map(|row| row.canonical.as_deref()).collect();
         let references: Vec<&str> =
             rows.iter().filter_map(|row| row.canonical_reference.as_deref()).collect();
@@ -61,7 +61,7 @@ impl SetScore for Fcd {
             context.progress(done as u64, all as u64, "molecules through ChemNet");
             !context.is_cancelled()
         });
-        let activations = activations.ok_or_else(|| Failure::new("cancelled"))?;
+        let activations = activations.ok_or_else(|| StageFailure::new("cancelled"))?;
         for (moments, of) in [(&mut self.predictions, predictions), (&mut self.references, references)] {
             for smiles in of {
                 let at = molecules.binary_search(&smiles).expect("it is among them");
