@@ -50,9 +50,10 @@ mod plan;
 mod process;
 mod run;
 mod table;
+pub mod testing;
 mod toml;
 
-pub use choice::Component;
+pub use choice::{Component, FieldError};
 pub use experiment::spec::{Experiment, Request};
 pub use experiment::table_spec::{Better, Column};
 pub use inspect::explain::{Change, Explanation, Link, explain};

@@ -19,7 +19,7 @@
 //! into `parameters`.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
@@ -28,7 +28,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use engine::{
-    Accepts, ArtifactType, Context, NamedFile, NoTuning, Ports, Program, Stage, StageFailure,
+    Accepts, ArtifactType, Context, FieldError, NamedFile, NoTuning, Ports, Program, Stage, StageFailure,
     while_nothing_starts,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -171,28 +171,31 @@ impl Stage for Command {
         })
     }
 
-    fn check(params: &Params) -> Result<(), String> {
+    fn check(params: &Params) -> Result<(), FieldError> {
         if params.outputs.is_empty() {
-            return Err("a command needs at least one output: `outputs.NAME = {}`".to_owned());
+            let error = FieldError::new("outputs", "a command needs at least one output");
+            return Err(error.help("write `outputs.NAME = {}`"));
         }
-        for name in params.outputs.keys().chain(params.parameters.keys()) {
+        let outputs = params.outputs.keys().map(|name| ("outputs", name));
+        for (field, name) in outputs.chain(params.parameters.keys().map(|name| ("parameters", name))) {
             if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
-                return Err(format!(
-                    "`{name}` cannot name an output or a parameter: use letters, digits, `_` and `-`"
-                ));
+                let message = format!("`{name}` cannot name an output or a parameter");
+                return Err(FieldError::new(format!("{field}.{name}"), message)
+                    .help("use letters, digits, `_` and `-`"));
             }
         }
-        if let Some(file) = params.files.iter().find(|file| file.path().file_name().is_none()) {
-            return Err(format!("`files` names `{}`, which has no last name", file.path().display()));
-        }
-        let mut names: Vec<_> = params.files.iter().map(|file| file.path().file_name()).collect();
-        names.sort_unstable();
-        match names.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => {
-                Err(format!("two of `files` are called `{}`", pair[0].unwrap_or_default().display()))
+        let mut names = BTreeSet::new();
+        for (position, file) in params.files.iter().enumerate() {
+            let Some(name) = file.path().file_name() else {
+                let message = format!("`files` names `{}`, which has no last name", file.path().display());
+                return Err(FieldError::at("files", position, message));
+            };
+            if !names.insert(name) {
+                let message = format!("two of `files` are called `{}`", name.display());
+                return Err(FieldError::at("files", position, message));
             }
-            None => Ok(()),
         }
+        Ok(())
     }
 
     fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), StageFailure> {
@@ -292,4 +295,70 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     fs::copy(from, to)?;
     let is_executable = fs::metadata(from)?.permissions().mode() & 0o100 != 0;
     fs::set_permissions(to, fs::Permissions::from_mode(if is_executable { 0o755 } else { 0o644 }))
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::Reason;
+    use engine::testing::{StageTest, ports};
+
+    use super::*;
+
+    #[test]
+    fn a_program_gets_inputs_files_and_parameters() {
+        let params = "run = 'cat inputs/rows/rows.jsonl files/add.txt > outputs/out/all; \
+                      printf %s \"$PARAM_name\" > outputs/out/name; cat params.json >&2'\n\
+                      files = ['add.txt']\nparameters = { name = 'Ada' }\noutputs.out = {}";
+        let run = StageTest::<Command>::new(params)
+            .file("add.txt", "more\n")
+            .input("rows", &[("rows.jsonl", "{}\n")])
+            .run()
+            .unwrap();
+        assert_eq!(run.text("out", "all"), "{}\nmore\n");
+        assert_eq!(run.text("out", "name"), "Ada");
+        assert!(run.log().contains("\"name\": \"Ada\""), "{}", run.log());
+    }
+
+    #[test]
+    fn a_line_ends_at_the_first_part_that_fails() {
+        let failure = StageTest::<Command>::new("run = 'exit 3; true'\noutputs.out = {}").run().unwrap_err();
+        assert_eq!(failure.reason, Reason::Exited);
+        assert_eq!(failure.message, "the program exited with code 3");
+    }
+
+    #[test]
+    fn what_was_promised_must_be_there() {
+        let message = |run: &str, output: &str| {
+            let params = format!("run = '{run}'\noutputs.out = {output}");
+            StageTest::<Command>::new(&params).run().unwrap_err().message
+        };
+        assert_eq!(message("true", "{}"), "it succeeded but wrote nothing to `outputs/out`");
+        assert_eq!(
+            message("mkdir outputs/other", "{}"),
+            "it wrote `outputs/other`, which is not one of its outputs"
+        );
+        let scores = "{ columns = [\"score\"] }";
+        let promised = message("echo {} > outputs/out/metrics.json", scores);
+        assert!(promised.starts_with("it promised the column `score`, but "), "{promised}");
+    }
+
+    #[test]
+    fn outputs_are_those_that_are_declared() {
+        let of = |params: &str| ports::<Command>(params).unwrap();
+        let ports = || Ports::new().any_other_inputs(Accepts::Any);
+        assert_eq!(of("run = 'true'\noutputs.a = {}"), ports().output("a", artifacts::FILES));
+        let scored = ports().scored_output("a", artifacts::SCORES, vec!["x".to_owned()]);
+        assert_eq!(of("run = ['true']\noutputs.a = { type = 'scores', columns = ['x'] }"), scored);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_of_its_field() {
+        let path = |params: &str| ports::<Command>(params).unwrap_err().path;
+        assert_eq!(path("run = 'true'\noutputs = {}"), "outputs");
+        assert_eq!(path("run = ' '\noutputs.a = {}"), "run");
+        assert_eq!(path("run = 'true'\noutputs.'a b' = {}"), "outputs.a b");
+        assert_eq!(path("run = 'true'\noutputs.a = {}\nparameters = { 'x.y' = 1 }"), "parameters.x.y");
+        assert_eq!(path("run = 'true'\noutputs.a = {}\nfiles = ['x/f', 'g', 'y/f']"), "files[2]");
+        assert_eq!(path("run = 'true'\noutputs.a.type = 'row'"), "outputs.a.type");
+    }
 }

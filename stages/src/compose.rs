@@ -104,3 +104,57 @@ impl Stage for Compose {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use engine::testing::{StageRun, StageTest, ports};
+    use serde_json::json;
+
+    use super::*;
+
+    const TEMPLATES: &str = "format = 1\nlongest-sentence = 3\nrest = 'role'\n\
+                             sentences = ['It is {role:plain}.', 'This is {role:plain}.']\n\
+                             [[class]]\nname = 'role'\n[lists.plain]\n";
+
+    fn composed(rows: &str, seed: u64) -> Result<StageRun, StageFailure> {
+        StageTest::<Compose>::new("templates = 'templates.toml'\ncaption = 'text'")
+            .file("templates.toml", TEMPLATES)
+            .input("rows", &[("rows.jsonl", rows)])
+            .seed(seed)
+            .run()
+    }
+
+    #[test]
+    fn a_caption_depends_on_its_row_and_the_seed_alone() {
+        let [one, other] = [r#"{"id":"a","properties":["sweet"]}"#, r#"{"id":"b","properties":["sour"]}"#];
+        let both = composed(&format!("{one}\n{other}\n"), 1).unwrap().json_lines("rows", "rows.jsonl");
+        assert_eq!(both[0]["properties"], json!(["sweet"]));
+        assert!(both[0]["text"].as_str().unwrap().contains("sweet"), "{both:?}");
+        let alone = composed(&format!("{other}\n"), 1).unwrap().json_lines("rows", "rows.jsonl");
+        assert_eq!(both[1], alone[0]);
+        let texts = |seed| composed(one, seed).unwrap().text("rows", "rows.jsonl");
+        assert!((2..20).any(|seed| texts(seed) != texts(1)));
+    }
+
+    #[test]
+    fn rows_without_properties_are_counted_and_rows_without_a_list_fail() {
+        let rows = "{\"id\":\"a\",\"properties\":[]}\n{\"id\":\"b\",\"properties\":[\"sour\"]}\n";
+        let run = composed(rows, 0).unwrap();
+        assert_eq!(run.json_lines("rows", "rows.jsonl").len(), 1);
+        assert_eq!(run.notes(), ["1 rows skipped: no properties to make a caption of"]);
+        let failure = composed(r#"{"id":"a","properties":"sour"}"#, 0).unwrap_err();
+        assert_eq!(failure.message, "row `a` has no list `properties`; it has `id`, `properties`");
+        assert!(failure.help.unwrap().contains("split"));
+        let failure = composed(r#"{"id":"a","properties":[]}"#, 0).unwrap_err();
+        assert_eq!(failure.message, "no row has properties to make a caption of");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_of_its_field() {
+        let missing = ports::<Compose>("").unwrap_err();
+        assert_eq!((missing.path.as_str(), missing.message.as_str()), ("", "missing field `templates`"));
+        assert_eq!(ports::<Compose>("templates = 3").unwrap_err().path, "templates");
+        let expected = Ports::new().input("rows", ROWS).output("rows", ROWS);
+        assert_eq!(ports::<Compose>("templates = 'a.toml'"), Ok(expected));
+    }
+}

@@ -16,7 +16,7 @@ mod texts;
 mod totals;
 
 use corpus::Direction;
-use engine::{Context, InputFile, Isolation, NoTuning, Ports, Resources, Stage, StageFailure};
+use engine::{Context, FieldError, InputFile, Isolation, NoTuning, Ports, Resources, Stage, StageFailure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -163,22 +163,21 @@ fn default_confidence() -> f64 {
 
 impl Params {
     /// Returns what the metrics measure together.
-    fn subject(&self) -> Result<Subject, String> {
-        let [first, rest @ ..] = &self.metrics[..] else {
-            return Err("`metrics` is empty: name at least one".to_owned());
+    fn subject(&self) -> Result<Subject, FieldError> {
+        let [first, ..] = &self.metrics[..] else {
+            return Err(FieldError::new("metrics", "`metrics` is empty").help("name at least one"));
         };
         let mut narrowest = *first;
-        for metric in rest {
+        for (position, metric) in self.metrics.iter().enumerate() {
             let (ours, theirs) = (narrowest.subject, metric.subject);
             match (ours, theirs) {
                 (ours, theirs) if ours == theirs => {}
                 (Subject::Predictions, Subject::Captions | Subject::Molecules) => narrowest = *metric,
                 (Subject::Captions | Subject::Molecules, Subject::Predictions) => {}
                 _ => {
-                    return Err(format!(
-                        "`{}` measures {ours} and `{}` {theirs}: use a stage for each",
-                        narrowest.name, metric.name,
-                    ));
+                    let message =
+                        format!("`{}` measures {ours} and `{}` {theirs}", narrowest.name, metric.name);
+                    return Err(FieldError::at("metrics", position, message).help("use a stage for each"));
                 }
             }
         }
@@ -233,109 +232,224 @@ impl Stage for Evaluate {
         Resources { cores, ..Resources::default() }
     }
 
-    fn check(params: &Params) -> Result<(), String> {
+    fn check(params: &Params) -> Result<(), FieldError> {
         let subject = params.subject()?;
-        let is_repeated =
-            (1..params.metrics.len()).any(|at| params.metrics[..at].contains(&params.metrics[at]));
-        let needs = |need: Need| params.metrics.iter().any(|metric| metric.needs(need));
-        let about_molecules = || match () {
-            () if params.empty_prediction != EmptyPrediction::default() => Some("empty_prediction"),
-            () if params.empty_fingerprints != EmptyFingerprints::default() => Some("empty_fingerprints"),
-            () => None,
-        };
-        let comparison = params.compare.as_ref().map(Comparison::bootstrap);
-        let all = [("bootstrap", params.bootstrap.as_ref()), ("compare", comparison.as_ref())];
-        for (name, bootstrap) in all {
-            match bootstrap {
-                Some(_) if subject == Subject::Rows => {
-                    return Err(format!("`{name}` is for predictions, which `words` does not measure"));
-                }
-                Some(bootstrap) if bootstrap.resamples == 0 => {
-                    return Err(format!("`{name}.resamples` is at least 1"));
-                }
-                Some(bootstrap) if !(bootstrap.confidence > 0.0 && bootstrap.confidence < 1.0) => {
-                    return Err(format!(
-                        "`{name}.confidence` is between 0 and 1, not {}",
-                        bootstrap.confidence
-                    ));
-                }
-                _ => {}
-            }
-        }
-        if params.compare.as_ref().is_some_and(|compare| compare.permutations == Some(0)) {
-            return Err("`compare.permutations` is at least 1".to_owned());
-        }
-        if params.compare.is_none() && params.relative_entropy != Estimator::default() {
-            return Err("`relative_entropy` changes nothing: there is no `compare`".to_owned());
-        }
-        match (needs(Need::WordNet), &params.wordnet) {
-            (true, None) => {
-                return Err("`meteor` needs WordNet's files, `wordnet = \"…/wordnet-3.0.tar.xz\"`; \
-                            without them there is `meteor_no_wordnet`"
-                    .to_owned());
-            }
-            (false, Some(_)) => return Err("`wordnet` changes nothing: `meteor` is not asked for".to_owned()),
-            _ => {}
-        }
-        match (needs(Need::ChemNet), &params.chemnet) {
-            (true, None) => {
-                return Err("`fcd` needs ChemNet's weights, `chemnet = \"…/chemnet.safetensors\"`; \
-                            tests/reference/convert_chemnet.py makes the file from the package `fcd`"
-                    .to_owned());
-            }
-            (false, Some(_)) => return Err("`chemnet` changes nothing: `fcd` is not asked for".to_owned()),
-            _ => {}
-        }
-        if subject == Subject::Judgements {
-            let unused = [
-                ("field", params.field.is_some()),
-                ("direction", params.direction.is_some()),
-                ("pairing", params.pairing != Pairing::Matched),
-            ];
-            if let Some((name, _)) = unused.into_iter().find(|(_, is_given)| *is_given) {
-                return Err(format!("`{name}` is for predictions: what was judged is as it is"));
-            }
-        }
-        match (subject, params.direction) {
-            (Subject::Rows, _) if params.min_reference_words.is_some() => {
-                Err("`min_reference_words` is for predictions, which `words` does not measure".to_owned())
-            }
-            (Subject::Molecules, _) if params.min_reference_words.is_some() => {
-                Err("`min_reference_words` is for captions: a molecule has one word".to_owned())
-            }
-            _ if is_repeated => Err("`metrics` names one twice".to_owned()),
-            (Subject::Rows, Some(_)) => {
-                Err("`direction` is for outputs of a model, which `words` does not measure".to_owned())
-            }
-            (Subject::Rows, _) if params.pairing == Pairing::Shuffled => {
-                Err("`pairing` is for predictions, which `words` does not measure".to_owned())
-            }
-            (Subject::Captions, Some(Direction::Cap2mol))
-            | (Subject::Molecules, Some(Direction::Mol2cap)) => {
-                Err(format!("`metrics` measure {subject}, and `direction` makes others"))
-            }
-            (Subject::Captions | Subject::Molecules | Subject::Predictions, None)
-                if params.field.is_some() =>
-            {
-                Err("`field` is for rows: predictions have their own; rows with outputs need a `direction`"
-                    .to_owned())
-            }
-            _ if params.tokens != Tokens::Words && !needs(Need::Tokens) => {
-                Err("`tokens` changes nothing: none of the `metrics` is of tokens of captions".to_owned())
-            }
-            (Subject::Molecules, _) => Ok(()),
-            _ => match about_molecules() {
-                Some(name) => Err(format!("`{name}` changes nothing: none of the `metrics` is of molecules")),
-                None => Ok(()),
-            },
-        }
+        check_metrics(params)?;
+        check_bootstrap(params, subject)?;
+        check_files(params)?;
+        check_direction(params, subject)?;
+        check_unused(params, subject)
     }
 
     fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), StageFailure> {
-        match params.subject().map_err(StageFailure::new)? {
+        match params.subject()? {
             Subject::Rows => texts::measure(params, context),
             Subject::Judgements => judged::measure(params, context),
             _ => totals::measure(params, context),
         }
+    }
+}
+
+/// Checks that each metric is asked for once.
+fn check_metrics(params: &Params) -> Result<(), FieldError> {
+    let metrics = &params.metrics;
+    match (1..metrics.len()).find(|at| metrics[..*at].contains(&metrics[*at])) {
+        Some(position) => Err(FieldError::at("metrics", position, "`metrics` names one twice")),
+        None => Ok(()),
+    }
+}
+
+/// Checks how often it is drawn from the rows.
+fn check_bootstrap(params: &Params, subject: Subject) -> Result<(), FieldError> {
+    let comparison = params.compare.as_ref().map(Comparison::bootstrap);
+    for (name, bootstrap) in [("bootstrap", params.bootstrap.as_ref()), ("compare", comparison.as_ref())] {
+        let Some(bootstrap) = bootstrap else { continue };
+        if subject == Subject::Rows {
+            let message = format!("`{name}` is for predictions, which `words` does not measure");
+            return Err(FieldError::new(name, message));
+        }
+        if bootstrap.resamples == 0 {
+            let path = format!("{name}.resamples");
+            return Err(FieldError::new(&*path, format!("`{path}` is at least 1")));
+        }
+        if !(bootstrap.confidence > 0.0 && bootstrap.confidence < 1.0) {
+            let path = format!("{name}.confidence");
+            let message = format!("`{path}` is between 0 and 1, not {}", bootstrap.confidence);
+            return Err(FieldError::new(path, message));
+        }
+    }
+    if params.compare.as_ref().is_some_and(|compare| compare.permutations == Some(0)) {
+        return Err(FieldError::new("compare.permutations", "`compare.permutations` is at least 1"));
+    }
+    if params.compare.is_none() && params.relative_entropy != Estimator::default() {
+        let message = "`relative_entropy` changes nothing: there is no `compare`";
+        return Err(FieldError::new("relative_entropy", message));
+    }
+    Ok(())
+}
+
+/// Checks that the files that metrics read are named, and no others.
+fn check_files(params: &Params) -> Result<(), FieldError> {
+    let position = |need: Need| params.metrics.iter().position(|metric| metric.needs(need));
+    match (position(Need::WordNet), &params.wordnet) {
+        (Some(position), None) => {
+            let error = FieldError::at("metrics", position, "`meteor` needs WordNet's files");
+            return Err(error.help(
+                "add `wordnet = \"…/wordnet-3.0.tar.xz\"`; without them there is `meteor_no_wordnet`",
+            ));
+        }
+        (None, Some(_)) => {
+            let message = "`wordnet` changes nothing: `meteor` is not asked for";
+            return Err(FieldError::new("wordnet", message));
+        }
+        _ => {}
+    }
+    match (position(Need::ChemNet), &params.chemnet) {
+        (Some(position), None) => {
+            let error = FieldError::at("metrics", position, "`fcd` needs ChemNet's weights");
+            Err(error.help(
+                "add `chemnet = \"…/chemnet.safetensors\"`; tests/reference/convert_chemnet.py makes the file \
+                 from the package `fcd`",
+            ))
+        }
+        (None, Some(_)) => {
+            Err(FieldError::new("chemnet", "`chemnet` changes nothing: `fcd` is not asked for"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks that what is measured is what the rows have.
+fn check_direction(params: &Params, subject: Subject) -> Result<(), FieldError> {
+    let error = |path: &str, message: String| Err(FieldError::new(path, message));
+    match (subject, params.direction) {
+        (Subject::Judgements, Some(_)) => {
+            error("direction", "`direction` is for predictions: what was judged is as it is".to_owned())
+        }
+        (Subject::Rows, Some(_)) => {
+            let message = "`direction` is for outputs of a model, which `words` does not measure";
+            error("direction", message.to_owned())
+        }
+        (Subject::Captions, Some(Direction::Cap2mol)) | (Subject::Molecules, Some(Direction::Mol2cap)) => {
+            error("direction", format!("`metrics` measure {subject}, and `direction` makes others"))
+        }
+        (Subject::Captions | Subject::Molecules | Subject::Predictions, None) if params.field.is_some() => {
+            Err(FieldError::new("field", "`field` is for rows: predictions have their own")
+                .help("for rows with outputs, add `direction`"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks that no field is given that would change nothing.
+fn check_unused(params: &Params, subject: Subject) -> Result<(), FieldError> {
+    let has_molecules = subject == Subject::Molecules;
+    let has_tokens = params.metrics.iter().any(|metric| metric.needs(Need::Tokens));
+    let is_shuffled = params.pairing != Pairing::Matched;
+    let (judged, words) = (subject == Subject::Judgements, subject == Subject::Rows);
+    const JUDGED: &str = "is for predictions: what was judged is as it is";
+    const WORDS: &str = "is for predictions, which `words` does not measure";
+    const NO_MOLECULES: &str = "changes nothing: none of the `metrics` is of molecules";
+    let unused = [
+        ("field", JUDGED, judged && params.field.is_some()),
+        ("pairing", JUDGED, judged && is_shuffled),
+        ("pairing", WORDS, words && is_shuffled),
+        ("min_reference_words", WORDS, words && params.min_reference_words.is_some()),
+        (
+            "min_reference_words",
+            "is for captions: a molecule has one word",
+            has_molecules && params.min_reference_words.is_some(),
+        ),
+        (
+            "tokens",
+            "changes nothing: none of the `metrics` is of tokens of captions",
+            params.tokens != Tokens::Words && !has_tokens,
+        ),
+        (
+            "empty_prediction",
+            NO_MOLECULES,
+            !has_molecules && params.empty_prediction != EmptyPrediction::default(),
+        ),
+        (
+            "empty_fingerprints",
+            NO_MOLECULES,
+            !has_molecules && params.empty_fingerprints != EmptyFingerprints::default(),
+        ),
+    ];
+    match unused.into_iter().find(|(_, _, is_given)| *is_given) {
+        Some((field, why, _)) => Err(FieldError::new(field, format!("`{field}` {why}"))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::testing::{StageTest, ports};
+    use serde_json::json;
+
+    use super::*;
+
+    const PREDICTIONS: &str = r#"{"id":"a","direction":"cap2mol","input":"x","reference":"CCO","prediction":"OCC"}
+{"id":"b","direction":"cap2mol","input":"y","reference":"CCC","prediction":"C1CC"}
+"#;
+
+    #[test]
+    fn predictions_are_scored_by_row_and_in_all() {
+        let run = StageTest::<Evaluate>::new("metrics = ['exact', 'validity', 'exact_string']")
+            .input("predictions", &[("rows.jsonl", PREDICTIONS)])
+            .run()
+            .unwrap();
+        let metrics = run.json("scores", "metrics.json");
+        let numbers = ["exact", "validity", "exact_string", "rows", "invalid_predictions"];
+        assert_eq!(numbers.map(|name| metrics[name].as_f64().unwrap()), [0.5, 0.5, 0.0, 2.0, 1.0]);
+        let rows = run.json_lines("scores", "rows.jsonl");
+        assert_eq!((&rows[0]["id"], rows.len()), (&json!("a"), 2));
+    }
+
+    #[test]
+    fn texts_of_rows_are_measured() {
+        let rows =
+            "{\"id\":\"a\",\"caption\":\"one two\"}\n{\"id\":\"b\",\"caption\":\"one two three four\"}\n";
+        let test =
+            |params: &str| StageTest::<Evaluate>::new(params).input("rows", &[("rows.jsonl", rows)]).run();
+        let metrics = test("metrics = ['words']").unwrap().json("scores", "metrics.json");
+        assert_eq!((&metrics["words_mean"], &metrics["words_max"]), (&json!(3.0), &json!(4.0)));
+        let failure = test("metrics = ['words']\nfield = 'text'").unwrap_err();
+        assert_eq!(failure.help.as_deref(), Some("name another `field`"));
+    }
+
+    #[test]
+    fn ports_follow_what_is_measured() {
+        let of = |params: &str| ports::<Evaluate>(params).unwrap();
+        let columns = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let words =
+            columns(&["words_mean", "words_std", "words_median", "words_min", "words_max", "words_rows"]);
+        let rows = Ports::new().input("rows", ROWS);
+        assert_eq!(of("metrics = ['words']"), rows.scored_output("scores", SCORES, words));
+        let captions = || columns(&["bleu2", "rows", "empty_predictions"]);
+        let predictions = || Ports::new().input("predictions", PREDICTIONS_TYPE);
+        assert_eq!(of("metrics = ['bleu2']"), predictions().scored_output("scores", SCORES, captions()));
+        let outputs = Ports::new().input("rows", ROWS).optional("references", ROWS);
+        assert_eq!(
+            of("metrics = ['bleu2']\ndirection = 'mol2cap'"),
+            outputs.scored_output("scores", SCORES, captions())
+        );
+    }
+
+    const PREDICTIONS_TYPE: engine::ArtifactType = crate::artifacts::PREDICTIONS;
+
+    #[test]
+    fn what_is_wrong_is_said_of_its_field() {
+        let path = |params: &str| ports::<Evaluate>(params).unwrap_err().path;
+        assert_eq!(path("metrics = []"), "metrics");
+        assert_eq!(path("metrics = ['bleu2', 'rouge1', 'bleu2']"), "metrics[2]");
+        assert_eq!(path("metrics = ['bleu2', 'exact']"), "metrics[1]");
+        assert_eq!(path("metrics = ['bleu2', 'blue4']"), "metrics[1]");
+        assert_eq!(path("metrics = ['rouge1', 'meteor']"), "metrics[1]");
+        assert_eq!(path("metrics = ['rouge1']\nwordnet = 'a'"), "wordnet");
+        assert_eq!(path("metrics = ['rouge1']\ncompare.permutations = 0"), "compare.permutations");
+        assert_eq!(path("metrics = ['exact']\ndirection = 'mol2cap'"), "direction");
+        assert_eq!(path("metrics = ['words']\npairing = 'shuffled'"), "pairing");
+        assert_eq!(path("metrics = ['rouge1']\nempty_prediction = 'molecule'"), "empty_prediction");
     }
 }

@@ -8,8 +8,8 @@ use std::sync::Mutex;
 
 use corpus::{Direction, MissingField, Prediction};
 use engine::{
-    ArtifactType, Component, Context, Estimate, EstimateContext, InputFile, Isolation, NoTuning, Ports,
-    Resources, Stage, StageFailure,
+    ArtifactType, Component, Context, Estimate, EstimateContext, FieldError, InputFile, Isolation, NoTuning,
+    Ports, Resources, Stage, StageFailure,
 };
 use learn::{
     Continuing, GenerateError, Generated, Generation, Kept, Model, Precision, Sizes, Strategy,
@@ -138,19 +138,26 @@ impl Stage for Generate {
         Estimate { memory, ..Estimate::default() }
     }
 
-    fn check(params: &Params) -> Result<(), String> {
-        params.strategy.check()?;
-        match () {
-            () if params.direction.is_none() && params.text.is_none() => Err("`direction` is missing: \
-                 `mol2cap` or `cap2mol`; or else `text` says what the prompt is about"
-                .to_owned()),
-            () if params.direction.is_some() && params.text.is_some() => {
-                Err("`direction` and `text` are given, and a model is asked for one thing".to_owned())
+    fn check(params: &Params) -> Result<(), FieldError> {
+        let strategy = &params.strategy;
+        strategy.check().map_err(|error| strategy.error_in("strategy", error))?;
+        match (&params.direction, &params.text) {
+            (None, None) => {
+                return Err(FieldError::new("direction", "`direction` is missing: `mol2cap` or `cap2mol`")
+                    .help("or say with `text` what the prompt is about"));
             }
-            () if params.max_new_tokens == 0 => Err("`max_new_tokens` is at least 1".to_owned()),
-            () if params.batch_size == 0 => Err("`batch_size` is at least 1".to_owned()),
-            () => Ok(()),
+            (Some(_), Some(_)) => {
+                let message = "`direction` and `text` are given, and a model is asked for one thing";
+                return Err(FieldError::new("text", message).help("leave one of them out"));
+            }
+            _ => {}
         }
+        for (name, number) in [("max_new_tokens", params.max_new_tokens), ("batch_size", params.batch_size)] {
+            if number == 0 {
+                return Err(FieldError::new(name, format!("`{name}` is at least 1")));
+            }
+        }
+        Ok(())
     }
 
     fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), StageFailure> {
@@ -330,4 +337,88 @@ fn read_questions(params: &Params, context: &Context) -> Result<Questions, Stage
         let Prediction { id, reference, prediction, .. } = prediction?;
         Ok(ask(id, if text == Text::Reference { reference } else { prediction }))
     })))
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::testing::{StageRun, StageTest, ports};
+
+    use super::*;
+    use crate::support::testing::{PROMPT, ROWS as TEXTS, model};
+
+    fn generated(model: &StageRun, params: &str, prompt: &str) -> StageRun {
+        StageTest::<Generate>::new(&format!("prompt = 'prompt.txt'\nmax_new_tokens = 3\n{params}"))
+            .file("prompt.txt", prompt)
+            .input_folder("model", &model.output("model"))
+            .input("rows", &[("rows.jsonl", TEXTS)])
+            .run()
+            .unwrap()
+    }
+
+    #[test]
+    fn every_row_gets_a_prediction() {
+        let model = model();
+        let run = generated(&model, "direction = 'mol2cap'", PROMPT);
+        let predictions = run.json_lines("predictions", "rows.jsonl");
+        let ids: Vec<_> = predictions.iter().map(|row| row["id"].as_str().unwrap()).collect();
+        assert_eq!(ids, ["a", "b", "c"]);
+        assert_eq!(
+            (&predictions[0]["input"], &predictions[0]["reference"]),
+            (&json!("CO"), &json!("It is methanol."))
+        );
+        assert_eq!(run.progress().last().map(|progress| (progress.done, progress.all)), Some((3, 3)));
+        let again = generated(&model, "direction = 'mol2cap'\nbatch_size = 1", PROMPT);
+        assert_eq!(run.text("predictions", "rows.jsonl"), again.text("predictions", "rows.jsonl"));
+    }
+
+    #[test]
+    fn beams_come_out_as_hypotheses_in_their_order() {
+        let params = "direction = 'mol2cap'\nstrategy.beam = { num_beams = 2, num_return_sequences = 2 }";
+        let run = generated(&model(), params, PROMPT);
+        let hypotheses = run.json_lines("hypotheses", "rows.jsonl");
+        let ids: Vec<_> = hypotheses.iter().map(|row| row["id"].as_str().unwrap()).collect();
+        assert_eq!(ids, ["a/1", "a/2", "b/1", "b/2", "c/1", "c/2"]);
+        let score = |at: usize| hypotheses[at]["score"].as_f64().unwrap();
+        assert!(score(0) >= score(1), "the best first");
+    }
+
+    #[test]
+    fn a_model_can_be_asked_about_any_text() {
+        let run = generated(&model(), "text.field = 'caption'", "List the facts: {text}\n");
+        let outputs = run.json_lines("outputs", "rows.jsonl");
+        assert_eq!((&outputs[1]["id"], &outputs[1]["input"]), (&json!("b"), &json!("It is ethanol.")));
+    }
+
+    #[test]
+    fn ports_follow_what_is_asked_and_how() {
+        let of = |more: &str| ports::<Generate>(&format!("prompt = 'a'\n{more}")).unwrap();
+        let model = || Ports::new().input("model", WEIGHTS).optional("adapter", ADAPTER);
+        assert_eq!(
+            of("direction = 'cap2mol'"),
+            model().input("rows", ROWS).output("predictions", PREDICTIONS)
+        );
+        assert_eq!(of("text.field = 'a'"), model().input("rows", ROWS).output("outputs", ROWS));
+        assert_eq!(
+            of("text = 'prediction'"),
+            model().input("predictions", PREDICTIONS).output("outputs", ROWS)
+        );
+        let beams = "direction = 'cap2mol'\nstrategy.beam = { num_beams = 2, num_return_sequences = 2 }";
+        let predictions = model().input("rows", ROWS).output("predictions", PREDICTIONS);
+        assert_eq!(of(beams), predictions.output("hypotheses", ROWS));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_of_its_field() {
+        let path = |more: &str| ports::<Generate>(&format!("prompt = 'a'\n{more}")).unwrap_err().path;
+        assert_eq!(path(""), "direction");
+        assert_eq!(path("direction = 'mol2cap'\ntext = 'reference'"), "text");
+        assert_eq!(path("direction = 'mol2cap'\nbatch_size = 0"), "batch_size");
+        let strategy = |written: &str| path(&format!("direction = 'mol2cap'\nstrategy.{written}"));
+        assert_eq!(strategy("beam = { num_beams = 1 }"), "strategy.beam.num_beams");
+        assert_eq!(strategy("sample = { top_p = 0.0 }"), "strategy.sample.top_p");
+        assert_eq!(
+            strategy("beam = { num_beams = 2, early_stopping = 'sometimes' }"),
+            "strategy.beam.early_stopping"
+        );
+    }
 }

@@ -9,7 +9,8 @@ use std::sync::Mutex;
 
 use corpus::{Direction, Prediction, facts};
 use engine::{
-    Context, Estimate, EstimateContext, Isolation, NoTuning, Ports, Resources, Stage, StageFailure,
+    Context, Estimate, EstimateContext, FieldError, Isolation, NoTuning, Ports, Resources, Stage,
+    StageFailure,
 };
 use learn::{Classifier, Sizes};
 use metrics::entailment::Verdict;
@@ -114,21 +115,23 @@ impl Stage for Judge {
         Estimate { memory, ..Estimate::default() }
     }
 
-    fn check(params: &Params) -> Result<(), String> {
-        let mut levels = params.levels.clone();
-        levels.sort_unstable();
-        levels.dedup();
-        match () {
-            () if levels.is_empty() => Err("`levels` is empty: name at least one".to_owned()),
-            () if levels.len() < params.levels.len() => Err("`levels` names one twice".to_owned()),
-            () if params.facts.is_some() && params.facts().is_none() => {
-                Err("`facts` changes nothing: `levels` has no `atomic`".to_owned())
-            }
-            () if params.field.is_some() && params.facts() != Some(Facts::Listed) => {
-                Err("`field` changes nothing: it is for `facts = \"listed\"`".to_owned())
-            }
-            () => Ok(()),
+    fn check(params: &Params) -> Result<(), FieldError> {
+        let levels = &params.levels;
+        if levels.is_empty() {
+            return Err(FieldError::new("levels", "`levels` is empty").help("name at least one"));
         }
+        if let Some(position) = (1..levels.len()).find(|at| levels[..*at].contains(&levels[*at])) {
+            return Err(FieldError::at("levels", position, "`levels` names one twice"));
+        }
+        if params.facts.is_some() && params.facts().is_none() {
+            let message = "`facts` changes nothing: `levels` has no `atomic`";
+            return Err(FieldError::new("facts", message));
+        }
+        if params.field.is_some() && params.facts() != Some(Facts::Listed) {
+            let message = "`field` changes nothing: it is for `facts = \"listed\"`";
+            return Err(FieldError::new("field", message));
+        }
+        Ok(())
     }
 
     fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), StageFailure> {
@@ -211,7 +214,8 @@ fn pairs(
         let text = |field: &str| {
             let text = row.needed(field).map(str::to_owned);
             text.map_err(|error| {
-                StageFailure::new(error.to_string()).help("name the fields of both `texts`, as the rows have them")
+                StageFailure::new(error.to_string())
+                    .help("name the fields of both `texts`, as the rows have them")
             })
         };
         let (reference, prediction) = (text(&reference)?, text(&prediction)?);
@@ -308,7 +312,12 @@ fn judge(
 }
 
 /// Says what is odd about the data.
-fn add_notes(kept: &KeptRows, params: &Params, all: usize, context: &mut Context) -> Result<(), StageFailure> {
+fn add_notes(
+    kept: &KeptRows,
+    params: &Params,
+    all: usize,
+    context: &mut Context,
+) -> Result<(), StageFailure> {
     let (mut empty, mut without) = (0, BTreeMap::<Level, usize>::new());
     for row in kept.read::<Judgement>()? {
         let row = row?;
@@ -333,4 +342,83 @@ fn add_notes(kept: &KeptRows, params: &Params, all: usize, context: &mut Context
         context.log("facts are found by rules for captions in the style of L+M-24");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::testing::{StageRun, StageTest, ports};
+
+    use super::*;
+
+    /// A small DeBERTa with random weights.
+    fn judge() -> StageTest<Judge> {
+        judge_with("levels = ['full', 'sentence']")
+    }
+
+    fn judge_with(params: &str) -> StageTest<Judge> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/learn/tests/golden/deberta_v3");
+        StageTest::<Judge>::new(params).input_folder("model", std::path::Path::new(folder))
+    }
+
+    const PREDICTIONS: &str = r#"{"id":"a","direction":"mol2cap","input":"C","reference":"It is sweet. It is a drug.","prediction":"It is sour."}
+{"id":"b","direction":"mol2cap","input":"C","reference":"It is a drug.","prediction":""}
+"#;
+
+    fn judgements(run: &StageRun) -> Vec<serde_json::Value> {
+        run.json_lines("judgements", "rows.jsonl")
+    }
+
+    #[test]
+    fn texts_are_judged_in_parts_and_in_both_directions() {
+        let run = judge().input("predictions", &[("rows.jsonl", PREDICTIONS)]).run().unwrap();
+        let rows = judgements(&run);
+        let sentences = &rows[0]["levels"]["sentence"];
+        assert_eq!(sentences["from_reference"].as_array().map(Vec::len), Some(2));
+        assert_eq!(sentences["from_prediction"][0].as_array().map(Vec::len), Some(2));
+        let verdict = sentences["from_reference"][1][0].as_array().unwrap();
+        let sum: f64 = verdict.iter().map(|share| share.as_f64().unwrap()).sum();
+        assert!((sum - 1.0).abs() < 1e-6, "{verdict:?}");
+        assert_eq!((&rows[1]["is_empty"], &rows[1]["reference_words"]), (&true.into(), &4.into()));
+        assert_eq!(run.notes()[0], "1 of 2 captions are empty, and say nothing that could be judged");
+        assert_eq!(run.progress().last().map(|progress| (progress.done, progress.all)), Some((2, 2)));
+    }
+
+    #[test]
+    fn fields_of_rows_are_judged_as_predictions_are() {
+        let rows = r#"{"id":"a","is":"It is sweet. It is a drug.","said":"It is sour."}"#;
+        let params = "levels = ['full', 'sentence']\ntexts = { reference = 'is', prediction = 'said' }";
+        let of_rows = judge_with(params).input("rows", &[("rows.jsonl", rows)]).run().unwrap();
+        let of_predictions = judge().input("predictions", &[("rows.jsonl", PREDICTIONS)]).run().unwrap();
+        assert_eq!(judgements(&of_rows)[0], judgements(&of_predictions)[0]);
+    }
+
+    #[test]
+    fn molecules_cannot_be_judged() {
+        let predictions = PREDICTIONS.replace("mol2cap", "cap2mol");
+        let failure = judge().input("predictions", &[("rows.jsonl", &predictions)]).run().unwrap_err();
+        assert_eq!(failure.message, "prediction `a` is of cap2mol, and only captions can be judged");
+    }
+
+    #[test]
+    fn ports_follow_where_texts_and_facts_come_from() {
+        let of = |params: &str| ports::<Judge>(params).unwrap();
+        let predictions = || Ports::new().input("predictions", super::PREDICTIONS).input("model", WEIGHTS);
+        assert_eq!(of("levels = ['full']"), predictions().output("judgements", JUDGEMENTS));
+        let rows = Ports::new().input("rows", ROWS).input("model", WEIGHTS);
+        let texts = "levels = ['full']\ntexts = { reference = 'a', prediction = 'b' }";
+        assert_eq!(of(texts), rows.output("judgements", JUDGEMENTS));
+        let listed = predictions().input(PREDICTION_FACTS, ROWS).input(REFERENCE_FACTS, ROWS);
+        assert_eq!(of("levels = ['atomic']\nfacts = 'listed'"), listed.output("judgements", JUDGEMENTS));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_of_its_field() {
+        let path = |params: &str| ports::<Judge>(params).unwrap_err().path;
+        assert_eq!(path("levels = []"), "levels");
+        assert_eq!(path("levels = ['full', 'atomic', 'full']"), "levels[2]");
+        assert_eq!(path("levels = ['full', 'word']"), "levels[1]");
+        assert_eq!(path("levels = ['full']\nfacts = 'listed'"), "facts");
+        assert_eq!(path("levels = ['atomic']\nfield = 'x'"), "field");
+        assert_eq!(path("levels = ['full']\ntexts = { reference = 'a' }"), "texts");
+    }
 }

@@ -9,7 +9,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use engine::{
-    Component, Context, Estimate, EstimateContext, Isolation, NoTuning, Ports, Resources, Stage, StageFailure,
+    Component, Context, Estimate, EstimateContext, FieldError, Isolation, NoTuning, Ports, Resources, Stage,
+    StageFailure,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -108,36 +109,51 @@ impl Stage for Merge {
         Resources { cores: 4, ..Resources::default() }
     }
 
-    fn check(params: &Params) -> Result<(), String> {
-        let (models, what) = match (&params.ratio, &params.weights) {
+    fn check(params: &Params) -> Result<(), FieldError> {
+        let (models, field) = match (&params.ratio, &params.weights) {
             (Some(ratio), None) => (ratio, "ratio"),
             (None, Some(weights)) => (weights, "weights"),
             (None, None) => {
-                return Err("a merge needs a `ratio`, such as `{ one = 1, other = 1 }`".to_owned());
+                let error = FieldError::new("", "a merge needs a `ratio`");
+                return Err(error.help("write `ratio = { INPUT = 1, OTHER_INPUT = 1 }`"));
             }
-            (Some(_), Some(_)) => return Err("a merge has a `ratio` or `weights`, not both".to_owned()),
+            (Some(_), Some(_)) => {
+                return Err(FieldError::new("weights", "a merge has a `ratio` or `weights`, not both"));
+            }
         };
         if models.contains_key(BASE) {
-            return Err(format!("`{BASE}` is what the models were tuned from and has no place in `{what}`"));
+            let message =
+                format!("`{BASE}` is what the models were tuned from and has no place in `{field}`");
+            return Err(FieldError::new(format!("{field}.{BASE}"), message));
         }
-        let numbers: Vec<f64> = models.values().flat_map(Setting::numbers).collect();
-        if let Some(number) = numbers.iter().find(|number| !number.is_finite()) {
-            return Err(format!("{number} is no weight"));
-        }
-        if params.ratio.is_some() {
-            if let Some(number) = numbers.iter().find(|number| **number < 0.0) {
-                return Err(format!("`ratio` holds {number}, and a share cannot be below 0"));
+        let mut is_all_zeros = true;
+        for (name, setting) in models {
+            for (path, number) in setting.numbers() {
+                let error = |message| Err(FieldError::new(&*path, message).within(name).within(field));
+                if !number.is_finite() {
+                    return error(format!("{number} is no weight"));
+                }
+                if params.ratio.is_some() && number < 0.0 {
+                    return error(format!("`ratio` has {number}, and a share cannot be below 0"));
+                }
+                is_all_zeros &= number == 0.0;
             }
-            if numbers.iter().all(|number| *number == 0.0) {
-                return Err("`ratio` is all zeros".to_owned());
-            }
         }
-        let named = params.adapters.iter().chain(&params.tokenizer_from);
-        if let Some(name) = named.into_iter().find(|name| !models.contains_key(*name)) {
-            return Err(format!("`{name}` is not in `{what}`"));
+        if params.ratio.is_some() && is_all_zeros {
+            return Err(FieldError::new("ratio", "`ratio` is all zeros"));
+        }
+        let adapters = params.adapters.iter().map(|name| ("adapters", name));
+        let tokenizer_from = params.tokenizer_from.iter().map(|name| ("tokenizer_from", name));
+        if let Some((path, name)) =
+            adapters.chain(tokenizer_from).find(|(_, name)| !models.contains_key(*name))
+        {
+            return Err(FieldError::new(path, format!("`{name}` is not in `{field}`")));
         }
         let names: Vec<&str> = models.keys().map(String::as_str).collect();
-        params.method.check(&names, normalization(params))
+        params.method.check(&names, normalization(params)).map_err(|error| {
+            // Without a path, the models are wrong for the method, and not a parameter of it.
+            if error.path.is_empty() { error.within(field) } else { params.method.error_in("method", error) }
+        })
     }
 
     /// The result is of the architecture of what is merged, piece by piece in little memory.
@@ -220,5 +236,73 @@ fn failure(error: MergeError, output: &Path) -> StageFailure {
             StageFailure::writing(&path)(source).with_message(message)
         }
         error => StageFailure::caused("merge the models", error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::testing::{StageTest, ports};
+
+    use super::*;
+    use crate::support::testing::model;
+
+    #[test]
+    fn a_soup_of_one_model_twice_is_that_model() {
+        let model = model();
+        let params = "method.soup = {}\nratio = { one = 1, other = 3 }";
+        let run = StageTest::<Merge>::new(params)
+            .input_folder("one", &model.output("model"))
+            .input_folder("other", &model.output("model"))
+            .run()
+            .unwrap();
+        let bytes = |folder: &Path| std::fs::read(folder.join("model.safetensors")).unwrap();
+        let tensors = |folder: &Path| ModelFolder::open(folder).unwrap().tensors().len();
+        let (merged, original) = (run.output("model"), model.output("model"));
+        assert_eq!(tensors(&merged), tensors(&original));
+        assert!(bytes(&merged) == bytes(&original), "a mean of equal numbers is that number");
+        assert!(run.log().contains(" tensors, "), "{}", run.log());
+        let last = run.progress().last().unwrap();
+        assert_eq!((last.done, last.unit.as_str()), (last.all, "bytes"));
+    }
+
+    #[test]
+    fn a_model_that_is_none_is_named() {
+        let model = model();
+        let failure = StageTest::<Merge>::new("method.soup = {}\nratio = { one = 1, other = 3 }")
+            .input_folder("one", &model.output("model"))
+            .input("other", &[("readme", "nothing here")])
+            .run()
+            .unwrap_err();
+        assert!(failure.message.starts_with("failed to read the model `other`: "), "{failure}");
+    }
+
+    #[test]
+    fn ports_are_the_models_and_the_base_where_it_is_needed() {
+        let models = || Ports::new().input("a", WEIGHTS).input("b", WEIGHTS);
+        let of = |method: &str, more: &str| {
+            ports::<Merge>(&format!("method.{method}\nratio = {{ a = 1, b = 1 }}\n{more}")).unwrap()
+        };
+        assert_eq!(of("soup = {}", ""), models().output("model", WEIGHTS));
+        assert_eq!(of("ties = {}", ""), models().input("base", WEIGHTS).output("model", WEIGHTS));
+        let adapted = Ports::new().input("a", WEIGHTS).input("b", ADAPTER).input("base", WEIGHTS);
+        assert_eq!(of("soup = {}", "adapters = ['b']"), adapted.output("model", WEIGHTS));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_of_its_field() {
+        let path = |params: &str| ports::<Merge>(params).unwrap_err().path;
+        assert_eq!(path("method.soup = {}"), "");
+        assert_eq!(path("method.soup = {}\nratio = { a = 1, b = [1, -2] }"), "ratio.b[1]");
+        assert_eq!(path("method.soup = {}\nratio = { a = 0, b = 0 }"), "ratio");
+        assert_eq!(path("method.soup = {}\nratio = { a = 1, base = 1 }"), "ratio.base");
+        assert_eq!(path("method.soup = {}\nratio.a = 1"), "ratio");
+        assert_eq!(path("method.soup = {}\nratio = { a = 1, b = 1 }\nweights = { a = 1 }"), "weights");
+        assert_eq!(path("method.slerp = {}\nweights = { a = 1, b = 1 }"), "weights");
+        assert_eq!(path("method.soup = {}\nratio = { a = 1, b = 1 }\nadapters = ['c']"), "adapters");
+        assert_eq!(path("method.soup = {}\nratio = { a = 1, b = 1 }\nfiles_from = 'c'"), "files_from");
+        let rule = "method.ties.density = { a = 1, b = [{ value = [0.5, 2] }] }\nratio = { a = 1, b = 1 }";
+        assert_eq!(path(rule), "method.ties.density.b[0].value[1]");
+        let layers = "method.ties.density = [{ layers = [3, 3], value = 1 }]\nratio = { a = 1, b = 1 }";
+        assert_eq!(path(layers), "method.ties.density[0].layers");
     }
 }

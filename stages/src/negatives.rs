@@ -168,3 +168,62 @@ fn counts(report: &NegativesReport) -> String {
         report.outputs
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use engine::testing::{StageTest, ports};
+    use serde_json::json;
+
+    use super::*;
+    use crate::support::testing::ROWS as TARGETS;
+
+    #[test]
+    fn an_output_is_rejected_unless_it_says_what_the_target_says() {
+        let outputs = "{\"id\":\"a\",\"output\":\"It is water.\"}\n{\"id\":\"b\",\"output\":\"It is ethanol.\"}\n\
+                       {\"id\":\"z\",\"output\":\"of no row\"}\n";
+        let run = StageTest::<Negatives>::new("")
+            .input("rows", &[("rows.jsonl", TARGETS)])
+            .input("mol2cap", &[("rows.jsonl", outputs)])
+            .run()
+            .unwrap();
+        let preference = json!({
+            "id": "a/mol2cap", "direction": "mol2cap", "input": "CO", "chosen": "It is methanol.",
+            "rejected": "It is water.",
+        });
+        assert_eq!(run.json_lines("preferences", "rows.jsonl"), [preference]);
+        let unpaired = run.json_lines("unpaired", "rows.jsonl");
+        let labels: Vec<_> = unpaired.iter().map(|row| (&row["output"], &row["desirable"])).collect();
+        assert_eq!(
+            labels,
+            [(&json!("It is methanol."), &json!(true)), (&json!("It is water."), &json!(false))]
+        );
+        let report = &run.json("report", "report.json")["mol2cap"];
+        assert_eq!(
+            (&report["rows"], &report["taken"], &report["same-text"]),
+            (&json!(3), &json!(1), &json!(1))
+        );
+        assert!(run.notes().contains(&"mol2cap: 1 rows left out: no output".to_owned()), "{:?}", run.notes());
+    }
+
+    #[test]
+    fn nothing_to_reject_is_a_failure_with_the_counts() {
+        let test = || StageTest::<Negatives>::new("").input("rows", &[("rows.jsonl", TARGETS)]);
+        let failure = test().run().unwrap_err();
+        assert_eq!(failure.message, "there are no outputs to reject");
+        let outputs = "{\"id\":\"z\",\"output\":\"of no row\"}\n";
+        let failure = test().input("mol2cap", &[("rows.jsonl", outputs)]).run().unwrap_err();
+        assert!(
+            failure.message.starts_with("no row has an output to reject; mol2cap: of 3 rows"),
+            "{failure}"
+        );
+        assert!(failure.help.unwrap().contains("`matched_by`"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_of_its_field() {
+        let path = |params: &str| ports::<Negatives>(params).unwrap_err().path;
+        assert_eq!(path("matched_by = 'chance'"), "matched_by");
+        assert_eq!(path("on_empty = 3"), "on_empty");
+        assert_eq!(path("fields = 'x'"), "fields");
+    }
+}

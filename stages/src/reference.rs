@@ -5,7 +5,8 @@ use std::path::Path;
 
 use corpus::Record;
 use engine::{
-    Context, Estimate, EstimateContext, Isolation, NoTuning, Ports, Resources, Stage, StageFailure,
+    Context, Estimate, EstimateContext, FieldError, Isolation, NoTuning, Ports, Resources, Stage,
+    StageFailure,
 };
 use learn::{Example, Examples, Feed, Model, Precision, ReferenceLogps, Sizes, reference_logps};
 use schemars::JsonSchema;
@@ -90,13 +91,11 @@ impl Stage for Reference {
         Estimate { memory, ..Estimate::default() }
     }
 
-    fn check(params: &Params) -> Result<(), String> {
-        match () {
-            () if params.prompts.is_empty() => {
-                Err("`prompts` is empty: give `prompts.mol2cap`, `prompts.cap2mol` or both".to_owned())
-            }
-            () if params.max_length == Some(0) => Err("`max_length` is at least 1".to_owned()),
-            () => Ok(()),
+    fn check(params: &Params) -> Result<(), FieldError> {
+        params.prompts.check()?;
+        match params.max_length {
+            Some(0) => Err(FieldError::new("max_length", "`max_length` is at least 1")),
+            _ => Ok(()),
         }
     }
 
@@ -168,5 +167,56 @@ pub(crate) fn read_logps(folder: &Path, examples: &Examples) -> Result<Reference
     match train.next().or(validation.next()) {
         Some(example) => Err(other(format!("`reference_logps` has nothing for `{}`", example.id))),
         None => Ok(logps),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::testing::{StageTest, ports};
+
+    use super::*;
+    use crate::artifacts::{PREFERENCES, UNPAIRED};
+    use crate::support::testing::{PREFERENCES as PAIRS, PROMPT, model};
+
+    #[test]
+    fn every_pair_gets_the_log_probabilities_of_both_outputs() {
+        let model = model();
+        let run = |precision: &str| {
+            StageTest::<Reference>::new(&format!("prompts.mol2cap = 'prompt.txt'\n{precision}"))
+                .file("prompt.txt", PROMPT)
+                .input_folder("model", &model.output("model"))
+                .input("rows", &[("rows.jsonl", PAIRS)])
+                .input("validation", &[("rows.jsonl", PAIRS)])
+                .run()
+                .unwrap()
+        };
+        let lines = run("").json_lines("logps", "rows.jsonl");
+        let kept: Vec<_> =
+            lines.iter().map(|line| (line["id"].as_str(), line["validation"].as_bool())).collect();
+        let (a, b) = (Some("a/mol2cap"), Some("b/mol2cap"));
+        assert_eq!(kept, [(a, Some(false)), (b, Some(false)), (a, Some(true)), (b, Some(true))]);
+        for line in &lines {
+            assert!(line["chosen"].as_f64().unwrap() < 0.0 && line["rejected"].as_f64().unwrap() < 0.0);
+        }
+        assert_eq!((&lines[0]["tokens"], &lines[0]["chosen"]), (&lines[2]["tokens"], &lines[2]["chosen"]));
+        assert_ne!(lines[0]["tokens"], lines[1]["tokens"]);
+    }
+
+    #[test]
+    fn ports_take_pairs_or_labelled_outputs() {
+        let expected = |rows: engine::ArtifactType| {
+            let ports = Ports::new().input("model", WEIGHTS).input("rows", rows.clone());
+            Ok(ports.optional("validation", rows).output("logps", LOGPS))
+        };
+        assert_eq!(ports::<Reference>("prompts.mol2cap = 'a'"), expected(PREFERENCES));
+        assert_eq!(ports::<Reference>("prompts.mol2cap = 'a'\nunpaired = true"), expected(UNPAIRED));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_of_its_field() {
+        let path = |params: &str| ports::<Reference>(params).unwrap_err().path;
+        assert_eq!(path("prompts = {}"), "prompts");
+        assert_eq!(path("prompts.mol2cap = 'a'\nmax_length = 0"), "max_length");
+        assert_eq!(path("prompts.mol2cap = 3"), "prompts.mol2cap");
     }
 }

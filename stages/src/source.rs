@@ -11,7 +11,8 @@ use std::path::PathBuf;
 
 use corpus::formats::{self, OnBadRow, ReadOptions, Report};
 use engine::{
-    Context, Estimate, EstimateContext, InputFile, Isolation, NoTuning, Ports, Stage, StageFailure,
+    Context, Estimate, EstimateContext, FieldError, InputFile, Isolation, NoTuning, Ports, Stage,
+    StageFailure,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,10 +24,11 @@ use crate::support::rows::{RowWriter, write_json};
 
 /// What to bring in.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "Written")]
+#[serde(from = "Written")]
 pub struct Params {
     path: InputFile,
-    format: Format,
+    /// None only where neither the user nor the file's name says it, which `check` refuses.
+    format: Option<Format>,
     columns: BTreeMap<String, String>,
     split: BTreeMap<String, String>,
     collapse_backslashes: BTreeSet<String>,
@@ -55,11 +57,11 @@ struct Written {
     #[serde(default)]
     on_bad_row: OnBadRow,
     /// The share of rows that may be skipped before it is taken for a mistake.
-    #[serde(default = "default_most_bad_rows")]
+    #[serde(default = "default_max_bad_rows")]
     max_bad_rows: f64,
 }
 
-fn default_most_bad_rows() -> f64 {
+fn default_max_bad_rows() -> f64 {
     0.01
 }
 
@@ -79,10 +81,8 @@ enum Format {
     Adapter,
 }
 
-impl TryFrom<Written> for Params {
-    type Error = String;
-
-    fn try_from(written: Written) -> Result<Self, String> {
+impl From<Written> for Params {
+    fn from(written: Written) -> Self {
         let name = written.path.path().to_string_lossy();
         let by_name = || match formats::Format::from_path(&name) {
             Some(formats::Format::Csv) => Some(Format::Csv),
@@ -90,14 +90,8 @@ impl TryFrom<Written> for Params {
             Some(formats::Format::Jsonl) => Some(Format::Jsonl),
             None => None,
         };
-        let format = written.format.or_else(by_name).ok_or_else(|| {
-            let formats = "`format = \"csv\"`, \"tsv\", \"jsonl\", \"model\" or \"adapter\"";
-            format!("the ending of `path`, `{name}`, stands for no format: add {formats}")
-        })?;
-        if !(0.0..=1.0).contains(&written.max_bad_rows) {
-            return Err(format!("`max_bad_rows` is a share between 0 and 1, not {}", written.max_bad_rows));
-        }
-        Ok(Self {
+        let format = written.format.or_else(by_name);
+        Self {
             path: written.path,
             format,
             columns: written.columns,
@@ -105,7 +99,7 @@ impl TryFrom<Written> for Params {
             collapse_backslashes: written.collapse_backslashes,
             on_bad_row: written.on_bad_row,
             max_bad_rows: written.max_bad_rows,
-        })
+        }
     }
 }
 
@@ -124,15 +118,29 @@ impl Stage for Source {
 
     fn ports(params: &Params) -> Ports {
         match params.format {
-            Format::Model => Ports::new().output("model", WEIGHTS),
-            Format::Adapter => Ports::new().output("adapter", ADAPTER),
+            Some(Format::Model) => Ports::new().output("model", WEIGHTS),
+            Some(Format::Adapter) => Ports::new().output("adapter", ADAPTER),
             // Apart from the rows, so that a blank line more changes nothing below.
             _ => Ports::new().output("rows", ROWS).output("report", REPORT),
         }
     }
 
+    fn check(params: &Params) -> Result<(), FieldError> {
+        if params.format.is_none() {
+            let name = params.path.path().display();
+            let message = format!("`path` does not tell the format by its ending, `{name}`");
+            return Err(FieldError::new("path", message)
+                .help("add `format = \"csv\"`, \"tsv\", \"jsonl\", \"model\" or \"adapter\""));
+        }
+        if !(0.0..=1.0).contains(&params.max_bad_rows) {
+            let message = format!("`max_bad_rows` is a share between 0 and 1, not {}", params.max_bad_rows);
+            return Err(FieldError::new("max_bad_rows", message));
+        }
+        Ok(())
+    }
+
     fn estimate(params: &Params, _: &NoTuning, context: &EstimateContext<'_>) -> Estimate {
-        if !matches!(params.format, Format::Model) {
+        if params.format != Some(Format::Model) {
             return Estimate::default();
         }
         let text = context.read(&params.path.path().join("config.json"));
@@ -143,7 +151,7 @@ impl Stage for Source {
 
     fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), StageFailure> {
         let (path, origin) = (params.path.path(), params.path.origin());
-        let format = match params.format {
+        let format = match params.format.expect("checked when it was planned") {
             Format::Model => return bring_model(&params.path, context),
             Format::Adapter => return bring_adapter(&params.path, context),
             Format::Csv => formats::Format::Csv,
@@ -293,5 +301,81 @@ impl Read for Counted {
         let count = self.file.read(buffer)?;
         self.position.set(self.position.get() + count as u64);
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::testing::{StageTest, ports};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn rows_come_in_with_the_columns_that_are_asked_for() {
+        let params = "path = 'rows.tsv'\ncolumns = { id = 'CID', caption = 'text' }";
+        let text = "CID\ttext\tmore\n1\tsweet\tx\n2\tsour\ty\n";
+        let run = StageTest::<Source>::new(params).file("rows.tsv", text).run().unwrap();
+        assert_eq!(
+            run.json_lines("rows", "rows.jsonl"),
+            [json!({ "id": "1", "caption": "sweet" }), json!({ "id": "2", "caption": "sour" })]
+        );
+        assert_eq!(run.json("report", "report.json")["rows"], 2);
+        assert_eq!(run.notes(), [""; 0]);
+    }
+
+    #[test]
+    fn rows_that_cannot_be_read_are_skipped_until_they_are_too_many() {
+        let rows = "id\ttext\na\tone\na\ttwo\n";
+        let source = |more: &str| {
+            let params = format!("path = 'rows.tsv'\n{more}");
+            StageTest::<Source>::new(&params).file("rows.tsv", rows).run()
+        };
+        let skipped = source("most_bad_rows = 0.5").unwrap();
+        assert_eq!(skipped.json_lines("rows", "rows.jsonl").len(), 1);
+        assert!(skipped.notes()[0].starts_with("1 rows skipped: "), "{:?}", skipped.notes());
+        let failure = source("").unwrap_err();
+        assert!(failure.message.starts_with("1 of 2 rows of rows.tsv cannot be read"), "{failure}");
+        assert!(failure.help.unwrap().contains("`most_bad_rows`"));
+    }
+
+    #[test]
+    fn a_model_comes_in_as_it_is_without_hidden_files() {
+        let model = crate::support::testing::model();
+        let test = ["config.json", "model.safetensors", "tokenizer.json", ".hidden"].into_iter().fold(
+            StageTest::<Source>::new("path = 'model'\nformat = 'model'"),
+            |test, file| {
+                let content = std::fs::read(model.output("model").join(file)).unwrap_or_default();
+                test.file(&format!("model/{file}"), content)
+            },
+        );
+        let run = test.run().unwrap();
+        assert_eq!(run.text("model", "config.json"), model.text("model", "config.json"));
+        assert!(!run.output("model").join(".hidden").exists());
+        assert!(run.log().contains("llama, "), "{}", run.log());
+    }
+
+    #[test]
+    fn the_format_decides_what_comes_out() {
+        let rows = Ports::new().output("rows", ROWS).output("report", REPORT);
+        assert_eq!(ports::<Source>("path = 'a.csv'"), Ok(rows.clone()));
+        assert_eq!(ports::<Source>("path = 'a'\nformat = 'jsonl'"), Ok(rows));
+        assert_eq!(
+            ports::<Source>("path = 'a'\nformat = 'model'"),
+            Ok(Ports::new().output("model", WEIGHTS))
+        );
+        assert_eq!(
+            ports::<Source>("path = 'a'\nformat = 'adapter'"),
+            Ok(Ports::new().output("adapter", ADAPTER))
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_of_its_field() {
+        let path = |params: &str| ports::<Source>(params).unwrap_err().path;
+        assert_eq!(path("path = 'rows.txt'"), "path");
+        assert_eq!(path("path = 'a.csv'\nmost_bad_rows = 2"), "most_bad_rows");
+        assert_eq!(path("path = 'a.csv'\ncolumns = { id = 3 }"), "columns.id");
+        assert_eq!(path("path = 'a.csv'\nformat = 'xml'"), "format");
     }
 }

@@ -8,7 +8,7 @@ use corpus::sample::{
     Candidate, Excluded, Group, Identity, MaxChars, SampleReport, Sampling, Take, Traits, sample,
 };
 use corpus::{MissingField, Row};
-use engine::{Context, Isolation, NoTuning, Ports, Resources, Stage, StageFailure};
+use engine::{Context, FieldError, Isolation, NoTuning, Ports, Resources, Stage, StageFailure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +31,7 @@ pub struct Params {
     /// A field whose values keep their shares in the sample.
     stratify: Option<String>,
     /// Which rows stay together: groups are taken whole, but for the last, and none that has a
-    /// row in `without`.
+    /// row in `exclude`.
     group: Option<Group>,
     /// How many characters fields may have; rows with more are left out, and counted.
     max_chars: Option<MaxChars>,
@@ -62,15 +62,15 @@ impl Stage for Subset {
         Ports::new().several("rows", ROWS).many("exclude", ROWS).output("rows", ROWS).output("report", REPORT)
     }
 
-    fn check(params: &Params) -> Result<(), String> {
+    fn check(params: &Params) -> Result<(), FieldError> {
         if params.stratify.is_some() && params.group.is_some() {
-            return Err(
-                "`stratify` spreads a sample over the rows and `group` gathers it: name one".to_owned()
-            );
+            let message = "`stratify` spreads a sample over the rows and `group` gathers it";
+            return Err(FieldError::new("stratify", message).help("use one of them"));
         }
         match &params.max_chars {
             Some(max_chars) if max_chars.0.is_empty() => {
-                Err("`max_chars` names no field: write `max_chars = { FIELD = CHARACTERS }`".to_owned())
+                Err(FieldError::new("max_chars", "`max_chars` names no field")
+                    .help("write `max_chars = { FIELD = CHARACTERS }`"))
             }
             _ => Ok(()),
         }
@@ -164,4 +164,69 @@ fn for_each_row<T: Send>(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::testing::{StageRun, StageTest, ports};
+    use serde_json::Value;
+
+    use super::*;
+
+    fn rows(ids: std::ops::Range<u32>) -> String {
+        ids.map(|id| format!("{{\"id\":\"{id}\",\"text\":\"{}\"}}\n", "x".repeat(id as usize % 5))).collect()
+    }
+
+    fn sampled(params: &str, seed: u64) -> StageRun {
+        StageTest::<Subset>::new(params)
+            .input("rows", &[("rows.jsonl", &rows(0..20))])
+            .input("rows", &[("rows.jsonl", &rows(20..40))])
+            .input("without", &[("rows.jsonl", &rows(0..10))])
+            .seed(seed)
+            .run()
+            .unwrap()
+    }
+
+    fn ids(run: &StageRun) -> Vec<String> {
+        let id = |row: Value| row["id"].as_str().unwrap().to_owned();
+        run.json_lines("rows", "rows.jsonl").into_iter().map(id).collect()
+    }
+
+    #[test]
+    fn a_smaller_sample_is_inside_a_larger_one_and_none_has_what_is_left_out() {
+        let (small, large) = (ids(&sampled("take.count = 5", 1)), ids(&sampled("take.count = 9", 1)));
+        assert_eq!((small.len(), large.len()), (5, 9));
+        assert!(small.iter().all(|id| large.contains(id)), "{small:?} {large:?}");
+        assert!(large.iter().all(|id| id.parse::<u32>().unwrap() >= 10), "{large:?}");
+        assert!(large.is_sorted_by_key(|id| id.parse::<u32>().unwrap()), "in the order of the rows");
+        assert_ne!(large, ids(&sampled("take.count = 9", 2)));
+    }
+
+    #[test]
+    fn the_report_counts_what_was_not_taken() {
+        let run = sampled("take.fraction = 1\nlongest.text = 2", 0);
+        let report = run.json("report", "report.json");
+        assert_eq!((&report["candidates"], &report["excluded"]), (&40.into(), &10.into()));
+        assert_eq!(report["taken"], ids(&run).len());
+        assert_eq!(run.notes(), ["12 rows left out: their `text` is longer than 2 characters"]);
+    }
+
+    #[test]
+    fn an_id_that_occurs_in_two_inputs_fails() {
+        let failure = StageTest::<Subset>::new("take.count = 1")
+            .input("rows", &[("rows.jsonl", &rows(0..2))])
+            .input("rows", &[("rows.jsonl", &rows(1..3))])
+            .run()
+            .unwrap_err();
+        assert_eq!(failure.message, "the id `1` occurs twice in the rows taken together");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_of_its_field() {
+        let path = |params: &str| ports::<Subset>(&format!("take.count = 1\n{params}")).unwrap_err().path;
+        assert_eq!(path("stratify = 'a'\ngroup.field = 'b'"), "stratify");
+        assert_eq!(path("longest = {}"), "longest");
+        assert_eq!(path("identity.molecule = 3"), "identity.molecule");
+        assert_eq!(ports::<Subset>("take.fraction = 1.5").unwrap_err().path, "take.fraction");
+    }
 }

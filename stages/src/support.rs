@@ -10,3 +10,5 @@ pub(crate) mod parallel;
 pub(crate) mod prompts;
 pub(crate) mod rows;
 pub(crate) mod tensorboard;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,7 +1,8 @@
 //! `kind = "tokenizer"`: trains a tokenizer on rows, for models made from scratch.
 
 use engine::{
-    Component, Context, Estimate, EstimateContext, Isolation, NoTuning, Ports, Stage, StageFailure,
+    Component, Context, Estimate, EstimateContext, FieldError, Isolation, NoTuning, Ports, Stage,
+    StageFailure,
 };
 use learn::TokenizerModel;
 use schemars::JsonSchema;
@@ -52,11 +53,11 @@ impl Stage for Tokenizer {
         vec![params.model.component()]
     }
 
-    fn check(params: &Params) -> Result<(), String> {
+    fn check(params: &Params) -> Result<(), FieldError> {
         if params.fields.is_empty() {
-            return Err("`fields` is empty: name at least one".to_owned());
+            return Err(FieldError::new("fields", "`fields` is empty").help("name at least one"));
         }
-        params.model.check()
+        params.model.check().map_err(|error| params.model.error_in("model", error))
     }
 
     fn estimate(params: &Params, _: &NoTuning, _: &EstimateContext<'_>) -> Estimate {
@@ -83,5 +84,46 @@ impl Stage for Tokenizer {
         context.log(format_args!("{} tokens from {} texts", trained.vocabulary_size(), texts.len()));
         let folder = context.output("tokenizer")?;
         trained.save(&folder).map_err(|error| StageFailure::caused("write the tokenizer", error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::testing::{StageTest, ports};
+
+    use super::*;
+    use crate::support::testing::ROWS as TEXTS;
+
+    #[test]
+    fn a_tokenizer_is_trained_on_the_fields_and_the_prompts() {
+        let params = "model.bpe.vocabulary_size = 270\nfields = ['caption']\nprompts.mol2cap = 'prompt.txt'";
+        let run = StageTest::<Tokenizer>::new(params)
+            .file("prompt.txt", "Molecule: {molecule}\nCaption: {caption}\n")
+            .input("rows", &[("rows.jsonl", TEXTS)])
+            .run()
+            .unwrap();
+        let vocabulary = run.json("tokenizer", "tokenizer.json")["model"]["vocab"].clone();
+        let size = vocabulary.as_object().unwrap().len();
+        assert!((259..=270).contains(&size), "{size}");
+        assert!(run.log().contains(" tokens from "), "{}", run.log());
+    }
+
+    #[test]
+    fn a_row_without_a_field_is_named() {
+        let failure = StageTest::<Tokenizer>::new("model.bpe.vocabulary_size = 270\nfields = ['name']")
+            .input("rows", &[("rows.jsonl", TEXTS)])
+            .run()
+            .unwrap_err();
+        assert!(failure.message.starts_with("row `a` has no text `name`"), "{failure}");
+        assert_eq!(failure.help.as_deref(), Some("name other `fields`"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_of_its_field() {
+        let path = |params: &str| ports::<Tokenizer>(params).unwrap_err().path;
+        assert_eq!(path("model.bpe.vocabulary_size = 100"), "model.bpe.vocabulary_size");
+        assert_eq!(path("model.bpe.vocabulary_size = 300\nfields = []"), "fields");
+        let expected = Ports::new().input("rows", ROWS).output("tokenizer", TOKENIZER);
+        assert_eq!(ports::<Tokenizer>("model.bpe.vocabulary_size = 300"), Ok(expected));
     }
 }

@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use engine::{
-    ArtifactType, Component, Context, Estimate, EstimateContext, Isolation, Memory, OutputHint, Ports,
-    Resources, Stage, StageFailure,
+    ArtifactType, Component, Context, Estimate, EstimateContext, FieldError, Isolation, Memory, OutputHint,
+    Ports, Resources, Stage, StageFailure,
 };
 use learn::{
     AdamW, AdapterMethod, Architecture, Compared, Feed, Length, Model, Objective, Point, Precision,
@@ -192,47 +192,54 @@ impl Stage for Train {
         Estimate { memory, outputs: outputs.into_iter().collect() }
     }
 
-    fn check(params: &Params) -> Result<(), String> {
+    fn check(params: &Params) -> Result<(), FieldError> {
         if let Some(model) = &params.model {
-            model.check()?;
+            model.check().map_err(|error| model.error_in("model", error))?;
         }
         if let Some(adapter) = &params.adapter {
-            adapter.check()?;
+            adapter.check().map_err(|error| adapter.error_in("adapter", error))?;
         }
-        params.objective.check()?;
-        params.optimizer.check()?;
+        let objective = &params.objective;
+        objective.check().map_err(|error| objective.error_in("objective", error))?;
+        params.optimizer.check().map_err(|error| error.within("optimizer"))?;
+        params.prompts.check()?;
         let above_0 = |number: f64| number.is_finite() && number > 0.0;
-        match params.length {
-            Length::Epochs(epochs) if !above_0(epochs) => {
-                return Err(format!("`length.epochs` is a number above 0, not {epochs}"));
-            }
-            _ => {}
+        if let Length::Epochs(epochs) = params.length
+            && !above_0(epochs)
+        {
+            let message = format!("`length.epochs` is a number above 0, not {epochs}");
+            return Err(FieldError::new("length.epochs", message));
         }
-        match () {
-            () if params.prompts.is_empty() => {
-                Err("`prompts` is empty: give `prompts.mol2cap`, `prompts.cap2mol` or both".to_owned())
-            }
-            () if !(params.learning_rate.is_finite() && params.learning_rate >= 0.0) => {
-                Err(format!("`learning_rate` is a number from 0, not {}", params.learning_rate))
-            }
-            () if !(0.0..1.0).contains(&params.warmup_ratio) => {
-                Err(format!("`warmup_ratio` is a share from 0 to below 1, not {}", params.warmup_ratio))
-            }
-            () if !above_0(params.max_grad_norm) => {
-                Err(format!("`max_grad_norm` is a number above 0, not {}", params.max_grad_norm))
-            }
-            () if params.batch_size == 0 => Err("`batch_size` is at least 1".to_owned()),
-            () if params.gradient_accumulation_steps == 0 => {
-                Err("`gradient_accumulation_steps` is at least 1".to_owned())
-            }
-            () if params.objective.needs_divergence()
-                && params.batch_size * params.gradient_accumulation_steps == 1 =>
-            {
-                Err("this objective compares the rows of a step: raise `batch_size` or `gradient_accumulation_steps`".to_owned())
-            }
-            () if params.max_length == Some(0) => Err("`max_length` is at least 1".to_owned()),
-            () => Ok(()),
+        let rate = params.learning_rate;
+        if !(rate.is_finite() && rate >= 0.0) {
+            let message = format!("`learning_rate` is a number from 0, not {rate}");
+            return Err(FieldError::new("learning_rate", message));
         }
+        if !(0.0..1.0).contains(&params.warmup_ratio) {
+            let message = format!("`warmup_ratio` is a share from 0 to below 1, not {}", params.warmup_ratio);
+            return Err(FieldError::new("warmup_ratio", message));
+        }
+        if !above_0(params.max_grad_norm) {
+            let message = format!("`max_grad_norm` is a number above 0, not {}", params.max_grad_norm);
+            return Err(FieldError::new("max_grad_norm", message));
+        }
+        let counts = [
+            ("batch_size", Some(params.batch_size)),
+            ("gradient_accumulation_steps", Some(params.gradient_accumulation_steps)),
+            ("max_length", params.max_length),
+        ];
+        if let Some((name, _)) = counts.into_iter().find(|(_, count)| *count == Some(0)) {
+            return Err(FieldError::new(name, format!("`{name}` is at least 1")));
+        }
+        let rows = params.batch_size.saturating_mul(params.gradient_accumulation_steps);
+        if objective.needs_divergence() && rows == 1 {
+            return Err(FieldError::new(
+                "batch_size",
+                "this objective compares the rows of a step, which has one",
+            )
+            .help("raise `batch_size` or `gradient_accumulation_steps`"));
+        }
+        Ok(())
     }
 
     fn run(params: &Params, tuning: &Tuning, context: &mut Context) -> Result<(), StageFailure> {
@@ -467,5 +474,125 @@ fn explain(error: TrainError) -> StageFailure {
     match help {
         Some(help) => failure.help(help),
         None => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::FieldError;
+    use engine::testing::{StageTest, ports};
+
+    use super::*;
+    use crate::artifacts::{PREFERENCES, ROWS, UNPAIRED};
+    use crate::support::testing::{LLAMA, PREFERENCES as PAIRS, PROMPT, ROWS as TEXTS, model, tokenizer};
+
+    #[test]
+    fn a_model_is_trained_from_scratch_and_its_curve_is_written() {
+        let tokenizer = tokenizer();
+        let params = format!(
+            "objective.sft = {{}}\nprompts.mol2cap = 'prompt.txt'\nlength.steps = 2\n\
+             gradient_accumulation_steps = 3\n{LLAMA}"
+        );
+        let train = |seed| {
+            StageTest::<Train>::new(&params)
+                .file("prompt.txt", PROMPT)
+                .input_folder("tokenizer", &tokenizer.output("tokenizer"))
+                .input("rows", &[("rows.jsonl", TEXTS)])
+                .input("validation", &[("rows.jsonl", TEXTS)])
+                .seed(seed)
+                .run()
+                .unwrap()
+        };
+        let run = train(1);
+        let metrics = run.json("curves", "metrics.json");
+        assert_eq!(metrics["steps"], 2);
+        assert!(metrics["validation_loss"].as_f64().is_some_and(|loss| loss > 0.0), "{metrics}");
+        let points = run.json_lines("curves", "rows.jsonl");
+        assert!(points.iter().any(|point| point["step"] == 2), "{points:?}");
+        assert_eq!(run.json("model", "config.json")["model_type"], "llama");
+        assert!(run.progress().iter().any(|progress| (progress.done, progress.all) == (2, 2)));
+        let weights = |run: &engine::testing::StageRun| {
+            std::fs::read(run.output("model").join("model.safetensors")).unwrap()
+        };
+        assert_eq!(weights(&run), weights(&train(1)));
+        assert_ne!(weights(&run), weights(&train(2)));
+    }
+
+    #[test]
+    fn an_adapter_is_trained_beside_a_model_that_stays_as_it_is() {
+        let base = model();
+        let params = "objective.dpo = {}\nprompts.mol2cap = 'prompt.txt'\nlength.steps = 1\n\
+                      gradient_accumulation_steps = 2\nadapter.lora = { r = 2, alpha = 4 }";
+        let run = StageTest::<Train>::new(params)
+            .file("prompt.txt", PROMPT)
+            .input_folder("model", &base.output("model"))
+            .input("rows", &[("rows.jsonl", PAIRS)])
+            .run()
+            .unwrap();
+        assert_eq!(run.json("adapter", "adapter_config.json")["r"], 2);
+        assert!(run.json("adapter", "base.json")["model"].is_string());
+        assert_eq!(
+            run.json("curves", "metrics.json")["validation_loss"]["missing"],
+            "no validation rows were given"
+        );
+    }
+
+    #[test]
+    fn ports_follow_the_model_the_objective_and_the_adapter() {
+        let of = |more: &str| ports::<Train>(&format!("prompts.mol2cap = 'a'\n{more}")).unwrap();
+        let expected = |model: (&str, ArtifactType), rows: ArtifactType| {
+            Ports::new()
+                .input(model.0, model.1)
+                .input("rows", rows.clone())
+                .optional("validation", rows)
+                .output("model", WEIGHTS)
+                .scored_output("curves", CURVES, SCORES.map(str::to_owned).to_vec())
+                .output("throughput", THROUGHPUT)
+        };
+        let (scratch, weights) = (("tokenizer", TOKENIZER), ("model", WEIGHTS));
+        assert_eq!(of(&format!("objective.sft = {{}}\n{LLAMA}")), expected(scratch, ROWS));
+        assert_eq!(of("objective.cpo = {}"), expected(weights.clone(), PREFERENCES));
+        assert_eq!(
+            of("objective.dpo = {}"),
+            expected(weights.clone(), PREFERENCES)
+                .optional("reference", WEIGHTS)
+                .optional("reference_logps", LOGPS)
+        );
+        assert_eq!(
+            of("objective.kto = {}"),
+            expected(weights.clone(), UNPAIRED).optional("reference", WEIGHTS)
+        );
+        assert_eq!(
+            of("objective.sft = {}\nadapter.lora = {}"),
+            expected(weights, ROWS).optional("adapter", ADAPTER).output("adapter", ADAPTER)
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_of_its_field() {
+        let error = |more: &str| -> FieldError {
+            ports::<Train>(&format!("prompts.mol2cap = 'a'\n{more}")).unwrap_err()
+        };
+        let smoothing = error("objective.dpo.label_smoothing = 0.6");
+        assert_eq!(smoothing.path, "objective.dpo.label_smoothing");
+        assert_eq!(smoothing.message, "`label_smoothing` is a share from 0 to below 0.5, not 0.6");
+        let sft = |more: &str| error(&format!("objective.sft = {{}}\n{more}")).path;
+        assert_eq!(
+            error("objective.robust-dpo.label_smoothing = 1").path,
+            "objective.robust-dpo.label_smoothing"
+        );
+        assert_eq!(sft("adapter.lora.dropout = 1"), "adapter.lora.dropout");
+        assert_eq!(sft("optimizer.beta2 = 1"), "optimizer.beta2");
+        assert_eq!(sft("length.epochs = 0"), "length.epochs");
+        assert_eq!(sft("length.steps = -1"), "length.steps");
+        assert_eq!(sft("learning_rate = -1"), "learning_rate");
+        assert_eq!(sft("max_grad_norm = 0"), "max_grad_norm");
+        assert_eq!(sft("warmup_ratio = 1"), "warmup_ratio");
+        assert_eq!(sft("max_length = 0"), "max_length");
+        assert_eq!(sft("model.llama.hidden_size = 'wide'"), "model.llama.hidden_size");
+        assert_eq!(
+            error("objective.kto = {}\nbatch_size = 1\ngradient_accumulation_steps = 1").path,
+            "batch_size"
+        );
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use choice::FieldError;
 use serde::{Deserialize, Serialize};
 
 use crate::process::job::Reason;
@@ -79,6 +80,13 @@ impl StageFailure {
     pub fn with_message(mut self, message: impl Into<String>) -> Self {
         self.message = message.into();
         self
+    }
+}
+
+/// Parameters were checked when the stage was planned; what still is wrong with them fails it.
+impl From<FieldError> for StageFailure {
+    fn from(error: FieldError) -> Self {
+        Self { help: error.help, ..Self::new(error.message) }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use cache::{EncodeError, Value};
-use choice::Component;
+use choice::{Component, FieldError};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -58,11 +58,11 @@ pub trait Stage: 'static {
         Estimate::default()
     }
 
-    /// Checks what no single field can promise.
+    /// Checks what the types of the fields do not promise.
     ///
     /// # Errors
-    /// What is wrong, and what to do.
-    fn check(_: &Self::Params) -> Result<(), String> {
+    /// The first that is wrong, with the path of the field from the stage's table.
+    fn check(_: &Self::Params) -> Result<(), FieldError> {
         Ok(())
     }
 
@@ -196,7 +196,9 @@ impl Kind {
 
 fn parse<S: Stage>(written: &TomlValue) -> Result<Parsed, Diagnostic> {
     let (params, tuning): (S::Params, S::Tuning) = read_split(written)?;
-    S::check(&params).map_err(|message| Diagnostic::new(written.span.clone(), message))?;
+    S::check(&params).map_err(|FieldError { path, message, help }| {
+        Diagnostic::new(written.locate(&path).clone(), message).maybe_help(help)
+    })?;
     let invalid = |error: EncodeError| Diagnostic::new(written.span.clone(), error.to_string());
     let values = (Value::of(&params).map_err(invalid)?, Value::of(&tuning).map_err(invalid)?);
     let ports = S::ports(&params);

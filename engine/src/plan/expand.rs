@@ -181,37 +181,17 @@ impl<'a> PlanBuilder<'a> {
         }
         let node = TomlValue { span: spec.span.clone(), content: Content::Table(table) };
         let parsed = spec.kind.parse(&node).map_err(|mut diagnostic| {
-            self.improve(&mut diagnostic, spec, &node);
+            match spec.kind.renamed().at(&node, &diagnostic.span) {
+                Some(message) => {
+                    diagnostic = Diagnostic::new(diagnostic.span, message).label("renamed");
+                }
+                None => list_fields(&mut diagnostic, spec, &node),
+            }
             diagnostic.message =
                 format!("stage `{}` ({}): {}", spec.name, spec.kind.name(), diagnostic.message);
             diagnostic
         })?;
         Ok(parsed)
-    }
-
-    /// Adds what the kind itself cannot know: where the field stands that a message begins with,
-    /// and which fields every stage has.
-    fn improve(&self, diagnostic: &mut Diagnostic, spec: &StageSpec, node: &TomlValue) {
-        if let Some(message) = spec.kind.renamed().at(node, &diagnostic.span) {
-            *diagnostic = Diagnostic::new(diagnostic.span.clone(), message).label("renamed");
-            return;
-        }
-        let table = node.as_table().expect("parameters are a table");
-        let mut quoted = diagnostic.message.split('`');
-        let (before, name) = (quoted.next().unwrap_or_default(), quoted.next().unwrap_or_default());
-        let name = name.split(['.', ' ']).next().unwrap_or_default();
-        let Some(entry) = table.get(name) else {
-            return;
-        };
-        if before.is_empty() && diagnostic.span == node.span {
-            diagnostic.span = entry.value.span.clone();
-        }
-        if before == "unknown field " && diagnostic.span == entry.key {
-            let mut names = spec.kind.field_names();
-            names.extend(COMMON_FIELDS.iter().map(|name| (*name).to_owned()));
-            names.extend(spec.kind.is_seeded().then(|| "seed".to_owned()));
-            diagnostic.help = nearest_or_all(name, "fields", names.iter().map(String::as_str));
-        }
     }
 
     fn seed_of(&self, spec: &StageSpec, combination: &Combination<'_>) -> Result<Option<u64>, Diagnostic> {
@@ -338,6 +318,21 @@ impl<'a> PlanBuilder<'a> {
             all &= assignment.contains(&(axis, wanted));
         }
         Ok(all)
+    }
+}
+
+/// Names all fields where one of a stage's table is unknown: a kind does not know which fields every
+/// stage has.
+fn list_fields(diagnostic: &mut Diagnostic, spec: &StageSpec, node: &TomlValue) {
+    let table = node.as_table().expect("parameters are a table");
+    let Some((name, _)) = table.iter().find(|(_, entry)| entry.key == diagnostic.span) else {
+        return;
+    };
+    if !spec.kind.field_names().contains(name) {
+        let mut names = spec.kind.field_names();
+        names.extend(COMMON_FIELDS.iter().map(|name| (*name).to_owned()));
+        names.extend(spec.kind.is_seeded().then(|| "seed".to_owned()));
+        diagnostic.help = nearest_or_all(name, "fields", names.iter().map(String::as_str));
     }
 }
 

@@ -91,6 +91,52 @@ impl Value {
         }
     }
 
+    /// Returns where the value at a dotted path is written, such as `objective.dpo.beta` or
+    /// `metrics[2]`; of what is not written, where the table is that it would be in.
+    pub fn locate(&self, path: &str) -> &Span {
+        let below = match &self.content {
+            // The longest name, since a name may have a dot in it.
+            Content::Table(table) => table
+                .iter()
+                .filter_map(|(name, entry)| {
+                    let rest = path.strip_prefix(name.as_str())?;
+                    let is_whole = rest.is_empty() || rest.starts_with(['.', '[']);
+                    is_whole.then(|| (&entry.value, rest.strip_prefix('.').unwrap_or(rest)))
+                })
+                .min_by_key(|(_, rest)| rest.len()),
+            Content::List(items) => path.strip_prefix('[').and_then(|rest| {
+                let (position, rest) = rest.split_once(']')?;
+                let item = items.get(position.parse::<usize>().ok()?)?;
+                Some((item, rest.strip_prefix('.').unwrap_or(rest)))
+            }),
+            _ => None,
+        };
+        below.map_or(&self.span, |(value, rest)| value.locate(rest))
+    }
+
+    /// Returns the path to what is written at some characters, a value or the name of a field: the
+    /// reverse of [`Value::locate`].
+    pub fn path_of(&self, span: &Span) -> Option<String> {
+        if self.span == *span {
+            return Some(String::new());
+        }
+        match &self.content {
+            Content::Table(table) => table.iter().find_map(|(name, Entry { key, value })| {
+                let below = if key == span { Some(String::new()) } else { value.path_of(span) };
+                below.map(|below| {
+                    let separator = if below.is_empty() || below.starts_with('[') { "" } else { "." };
+                    format!("{name}{separator}{below}")
+                })
+            }),
+            Content::List(items) => items.iter().enumerate().find_map(|(position, item)| {
+                let below = item.path_of(span)?;
+                let separator = if below.is_empty() || below.starts_with('[') { "" } else { "." };
+                Some(format!("[{position}]{separator}{below}"))
+            }),
+            _ => None,
+        }
+    }
+
     /// Follows field names and list positions downwards.
     pub fn at(&self, place: &[String]) -> Option<&Value> {
         let Some((first, rest)) = place.split_first() else {
@@ -101,6 +147,30 @@ impl Value {
             Content::List(items) => items.get(first.parse::<usize>().ok()?)?.at(rest),
             // An enum without content is a text in both places.
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toml::parse::parse;
+
+    #[test]
+    fn a_path_leads_to_the_characters_of_its_value() {
+        let text = "a.b = { c = 1, \"d.e\" = [2, { f = 3 }] }\ng = 'x'\n";
+        let (table, diagnostics) = parse(text, 0);
+        assert_eq!(diagnostics, []);
+        let value = Value { span: 0..text.len(), content: Content::Table(table) };
+        let at = |path: &str| &text[value.locate(path).clone()];
+        assert_eq!(at("a.b.c"), "1");
+        assert_eq!(at("a.b.d.e[0]"), "2");
+        assert_eq!(at("a.b.d.e[1].f"), "3");
+        assert_eq!((at("a.b.d.e[1].absent"), at("a.b.d.e[7]")), ("{ f = 3 }", "[2, { f = 3 }]"));
+        assert_eq!((at("g"), at("g.h"), at("")), ("'x'", "'x'", text));
+        assert_eq!(at("absent.c"), text);
+        for path in ["a.b.c", "a.b.d.e[0]", "a.b.d.e[1].f", "g", ""] {
+            assert_eq!(value.path_of(value.locate(path)).as_deref(), Some(path));
         }
     }
 }

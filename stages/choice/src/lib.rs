@@ -36,8 +36,11 @@
 // text; this makes the path hold in this crate's own tests too.
 extern crate self as choice;
 
+mod field_error;
+
 use std::fmt;
 
+pub use field_error::FieldError;
 #[doc(hidden)]
 pub use schemars;
 #[doc(hidden)]
@@ -61,6 +64,19 @@ impl fmt::Display for Component {
     }
 }
 
+/// Writes the name of a variant as serde's `kebab-case` does.
+#[doc(hidden)]
+pub fn kebab_case(variant: &str) -> String {
+    let mut name = String::new();
+    for (position, letter) in variant.char_indices() {
+        if position > 0 && letter.is_uppercase() {
+            name.push('-');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
+}
+
 /// Declares a closed set of methods as an enum over their parameters.
 ///
 /// Each entry is `module::Type`. The module has a `pub const VERSION: u32`; the type derives
@@ -71,6 +87,8 @@ impl fmt::Display for Component {
 ///
 /// - `ALL`, the [`Component`]s in the order written;
 /// - `component()`, the component of the chosen method;
+/// - `toml_name()`, its name in TOML, and `error_in(field, error)`, which puts the path of an error of its
+///   parameters into that of a field with this choice;
 /// - `Deref` to `dyn Trait`, so that the trait's methods are called on the enum.
 ///
 /// The enum itself needs neither serde nor schemars among the caller's dependencies, but the
@@ -120,6 +138,18 @@ macro_rules! choices {
                     }),+
                 }
             }
+
+            /// Returns the name of the chosen method, as TOML has it.
+            pub fn toml_name(&self) -> String {
+                match self {
+                    $(Self::$Method(_) => $crate::kebab_case(stringify!($Method))),+
+                }
+            }
+
+            /// Returns an error of the method's parameters for the table that has this choice in a field.
+            pub fn error_in(&self, field: &str, error: $crate::FieldError) -> $crate::FieldError {
+                error.within(&self.toml_name()).within(field)
+            }
         }
 
         impl ::std::ops::Deref for $Enum {
@@ -136,7 +166,7 @@ macro_rules! choices {
 
 #[cfg(test)]
 mod tests {
-    use super::Component;
+    use super::{Component, FieldError};
     use serde::{Deserialize, Serialize};
 
     pub trait Loss {
@@ -222,6 +252,19 @@ mod tests {
         assert_eq!(Objective::ALL, [sft, task_loss]);
         assert_eq!(parsed("objective.sft = {}").unwrap().component(), sft);
         assert_eq!(task_loss.to_string(), "objective/task_loss v3");
+    }
+
+    #[test]
+    fn the_name_is_the_one_that_toml_has() {
+        for text in ["objective.task-loss = {}", "objective.sft = {}"] {
+            let objective = parsed(text).unwrap();
+            let error = FieldError::new("beta", "`beta` is above 0");
+            let path = objective.error_in("objective", error).path;
+            assert_eq!(
+                Some(path.as_str()),
+                text.split_once(" = ").map(|(path, _)| format!("{path}.beta")).as_deref()
+            );
+        }
     }
 
     #[test]

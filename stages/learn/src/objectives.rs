@@ -95,7 +95,10 @@ mod tests {
             r#"{"apo_zero_unpaired": {"beta": 0.0}}"#,
         ] {
             let objective: Objective = serde_json::from_str(text).unwrap();
-            assert!(objective.check().is_err(), "{text}");
+            let error = objective.check().unwrap_err();
+            let json: serde_json::Value = serde_json::from_str(text).unwrap();
+            let (_, fields) = json.as_object().unwrap().iter().next().unwrap();
+            assert!(fields.get(&error.path).is_some(), "{text}: {error:?}");
         }
         assert!(all().iter().all(|objective| objective.check().is_ok()));
     }

@@ -53,7 +53,7 @@ impl<'a> Pairs<'a> {
     /// Finds the predictions, and shuffles the references if that is wanted.
     pub(super) fn open(params: &'a Params, context: &Context) -> Result<Self, StageFailure> {
         let port = if params.direction.is_some() { "rows" } else { "predictions" };
-        let subject = params.subject().map_err(StageFailure::new)?;
+        let subject = params.subject()?;
         let direction = params.direction.or(subject.direction());
         let mut pairs = Self {
             params,
@@ -83,7 +83,9 @@ impl<'a> Pairs<'a> {
     }
 
     /// Reads the pairs, each with its direction.
-    pub(super) fn read(self) -> Result<impl Iterator<Item = Result<(Direction, Pair), StageFailure>>, StageFailure> {
+    pub(super) fn read(
+        self,
+    ) -> Result<impl Iterator<Item = Result<(Direction, Pair), StageFailure>>, StageFailure> {
         let predictions = self.predictions()?;
         let wanted = self.direction;
         let metrics = self.params.metrics.first().map(|metric| metric.name).unwrap_or_default();

@@ -152,7 +152,9 @@ impl KeptRows {
     ///
     /// # Errors
     /// [`StageFailure`] if they are not any more what they were; the next attempt discards them.
-    pub fn read<R: Record>(&self) -> Result<impl Iterator<Item = Result<R, StageFailure>> + use<R>, StageFailure> {
+    pub fn read<R: Record>(
+        &self,
+    ) -> Result<impl Iterator<Item = Result<R, StageFailure>> + use<R>, StageFailure> {
         let (path, mut before) = (self.path.clone(), self.first);
         let file = self.files.as_ref().map(|_| File::open(&path)).transpose();
         let mut reader = file.map_err(StageFailure::reading(&path))?.map(BufReader::new);

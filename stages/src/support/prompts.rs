@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use corpus::{Direction, Prompt, TextPrompt};
-use engine::{InputFile, StageFailure};
+use engine::{FieldError, InputFile, StageFailure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -21,9 +21,16 @@ pub struct Prompts {
 }
 
 impl Prompts {
-    /// Says whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.mol2cap.is_none() && self.cap2mol.is_none()
+    /// Checks that there is at least one, in the field `prompts` of a stage.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn check(&self) -> Result<(), FieldError> {
+        if self.mol2cap.is_some() || self.cap2mol.is_some() {
+            return Ok(());
+        }
+        Err(FieldError::new("prompts", "`prompts` is empty")
+            .help("give `prompts.mol2cap`, `prompts.cap2mol` or both"))
     }
 
     /// Reads the prompts.

@@ -302,14 +302,3 @@ pub fn bench_qlora(folder: &Path, bench: &QloraBench) -> Result<QloraMeasured, S
 fn peak_bytes() -> Option<u64> {
     Some(learn::process_memory()?.peak_bytes)
 }
-
-/// Puts an error and what caused it into one line.
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
-}

@@ -70,7 +70,10 @@ pub struct MergeReport {
 /// be taken for a model is left in the folder.
 pub fn merge(recipe: &Recipe, folder: &Path, options: MergeOptions) -> Result<MergeReport, MergeError> {
     let names: Vec<&str> = recipe.experts.iter().map(|expert| expert.name.as_str()).collect();
-    recipe.method.check(&names, recipe.normalization).map_err(|what| MergeError::Method { what })?;
+    recipe
+        .method
+        .check(&names, recipe.normalization)
+        .map_err(|error| MergeError::Method { what: error.message })?;
     let needs_base = recipe.method.needs_base();
     let base = match (&recipe.base, needs_base) {
         (Some(base), true) => Some(base),

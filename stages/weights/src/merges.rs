@@ -59,22 +59,43 @@ mod tests {
     #[test]
     fn densities_are_above_zero_and_at_most_one() {
         for density in ["0", "-0.1", "1.1", "[0.5, 0]", "[]", r#"{"a":2}"#, r#"[{"value":0}]"#, "\"x\""] {
-            let message = method(&format!(r#"{{"ties":{{"density":{density}}}}}"#)).unwrap_err();
+            let message = match method(&format!(r#"{{"ties":{{"density":{density}}}}}"#)) {
+                Ok(method) => method.check(&["a"], Normalization::SumToOne).unwrap_err().message,
+                Err(message) => message,
+            };
             assert!(message.contains("density") || message.contains("empty") || message.contains("expected"));
+        }
+        for (density, path) in [
+            ("0", "density"),
+            ("[0.5, 0]", "density[1]"),
+            (r#"{"a":[{"value":[1, 2]}]}"#, "density.a[0].value[1]"),
+            (r#"{"b":1}"#, "density.b"),
+        ] {
+            let method = method(&format!(r#"{{"ties":{{"density":{density}}}}}"#)).unwrap();
+            assert_eq!(method.check(&["a"], Normalization::SumToOne).unwrap_err().path, path);
         }
         let each = method(r#"{"ties":{"density":{"a":0.5,"b":[1,0.1]}}}"#).unwrap();
         assert_eq!(each.check(&["a", "b"], Normalization::SumToOne), Ok(()));
-        assert!(each.check(&["a", "c"], Normalization::SumToOne).unwrap_err().contains("names `b`"));
+        assert!(each.check(&["a", "c"], Normalization::SumToOne).unwrap_err().message.contains("names `b`"));
         assert!(
-            each.check(&["a", "b", "c"], Normalization::SumToOne).unwrap_err().contains("leaves out `c`")
+            each.check(&["a", "b", "c"], Normalization::SumToOne)
+                .unwrap_err()
+                .message
+                .contains("leaves out `c`")
         );
     }
 
     #[test]
     fn slerp_takes_two_and_a_ratio() {
         let slerp = method(r#"{"slerp":{}}"#).unwrap();
-        assert!(slerp.check(&["a", "b", "c"], Normalization::SumToOne).unwrap_err().contains("there are 3"));
-        assert!(slerp.check(&["a", "b"], Normalization::None).unwrap_err().contains("`ratio`"));
+        assert!(
+            slerp
+                .check(&["a", "b", "c"], Normalization::SumToOne)
+                .unwrap_err()
+                .message
+                .contains("there are 3")
+        );
+        assert!(slerp.check(&["a", "b"], Normalization::None).unwrap_err().message.contains("`ratio`"));
         assert!(!slerp.needs_base());
         assert!(method(r#"{"slerp":{"vectors":"task"}}"#).unwrap().needs_base());
     }

@@ -1,6 +1,7 @@
 //! Numbers that depend on the tensor: one for all, a list spread over the layers, or by group.
 
 use crate::place::{Group, Place};
+use choice::FieldError;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -33,7 +34,7 @@ pub struct Rule {
     name_contains: Option<String>,
     /// The tensors of these layers, from the first number to before the second, counted from 0.
     /// A list is spread over them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "layer_range", skip_serializing_if = "Option::is_none")]
     layers: Option<[u64; 2]>,
     /// The number, or the list of them.
     value: Spread,
@@ -59,15 +60,20 @@ impl Setting {
         }
     }
 
-    /// Returns every number that is written in it. All that it gives lie between them.
-    pub fn numbers(&self) -> Vec<f64> {
+    /// Returns every number that is written in it, and the path to where it is. All that it gives lie
+    /// between them.
+    pub fn numbers(&self) -> Vec<(String, f64)> {
+        let listed = |path: &str, numbers: &[f64]| -> Vec<(String, f64)> {
+            let position = |(position, number): (usize, &f64)| (format!("{path}[{position}]"), *number);
+            numbers.iter().enumerate().map(position).collect()
+        };
         match self {
-            Self::Number(number) => vec![*number],
-            Self::Layers(numbers) => numbers.clone(),
+            Self::Number(number) => vec![(String::new(), *number)],
+            Self::Layers(numbers) => listed("", numbers),
             Self::Rules(rules) => {
-                let each = rules.iter().map(|rule| match &rule.value {
-                    Spread::Number(number) => vec![*number],
-                    Spread::Layers(numbers) => numbers.clone(),
+                let each = rules.iter().enumerate().map(|(rule, Rule { value, .. })| match value {
+                    Spread::Number(number) => vec![(format!("[{rule}].value"), *number)],
+                    Spread::Layers(numbers) => listed(&format!("[{rule}].value"), numbers),
                 });
                 each.flatten().collect()
             }
@@ -75,15 +81,25 @@ impl Setting {
     }
 
     /// Checks that there are numbers and that each may be there.
-    pub(crate) fn check(&self, what: &str, may_be: impl Fn(f64) -> bool) -> Result<(), String> {
+    pub(crate) fn check(&self, what: &str, may_be: impl Fn(f64) -> bool) -> Result<(), FieldError> {
         let numbers = self.numbers();
         if numbers.is_empty() {
-            return Err("a list of numbers is empty".to_owned());
+            return Err(FieldError::new("", "a list of numbers is empty"));
         }
-        match numbers.into_iter().find(|number| !may_be(*number)) {
-            Some(number) => Err(format!("{number} is not {what}")),
+        match numbers.into_iter().find(|(_, number)| !may_be(*number)) {
+            Some((path, number)) => Err(FieldError::new(path, format!("{number} is not {what}"))),
             None => Ok(()),
         }
+    }
+}
+
+/// Reads the layers of a rule, of which there is at least one.
+fn layer_range<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<[u64; 2]>, D::Error> {
+    match <[u64; 2]>::deserialize(deserializer)? {
+        [first, end] if first >= end => Err(de::Error::custom(format_args!(
+            "`layers = [{first}, {end}]` is no layer: the second number is left out"
+        ))),
+        layers => Ok(Some(layers)),
     }
 }
 
@@ -135,13 +151,14 @@ impl PerModel {
         }
     }
 
-    /// Returns all settings.
-    pub fn settings(&self) -> impl Iterator<Item = &Setting> {
+    /// Returns all settings, each with its model where it is for one.
+    pub fn settings(&self) -> impl Iterator<Item = (Option<&str>, &Setting)> {
         let (all, each) = match self {
-            Self::All(setting) => (Some(setting), None),
-            Self::Each(settings) => (None, Some(settings.values())),
+            Self::All(setting) => (Some((None, setting)), None),
+            Self::Each(settings) => (None, Some(settings)),
         };
-        all.into_iter().chain(each.into_iter().flatten())
+        let of_models = each.into_iter().flatten().map(|(model, setting)| (Some(model.as_str()), setting));
+        all.into_iter().chain(of_models)
     }
 }
 
@@ -218,12 +235,6 @@ fn setting_of<E: de::Error>(items: Vec<Item>) -> Result<Setting, E> {
             Item::Number(number) => numbers.push(number),
             Item::Rule(rule) => rules.push(rule),
         }
-    }
-    if let Some([first, end]) = rules.iter().filter_map(|rule| rule.layers).find(|[first, end]| first >= end)
-    {
-        return Err(E::custom(format_args!(
-            "`layers = [{first}, {end}]` is no layer: the second number is left out"
-        )));
     }
     match (numbers.is_empty(), rules.is_empty()) {
         (false, true) => Ok(Setting::Layers(numbers)),

@@ -4,6 +4,7 @@
 //! negative slope of `sqrt 5`), `B` at zero, so that the first step computes what the base does.
 //! `r` defaults to 64, `alpha` to 16 and `dropout` to 0.1: Less for More, section 4.
 
+use choice::FieldError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -43,16 +44,18 @@ pub(super) fn default_dropout() -> f64 {
 }
 
 impl CheckAdapter for Lora {
-    fn check(&self) -> Result<(), String> {
-        match () {
-            () if self.r == 0 => Err("`r` is the rank of an adapter: at least 1".to_owned()),
-            () if !(self.alpha.is_finite() && self.alpha > 0.0) => {
-                Err(format!("`alpha` is a number above 0, not {}", self.alpha))
-            }
-            () if !(0.0..1.0).contains(&self.dropout) => {
-                Err(format!("`dropout` is a share from 0 to below 1, not {}", self.dropout))
-            }
-            () => Ok(()),
+    fn check(&self) -> Result<(), FieldError> {
+        let Self { r, alpha, dropout, .. } = self;
+        if *r == 0 {
+            return Err(FieldError::new("r", "`r` is the rank of an adapter: at least 1"));
         }
+        if !(alpha.is_finite() && *alpha > 0.0) {
+            return Err(FieldError::new("alpha", format!("`alpha` is a number above 0, not {alpha}")));
+        }
+        if !(0.0..1.0).contains(dropout) {
+            let message = format!("`dropout` is a share from 0 to below 1, not {dropout}");
+            return Err(FieldError::new("dropout", message));
+        }
+        Ok(())
     }
 }

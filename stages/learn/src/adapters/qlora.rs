@@ -5,6 +5,7 @@
 //! unpacked for its product and dropped, forwards and backwards. The defaults are LoRA's, and
 //! double quantisation: Less for More, section 4.
 
+use choice::FieldError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -48,7 +49,7 @@ impl Qlora {
 }
 
 impl CheckAdapter for Qlora {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), FieldError> {
         self.lora().check()
     }
 }

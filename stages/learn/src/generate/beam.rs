@@ -10,6 +10,7 @@
 //! Numbers are summed up in single precision, as there. Of equals the first wins, which there is
 //! left open. Every prompt's search is its own: what is beside it in a batch changes nothing.
 
+use choice::FieldError;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -106,19 +107,23 @@ impl JsonSchema for EarlyStopping {
 }
 
 impl CheckStrategy for Beam {
-    fn check(&self) -> Result<(), String> {
-        let beams = self.num_beams;
-        match () {
-            () if beams < 2 => Err(format!("`num_beams` is at least 2, not {beams}; one beam is `greedy`")),
-            () if !self.length_penalty.is_finite() => {
-                Err(format!("`length_penalty` is a number, not {}", self.length_penalty))
-            }
-            () if !(1..=beams).contains(&self.num_return_sequences) => Err(format!(
-                "`num_return_sequences` is from 1 to the {beams} `num_beams`, not {}",
-                self.num_return_sequences
-            )),
-            () => Ok(()),
+    fn check(&self) -> Result<(), FieldError> {
+        let Self { num_beams, length_penalty, num_return_sequences, .. } = self;
+        if *num_beams < 2 {
+            let message = format!("`num_beams` is at least 2, not {num_beams}");
+            return Err(FieldError::new("num_beams", message).help("one beam is `greedy`"));
         }
+        if !length_penalty.is_finite() {
+            let message = format!("`length_penalty` is a number, not {length_penalty}");
+            return Err(FieldError::new("length_penalty", message));
+        }
+        if !(1..=*num_beams).contains(num_return_sequences) {
+            let message = format!(
+                "`num_return_sequences` is from 1 to the {num_beams} `num_beams`, not {num_return_sequences}"
+            );
+            return Err(FieldError::new("num_return_sequences", message));
+        }
+        Ok(())
     }
 
     fn outputs(&self) -> usize {

@@ -8,6 +8,7 @@
 //! the row's place among all rows, and the token's place in the output: neither from the batch nor
 //! from threads. The draws are not torch's.
 
+use choice::FieldError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -39,19 +40,21 @@ fn one() -> f64 {
 }
 
 impl CheckStrategy for Sample {
-    fn check(&self) -> Result<(), String> {
-        match () {
-            () if !(self.temperature.is_finite() && self.temperature > 0.0) => {
-                Err(format!("`temperature` is a number above 0, not {}", self.temperature))
-            }
-            () if self.top_k == Some(0) => {
-                Err("`top_k` is at least 1; leave it out to draw from all tokens".to_owned())
-            }
-            () if !(self.top_p > 0.0 && self.top_p <= 1.0) => {
-                Err(format!("`top_p` is a share above 0 and at most 1, not {}", self.top_p))
-            }
-            () => Ok(()),
+    fn check(&self) -> Result<(), FieldError> {
+        let Self { temperature, top_k, top_p, .. } = self;
+        if !(temperature.is_finite() && *temperature > 0.0) {
+            let message = format!("`temperature` is a number above 0, not {temperature}");
+            return Err(FieldError::new("temperature", message));
         }
+        if *top_k == Some(0) {
+            let error = FieldError::new("top_k", "`top_k` is at least 1");
+            return Err(error.help("leave it out to draw from all tokens"));
+        }
+        if !(*top_p > 0.0 && *top_p <= 1.0) {
+            let message = format!("`top_p` is a share above 0 and at most 1, not {top_p}");
+            return Err(FieldError::new("top_p", message));
+        }
+        Ok(())
     }
 }
 
@@ -167,11 +170,11 @@ mod tests {
     fn what_cannot_be_is_refused() {
         for (sample, message) in [
             (sample(0.0, None, 1.0), "`temperature` is a number above 0, not 0"),
-            (sample(1.0, Some(0), 1.0), "`top_k` is at least 1; leave it out to draw from all tokens"),
+            (sample(1.0, Some(0), 1.0), "`top_k` is at least 1"),
             (sample(1.0, None, 0.0), "`top_p` is a share above 0 and at most 1, not 0"),
             (sample(1.0, None, f64::NAN), "`top_p` is a share above 0 and at most 1, not NaN"),
         ] {
-            assert_eq!(sample.check().unwrap_err(), message);
+            assert_eq!(sample.check().unwrap_err().message, message);
         }
         assert_eq!(sample(0.5, Some(1), 0.1).check(), Ok(()));
     }

@@ -2,6 +2,7 @@
 
 use crate::network::Continuation;
 use crate::text::sequence::TokenLimit;
+use choice::FieldError;
 
 /// What every strategy can say of its parameters.
 pub trait CheckStrategy {
@@ -9,7 +10,7 @@ pub trait CheckStrategy {
     ///
     /// # Errors
     /// The parameter and what it may be.
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), FieldError> {
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! ForwardPass `config.json`: every value by name, with an error that names it.
+//! Reads `config.json`: every value by name, with an error that names it.
 
 use serde_json::{Map, Value};
 

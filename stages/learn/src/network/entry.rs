@@ -1,5 +1,6 @@
 //! What a model's file says of it in the list of models.
 
+use choice::FieldError;
 use std::fmt::Debug;
 
 use serde_json::{Map, Value};
@@ -59,7 +60,7 @@ pub trait Shape {
     ///
     /// # Errors
     /// The parameter and what it may be.
-    fn check(&self) -> Result<(), String>;
+    fn check(&self) -> Result<(), FieldError>;
 }
 
 /// Sizes that a configuration can be made of.

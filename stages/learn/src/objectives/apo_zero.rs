@@ -5,6 +5,7 @@
 //! `beta` defaults to 0.1: TRL, which adds 1 to make the least loss 0, as is done here.
 
 use super::loss::{Feed, Loss, MicroBatch, Outputs, Share, above_0, default_beta, sigmoid};
+use choice::FieldError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +30,7 @@ impl Loss for ApoZero {
         true
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), FieldError> {
         above_0("beta", self.beta)
     }
 

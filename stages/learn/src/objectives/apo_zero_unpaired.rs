@@ -6,6 +6,7 @@
 
 use super::kto::{anchored, default_weight};
 use super::loss::{Feed, Loss, MicroBatch, Outputs, Share, above_0, default_beta, from_0};
+use choice::FieldError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +37,7 @@ impl Loss for ApoZeroUnpaired {
         true
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), FieldError> {
         above_0("beta", self.beta)?;
         from_0("desirable_weight", self.desirable_weight)?;
         from_0("undesirable_weight", self.undesirable_weight)

@@ -10,6 +10,7 @@
 use super::loss::{
     Feed, Loss, MicroBatch, Outputs, Share, above_0, below_half, default_beta, from_0, smoothed,
 };
+use choice::FieldError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +41,7 @@ impl Loss for Cpo {
         Feed::Pairs
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), FieldError> {
         above_0("beta", self.beta)?;
         from_0("alpha", self.alpha)?;
         below_half("label_smoothing", self.label_smoothing)

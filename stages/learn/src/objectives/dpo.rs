@@ -9,6 +9,7 @@
 use super::loss::{
     Feed, Loss, MicroBatch, Outputs, Share, above_0, below_half, default_beta, from_0, smoothed,
 };
+use choice::FieldError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +40,7 @@ impl Loss for Dpo {
         true
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), FieldError> {
         above_0("beta", self.beta)?;
         below_half("label_smoothing", self.label_smoothing)?;
         from_0("alpha", self.alpha)

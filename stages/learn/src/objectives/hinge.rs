@@ -6,6 +6,7 @@
 //! in both.
 
 use super::loss::{Feed, Loss, MicroBatch, Outputs, Share, above_0, default_beta, from_0};
+use choice::FieldError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +41,7 @@ impl Loss for Hinge {
         self.use_reference
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), FieldError> {
         above_0("beta", self.beta)?;
         from_0("alpha", self.alpha)
     }

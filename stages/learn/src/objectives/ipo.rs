@@ -4,6 +4,7 @@
 //! log-ratios are means over an output's tokens, not sums.
 
 use super::loss::{Feed, Loss, MicroBatch, Outputs, Share, above_0, default_beta};
+use choice::FieldError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +30,7 @@ impl Loss for Ipo {
         true
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), FieldError> {
         above_0("beta", self.beta)
     }
 

@@ -8,6 +8,7 @@
 //! Less for More, section 3.
 
 use super::loss::{Feed, Loss, MicroBatch, Outputs, Share, above_0, default_beta, from_0, sigmoid};
+use choice::FieldError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +47,7 @@ impl Loss for Kto {
         true
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), FieldError> {
         above_0("beta", self.beta)?;
         from_0("desirable_weight", self.desirable_weight)?;
         from_0("undesirable_weight", self.undesirable_weight)

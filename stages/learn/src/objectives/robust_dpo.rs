@@ -5,6 +5,7 @@
 //! `beta` defaults to 0.1 and `label_smoothing`, the share, to 0.1: TRL's example values.
 
 use super::loss::{Feed, Loss, MicroBatch, Outputs, Share, above_0, below_half, default_beta, log_sigmoid};
+use choice::FieldError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +37,7 @@ impl Loss for RobustDpo {
         true
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), FieldError> {
         above_0("beta", self.beta)?;
         below_half("label_smoothing", self.label_smoothing)
     }

@@ -5,6 +5,7 @@
 //! `alpha` above 0 adds the target's negative log-likelihood: CPO-SimPO.
 
 use super::loss::{Feed, Loss, MicroBatch, Outputs, Share, above_0, below_half, from_0, smoothed};
+use choice::FieldError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -42,7 +43,7 @@ impl Loss for Simpo {
         Feed::Pairs
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), FieldError> {
         above_0("beta", self.beta)?;
         from_0("gamma", self.gamma)?;
         from_0("alpha", self.alpha)?;

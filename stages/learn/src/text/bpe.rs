@@ -4,6 +4,7 @@
 //! them); pairs that occur once are not merged. It has tokens for all bytes, so that no text is
 //! beyond it. The first three tokens are `<pad>`, `<s>` and `</s>`; `<s>` is put before a prompt.
 
+use choice::FieldError;
 use std::collections::HashSet;
 
 use schemars::JsonSchema;
@@ -30,10 +31,11 @@ pub struct Bpe {
 const LEAST: u32 = 259;
 
 impl TrainTokenizer for Bpe {
-    fn check(&self) -> Result<(), String> {
-        if self.vocab_size < LEAST {
-            let found = self.vocab_size;
-            return Err(format!("a byte-level vocabulary has at least {LEAST} tokens, not {found}"));
+    fn check(&self) -> Result<(), FieldError> {
+        let size = self.vocab_size;
+        if size < LEAST {
+            let message = format!("a byte-level vocabulary has at least {LEAST} tokens, not {size}");
+            return Err(FieldError::new("vocab_size", message));
         }
         Ok(())
     }
@@ -43,7 +45,7 @@ impl TrainTokenizer for Bpe {
     }
 
     fn train(&self, texts: &[String]) -> Result<Tokenizer, TokenizerError> {
-        self.check().map_err(TokenizerError::Untrainable)?;
+        self.check().map_err(|error| TokenizerError::Untrainable(error.message))?;
         if texts.iter().all(|text| text.trim().is_empty()) {
             return Err(TokenizerError::Untrainable("there is no text to learn from".to_owned()));
         }

@@ -4,6 +4,7 @@
 //! are other molecules. Only Unigram tokenizers go on with `<unk>`: T5's have no token for some
 //! characters of SMILES, and the published models were trained with that.
 
+use choice::FieldError;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -21,7 +22,7 @@ pub trait TrainTokenizer {
     ///
     /// # Errors
     /// The parameter and what it may be.
-    fn check(&self) -> Result<(), String>;
+    fn check(&self) -> Result<(), FieldError>;
 
     /// Returns how many tokens there will be at most.
     fn most_tokens(&self) -> usize;

@@ -2,6 +2,7 @@
 //! decay first, then move by the bias-corrected moments, `epsilon` added outside the root.
 
 use burn_tensor::{Tensor, TensorData};
+use choice::FieldError;
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -51,15 +52,15 @@ impl AdamW {
     ///
     /// # Errors
     /// The parameter and what it may be.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), FieldError> {
         for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
             if !(0.0..1.0).contains(&beta) {
-                return Err(format!("`optimizer.{name}` is from 0 to below 1, not {beta}"));
+                return Err(FieldError::new(name, format!("`{name}` is from 0 to below 1, not {beta}")));
             }
         }
         for (name, number) in [("epsilon", self.epsilon), ("weight_decay", self.weight_decay)] {
             if !(number.is_finite() && number >= 0.0) {
-                return Err(format!("`optimizer.{name}` is a number from 0, not {number}"));
+                return Err(FieldError::new(name, format!("`{name}` is a number from 0, not {number}")));
             }
         }
         Ok(())

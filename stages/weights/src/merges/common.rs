@@ -5,6 +5,7 @@ use crate::expert::Normalization;
 use crate::operands::{Operands, Piece};
 use crate::setting::{PerModel, Setting};
 use crate::tensors::Tensors;
+use choice::FieldError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +19,7 @@ pub trait Merge: std::fmt::Debug + Sync {
 
     /// Checks what is known before any model is opened: the names of the models, and how
     /// their weights are normalised.
-    fn check(&self, models: &[&str], normalization: Normalization) -> Result<(), String>;
+    fn check(&self, models: &[&str], normalization: Normalization) -> Result<(), FieldError>;
 
     /// Computes what depends on all tensors, and returns the function that merges one tensor.
     fn begin<'a>(&'a self, tensors: &Tensors) -> Result<PerTensor<'a>, MergeError>;
@@ -63,47 +64,32 @@ pub enum Scope {
     Model,
 }
 
-/// The share of numbers to keep, in (0, 1].
+/// The share of numbers to keep, in (0, 1]. [`Merge::check`] checks it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "PerModel", into = "PerModel")]
+#[serde(transparent)]
 pub struct Density(PerModel);
-
-impl TryFrom<PerModel> for Density {
-    type Error = String;
-
-    fn try_from(settings: PerModel) -> Result<Self, String> {
-        let is_density = |number: f64| number > 0.0 && number <= 1.0;
-        for setting in settings.settings() {
-            setting.check("a density: they are above 0 and at most 1", is_density)?;
-        }
-        Ok(Self(settings))
-    }
-}
-
-impl From<Density> for PerModel {
-    fn from(density: Density) -> Self {
-        density.0
-    }
-}
 
 impl Density {
     /// The same density everywhere.
-    ///
-    /// # Errors
-    /// If it is not above 0 and at most 1.
-    pub fn of(density: f64) -> Result<Self, String> {
-        PerModel::All(Setting::Number(density)).try_into()
+    pub fn of(density: f64) -> Self {
+        Self(PerModel::All(Setting::Number(density)))
     }
 
-    /// Checks that every model has one, and that no other has.
-    pub(super) fn check(&self, models: &[&str]) -> Result<(), String> {
+    /// Checks that every model has one, that no other has, and that each is above 0 and at most 1.
+    pub(super) fn check(&self, models: &[&str]) -> Result<(), FieldError> {
         if let PerModel::Each(settings) = &self.0 {
             if let Some(name) = settings.keys().find(|name| !models.contains(&name.as_str())) {
-                return Err(format!("`density` names `{name}`, which is not among the models"));
+                let message = format!("`density` names `{name}`, which is not among the models");
+                return Err(FieldError::new(format!("density.{name}"), message));
             }
             if let Some(name) = models.iter().find(|name| !settings.contains_key(**name)) {
-                return Err(format!("`density` leaves out `{name}`"));
+                return Err(FieldError::new("density", format!("`density` leaves out `{name}`")));
             }
+        }
+        for (model, setting) in self.0.settings() {
+            setting
+                .check("a density: they are above 0 and at most 1", |number| number > 0.0 && number <= 1.0)
+                .map_err(|error| model.into_iter().fold(error, FieldError::within).within("density"))?;
         }
         Ok(())
     }
@@ -116,11 +102,12 @@ impl Density {
 }
 
 /// Checks that there is something to merge.
-pub(super) fn at_least(least: usize, models: &[&str]) -> Result<(), String> {
+pub(super) fn at_least(least: usize, models: &[&str]) -> Result<(), FieldError> {
     if models.len() >= least {
         return Ok(());
     }
-    Err(format!("at least {least} models are needed, and there are {}", models.len()))
+    let message = format!("at least {least} models are needed, and there are {}", models.len());
+    Err(FieldError::new("", message))
 }
 
 /// The default factor of the sum.

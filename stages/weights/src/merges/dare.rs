@@ -17,6 +17,7 @@ use crate::operands::Piece;
 use crate::ops::{add, scale, subtract, sum};
 use crate::tensors::Tensors;
 use crate::wide::wide;
+use choice::FieldError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -60,7 +61,7 @@ impl Merge for Dare {
         1
     }
 
-    fn check(&self, models: &[&str], _: Normalization) -> Result<(), String> {
+    fn check(&self, models: &[&str], _: Normalization) -> Result<(), FieldError> {
         self.density.check(models)?;
         at_least(1, models)
     }

@@ -16,6 +16,7 @@ use crate::expert::Normalization;
 use crate::operands::Operands;
 use crate::ops::{Angle, add, interpolate, slerp_weights, subtract};
 use crate::tensors::Tensors;
+use choice::FieldError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -85,14 +86,16 @@ impl Merge for Slerp {
         2
     }
 
-    fn check(&self, models: &[&str], normalization: Normalization) -> Result<(), String> {
+    fn check(&self, models: &[&str], normalization: Normalization) -> Result<(), FieldError> {
         if normalization == Normalization::None {
-            return Err("slerp needs a `ratio`: weights that are not shares mean nothing to it".to_owned());
+            let message = "slerp needs a `ratio`: weights that are not shares mean nothing to it";
+            return Err(FieldError::new("", message));
         }
         if models.len() == 2 {
             return Ok(());
         }
-        Err(format!("slerp is between two models, and there are {}; `soup` takes any number", models.len()))
+        let message = format!("slerp is between two models, and there are {}", models.len());
+        Err(FieldError::new("", message).help("`soup` takes any number"))
     }
 
     fn begin<'a>(&'a self, tensors: &Tensors) -> Result<PerTensor<'a>, MergeError> {

@@ -9,6 +9,7 @@ use crate::error::MergeError;
 use crate::expert::Normalization;
 use crate::ops::interpolate;
 use crate::tensors::Tensors;
+use choice::FieldError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +30,7 @@ impl Merge for Soup {
         1
     }
 
-    fn check(&self, models: &[&str], _: Normalization) -> Result<(), String> {
+    fn check(&self, models: &[&str], _: Normalization) -> Result<(), FieldError> {
         at_least(2, models)
     }
 

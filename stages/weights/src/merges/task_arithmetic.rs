@@ -10,6 +10,7 @@ use crate::error::MergeError;
 use crate::expert::Normalization;
 use crate::ops::{add, scale, subtract, sum};
 use crate::tensors::Tensors;
+use choice::FieldError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +38,7 @@ impl Merge for TaskArithmetic {
         1
     }
 
-    fn check(&self, models: &[&str], _: Normalization) -> Result<(), String> {
+    fn check(&self, models: &[&str], _: Normalization) -> Result<(), FieldError> {
         at_least(1, models)
     }
 

@@ -24,6 +24,7 @@ use crate::magnitudes::{Cut, Magnitudes, kept};
 use crate::operands::{Operands, Piece};
 use crate::ops::{add, disjoint_sum, divide, elect_sign, magnitude_consensus, scale, subtract, sum, trim};
 use crate::tensors::Tensors;
+use choice::FieldError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +53,7 @@ pub struct Ties {
 }
 
 fn default_density() -> Density {
-    Density::of(0.2).expect("0.2 is a density")
+    Density::of(0.2)
 }
 
 /// How task vectors are joined.
@@ -146,7 +147,7 @@ impl Merge for Ties {
         }
     }
 
-    fn check(&self, models: &[&str], _: Normalization) -> Result<(), String> {
+    fn check(&self, models: &[&str], _: Normalization) -> Result<(), FieldError> {
         self.density.check(models)?;
         at_least(1, models)
     }

@@ -1,5 +1,6 @@
 //! The sizes of a LLaMA, from parameters or from `config.json`, and what its parameters are called.
 
+use choice::FieldError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -62,7 +63,7 @@ impl Llama {
 }
 
 impl Shape for Llama {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), FieldError> {
         let sizes = [
             ("hidden_size", self.hidden_size),
             ("intermediate_size", self.intermediate_size),
@@ -72,20 +73,24 @@ impl Shape for Llama {
             ("max_position_embeddings", self.max_position_embeddings),
         ];
         if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
-            return Err(format!("`{name}` is at least 1"));
+            return Err(FieldError::new(*name, format!("`{name}` is at least 1")));
         }
         let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
         if hidden % (2 * heads) != 0 {
-            return Err(format!(
-                "a `hidden_size` of {hidden} does not give {heads} heads an even width each"
-            ));
+            let message =
+                format!("a `hidden_size` of {hidden} does not give {heads} heads an even width each");
+            return Err(FieldError::new("hidden_size", message)
+                .help(format!("choose a multiple of {}, or other `num_attention_heads`", 2 * heads)));
         }
         match self.num_key_value_heads {
             Some(keys) if heads % keys != 0 => {
-                Err(format!("{keys} `num_key_value_heads` do not divide {heads} `num_attention_heads`"))
+                let message =
+                    format!("{keys} `num_key_value_heads` do not divide {heads} `num_attention_heads`");
+                Err(FieldError::new("num_key_value_heads", message))
             }
             _ if !(self.rope_theta.is_finite() && self.rope_theta > 1.0) => {
-                Err(format!("`rope_theta` is a number above 1, not {}", self.rope_theta))
+                let message = format!("`rope_theta` is a number above 1, not {}", self.rope_theta);
+                Err(FieldError::new("rope_theta", message))
             }
             _ => Ok(()),
         }

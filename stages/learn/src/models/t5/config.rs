@@ -2,6 +2,7 @@
 
 use burn_tensor::Tensor;
 use burn_tensor::activation::{gelu_approximate, relu, silu};
+use choice::FieldError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -110,7 +111,7 @@ impl T5 {
 }
 
 impl Shape for T5 {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), FieldError> {
         let sizes = [
             ("d_model", self.d_model),
             ("d_kv", self.d_kv),
@@ -121,16 +122,17 @@ impl Shape for T5 {
             ("n_positions", self.n_positions),
         ];
         if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
-            return Err(format!("`{name}` is at least 1"));
+            return Err(FieldError::new(*name, format!("`{name}` is at least 1")));
         }
         if !(0.0..1.0).contains(&self.dropout_rate) {
-            return Err(format!("`dropout_rate` is a share from 0 to below 1, not {}", self.dropout_rate));
+            let message = format!("`dropout_rate` is a share from 0 to below 1, not {}", self.dropout_rate);
+            return Err(FieldError::new("dropout_rate", message));
         }
         check_buckets(
             self.relative_attention_num_buckets as usize,
             self.relative_attention_max_distance as usize,
         )
-        .map_err(|(field, problem)| format!("`{field}` {problem}"))
+        .map_err(|(field, problem)| FieldError::new(field, format!("`{field}` {problem}")))
     }
 }
 
