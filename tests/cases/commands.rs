@@ -228,7 +228,7 @@ fn show_looks_into_a_result() {
     lab.run(["run", "x.toml"]).expect(0);
     let told = lab.run(["show", "x.toml", "some", "--rows", "1"]).expect(0);
     let told = told.shows(&[
-        "some: subset version 1",
+        "some: subset version 2",
         "seed        11",
         "\"take\":{\"count\":2}",
         "output rows (rows)",

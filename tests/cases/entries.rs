@@ -22,7 +22,7 @@ struct Family {
 /// All families whose members have a file of their own. Models join them.
 const FAMILIES: &[Family] = &[
     Family { folder: "stages/learn/src/objectives", others: &["loss"], choice: ("train", "Objective") },
-    Family { folder: "stages/weights/src/merges", others: &[], choice: ("merge", "Method") },
+    Family { folder: "stages/weights/src/merges", others: &["common"], choice: ("merge", "Method") },
 ];
 
 const METRICS: &str = "stages/src/evaluate/metrics";

@@ -559,7 +559,7 @@ fn a_tokenizer_that_lacks_characters_names_them_and_the_row() {
 "unk_token":"<unk>","continuing_subword_prefix":null,"end_of_word_suffix":null,"fuse_unk":false,
 "byte_fallback":false,"ignore_merges":false,"vocab":{"<pad>":0,"<s>":1,"</s>":2,"<unk>":3,"C":4},"merges":[]}}"#,
     );
-    lab.edit("x.toml", "kind = \"tokenizer\"\ninputs = { rows = \"rows\" }\nmodel.bpe = { vocab_size = 280 }", "kind = \"command\"\nfiles = [\"tokenizer.json\"]\nrun = \"cp files/tokenizer.json outputs/tokenizer/\"\noutputs.tokenizer.type = \"tokenizer\"");
+    lab.edit("x.toml", "kind = \"tokenizer\"\ninputs.rows = \"rows\"\nmodel.bpe = { vocab_size = 280 }", "kind = \"command\"\nfiles = [\"tokenizer.json\"]\nrun = \"cp files/tokenizer.json outputs/tokenizer/\"\noutputs.tokenizer.type = \"tokenizer\"");
     lab.run(["run", "x.toml"]).expect(3).says(&[
         "model of x.toml: failed to read row `ethanol/mol2cap`",
         "the tokenizer lacks the characters",
@@ -571,7 +571,7 @@ fn a_tokenizer_that_lacks_characters_names_them_and_the_row() {
 fn from_weights(script: &str) -> Lab {
     let lab = training("length.steps = 1");
     lab.edit("x.toml", "model.llama = { hidden_size = 16, intermediate_size = 24, num_hidden_layers = 1, num_attention_heads = 2, max_position_embeddings = 64 }", "");
-    lab.edit("x.toml", "tokenizer = \"tokenizer\", rows", "model = \"weights\", rows");
+    lab.edit("x.toml", "inputs.tokenizer = \"tokenizer\"", "inputs.model = \"weights\"");
     let stage = format!(
         "[stages.weights]\nkind = \"command\"\ninputs = {{ made = \"made\", tokenizer = \"tokenizer\" }}\nrun = '''cp inputs/made/* outputs/model/; {script}'''\noutputs.model.type = \"weights\"\n\n[stages.made]\nkind = \"train\"\ninputs = {{ tokenizer = \"tokenizer\", rows = \"rows\" }}\nprompts.mol2cap = \"prompt.txt\"\nobjective.sft = {{}}\nlength.steps = 0\nmodel.llama = {{ hidden_size = 16, intermediate_size = 24, num_hidden_layers = 1, num_attention_heads = 2, max_position_embeddings = 64 }}\n\n[stages.model]"
     );
