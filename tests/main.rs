@@ -1,7 +1,9 @@
 //! Stories: the real binary, on small experiments in temporary workspaces.
 
+#![expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+
 mod cases {
-    pub mod cache;
+    pub(crate) mod cache;
     mod commands;
     mod data;
     mod docs;
@@ -27,6 +29,7 @@ mod cases {
     mod terminal;
     mod training;
     mod valid;
+    mod words;
 }
 /// Faults on purpose. A long run of them is `PIPELINE_FAULTS=MINUTES cargo test-faults`.
 mod faults {

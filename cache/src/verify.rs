@@ -52,7 +52,7 @@ pub struct Verification {
     pub corrupt: Vec<CorruptBlob>,
     /// corrupt records of results; they are written again from the index.
     pub corrupt_records: Vec<(Digest, Corruption, Key)>,
-    /// Blobs that nothing names: left by a kill between keeping and recording. Harmless.
+    /// Blobs that are not referenced, left by a kill between keeping and recording. Harmless.
     pub unreferenced: u64,
     /// corrupt rows of the index.
     pub flaws: Vec<Flaw>,

@@ -30,7 +30,7 @@ use crate::support::rows::{RowWriter, read_records, read_rows};
 /// What to ask a model.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Params {
+pub(crate) struct Params {
     /// What is given and what is wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     direction: Option<Direction>,
@@ -89,7 +89,7 @@ fn batch_size() -> u32 {
 }
 
 /// Runs a model.
-pub struct Generate;
+pub(crate) struct Generate;
 
 impl Stage for Generate {
     const KIND: &'static str = "generate";
@@ -126,7 +126,7 @@ impl Stage for Generate {
                 prompt_tokens,
                 new_tokens: u64::from(params.max_new_tokens).min(sizes.longest()),
                 threads: u64::from(context.cores()),
-                // The CPU computes with single floats, rounded or not.
+                // The CPU computes in f32, rounded or not.
                 kept: match (params.precision, is_on_cpu(context)) {
                     (Precision::Bf16, false) => Kept::Bf16,
                     _ => Kept::F32,

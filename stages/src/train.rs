@@ -30,7 +30,7 @@ use crate::support::tensorboard::{curve_scalars, throughput_scalars, write_event
 /// How to fit a model. The defaults are the papers'.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Params {
+pub(crate) struct Params {
     /// The architecture of a model made from scratch; from weights it comes with them.
     model: Option<Architecture>,
     /// What is minimised.
@@ -69,7 +69,7 @@ pub struct Params {
     /// The most tokens of a prompt and its output, or of each where the model has an encoder; the
     /// model's own limit if not given.
     max_length: Option<u32>,
-    /// What matrix products are computed in; what learns is kept in single floats either way.
+    /// What matrix products are computed in; what learns is kept in f32 either way.
     #[serde(default, skip_serializing_if = "Precision::is_default")]
     precision: Precision,
 }
@@ -77,7 +77,7 @@ pub struct Params {
 /// How a training is computed; the weights that come out are the same, bit by bit.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Tuning {
+pub(crate) struct Tuning {
     /// Whether layers are computed again in the backward pass instead of being kept: a third more
     /// work, the memory of one layer, the same bits. With packed weights they always are.
     #[serde(default)]
@@ -117,7 +117,7 @@ fn evals_per_epoch() -> u32 {
 }
 
 /// Fits a model.
-pub struct Train;
+pub(crate) struct Train;
 
 impl Params {
     fn examples(&self) -> ArtifactType {

@@ -1,4 +1,4 @@
-//! The house rules that a machine can check.
+//! The rules of the code base that a machine can check.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,8 +8,11 @@ use std::process::Command;
 use crate::imports::{circles, imports};
 use crate::lab::project;
 
+/// Names, and which others each of them imports.
+type Arrows = &'static [(&'static str, &'static [&'static str])];
+
 /// Who may import whom. A new arrow is a design decision in its own commit.
-const ARROWS: &[(&str, &[&str])] = &[
+const ARROWS: Arrows = &[
     ("choice", &[]),
     ("chem", &[]),
     ("cache", &[]),
@@ -51,11 +54,47 @@ const FOREIGN: &[&str] = &[
 /// Crates of which no two files may import each other, directly or through others.
 const WITHOUT_CIRCLES: &[&str] = &[
     "cache/src/lib.rs",
+    "engine/report/src/lib.rs",
+    "engine/src/lib.rs",
     "src/main.rs",
     "stages/chem/src/lib.rs",
     "stages/learn/src/lib.rs",
     "stages/metrics/src/lib.rs",
     "stages/weights/src/lib.rs",
+];
+
+/// Which folders of a crate import which others, in the order of the flow. A file beside the folders
+/// counts as one. A new arrow is a design decision, as one between crates is.
+const FOLDERS: &[(&str, Arrows)] = &[
+    (
+        "engine/src/lib.rs",
+        &[
+            ("toml", &[]),
+            ("process", &[]),
+            ("kind", &["toml", "process"]),
+            ("experiment", &["toml", "process", "kind"]),
+            ("plan", &["toml", "kind", "experiment"]),
+            ("table", &["kind", "experiment", "plan"]),
+            ("run", &["process", "kind", "experiment", "plan"]),
+            ("inspect", &["plan"]),
+        ],
+    ),
+    (
+        "stages/learn/src/lib.rs",
+        &[
+            ("tensor", &[]),
+            ("text", &["tensor"]),
+            ("objectives", &[]),
+            ("adapters", &[]),
+            ("profiling", &["tensor"]),
+            ("network", &["tensor", "text"]),
+            ("models", &["tensor", "text", "network"]),
+            ("model", &["tensor", "text", "adapters", "network", "models"]),
+            ("generate", &["tensor", "text", "network", "model"]),
+            ("train", &["tensor", "text", "objectives", "profiling", "network", "model"]),
+            ("classify", &["tensor", "text", "network", "models"]),
+        ],
+    ),
 ];
 
 /// Returns the normal dependencies of every member of the workspace.
@@ -76,7 +115,7 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
 }
 
 /// Returns all files below a folder of the project, as paths from the project.
-fn files(folder: &str) -> Vec<PathBuf> {
+pub(super) fn files(folder: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![project().join(folder)];
     while let Some(folder) = folders.pop() {
@@ -98,7 +137,7 @@ fn rust_files(folder: &str) -> Vec<PathBuf> {
     files(folder).into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "rs")).collect()
 }
 
-fn text(path: impl AsRef<Path>) -> String {
+pub(super) fn text(path: impl AsRef<Path>) -> String {
     let path = project().join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -137,6 +176,32 @@ fn imports_go_only_along_the_arrows() {
 fn files_import_each_other_in_no_circle() {
     for root in WITHOUT_CIRCLES {
         assert_eq!(circles(&imports(&project().join(root))), Vec::<Vec<String>>::new(), "{root}");
+    }
+}
+
+#[test]
+fn folders_import_only_what_stands_below_them() {
+    let folder = |file: &str| file.split('/').next().expect("a name").trim_end_matches(".rs").to_owned();
+    for (root, arrows) in FOLDERS {
+        let mut between: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (file, imported) in imports(&project().join(root)) {
+            let others = imported.iter().map(|other| folder(other)).filter(|other| *other != folder(&file));
+            between.entry(folder(&file)).or_default().extend(others);
+        }
+        // The root re-exports.
+        between.remove("lib");
+        let listed = arrows.iter().map(|(name, below)| {
+            ((*name).to_owned(), below.iter().map(|below| (*below).to_owned()).collect::<BTreeSet<_>>())
+        });
+        assert_eq!(
+            between,
+            listed.collect::<BTreeMap<_, _>>(),
+            "{root}: imports on the left, FOLDERS on the right"
+        );
+        for (at, (name, below)) in arrows.iter().enumerate() {
+            let stands_below = |other: &&str| arrows[..at].iter().any(|(before, _)| before == other);
+            assert!(below.iter().all(stands_below), "{root}: `{name}` imports what stands above it");
+        }
     }
 }
 

@@ -157,7 +157,7 @@ fn bench(arguments: &[&str]) -> Value {
     serde_json::from_str(&told.stdout).unwrap()
 }
 
-/// 34 million numbers: 68 MB in five files; the largest tensor is 16 MB in single floats.
+/// 34 million numbers: 68 MB in five files; the largest tensor is 16 MB in f32.
 #[test]
 fn a_model_in_shards_is_opened_in_little_more_than_its_own_memory() {
     let measured = |arguments: &[&str]| {
@@ -169,7 +169,7 @@ fn a_model_in_shards_is_opened_in_little_more_than_its_own_memory() {
     let (files, dense, peak, _) = measured(&[]);
     assert_eq!(dense, 2 * files);
     assert!(peak < dense + largest + program, "{dense} bytes of weights, and {peak} were taken");
-    // Packed as it is read: there never is a model in single floats.
+    // Packed as it is read: there never is a model in f32.
     let (_, packed, peak, _) = measured(&["--nf4"]);
     assert!(packed + largest + program < dense, "{packed}");
     assert!(peak < packed + largest + program, "{packed} bytes of weights, and {peak} were taken");
@@ -235,7 +235,7 @@ fn doctor_says_what_a_model_needs() {
         let line = told.stdout.lines().find(|line| line.starts_with(work)).expect("it is told");
         assert!(["does not fit", "may not fit", "fits"].iter().any(|fit| line.ends_with(fit)), "{line}");
     }
-    // Seven billion numbers in single floats, and three times that for AdamW.
+    // Seven billion numbers in f32, and three times that for AdamW.
     let _ = told.shows(&["25.10 GiB", "50.21 GiB"]);
     lab.write_judge("judge");
     let _ = lab.run(["doctor", "--model", "judge"]).expect(0).shows(&["deberta-v2", "judging "]);

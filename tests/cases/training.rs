@@ -1,4 +1,4 @@
-//! Models, in the smallest sizes that are models: the same bytes however they are made, and
+//! Small models: the same bytes however they are made, and
 //! errors that name the stage and the row.
 
 use std::collections::BTreeSet;
@@ -218,8 +218,7 @@ fn a_killed_training_with_damaged_checkpoints_ends_with_the_same_bytes() {
         assert_eq!(blobs(&whole.cache()), blobs(&killed.cache()));
         let log = killed.run(["log", "x.toml", "model"]).expect(0);
         let name = damaged.last().unwrap().file_name().unwrap().to_string_lossy().into_owned();
-        let told =
-            format!("the checkpoint `{name}` of a killed training is left aside: tensors.safetensors: ");
+        let told = format!("the checkpoint `{name}` of a killed training is ignored: tensors.safetensors: ");
         assert_eq!(
             log.stdout.contains("a killed training went on after step "),
             checkpoints.len() > damaged.len()

@@ -143,7 +143,7 @@ fn of_each_blob() {
             lab = graph();
             lab.run(["run", "x.toml"]).expect(0);
             left.clear();
-        } else if !within(&lab, &["cache", "verify"]).stdout.contains(", 0 that nothing names") {
+        } else if !within(&lab, &["cache", "verify"]).stdout.contains(", 0 unreferenced") {
             // What a repair forgot and no run needs has left blobs that are nobody's, and damage to
             // those is nobody's either.
             lab = graph();

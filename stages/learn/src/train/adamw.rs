@@ -105,9 +105,10 @@ pub(crate) fn step(
     let step_one = |update: Update| {
         let Update { weights, gradient, moments, decays } = update;
         let factors = factors(decays && adam.weight_decay > 0.0);
-        match is_cpu(&weights.device()) {
-            true => step_on_cpu(&factors, weights, gradient, moments),
-            false => step_on_device(&factors, weights, gradient, moments),
+        if is_cpu(&weights.device()) {
+            step_on_cpu(&factors, weights, gradient, moments)
+        } else {
+            step_on_device(&factors, weights, gradient, moments)
         }
     };
     updates.into_par_iter().map(step_one).collect()

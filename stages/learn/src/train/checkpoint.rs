@@ -5,7 +5,7 @@
 //! of it is on the disk. It names the configuration that it belongs to.
 //!
 //! Nothing of a checkpoint is believed before its digests fit: a model that goes on from a flipped
-//! bit is another model under the same key. A checkpoint that does not fit is left aside, and the
+//! bit is another model under the same key. A checkpoint that does not fit is ignored, and the
 //! one before it is tried; without any, the training starts again, which gives the same bytes.
 
 use std::borrow::Cow;
@@ -48,7 +48,7 @@ pub struct LeftAside {
 
 impl fmt::Display for LeftAside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the checkpoint `{}` of a killed training is left aside: {}", self.name, self.why)
+        write!(f, "the checkpoint `{}` of a killed training is ignored: {}", self.name, self.why)
     }
 }
 
@@ -157,7 +157,7 @@ fn write_whole(
     let failed = CheckpointError::writing;
     let (begun, whole) = (folder.join(BEGUN), folder.join(name_of(checkpoint.step)));
     let known = all(folder)?;
-    // Those of later steps were left aside, or this step would not be made once more.
+    // Those of later steps were ignored, or this step would not be made once more.
     let before = known.range(..checkpoint.step).next_back().copied();
     let others = known.iter().filter(|step| Some(**step) != before).map(|step| folder.join(name_of(*step)));
     remove(&begun).map_err(failed(&begun))?;
@@ -244,7 +244,7 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Why a checkpoint is left aside.
+/// Why a checkpoint is ignored.
 enum Unfit {
     /// Its bytes are no use to anyone.
     Damaged(String),
@@ -253,13 +253,13 @@ enum Unfit {
 }
 
 /// Reads the latest checkpoint of a folder that is whole and belongs to a configuration and to what is trained,
-/// by name and size. What is left aside is reported, and removed if it is damaged.
+/// by name and size. What is ignored is reported, and removed if it is damaged.
 pub(crate) fn latest(
     folder: &Path,
     config: &TrainingConfig,
     trained: &[(String, usize)],
     device: &Device,
-    left_aside: &mut dyn FnMut(LeftAside),
+    ignored: &mut dyn FnMut(LeftAside),
 ) -> Result<Option<Checkpoint>, CheckpointError> {
     for step in all(folder)?.into_iter().rev() {
         let path = folder.join(name_of(step));
@@ -268,13 +268,13 @@ pub(crate) fn latest(
             Err(unfit) => {
                 let why = match unfit {
                     Unfit::Damaged(why) => {
-                        // Where it cannot be removed, it is left aside the next time too.
+                        // Where it cannot be removed, it is ignored the next time too.
                         let _ = discard(&path);
                         why
                     }
                     Unfit::Unreadable(why) => why,
                 };
-                left_aside(LeftAside { name: name_of(step), why });
+                ignored(LeftAside { name: name_of(step), why });
             }
         }
     }
@@ -298,9 +298,10 @@ fn read(
         let digest =
             digests.files.get(name).ok_or_else(|| damaged(DIGESTS, &format!("no digest of {name}")))?;
         let content = read_file(&folder.join(name), |bytes| bytes == digest.bytes)?;
-        match blake3::hash(&content).to_string() == digest.blake3 {
-            true => Ok(content),
-            false => Err(damaged(name, &"its bytes are not those that were written")),
+        if blake3::hash(&content).to_string() == digest.blake3 {
+            Ok(content)
+        } else {
+            Err(damaged(name, &"its bytes are not those that were written"))
         }
     };
     let state: State = serde_json::from_slice(&checked(STATE)?).map_err(|error| damaged(STATE, &error))?;

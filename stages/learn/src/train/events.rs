@@ -49,6 +49,6 @@ pub struct TrainHooks<'a> {
     pub recomputes: bool,
     /// A folder for checkpoints, or none are made.
     pub checkpoints: Option<&'a Path>,
-    /// Hears of every point and of what is left aside; says whether to go on.
+    /// Hears of every point and of what is ignored; says whether to go on.
     pub on_event: &'a mut dyn FnMut(TrainEvent<'_>) -> bool,
 }

@@ -62,7 +62,7 @@ impl Reference {
     /// # Errors
     /// [`TrainError::OtherVocabulary`], [`TrainError::OtherRows`] and
     /// [`TrainError::NeedsReferenceModel`].
-    pub fn of(
+    pub(super) fn of(
         source: ReferenceSource<'_>,
         model: &Network,
         config: &TrainingConfig,
@@ -99,7 +99,7 @@ impl Reference {
 
     /// Returns how far a model is from it: the mean log-ratio over prompts with the output of the
     /// row before, and never below 0.
-    pub fn divergence(
+    pub(super) fn divergence(
         &self,
         model: &Network,
         rows: &[&Example],

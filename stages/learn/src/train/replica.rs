@@ -27,7 +27,7 @@ pub(crate) struct Replica<'a> {
 
 impl<'a> Replica<'a> {
     /// Begins to learn.
-    pub fn new(network: &'a mut Network, device: Device) -> Self {
+    pub(super) fn new(network: &'a mut Network, device: Device) -> Self {
         let (mut moments, mut decays) = (Vec::new(), Vec::new());
         network.visit(&mut |name, parameter| {
             let zeros = || Tensor::zeros([parameter.shape().iter().product::<usize>()], &device);
@@ -41,7 +41,7 @@ impl<'a> Replica<'a> {
     }
 
     /// Moves the weights by the step numbered `step` from 1, with all gradients times `clip`.
-    pub fn advance(
+    pub(super) fn advance(
         &mut self,
         optimizer: &AdamW,
         learning_rate: f64,
@@ -75,7 +75,7 @@ impl<'a> Replica<'a> {
     }
 
     /// Takes over what another has learned and remembers.
-    pub fn follow(&mut self, other: &mut Self) {
+    pub(super) fn follow(&mut self, other: &mut Self) {
         let mut trained = Vec::new();
         other
             .network
@@ -124,17 +124,18 @@ pub(crate) enum GradientReduction {
 
 impl GradientReduction {
     /// Returns how a device and others of its kind sum.
-    pub fn new(replicas: &[Replica<'_>], others: &[DeviceName]) -> Self {
+    pub(super) fn new(replicas: &[Replica<'_>], others: &[DeviceName]) -> Self {
         let are_different = (1..replicas.len())
             .all(|place| replicas[..place].iter().all(|earlier| earlier.device != replicas[place].device));
-        match !others.is_empty() && others.iter().all(DeviceName::has_collectives) && are_different {
-            true => Self::AllReduce,
-            false => Self::InOrder,
+        if !others.is_empty() && others.iter().all(DeviceName::has_collectives) && are_different {
+            Self::AllReduce
+        } else {
+            Self::InOrder
         }
     }
 
     /// Brings the gradients of a shard to where they are added, if that is another device.
-    pub fn home(self, gradients: Gradients, first: &Device) -> Gradients {
+    pub(super) fn home(self, gradients: Gradients, first: &Device) -> Gradients {
         let home = |gradient: Tensor<1>| {
             if gradient.device() == *first { gradient } else { gradient.to_device(first) }
         };
@@ -145,7 +146,7 @@ impl GradientReduction {
     }
 
     /// Adds the gradients of a shard to the sums of the devices, which take shards in turn.
-    pub fn add(self, sums: &mut [Option<Gradients>], shard: usize, gradients: Gradients) {
+    pub(super) fn add(self, sums: &mut [Option<Gradients>], shard: usize, gradients: Gradients) {
         let place = match self {
             Self::InOrder => 0,
             Self::AllReduce => shard % sums.len(),
@@ -157,7 +158,7 @@ impl GradientReduction {
     }
 
     /// Gives each replica the sum of all.
-    pub fn share(self, mut sums: Vec<Option<Gradients>>, replicas: &[Replica<'_>]) -> Vec<Gradients> {
+    pub(super) fn share(self, mut sums: Vec<Option<Gradients>>, replicas: &[Replica<'_>]) -> Vec<Gradients> {
         match self {
             Self::InOrder => {
                 let sum = sums[0].take().expect("a batch has examples");

@@ -16,7 +16,7 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    pub fn new(config: &TrainingConfig, examples: usize) -> Self {
+    pub(super) fn new(config: &TrainingConfig, examples: usize) -> Self {
         let per_epoch = examples.div_ceil(config.batch_size);
         let all = match config.length {
             Length::Epochs(epochs) => ((epochs * per_epoch as f64).ceil() as usize).max(1),
@@ -39,7 +39,7 @@ impl Steps {
         }
     }
 
-    pub fn evaluates(&self, step: usize) -> bool {
+    pub(super) fn evaluates(&self, step: usize) -> bool {
         let (pass, times) = (self.per_epoch, self.evals_per_epoch);
         // The k-th evaluation of an epoch is after the first step that completes k shares of it.
         let evaluations = |step: usize| step * times / pass;
@@ -47,13 +47,13 @@ impl Steps {
     }
 
     /// Returns the rows of a step.
-    pub fn rows(&self, step: usize) -> Vec<usize> {
+    pub(super) fn rows(&self, step: usize) -> Vec<usize> {
         let begin = step % self.per_epoch * self.batch_size;
         let end = (begin + self.batch_size).min(self.examples);
         order(self.seed, step / self.per_epoch, self.examples)[begin..end].to_vec()
     }
 
-    pub fn epoch(&self, step: usize) -> f64 {
+    pub(super) fn epoch(&self, step: usize) -> f64 {
         step as f64 / self.per_epoch as f64
     }
 }

@@ -69,10 +69,10 @@ pub fn train(
     training.compare_with(reference_source)?;
     if let Some(folder) = hooks.checkpoints {
         let (trained, device) = (training.trained_parameters(), training.first().device.clone());
-        let mut left_aside = |unfit: LeftAside| {
+        let mut ignored = |unfit: LeftAside| {
             (hooks.on_event)(TrainEvent::LeftAside(&unfit));
         };
-        if let Some(checkpoint) = checkpoint::latest(folder, config, &trained, &device, &mut left_aside)? {
+        if let Some(checkpoint) = checkpoint::latest(folder, config, &trained, &device, &mut ignored)? {
             training.resume(checkpoint);
         }
     }

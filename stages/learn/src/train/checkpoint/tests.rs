@@ -59,7 +59,7 @@ struct Outcome {
     best_step: usize,
 }
 
-/// Trains a model, up to a step; returns what it came to, where it went on and what it left aside.
+/// Trains a model, up to a step; returns what it came to, where it went on and what it ignored.
 fn training(
     tokenizer: &TempDir,
     checkpoints: Option<&Path>,
@@ -77,10 +77,10 @@ fn training(
     };
     let mut model =
         Model::from_scratch(&Architecture::Llama(llama), tokenizer.path(), 5, &DeviceName::Cpu).unwrap();
-    let mut left_aside = Vec::new();
+    let mut ignored = Vec::new();
     let mut on_event = |news: TrainEvent<'_>| match news {
         TrainEvent::LeftAside(unfit) => {
-            left_aside.push(unfit.to_string());
+            ignored.push(unfit.to_string());
             true
         }
         TrainEvent::Point { point: Point::Step(step), .. } => step.step < until,
@@ -103,16 +103,17 @@ fn training(
         bits(parameter.flat())
     });
     let points = serde_json::to_string(&points).unwrap();
-    Some((Outcome { weights, points, best_step }, resumed_at, left_aside))
+    Some((Outcome { weights, points, best_step }, resumed_at, ignored))
 }
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().flatten() {
         let target = to.join(entry.file_name());
-        match entry.path().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => assert!(fs::copy(entry.path(), target).is_ok()),
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target)
+        } else {
+            assert!(fs::copy(entry.path(), target).is_ok())
         }
     }
 }
@@ -197,12 +198,12 @@ fn whatever_is_damaged_the_training_ends_with_the_same_bytes() {
         let copied = TempDir::new().unwrap();
         copy(keep.path(), copied.path());
         damage(&copied.path().join("step-4"));
-        let (result, resumed_at, left_aside) =
+        let (result, resumed_at, ignored) =
             training(&tokenizer, Some(copied.path()), usize::MAX).expect("it ends");
         assert_eq!(resumed_at, Some(2), "{what}: the one before is whole");
         assert!(result == undisturbed, "{what}: other bytes");
-        assert_eq!(left_aside.len(), 1, "{what}");
-        assert!(left_aside[0].starts_with("the checkpoint `step-4` of a killed training is left aside: "));
+        assert_eq!(ignored.len(), 1, "{what}");
+        assert!(ignored[0].starts_with("the checkpoint `step-4` of a killed training is ignored: "));
     }
     // With none that is whole the training starts again.
     for (what, damage) in &damages {
@@ -211,9 +212,9 @@ fn whatever_is_damaged_the_training_ends_with_the_same_bytes() {
         copy(&keep.path().join("step-2"), &copied.path().join("step-2"));
         damage(&copied.path().join("step-4"));
         fs::write(copied.path().join("step-2").join(TENSORS), "").unwrap();
-        let (result, resumed_at, left_aside) =
+        let (result, resumed_at, ignored) =
             training(&tokenizer, Some(copied.path()), usize::MAX).expect("it ends");
-        assert_eq!((resumed_at, left_aside.len()), (None, 2), "{what}: {left_aside:?}");
+        assert_eq!((resumed_at, ignored.len()), (None, 2), "{what}: {ignored:?}");
         assert!(result == undisturbed, "{what}: other bytes");
     }
 }
@@ -244,8 +245,8 @@ fn no_flipped_bit_goes_unseen() {
 #[test]
 fn an_intact_checkpoint_is_gone_on_from() {
     let (tokenizer, keep, undisturbed) = killed();
-    let (result, resumed_at, left_aside) = training(&tokenizer, Some(keep.path()), usize::MAX).unwrap();
-    assert_eq!((resumed_at, left_aside), (Some(4), Vec::new()));
+    let (result, resumed_at, ignored) = training(&tokenizer, Some(keep.path()), usize::MAX).unwrap();
+    assert_eq!((resumed_at, ignored), (Some(4), Vec::new()));
     assert!(result == undisturbed);
 }
 
@@ -272,15 +273,15 @@ fn what_belongs_to_something_else_is_left_aside() {
     );
 }
 
-/// One that is left aside and stays does not count as the newest ever after.
+/// One that is ignored and stays does not count as the newest ever after.
 #[test]
 fn checkpoints_of_later_steps_give_way_to_the_one_that_is_written() {
     let (tokenizer, keep, undisturbed) = killed();
     copy(&keep.path().join("step-2"), &keep.path().join("step-5"));
     copy(&keep.path().join("step-2"), &keep.path().join("step-007"));
     fs::remove_dir_all(keep.path().join("step-4")).unwrap();
-    let (result, resumed_at, left_aside) = training(&tokenizer, Some(keep.path()), usize::MAX).unwrap();
-    assert_eq!((resumed_at, left_aside.len()), (Some(2), 1));
+    let (result, resumed_at, ignored) = training(&tokenizer, Some(keep.path()), usize::MAX).unwrap();
+    assert_eq!((resumed_at, ignored.len()), (Some(2), 1));
     assert!(result == undisturbed);
     assert_eq!(all(keep.path()).unwrap(), BTreeSet::from([2, 4]));
 }
