@@ -7,6 +7,8 @@
 //! above it and writes 1 KB, by the same line of shell for both programs. What is compared is
 //! measured in pairs, one right after the other, and the medians are told.
 
+#![expect(clippy::print_stdout, reason = "its output is what it is for")]
+
 mod usage;
 
 use std::env;

@@ -5,6 +5,8 @@
 //! metrics of the papers' tables; `quick` stops at 30,000. What is measured is a run of the program
 //! in which that stage alone is left to do, with all that it starts.
 
+#![expect(clippy::print_stdout, reason = "its output is what it is for")]
+
 mod usage;
 
 use std::fs::{self, File};

@@ -13,9 +13,9 @@ const KEPT: std::ffi::c_long = 1000;
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
 /// Configures the allocator; to be called before anything else.
-pub fn configure() {
+pub(crate) fn configure() {
     // SAFETY: There is only one thread yet, and any number is a valid value of the option.
-    #[allow(unsafe_code)]
+    #[expect(unsafe_code, reason = "the allocator is configured through its C interface")]
     unsafe {
         libmimalloc_sys::mi_option_set_default(PURGE_DELAY, KEPT);
     }

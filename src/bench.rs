@@ -13,7 +13,7 @@ use crate::units::bytes;
 
 /// Measure the speed and the memory of models on this machine.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     what: What,
 }
@@ -108,7 +108,7 @@ fn precision(text: &str) -> Result<Precision, String> {
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<(), CliError> {
+pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     match arguments.what {
         What::Model(arguments) => {
             if arguments.batch == 0 || arguments.prompt == 0 {

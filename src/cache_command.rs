@@ -12,7 +12,7 @@ use crate::units::{bytes, seconds};
 
 /// List, verify or repair the cache.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
     cache: CacheArguments,
     #[command(subcommand)]
@@ -34,7 +34,7 @@ enum Action {
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<(), CliError> {
+pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     let folder = arguments.cache.folder(None);
     match arguments.action {
         Action::Ls => {

@@ -7,13 +7,13 @@ use crate::terminal;
 
 /// Print a completion script for a shell.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The shell.
     shell: clap_complete::Shell,
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments, mut command: clap::Command) -> Result<(), CliError> {
+pub(crate) fn run(arguments: Arguments, mut command: clap::Command) -> Result<(), CliError> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut command, "pipeline", &mut script);
     Ok(terminal::stdout().write_all(&script)?)

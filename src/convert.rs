@@ -4,7 +4,7 @@ use engine::{Plan, stage_graph};
 use report::{graph, table};
 
 /// Returns a finished table as a value to render.
-pub fn table(finished: &engine::Table) -> table::Table {
+pub(crate) fn table(finished: &engine::Table) -> table::Table {
     table::Table {
         title: finished.title.clone(),
         columns: finished.columns.iter().map(column).collect(),
@@ -67,7 +67,7 @@ fn delta(delta: &engine::Delta) -> table::Delta {
 }
 
 /// Returns the stages of a plan as a graph to draw, each with the most urgent state of its nodes.
-pub fn graph(plan: &Plan, states: &[graph::State]) -> graph::Graph {
+pub(crate) fn graph(plan: &Plan, states: &[graph::State]) -> graph::Graph {
     let stages = stage_graph(plan);
     let urgency = |state: &graph::State| match state {
         graph::State::Failed => 4,

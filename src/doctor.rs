@@ -13,7 +13,7 @@ use crate::units::bytes;
 
 /// Print the cores, memory and devices of this machine, and the folders that the program uses.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
     cache: CacheArguments,
     /// Estimate the memory for this model instead: a model folder, or `tiny`, `small`, `1b` or `7b`.
@@ -31,7 +31,7 @@ pub struct Arguments {
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<(), CliError> {
+pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     if let Some(model) = &arguments.model {
         return print_needs(model, &arguments);
     }
@@ -50,9 +50,10 @@ pub fn run(arguments: Arguments) -> Result<(), CliError> {
     }
     match Sandbox::available() {
         Sandbox::Enforced => {
-            let signals = match Sandbox::confines_signals() {
-                true => "; their signals reach only processes that they start",
-                false => "; this system cannot confine their signals",
+            let signals = if Sandbox::confines_signals() {
+                "; their signals reach only processes that they start"
+            } else {
+                "; this system cannot confine their signals"
             };
             writeln!(out, "sandbox   programs may write only below their own folder{signals}")?;
         }

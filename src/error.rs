@@ -12,7 +12,7 @@ use crate::{exit_code, terminal};
 
 /// Why a command failed, or ended early.
 #[derive(Debug)]
-pub enum CliError {
+pub(crate) enum CliError {
     /// The experiment is wrong.
     Experiment(Report),
     /// The command line is wrong.
@@ -40,7 +40,7 @@ pub enum CliError {
 impl CliError {
     /// A file that the command line names could not be read. That it is missing, or is no text file,
     /// is the user's mistake; anything else is the system's failure.
-    pub fn reading(path: &Path, error: &io::Error) -> Self {
+    pub(crate) fn reading(path: &Path, error: &io::Error) -> Self {
         let message = format!("failed to read {}: {error}", path.display());
         match error.kind() {
             io::ErrorKind::NotFound
@@ -53,7 +53,7 @@ impl CliError {
     }
 
     /// Something else failed: `action` says what, as a verb and its object.
-    pub fn failed(action: &str, error: &io::Error) -> Self {
+    pub(crate) fn failed(action: &str, error: &io::Error) -> Self {
         Self::Io(format!("failed to {action}: {error}"))
     }
 
@@ -107,7 +107,7 @@ impl From<io::Error> for CliError {
 }
 
 /// Prints why a command failed, if it did, and returns the exit code.
-pub fn report(result: Result<(), CliError>) -> ExitCode {
+pub(crate) fn report(result: Result<(), CliError>) -> ExitCode {
     // Flushing may fail as well, for example on a full disk.
     let Err(error) = result.and_then(|()| Ok(terminal::flush()?)) else {
         return ExitCode::from(exit_code::SUCCESS);

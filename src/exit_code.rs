@@ -1,20 +1,20 @@
 //! The exit codes, each a constant with its meaning.
 
 /// The command did what was asked.
-pub const SUCCESS: u8 = 0;
+pub(crate) const SUCCESS: u8 = 0;
 /// The experiment, the command line or a file that they name is wrong; nothing was run.
-pub const INPUT: u8 = 2;
+pub(crate) const INPUT: u8 = 2;
 /// A stage failed or was skipped, or a cell of the table is missing.
-pub const STAGE: u8 = 3;
+pub(crate) const STAGE: u8 = 3;
 /// The cache is corrupt or cannot be used.
-pub const CACHE: u8 = 4;
+pub(crate) const CACHE: u8 = 4;
 /// The program could not read, write or start something.
-pub const IO: u8 = 5;
+pub(crate) const IO: u8 = 5;
 /// The user interrupted the run: 128 and the number of SIGINT, as shells have it.
-pub const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// All codes with their meanings, as `pipeline --help` and `docs/commands.md` list them.
-pub const ALL: [(u8, &str); 6] = [
+pub(crate) const ALL: [(u8, &str); 6] = [
     (SUCCESS, "done"),
     (
         INPUT,
@@ -35,7 +35,7 @@ pub const ALL: [(u8, &str); 6] = [
 ];
 
 /// Returns the table of exit codes for `pipeline --help`.
-pub fn help() -> String {
+pub(crate) fn help() -> String {
     let lines: Vec<String> = ALL.iter().map(|(code, meaning)| format!("  {code:<3}  {meaning}")).collect();
     format!("Exit codes:\n{}", lines.join("\n"))
 }

@@ -12,7 +12,7 @@ use crate::terminal;
 
 /// Draw the graph of stages, coloured by what a run would do.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
     experiment: ExperimentArguments,
     /// The format of the drawing.
@@ -31,7 +31,7 @@ enum Format {
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<(), CliError> {
+pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     let session = Session::open(&arguments.experiment, Use::Look)?;
     let states = forecast(&session.plan, &session.keys, session.cache.as_ref())?;
     let mut drawn = Vec::with_capacity(states.len());

@@ -9,13 +9,13 @@ use crate::terminal;
 
 /// Convert a recipe of mergekit into stages of an experiment.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The recipe, a YAML file.
     file: PathBuf,
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<(), CliError> {
+pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     let file = &arguments.file;
     let recipe = read_text(file).map_err(|error| CliError::reading(file, &error))?;
     let stages = stages::import_mergekit(&recipe)

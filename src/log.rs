@@ -10,7 +10,7 @@ use crate::terminal;
 
 /// Print the log of a stage: of the attempt that made its result, or else of the last attempt.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
     experiment: ExperimentArguments,
     /// The stage: `name` or `name[axis=variant]`.
@@ -21,7 +21,7 @@ pub struct Arguments {
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<(), CliError> {
+pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     let session = Session::open(&arguments.experiment, Use::Look)?;
     let node = session.select_one(&arguments.stage)?;
     let cache = session.cache(&arguments.experiment)?;

@@ -6,12 +6,12 @@ use engine::{Device, Machine};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 /// Returns the number of cores that this process may use.
-pub fn cores() -> u32 {
+pub(crate) fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
 }
 
 /// Returns the memory that this process may use: the machine's, or less if a control group limits it.
-pub fn memory_bytes() -> u64 {
+pub(crate) fn memory_bytes() -> u64 {
     let kind = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
     let Ok(system) = System::new_with_specifics(kind) else {
         return u64::MAX;
@@ -23,7 +23,7 @@ pub fn memory_bytes() -> u64 {
 }
 
 /// Returns the memory of a device that has its own, if the system reports it.
-pub fn device_memory_bytes(device: &str) -> Option<u64> {
+pub(crate) fn device_memory_bytes(device: &str) -> Option<u64> {
     // Of several devices the first: each holds a whole model.
     let number: usize = match device.split(',').next()?.trim().strip_prefix("cuda")? {
         "" => 0,
@@ -33,7 +33,7 @@ pub fn device_memory_bytes(device: &str) -> Option<u64> {
 }
 
 /// A GPU as its driver describes it.
-pub struct Gpu {
+pub(crate) struct Gpu {
     /// Its name.
     pub name: String,
     /// The size of its memory.
@@ -42,7 +42,7 @@ pub struct Gpu {
 
 /// Returns the NVIDIA GPUs that this process may use, in the order in which devices count them;
 /// none where there is no driver.
-pub fn gpus() -> Vec<Gpu> {
+pub(crate) fn gpus() -> Vec<Gpu> {
     let query = ["--query-gpu=name,memory.total", "--format=csv,noheader,nounits"];
     let Ok(output) = Command::new("nvidia-smi").args(query).stderr(Stdio::null()).output() else {
         return Vec::new();
@@ -65,7 +65,7 @@ pub fn gpus() -> Vec<Gpu> {
 }
 
 /// Returns the machine for a plan: all of this one, or as much as is allowed.
-pub fn machine(device: String, cores: Option<u32>, memory_bytes: Option<u64>) -> Machine {
+pub(crate) fn machine(device: String, cores: Option<u32>, memory_bytes: Option<u64>) -> Machine {
     let device_memory_bytes = device_memory_bytes(&device);
     Machine {
         cores: cores.unwrap_or_else(self::cores),

@@ -12,7 +12,7 @@ use crate::units::{bytes, seconds};
 
 /// Print what a run would do, stage by stage.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
     experiment: ExperimentArguments,
     /// Print every resolved value, and the file and line that it comes from.
@@ -30,7 +30,7 @@ pub struct Arguments {
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<(), CliError> {
+pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     let session = Session::open(&arguments.experiment, Use::Look)?;
     let states = forecast(&session.plan, &session.keys, session.cache.as_ref())?;
     let machine = machine(arguments.device, None, None);

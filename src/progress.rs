@@ -18,7 +18,7 @@ const LOG_LINES: usize = 8;
 
 /// How events are reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// Bars that move, on standard error.
     Live,
     /// A line per stage that ran, on standard error.
@@ -29,7 +29,7 @@ pub enum Mode {
 
 impl Mode {
     /// Chooses by what standard error is.
-    pub fn choose(json: bool) -> Self {
+    pub(crate) fn choose(json: bool) -> Self {
         match (json, terminal::is_terminal()) {
             (true, _) => Self::Json,
             (false, true) => Self::Live,
@@ -39,7 +39,7 @@ impl Mode {
 }
 
 /// Reports the events of a run.
-pub struct Listener<'a> {
+pub(crate) struct Listener<'a> {
     plan: &'a Plan,
     cache: PathBuf,
     mode: Mode,
@@ -53,7 +53,7 @@ pub struct Listener<'a> {
 
 impl<'a> Listener<'a> {
     /// Listens to the run of a plan.
-    pub fn new(plan: &'a Plan, cache: &Path, mode: Mode) -> Self {
+    pub(crate) fn new(plan: &'a Plan, cache: &Path, mode: Mode) -> Self {
         Self {
             plan,
             cache: cache.to_owned(),
@@ -67,7 +67,7 @@ impl<'a> Listener<'a> {
     }
 
     /// Reports one event.
-    pub fn on_event(&mut self, event: &Event) {
+    pub(crate) fn on_event(&mut self, event: &Event) {
         match self.mode {
             Mode::Json => self.print_json(event),
             Mode::Live | Mode::Plain => self.print(event),
@@ -245,7 +245,7 @@ impl<'a> Listener<'a> {
     }
 
     /// Takes the bars off the screen.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         for (_, bar) in std::mem::take(&mut self.running) {
             bar.finish_and_clear();
         }
@@ -255,7 +255,7 @@ impl<'a> Listener<'a> {
     }
 
     /// Sums the run up, and says whether all events could be written.
-    pub fn finish(&mut self, report: &RunReport) -> io::Result<()> {
+    pub(crate) fn finish(&mut self, report: &RunReport) -> io::Result<()> {
         self.close();
         let count = |is: fn(&StageResult) -> bool| report.results.iter().filter(|result| is(result)).count();
         let ran = report.ran();

@@ -17,7 +17,7 @@ use crate::worker;
 
 /// Plan an experiment, run the stages whose results are missing, and print the table.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
     experiment: ExperimentArguments,
     /// The number of cores for all running stages together [default: all].
@@ -50,7 +50,7 @@ pub struct Arguments {
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<(), CliError> {
+pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     let device = stages::check_device(&arguments.device).map_err(CliError::Usage)?;
     let session = Session::open(&arguments.experiment, Use::Keep)?;
     let cache = session.cache(&arguments.experiment)?;

@@ -7,10 +7,10 @@ use crate::terminal;
 
 /// Print a JSON Schema of experiment files.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {}
+pub(crate) struct Arguments {}
 
 /// Runs the command.
-pub fn run(_: Arguments) -> Result<(), CliError> {
+pub(crate) fn run(_: Arguments) -> Result<(), CliError> {
     let schema = engine::schema(stages::KINDS);
     let text = serde_json::to_string_pretty(&schema).expect("a schema is plain data");
     Ok(writeln!(terminal::stdout(), "{}", terminal::json(&text))?)

@@ -12,14 +12,14 @@ const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '�
 
 /// The numbers of rows that each name a `step`, by their fields.
 #[derive(Debug, Default)]
-pub struct Series {
+pub(crate) struct Series {
     /// In the order in which fields first occur; those inside others as `rewards.margin`.
     fields: Vec<(String, Vec<f64>)>,
 }
 
 impl Series {
     /// Reads one row after the other; `None` if there is none, or one without a step.
-    pub fn read(rows: impl Iterator<Item = String>) -> Option<Self> {
+    pub(crate) fn read(rows: impl Iterator<Item = String>) -> Option<Self> {
         let mut series: Option<Self> = None;
         for row in rows {
             let row: Map<String, Value> = serde_json::from_str(&row).ok()?;
@@ -44,7 +44,7 @@ impl Series {
     }
 
     /// Returns a line for each field: its first, last, least and largest number, and its curve.
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let widest = self.fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         let head =
             format!("{:widest$}  {:>10}  {:>10}  {:>10}  {:>10}", "", "first", "last", "least", "most");

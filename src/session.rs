@@ -14,7 +14,7 @@ const TEXT_BYTES: u64 = 64 << 20;
 
 /// Which experiment, and how it is changed.
 #[derive(Debug, Clone, clap::Args)]
-pub struct ExperimentArguments {
+pub(crate) struct ExperimentArguments {
     /// The experiment file.
     pub file: PathBuf,
     /// Apply this profile [default: `mini`, if the file has it].
@@ -35,7 +35,7 @@ pub struct ExperimentArguments {
 
 /// Where the cache is.
 #[derive(Debug, Clone, clap::Args)]
-pub struct CacheArguments {
+pub(crate) struct CacheArguments {
     /// The folder of the cache [default: `$PIPELINE_CACHE`, else `.pipeline` in the workspace].
     #[arg(long, value_name = "FOLDER", global = true)]
     pub cache: Option<PathBuf>,
@@ -43,7 +43,7 @@ pub struct CacheArguments {
 
 impl CacheArguments {
     /// Returns the cache's folder for an experiment file, or for the current folder.
-    pub fn folder(&self, file: Option<&Path>) -> PathBuf {
+    pub(crate) fn folder(&self, file: Option<&Path>) -> PathBuf {
         let chosen = self.cache.clone().or_else(|| environment_path("PIPELINE_CACHE"));
         chosen.unwrap_or_else(|| workspace_of(file).join(".pipeline"))
     }
@@ -67,7 +67,7 @@ fn environment_path(name: &str) -> Option<PathBuf> {
 
 /// How a command uses the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Use {
+pub(crate) enum Use {
     /// It stores results, and creates the cache if there is none.
     Keep,
     /// It only reads, and takes a missing cache for an empty one.
@@ -75,7 +75,7 @@ pub enum Use {
 }
 
 /// An experiment, its plan and keys, and the cache.
-pub struct Session {
+pub(crate) struct Session {
     pub plan: Plan,
     pub keys: Keys,
     pub cache: Option<Cache>,
@@ -83,7 +83,7 @@ pub struct Session {
 
 impl Session {
     /// Opens everything that a command on an experiment needs.
-    pub fn open(arguments: &ExperimentArguments, use_of_cache: Use) -> Result<Self, CliError> {
+    pub(crate) fn open(arguments: &ExperimentArguments, use_of_cache: Use) -> Result<Self, CliError> {
         let plan = plan(arguments)?;
         let folder = arguments.cache.folder(Some(&arguments.file));
         let cache = match use_of_cache {
@@ -96,18 +96,18 @@ impl Session {
     }
 
     /// Returns the cache, or says that there is none.
-    pub fn cache(&self, arguments: &ExperimentArguments) -> Result<&Cache, CliError> {
+    pub(crate) fn cache(&self, arguments: &ExperimentArguments) -> Result<&Cache, CliError> {
         let absent = || CacheError::Absent { path: arguments.cache.folder(Some(&arguments.file)) };
         self.cache.as_ref().ok_or_else(|| CliError::Cache(absent()))
     }
 
     /// Returns the nodes that a text names.
-    pub fn select(&self, text: &str) -> Result<Vec<usize>, CliError> {
+    pub(crate) fn select(&self, text: &str) -> Result<Vec<usize>, CliError> {
         self.plan.select(text).map_err(CliError::Usage)
     }
 
     /// Returns the one node that a text names.
-    pub fn select_one(&self, text: &str) -> Result<usize, CliError> {
+    pub(crate) fn select_one(&self, text: &str) -> Result<usize, CliError> {
         let nodes = self.select(text)?;
         let labels: Vec<&str> = nodes.iter().map(|node| self.plan.nodes()[*node].label()).collect();
         match nodes.as_slice() {
@@ -123,7 +123,7 @@ impl Session {
 
 /// Opens a cache for reading, if there is one. If it can be written to, it remembers the digests of
 /// source files, so that the next command is quick.
-pub fn open_existing(folder: &Path) -> Result<Option<Cache>, CliError> {
+pub(crate) fn open_existing(folder: &Path) -> Result<Option<Cache>, CliError> {
     if Cache::exists(folder)? { Ok(Some(Cache::open(folder)?)) } else { Ok(None) }
 }
 
@@ -143,7 +143,7 @@ fn plan(arguments: &ExperimentArguments) -> Result<Plan, CliError> {
 ///
 /// # Errors
 /// What the system says, and [`io::ErrorKind::InvalidInput`] for what is no file or too large.
-pub fn read_text(path: &Path) -> io::Result<String> {
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     let content = cache::read_regular(path, TEXT_BYTES).map_err(|error| match error {
         CacheError::Io { source, .. } => source,
         other => io::Error::new(io::ErrorKind::InvalidInput, other.to_string()),
@@ -189,6 +189,6 @@ fn source_files(plan: &Plan, memory: Option<&Cache>) -> Result<SourceFiles, CliE
 }
 
 /// Returns what the stages of a plan need of memory.
-pub fn memory_forecast(plan: &Plan, machine: &Machine) -> MemoryForecast {
+pub(crate) fn memory_forecast(plan: &Plan, machine: &Machine) -> MemoryForecast {
     MemoryForecast::new(plan, machine, &|path| read_text(path).ok())
 }

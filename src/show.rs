@@ -15,7 +15,7 @@ use crate::units::{bytes, seconds};
 
 /// Show the result of a stage: how it was made, its files, its numbers and its first rows.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
     experiment: ExperimentArguments,
     /// The stage: `name` or `name[axis=variant]`.
@@ -32,7 +32,7 @@ pub struct Arguments {
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<(), CliError> {
+pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     let session = Session::open(&arguments.experiment, Use::Look)?;
     let node = session.select_one(&arguments.stage)?;
     let cache = session.cache(&arguments.experiment)?;

@@ -10,13 +10,13 @@ use crate::terminal;
 
 /// Print for each stage whether it is done, running, missing or failed, and the path of its log.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
     experiment: ExperimentArguments,
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<(), CliError> {
+pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     let session = Session::open(&arguments.experiment, Use::Look)?;
     let states = forecast(&session.plan, &session.keys, session.cache.as_ref())?;
     let mut out = BufWriter::new(terminal::stdout());

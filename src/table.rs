@@ -12,7 +12,7 @@ use crate::terminal;
 
 /// Print the table from existing results, without running anything.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
     experiment: ExperimentArguments,
     /// The format of the table.
@@ -22,7 +22,7 @@ pub struct Arguments {
 
 /// How a table is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// Aligned columns.
     Text,
     /// A table in Markdown.
@@ -34,7 +34,7 @@ pub enum Format {
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<(), CliError> {
+pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     let session = Session::open(&arguments.experiment, Use::Look)?;
     let cache = session.cache(&arguments.experiment)?;
     let states = forecast(&session.plan, &session.keys, Some(cache))?;
@@ -56,7 +56,7 @@ pub fn run(arguments: Arguments) -> Result<(), CliError> {
 }
 
 /// Prints a table to standard output.
-pub fn print_table(table: &Table, format: Format) -> Result<(), CliError> {
+pub(crate) fn print_table(table: &Table, format: Format) -> Result<(), CliError> {
     let width = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
     let table = convert::table(table);
     let text = match format {
@@ -74,7 +74,7 @@ pub fn print_table(table: &Table, format: Format) -> Result<(), CliError> {
 }
 
 /// Returns whether a cell that the experiment makes has no number.
-pub fn has_gaps(table: &Table) -> bool {
+pub(crate) fn has_gaps(table: &Table) -> bool {
     let made = table.rows.iter().filter(|row| matches!(row.origin, RowOrigin::Made { .. }));
     made.flat_map(|row| &row.cells).any(|cell| matches!(cell.value, CellValue::Missing { .. }))
 }

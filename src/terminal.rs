@@ -10,73 +10,69 @@ use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, StderrLock, StdoutLock, Write};
 
 /// Returns a text with everything visible that a terminal would act on, but newlines and tabs.
-pub fn printable(text: &str) -> Cow<'_, str> {
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     visible(text, |c, next| matches!(c, '\n' | '\t') || (c == '\r' && next == Some('\n')))
 }
 
 /// Returns a text as [`printable`] does, on one line: a newline in a name or a message would let
 /// it pass for a line of ours.
-pub fn one_line(text: &str) -> Cow<'_, str> {
+pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
     visible(text, |_, _| false)
 }
 
 /// Returns a JSON document that has in escapes what a terminal would act on; its values are the
 /// same. Below U+0020 JSON has nothing but escapes anyway.
-pub fn json(document: &str) -> Cow<'_, str> {
+pub(crate) fn json(document: &str) -> Cow<'_, str> {
     let acts = |c: char| c > '\u{1f}' && picture(c).is_some();
     if !document.contains(acts) {
         return Cow::Borrowed(document);
     }
     let mut out = String::with_capacity(document.len() + 16);
     for c in document.chars() {
-        match acts(c) {
-            // All of them lie in the basic plane, and can stand in strings alone.
-            true => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            false => out.push(c),
-        }
+        if acts(c) { out.push_str(&format!("\\u{:04x}", u32::from(c))) } else { out.push(c) }
     }
     Cow::Owned(out)
 }
 
 /// Returns standard output for everything but raw data.
-pub fn stdout() -> Printable<StdoutLock<'static>> {
+pub(crate) fn stdout() -> Printable<StdoutLock<'static>> {
     Printable::new(io::stdout().lock())
 }
 
 /// Returns standard error.
-pub fn stderr() -> Printable<StderrLock<'static>> {
+pub(crate) fn stderr() -> Printable<StderrLock<'static>> {
     Printable::new(io::stderr().lock())
 }
 
 /// Returns standard output for data that programs read: into a pipe or a file every byte goes as
 /// it is, and on a terminal it is made visible.
-pub fn data() -> Box<dyn Write> {
+pub(crate) fn data() -> Box<dyn Write> {
     if io::stdout().is_terminal() { Box::new(stdout()) } else { Box::new(raw()) }
 }
 
 /// Returns standard output without any change to what is written, for the content of a file.
-pub fn raw() -> StdoutLock<'static> {
+pub(crate) fn raw() -> StdoutLock<'static> {
     io::stdout().lock()
 }
 
 /// Writes text with escape sequences for colours to standard error. All else in it must be printable.
-pub fn print_coloured(text: &str) {
+pub(crate) fn print_coloured(text: &str) {
     // If even the message cannot be written, only the exit code is left.
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// Returns whether standard error is a terminal.
-pub fn is_terminal() -> bool {
+pub(crate) fn is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
 /// Returns whether reports have colours.
-pub fn has_colours() -> bool {
+pub(crate) fn has_colours() -> bool {
     is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
 /// Flushes standard output, so that a failure to write is noticed.
-pub fn flush() -> io::Result<()> {
+pub(crate) fn flush() -> io::Result<()> {
     io::stdout().flush()
 }
 
@@ -116,7 +112,7 @@ fn picture(c: char) -> Option<char> {
 }
 
 /// A writer that makes what passes through it printable. Bytes that are no UTF-8 become `�`.
-pub struct Printable<W: Write> {
+pub(crate) struct Printable<W: Write> {
     out: W,
     /// The first bytes of a character or of a line ending that is not complete yet.
     incomplete: Vec<u8>,
@@ -124,7 +120,7 @@ pub struct Printable<W: Write> {
 
 impl<W: Write> Printable<W> {
     /// Puts it before a writer.
-    pub fn new(out: W) -> Self {
+    pub(crate) fn new(out: W) -> Self {
         Self { out, incomplete: Vec::new() }
     }
 

@@ -10,7 +10,7 @@ use crate::terminal;
 
 /// Explain why a stage is a hit or must run: what changed since the most similar earlier run.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
     experiment: ExperimentArguments,
     /// The stage: `name` or `name[axis=variant]`.
@@ -18,7 +18,7 @@ pub struct Arguments {
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<(), CliError> {
+pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     let session = Session::open(&arguments.experiment, Use::Look)?;
     let mut out = terminal::stdout();
     for node in session.select(&arguments.stage)? {

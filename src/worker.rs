@@ -8,7 +8,7 @@ use crate::error::CliError;
 
 /// Do the job described in a file. Started by `run`, not by hand.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     job: PathBuf,
 }
 
@@ -19,10 +19,10 @@ const KEEP_MEMORY: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "-1");
 
 /// The file of the running program, even if another is at its path by now: a program that is rebuilt
 /// during a run must not do the rest of its work.
-pub const THIS_PROGRAM: &str = "/proc/self/exe";
+pub(crate) const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<(), CliError> {
+pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     let (name, value) = KEEP_MEMORY;
     if std::env::var_os(name).is_none() {
         // The allocator reads it once, when the process starts. If the process cannot be started

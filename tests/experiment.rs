@@ -18,69 +18,69 @@ use crate::lab::{Lab, ROWS, project};
 
 /// An experiment file that is being written.
 #[derive(Debug, Clone, Default)]
-pub struct Experiment {
+pub(crate) struct Experiment {
     text: String,
 }
 
 /// Begins an experiment.
-pub fn experiment() -> Experiment {
+pub(crate) fn experiment() -> Experiment {
     Experiment::default()
 }
 
 impl Experiment {
     /// Sets the seed. To be called first.
-    pub fn seed(mut self, seed: u64) -> Self {
+    pub(crate) fn seed(mut self, seed: u64) -> Self {
         self.text.push_str(&format!("[experiment]\nseed = {seed}\n"));
         self
     }
 
     /// Begins a stage.
-    pub fn stage(mut self, name: &str, kind: &str) -> Self {
+    pub(crate) fn stage(mut self, name: &str, kind: &str) -> Self {
         self.text.push_str(&format!("\n[stages.{name}]\nkind = \"{kind}\"\n"));
         self
     }
 
     /// Sets a field, which may be a dotted path.
-    pub fn set(mut self, field: &str, value: impl Into<Value>) -> Self {
+    pub(crate) fn set(mut self, field: &str, value: impl Into<Value>) -> Self {
         self.text.push_str(&format!("{field} = {}\n", toml(&value.into())));
         self
     }
 
     /// Connects an input.
-    pub fn input(self, port: &str, from: &str) -> Self {
+    pub(crate) fn input(self, port: &str, from: &str) -> Self {
         self.set(&format!("inputs.{port}"), from)
     }
 
     /// Adds an axis over the values of a field.
-    pub fn axis(self, name: &str, field: &str, values: impl Into<Value>) -> Self {
+    pub(crate) fn axis(self, name: &str, field: &str, values: impl Into<Value>) -> Self {
         self.set(&format!("axes.{name}"), json!({ "field": field, "values": values.into() }))
     }
 
     /// Begins a stage that runs a program for the output `out`.
-    pub fn command(self, name: &str, run: &str) -> Self {
+    pub(crate) fn command(self, name: &str, run: &str) -> Self {
         self.stage(name, "command").set("run", run).set("outputs.out", json!({}))
     }
 
     /// Begins a stage that runs a program for the output `scores` with these columns.
-    pub fn scores<const N: usize>(self, name: &str, columns: [&str; N], run: &str) -> Self {
+    pub(crate) fn scores<const N: usize>(self, name: &str, columns: [&str; N], run: &str) -> Self {
         let output = json!({ "type": "scores", "columns": columns.as_slice() });
         self.stage(name, "command").set("run", run).set("outputs.scores", output)
     }
 
     /// Begins a stage that takes rows from `rows.jsonl`.
-    pub fn rows(self) -> Self {
+    pub(crate) fn rows(self) -> Self {
         self.stage("rows", "source").set("path", "rows.jsonl")
     }
 
     /// Begins a stage that trains a small tokenizer on `rows`.
-    pub fn tokenizer(self) -> Self {
+    pub(crate) fn tokenizer(self) -> Self {
         self.stage("tokenizer", "tokenizer")
             .input("rows", "rows")
             .set("model.bpe", json!({ "vocab_size": 280 }))
     }
 
     /// Begins a stage that trains on `rows`, from molecules to captions.
-    pub fn train(self, name: &str) -> Self {
+    pub(crate) fn train(self, name: &str) -> Self {
         self.stage(name, "train")
             .input("tokenizer", "tokenizer")
             .input("rows", "rows")
@@ -89,7 +89,7 @@ impl Experiment {
     }
 
     /// Begins a stage that writes captions for `rows`.
-    pub fn generate(self, name: &str, model: &str) -> Self {
+    pub(crate) fn generate(self, name: &str, model: &str) -> Self {
         self.stage(name, "generate")
             .input("model", model)
             .input("rows", "rows")
@@ -99,7 +99,7 @@ impl Experiment {
 
     /// Adds property lists in `rows.tsv`, captions made of them, samples of the captions and counts of
     /// their words: workers of four kinds.
-    pub fn captions(self) -> Self {
+    pub(crate) fn captions(self) -> Self {
         self.stage("rows", "source")
             .set("path", "rows.tsv")
             .set("split", json!({ "properties": "|" }))
@@ -119,31 +119,31 @@ impl Experiment {
     }
 
     /// Begins a stage that counts the words of captions.
-    pub fn words(self, name: &str, rows: &str) -> Self {
+    pub(crate) fn words(self, name: &str, rows: &str) -> Self {
         self.stage(name, "evaluate").input("rows", rows).set("metrics", json!(["words"]))
     }
 
     /// Begins the table.
-    pub fn table<const N: usize>(mut self, columns: [&str; N]) -> Self {
+    pub(crate) fn table<const N: usize>(mut self, columns: [&str; N]) -> Self {
         self.text.push_str(&format!("\n[table]\ncolumns = {}\n", toml(&json!(columns.as_slice()))));
         self
     }
 
     /// Adds a row to the table.
-    pub fn row(mut self, label: &str, from: &str) -> Self {
+    pub(crate) fn row(mut self, label: &str, from: &str) -> Self {
         self.text.push_str(&format!("\n[[table.row]]\nlabel = \"{label}\"\nfrom = \"{from}\"\n"));
         self
     }
 
     /// Adds lines as they are.
-    pub fn lines(mut self, lines: &str) -> Self {
+    pub(crate) fn lines(mut self, lines: &str) -> Self {
         self.text.push_str(lines);
         self.text.push('\n');
         self
     }
 
     /// Makes a workspace with it as `x.toml`.
-    pub fn lab(&self) -> Lab {
+    pub(crate) fn lab(&self) -> Lab {
         Lab::with(&self.text)
     }
 }
@@ -173,7 +173,7 @@ fn toml(value: &Value) -> String {
 }
 
 /// Writes the files that [`Experiment::captions`] reads.
-pub fn write_properties(lab: &Lab) {
+pub(crate) fn write_properties(lab: &Lab) {
     let mut rows = "molecule\tproperties\n".to_owned();
     for length in 1..=40 {
         rows.push_str(&format!("{}O\tsweet|property {length}\n", "C".repeat(length)));
@@ -184,13 +184,13 @@ pub fn write_properties(lab: &Lab) {
 }
 
 /// Writes the files that [`Experiment::rows`], [`Experiment::train`] and [`Experiment::generate`] read.
-pub fn write_molecules(lab: &Lab) {
+pub(crate) fn write_molecules(lab: &Lab) {
     lab.write("rows.jsonl", ROWS);
     lab.write("prompt.txt", "Molecule: {molecule} Caption: {caption}\n");
 }
 
 /// A LLaMA of a few thousand parameters.
-pub fn tiny_llama() -> Value {
+pub(crate) fn tiny_llama() -> Value {
     json!({
         "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,
         "max_position_embeddings": 64,

@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The files of a crate, and which of the others each of them imports. Paths start at `src`.
-pub type Imports = BTreeMap<String, BTreeSet<String>>;
+pub(crate) type Imports = BTreeMap<String, BTreeSet<String>>;
 
 /// Returns the imports between the files of the crate whose root file is at this path.
 ///
 /// # Panics
 /// When a file cannot be read, or is not Rust.
-pub fn imports(root: &Path) -> Imports {
+pub(crate) fn imports(root: &Path) -> Imports {
     let folder = root.parent().expect("a root file is in a folder");
     let mut modules = BTreeMap::new();
     read_module(root, folder, folder, Vec::new(), &mut modules);
@@ -36,7 +36,7 @@ pub fn imports(root: &Path) -> Imports {
 
 /// Returns the groups of files that import each other, directly or through others; each group is
 /// sorted, and a file that is in no circle is in none.
-pub fn circles(imports: &Imports) -> Vec<Vec<String>> {
+pub(crate) fn circles(imports: &Imports) -> Vec<Vec<String>> {
     let reachable: BTreeMap<&String, BTreeSet<&String>> =
         imports.keys().map(|file| (file, reachable(imports, file))).collect();
     let mut circles = BTreeSet::new();

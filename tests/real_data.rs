@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 /// Returns where a file or folder of the data is; `None`, and says so, where there is none.
-pub fn path(name: &str) -> Option<PathBuf> {
+#[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
+pub(crate) fn path(name: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("PIPELINE_DATA").map_or_else(
         || {
             let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 /// What a process and everything that it waited for has used, in seconds and bytes.
 #[derive(Clone, Copy)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// Seconds by the clock.
     pub wall: f64,
     /// Seconds of all cores.
@@ -17,8 +17,8 @@ pub struct Usage {
 
 /// Runs a command that must succeed.
 // `wait4` below waits for the child, and tells what it has used.
-#[allow(unsafe_code, clippy::zombie_processes)]
-pub fn measure(mut command: Command) -> Usage {
+#[expect(unsafe_code, clippy::zombie_processes, reason = "`wait4` waits for the child and says what it used")]
+pub(crate) fn measure(mut command: Command) -> Usage {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let began = Instant::now();
     let child = command.spawn().expect("the program starts");

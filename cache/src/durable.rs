@@ -110,7 +110,7 @@ fn sync_files(folder: &Path, paths: &[PathBuf], has_new_shard: bool) -> Result<(
 
 /// Asks the system to start writing a file's bytes, without waiting for it.
 #[cfg(target_os = "linux")]
-#[allow(unsafe_code)]
+#[expect(unsafe_code, reason = "`sync_file_range` has no safe wrapper")]
 fn begin_to_write(file: &File) {
     use std::os::fd::AsRawFd as _;
 

@@ -194,10 +194,7 @@ pub(crate) fn read_chunks(
             break;
         }
     }
-    match done == bytes {
-        true => Ok(()),
-        false => Err(CacheError::Unstable { path: path.to_owned() }),
-    }
+    if done == bytes { Ok(()) } else { Err(CacheError::Unstable { path: path.to_owned() }) }
 }
 
 /// Reads until the buffer is full or the file ends.

@@ -41,7 +41,7 @@ use crate::support::rows::write_json;
 /// What to run, and on what.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Params {
+pub(crate) struct Params {
     /// A line for `bash -euo pipefail`, or a program and its arguments.
     run: Run,
     /// What comes out, by name.
@@ -154,7 +154,7 @@ impl JsonSchema for Run {
 }
 
 /// Runs a program.
-pub struct Command;
+pub(crate) struct Command;
 
 impl Stage for Command {
     const KIND: &'static str = "command";

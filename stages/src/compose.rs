@@ -16,7 +16,7 @@ use crate::support::rows::{RowWriter, read_rows};
 /// How to make captions.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Params {
+pub(crate) struct Params {
     /// The sentence templates.
     templates: InputFile,
     /// The field that holds the list of properties.
@@ -36,7 +36,7 @@ fn caption() -> String {
 }
 
 /// Makes captions.
-pub struct Compose;
+pub(crate) struct Compose;
 
 impl Stage for Compose {
     const KIND: &'static str = "compose";

@@ -27,7 +27,7 @@ use metric::{Metric, Need, Subject};
 /// What to measure, and how.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Params {
+pub(crate) struct Params {
     /// The metrics to compute.
     metrics: Vec<&'static Metric>,
     /// The field of rows with the text to measure, by default `caption`; with `direction` the one
@@ -186,7 +186,7 @@ impl Params {
 }
 
 /// Measures rows or predictions.
-pub struct Evaluate;
+pub(crate) struct Evaluate;
 
 impl Stage for Evaluate {
     const KIND: &'static str = "evaluate";

@@ -38,7 +38,7 @@ const REFERENCE_FACTS: &str = "reference_facts";
 /// What to judge.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Params {
+pub(crate) struct Params {
     /// What texts are split into.
     levels: Vec<Level>,
     /// Where the facts of `atomic` come from, by default `lpm24_rules`.
@@ -78,7 +78,7 @@ impl Params {
 }
 
 /// Judges captions.
-pub struct Judge;
+pub(crate) struct Judge;
 
 impl Stage for Judge {
     const KIND: &'static str = "judge";

@@ -26,7 +26,7 @@ use crate::support::adapters::check_base;
 /// What to merge, and how.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Params {
+pub(crate) struct Params {
     /// The method.
     method: Method,
     /// How much each model counts against the others, by the name of the input.
@@ -73,7 +73,7 @@ impl Params {
 }
 
 /// Merges models.
-pub struct Merge;
+pub(crate) struct Merge;
 
 impl Stage for Merge {
     const KIND: &'static str = "merge";

@@ -17,7 +17,7 @@ use crate::support::rows::{RowWriter, read_records, read_rows, write_json};
 /// How to find the outputs of rows, and which to take.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Params {
+pub(crate) struct Params {
     /// The field with the output, in rows of a file of outputs.
     #[serde(default = "output")]
     field: String,
@@ -34,7 +34,7 @@ fn output() -> String {
 }
 
 /// Makes preferences.
-pub struct Negatives;
+pub(crate) struct Negatives;
 
 impl Stage for Negatives {
     const KIND: &'static str = "negatives";

@@ -22,7 +22,7 @@ use crate::support::rows::{RowWriter, read_records};
 /// What to ask a model about.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Params {
+pub(crate) struct Params {
     /// The file with the prompt of each direction, as the trainings have it.
     prompts: Prompts,
     /// The most tokens of a prompt and its output, as the trainings have it.
@@ -61,7 +61,7 @@ impl Record for Line {
 }
 
 /// Asks a model.
-pub struct Reference;
+pub(crate) struct Reference;
 
 impl Stage for Reference {
     const KIND: &'static str = "reference";
@@ -146,9 +146,10 @@ pub(crate) fn read_logps(folder: &Path, examples: &Examples) -> Result<Reference
     };
     for line in read_records::<Line>(folder)? {
         let line = line?;
-        let (next, logps) = match line.validation {
-            false => (train.next(), &mut logps.train),
-            true => (validation.next(), &mut logps.validation),
+        let (next, logps) = if !line.validation {
+            (train.next(), &mut logps.train)
+        } else {
+            (validation.next(), &mut logps.validation)
         };
         let Some(example) = next else {
             return Err(other(format!(

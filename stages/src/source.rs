@@ -25,7 +25,7 @@ use crate::support::rows::{RowWriter, write_json};
 /// What to bring in.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "Written")]
-pub struct Params {
+pub(crate) struct Params {
     path: InputFile,
     /// None only where neither the user nor the file's name says it, which `check` refuses.
     format: Option<Format>,
@@ -104,7 +104,7 @@ impl From<Written> for Params {
 }
 
 /// Brings in rows, a model or an adapter.
-pub struct Source;
+pub(crate) struct Source;
 
 impl Stage for Source {
     const KIND: &'static str = "source";

@@ -19,7 +19,7 @@ use crate::support::rows::{RowWriter, read_rows, read_rows_of_all, write_json};
 /// Which rows to take.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Params {
+pub(crate) struct Params {
     /// How many: a share of the rows that can be taken, or a number.
     take: Take,
     /// What makes two rows the same: the text of a field, or the molecule in it.
@@ -42,7 +42,7 @@ fn by_id() -> Identity {
 }
 
 /// Samples rows.
-pub struct Subset;
+pub(crate) struct Subset;
 
 /// How many rows are read before their identities are computed, on several threads.
 const BATCH: usize = 8192;

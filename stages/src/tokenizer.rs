@@ -16,7 +16,7 @@ use crate::support::rows::read_rows;
 /// What to learn from.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Params {
+pub(crate) struct Params {
     /// How tokens are found.
     model: TokenizerModel,
     /// The fields whose texts are learnt from.
@@ -32,7 +32,7 @@ fn molecule_and_caption() -> Vec<String> {
 }
 
 /// Trains a tokenizer.
-pub struct Tokenizer;
+pub(crate) struct Tokenizer;
 
 impl Stage for Tokenizer {
     const KIND: &'static str = "tokenizer";

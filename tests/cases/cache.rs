@@ -125,7 +125,7 @@ fn a_lock_is_released_by_death() {
 }
 
 /// `a` is read by five; `scores` gives the table its number.
-pub fn fan() -> Lab {
+pub(crate) fn fan() -> Lab {
     let count = r#"
 printf '{"lines": %d}' $(cat inputs/b/*/b.txt inputs/a/a.txt | wc -l) > outputs/scores/metrics.json
 "#;
@@ -142,7 +142,7 @@ printf '{"lines": %d}' $(cat inputs/b/*/b.txt inputs/a/a.txt | wc -l) > outputs/
         .lab()
 }
 
-pub const CERTAIN: &[u8] = b"a certain word\n";
+pub(crate) const CERTAIN: &[u8] = b"a certain word\n";
 
 #[test]
 fn a_flipped_bit_is_noticed_by_all_consumers_and_mended_once() {
@@ -256,7 +256,7 @@ fn a_source_changed_in_secret_is_noticed() {
 
 /// Runs a script in a mount namespace of its own, where `$PIPELINE` is the binary and `$CACHE`
 /// the workspace's cache; `None`, said loudly, where the system allows no such thing.
-pub fn in_namespace(test: &str, lab: &Lab, script: &str) -> Option<Told> {
+pub(crate) fn in_namespace(test: &str, lab: &Lab, script: &str) -> Option<Told> {
     let unshare = |line: &str| {
         let mut command = Command::new("unshare");
         command.args(["--map-root-user", "--mount", "sh", "-c", line]).current_dir(lab.path(""));

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::lab::{Lab, Told, below, processes_naming, signal, wait_until};
 
 /// Returns a workspace with one command, `[stages.s]`, and more of its table.
-pub fn one(run: &str, more: &str) -> Lab {
+pub(super) fn one(run: &str, more: &str) -> Lab {
     let run = serde_json::Value::from(run);
     Lab::with(&format!("[stages.s]\nkind = \"command\"\nrun = {run}\noutputs.out = {{}}\n{more}\n"))
 }
@@ -93,7 +93,7 @@ fn an_input_cannot_be_damaged_by_its_reader() {
 }
 
 /// Returns, and says loudly, whether programs cannot be confined here.
-pub fn lab_has_no_sandbox(test: &str) -> bool {
+pub(super) fn lab_has_no_sandbox(test: &str) -> bool {
     let has = Lab::new().run(["doctor"]).expect(0).stdout.contains("may write only below their own folder");
     if !has {
         eprintln!("SKIPPED: {test}: this system cannot confine programs");
@@ -221,7 +221,7 @@ fn an_attempt_sees_nothing_of_the_one_before() {
 }
 
 /// Rows enough to keep a worker busy until it is found.
-pub fn long_worker() -> Lab {
+pub(super) fn long_worker() -> Lab {
     let lab = Lab::with(
         "[stages.rows]\nkind = \"source\"\npath = \"rows.tsv\"\n\
          [stages.s]\nkind = \"subset\"\ninputs = { rows = \"rows\" }\ntake.count = 10\n\
@@ -238,7 +238,7 @@ pub fn long_worker() -> Lab {
 }
 
 /// Returns the worker process below a run, once it is there.
-pub fn worker_below(run: u32) -> u32 {
+pub(super) fn worker_below(run: u32) -> u32 {
     let find = || {
         below(run).into_iter().find(|pid| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -26,7 +26,7 @@ fn wait_until_running(lab: &Lab) {
 }
 
 /// Waits until the run has reported a first signal.
-pub fn hear(stderr: &mut impl std::io::Read) -> String {
+pub(super) fn hear(stderr: &mut impl std::io::Read) -> String {
     let mut said = Vec::new();
     let mut byte = [0];
     while !String::from_utf8_lossy(&said).contains("press Ctrl-C again") {

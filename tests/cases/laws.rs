@@ -164,9 +164,8 @@ fn planned(text: &str, request: &Request, contents: &[u8]) -> (Plan, Keys) {
 }
 
 fn plan(text: &str, request: &Request) -> Result<Plan, Report> {
-    let read = |path: &Path| match path == request.file {
-        true => Ok(text.to_owned()),
-        false => Err(io::Error::from(io::ErrorKind::NotFound)),
+    let read = |path: &Path| {
+        if path == request.file { Ok(text.to_owned()) } else { Err(io::Error::from(io::ErrorKind::NotFound)) }
     };
     Plan::new(Experiment::load(request, stages::KINDS, &read))
 }
@@ -281,10 +280,7 @@ proptest! {
     fn saying_a_value_again_changes_nothing((graph, at) in (graphs(), any::<Index>())) {
         let at = at.index(graph.stages.len());
         let stage = &graph.stages[at];
-        let (field, value) = match stage.is_seeded {
-            true => ("take.count", stage.parameter + 1),
-            false => ("parameters.x", stage.parameter),
-        };
+        let (field, value) = if stage.is_seeded { ("take.count", stage.parameter + 1) } else { ("parameters.x", stage.parameter) };
         let text = graph.write(&graph.plain());
         let before = graph.plan(&graph.plain()).1;
         if stage.axis.is_empty() {

@@ -67,30 +67,30 @@ done < tmp/list > outputs/out/everything
 }
 
 /// How many stages it has.
-pub const STAGES: usize = 36;
+pub(super) const STAGES: usize = 36;
 
 /// Makes a workspace with it.
-pub fn graph() -> Lab {
+pub(super) fn graph() -> Lab {
     let lab = Lab::in_memory();
     write_graph(&lab);
     lab
 }
 
 /// Writes it into a workspace.
-pub fn write_graph(lab: &Lab) {
+pub(super) fn write_graph(lab: &Lab) {
     lab.write("x.toml", experiment_of_graph().to_string());
     write_properties(lab);
 }
 
 /// What an undisturbed run makes: the table, and the digest of the stage that holds all bytes.
-pub struct Undisturbed {
+pub(super) struct Undisturbed {
     pub outcome: String,
     pub took: Duration,
 }
 
 impl Undisturbed {
     /// Returns it; it is run once for all tests.
-    pub fn run() -> &'static Self {
+    pub(super) fn run() -> &'static Self {
         static RUN: OnceLock<Undisturbed> = OnceLock::new();
         RUN.get_or_init(|| {
             let lab = graph();
@@ -103,7 +103,7 @@ impl Undisturbed {
 
 /// Returns the table, and the digest of the stage that holds the bytes of all others; or what the
 /// program says instead.
-pub fn outcome(lab: &Lab) -> Result<String, String> {
+pub(super) fn outcome(lab: &Lab) -> Result<String, String> {
     let table = lab.run(["table", "x.toml", "--format", "json"]);
     let show = lab.run(["show", "x.toml", "everything", "--output", "out"]);
     if (table.code, show.code) != (0, 0) {
@@ -113,14 +113,14 @@ pub fn outcome(lab: &Lab) -> Result<String, String> {
 }
 
 /// Starts a run whose words nobody reads.
-pub fn start(lab: &Lab) -> Child {
+pub(super) fn start(lab: &Lab) -> Child {
     let mut command = lab.command(["run", "x.toml"]);
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary starts")
 }
 
 /// Starts a run and waits until it has told of so many stages, or is done. A moment told in stages
 /// is the same on a busy machine and on an idle one.
-pub fn start_and_wait(lab: &Lab, stages: usize) -> Child {
+pub(super) fn start_and_wait(lab: &Lab, stages: usize) -> Child {
     let mut command = lab.command(["run", "x.toml"]);
     let mut run = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
     let mut lines = BufReader::new(run.stderr.take().expect("it is piped")).lines();
@@ -135,7 +135,7 @@ pub fn start_and_wait(lab: &Lab, stages: usize) -> Child {
 }
 
 /// Waits until no process names this workspace any more; what is left is killed and returned.
-pub fn left_running(lab: &Lab) -> Vec<String> {
+pub(super) fn left_running(lab: &Lab) -> Vec<String> {
     let mark = lab.path("").display().to_string();
     let began = Instant::now();
     loop {
@@ -159,7 +159,7 @@ pub fn left_running(lab: &Lab) -> Vec<String> {
 }
 
 /// Returns the workers below a run, or the programs and what they started.
-pub fn victims(run: u32, worker: bool) -> Vec<u32> {
+pub(super) fn victims(run: u32, worker: bool) -> Vec<u32> {
     let is_wanted = |pid: &u32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).into_owned();
@@ -172,7 +172,7 @@ pub fn victims(run: u32, worker: bool) -> Vec<u32> {
 
 /// Finishes what was disturbed and says what is not as it must be: the outcome is that of an
 /// undisturbed run, every byte is intact, and a further run has nothing to do.
-pub fn recovers(lab: &Lab, undisturbed: &Undisturbed) -> Result<(), String> {
+pub(super) fn recovers(lab: &Lab, undisturbed: &Undisturbed) -> Result<(), String> {
     let told = lab.run(["run", "x.toml"]);
     if told.code != 0 {
         return Err(format!("it does not finish: {told:?}"));
@@ -187,13 +187,14 @@ pub fn recovers(lab: &Lab, undisturbed: &Undisturbed) -> Result<(), String> {
         return Err(format!("not intact: {verified:?}"));
     }
     let again = lab.run(["run", "x.toml"]);
-    match again.ran().is_empty() && again.code == 0 {
-        true => Ok(()),
-        false => Err(format!("the next run has work to do: {again:?}")),
+    if again.ran().is_empty() && again.code == 0 {
+        Ok(())
+    } else {
+        Err(format!("the next run has work to do: {again:?}"))
     }
 }
 
 /// Returns whether a command ended by a panic or by a signal.
-pub fn has_crashed(told: &Told) -> bool {
+pub(super) fn has_crashed(told: &Told) -> bool {
     told.code == 101 || told.code < 0 || told.stderr.contains("has a bug") || told.stderr.contains("panicked")
 }

@@ -61,12 +61,11 @@ fn damage(path: &Path, random: &mut Random) -> String {
         2 => {
             // A digit: what can be read as well as before, and says something else.
             let digits: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at].is_ascii_digit()).collect();
-            match digits.is_empty() {
-                true => changed[at] ^= 64,
-                false => {
-                    let at = *random.choose(&digits);
-                    changed[at] = b'0' + (changed[at] - b'0' + 1) % 10;
-                }
+            if digits.is_empty() {
+                changed[at] ^= 64
+            } else {
+                let at = *random.choose(&digits);
+                changed[at] = b'0' + (changed[at] - b'0' + 1) % 10;
             }
             fs::write(path, changed).expect("it is ours");
             format!("a digit of {name} changed")

@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 const PARTS: u32 = 16;
 
 /// A generator of random numbers that is the same everywhere: SplitMix64.
-pub struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64, name: &str) -> Self {
+    pub(super) fn new(seed: u64, name: &str) -> Self {
         let mix = |state: u64, byte: u8| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         Self(name.bytes().fold(seed.wrapping_add(0xcbf2_9ce4_8422_2325), mix))
     }
 
-    pub fn number(&mut self) -> u64 {
+    pub(super) fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -23,23 +23,23 @@ impl Random {
     }
 
     /// Returns a number below a limit that is not 0.
-    pub fn below(&mut self, limit: usize) -> usize {
+    pub(super) fn below(&mut self, limit: usize) -> usize {
         (self.number() % limit as u64) as usize
     }
 
     /// Returns a part of a time.
-    pub fn moment(&mut self, of: Duration) -> Duration {
+    pub(super) fn moment(&mut self, of: Duration) -> Duration {
         of.mul_f64((self.number() >> 11) as f64 / (1u64 << 53) as f64)
     }
 
-    pub fn choose<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+    pub(super) fn choose<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.below(from.len())]
     }
 }
 
 /// A part of the faults. It tries a few times, or as long as `$PIPELINE_FAULTS` gives it, and says
 /// at the end what came of it; what went wrong is collected, so that a long run tells all of it.
-pub struct Part {
+pub(super) struct Part {
     name: &'static str,
     pub random: Random,
     seed: u64,
@@ -51,7 +51,7 @@ pub struct Part {
 
 impl Part {
     /// Begins a part; `counted` is what its line tells of, beside the tries.
-    pub fn begin(name: &'static str, counted: &[&'static str]) -> Self {
+    pub(super) fn begin(name: &'static str, counted: &[&'static str]) -> Self {
         let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<f64>().ok());
         let minutes = number("PIPELINE_FAULTS").unwrap_or(0.0).max(0.0);
         let seed = number("PIPELINE_FAULTS_SEED").unwrap_or(1.0) as u64;
@@ -67,19 +67,19 @@ impl Part {
     }
 
     /// Returns whether to try once more: `at_least` so often, and as long as there is time.
-    pub fn tries_again(&mut self, at_least: u32) -> bool {
+    pub(super) fn tries_again(&mut self, at_least: u32) -> bool {
         let again = self.tries < at_least || (Instant::now() < self.until);
         self.tries += u32::from(again);
         again
     }
 
     /// Counts a try where all that there is to try is tried.
-    pub fn tries(&mut self) {
+    pub(super) fn tries(&mut self) {
         self.tries += 1;
     }
 
     /// Counts something that is told of.
-    pub fn count(&mut self, what: &'static str) {
+    pub(super) fn count(&mut self, what: &'static str) {
         match self.counts.iter_mut().find(|(known, _)| *known == what) {
             Some((_, count)) => *count += 1,
             None => self.counts.push((what, 1)),
@@ -87,13 +87,19 @@ impl Part {
     }
 
     /// Counts something that must not be, and remembers how it came to it.
-    pub fn problem(&mut self, what: &'static str, how: impl Into<String>) {
+    pub(super) fn problem(&mut self, what: &'static str, how: impl Into<String>) {
         self.count(what);
         self.problems.push(format!("{what} at try {}: {}", self.tries, how.into()));
     }
 
     /// Counts what is not as it must be.
-    pub fn equals<T: PartialEq + Debug>(&mut self, what: &'static str, made: &T, expected: &T, how: &str) {
+    pub(super) fn equals<T: PartialEq + Debug>(
+        &mut self,
+        what: &'static str,
+        made: &T,
+        expected: &T,
+        how: &str,
+    ) {
         if made != expected {
             self.problem(what, format!("{how}: {made:?} and not {expected:?}"));
         }
@@ -101,7 +107,7 @@ impl Part {
 
     /// Says what came of it, and fails if anything was wrong.
     #[track_caller]
-    pub fn finish(self) {
+    pub(super) fn finish(self) {
         let told = self.counts.iter().map(|(what, count)| format!(", {count} {what}")).collect::<String>();
         eprintln!("{}: {} tries{told} (seed {})", self.name, self.tries, self.seed);
         assert!(
@@ -115,6 +121,6 @@ impl Part {
 }
 
 /// Says that something was not tried, and why.
-pub fn skipped(test: &str, why: &str) {
+pub(super) fn skipped(test: &str, why: &str) {
     eprintln!("SKIPPED: {test}: {why}");
 }

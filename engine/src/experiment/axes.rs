@@ -26,12 +26,12 @@ pub(crate) struct Axis {
 
 impl Axis {
     /// Returns how its variants overlay the stage.
-    pub fn overlay(&self) -> Overlay {
+    pub(crate) fn overlay(&self) -> Overlay {
         if self.is_scalar { Overlay::Leaf } else { Overlay::Whole }
     }
 
     /// Finds a variant by its name; `1e-5` also finds `0.00001`.
-    pub fn position(&self, wanted: &str) -> Option<usize> {
+    pub(crate) fn position(&self, wanted: &str) -> Option<usize> {
         let number = wanted.parse::<f64>().ok().filter(|_| self.is_scalar);
         let is_same = |name: &str| name == wanted || number.is_some_and(|number| name.parse() == Ok(number));
         self.variants.iter().position(|variant| is_same(&variant.name))

@@ -17,7 +17,7 @@ pub(crate) struct Published {
 
 impl Published {
     /// Reads a file of published numbers.
-    pub fn read(root: &TomlTable, diagnostics: &mut Vec<Diagnostic>) -> Self {
+    pub(crate) fn read(root: &TomlTable, diagnostics: &mut Vec<Diagnostic>) -> Self {
         let mut published = Self::default();
         let known = ["task", "source", "row_axes", "columns", "rows", "delta_printed", "delta_scale"];
         for (name, entry) in root {

@@ -24,7 +24,7 @@ pub(crate) struct Reference {
 
 impl Reference {
     /// Parses a reference; the error says what is wrong with its text.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let shape = "write `stage`, `stage.output`, or `stage[axis=variant].output`";
         let (head, rest) = match text.find(['[', '.']) {
             Some(at) => text.split_at(at),
@@ -63,7 +63,7 @@ impl Reference {
     }
 
     /// Parses a reference that stands at `span`.
-    pub fn parse_at(text: &str, span: Span) -> Result<Self, Diagnostic> {
+    pub(crate) fn parse_at(text: &str, span: Span) -> Result<Self, Diagnostic> {
         Self::parse(text)
             .map_err(|help| Diagnostic::new(span, format!("`{text}` does not name a stage")).help(help))
     }

@@ -17,7 +17,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub fn resources(&self, of_kind: Resources) -> Resources {
+    pub(crate) fn resources(&self, of_kind: Resources) -> Resources {
         Resources {
             cores: self.cores.unwrap_or(of_kind.cores).max(1),
             memory_bytes: self.memory_bytes.unwrap_or(of_kind.memory_bytes),

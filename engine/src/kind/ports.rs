@@ -67,12 +67,12 @@ pub(crate) enum Arity {
 
 impl Arity {
     /// Says whether a stage without it cannot run.
-    pub fn is_needed(self) -> bool {
+    pub(crate) fn is_needed(self) -> bool {
         matches!(self, Self::One | Self::OneOrMore)
     }
 
     /// Says whether it takes a list.
-    pub fn takes_several(self) -> bool {
+    pub(crate) fn takes_several(self) -> bool {
         matches!(self, Self::OneOrMore | Self::Many)
     }
 }

@@ -51,23 +51,23 @@ struct Combination<'a> {
 
 impl<'a> PlanBuilder<'a> {
     /// Starts without nodes.
-    pub fn new(experiment: &'a Experiment) -> Self {
+    pub(crate) fn new(experiment: &'a Experiment) -> Self {
         let by_stage = vec![Vec::new(); experiment.stages.len()];
         Self { experiment, nodes: Vec::new(), by_stage, broken: BTreeSet::new(), files: Vec::new() }
     }
 
     /// Returns the nodes so far, for looking them up.
-    pub fn lookup(&self) -> Lookup<'_> {
+    pub(crate) fn lookup(&self) -> Lookup<'_> {
         Lookup { stages: &self.experiment.stages, nodes: &self.nodes, by_stage: &self.by_stage }
     }
 
     /// Returns all nodes, the nodes of each stage, and the files that parameters name.
-    pub fn finish(self) -> (Vec<Node>, Vec<Vec<usize>>, Vec<FileUse>) {
+    pub(crate) fn finish(self) -> (Vec<Node>, Vec<Vec<usize>>, Vec<FileUse>) {
         (self.nodes, self.by_stage, self.files)
     }
 
     /// Returns whether a stage is wrong or is missing.
-    pub fn has_gaps(&self) -> bool {
+    pub(crate) fn has_gaps(&self) -> bool {
         !self.broken.is_empty() || !self.is_complete()
     }
 
@@ -80,7 +80,7 @@ impl<'a> PlanBuilder<'a> {
     ///
     /// # Errors
     /// What is wrong with it; nothing if its inputs are to blame.
-    pub fn add_stage(&mut self, stage: usize) -> Result<(), Vec<Diagnostic>> {
+    pub(crate) fn add_stage(&mut self, stage: usize) -> Result<(), Vec<Diagnostic>> {
         let added = self.expand(stage);
         if added.is_err() {
             self.broken.insert(stage);

@@ -18,37 +18,37 @@ pub(crate) struct Lookup<'a> {
 }
 
 impl<'a> Lookup<'a> {
-    pub fn stage_count(self) -> usize {
+    pub(crate) fn stage_count(self) -> usize {
         self.stages.len()
     }
 
-    pub fn stage_name(self, stage: usize) -> &'a str {
+    pub(crate) fn stage_name(self, stage: usize) -> &'a str {
         &self.stages[stage].name
     }
 
-    pub fn stage_named(self, name: &str) -> Option<usize> {
+    pub(crate) fn stage_named(self, name: &str) -> Option<usize> {
         self.stages.get_index_of(name)
     }
 
-    pub fn nodes_of(self, stage: usize) -> &'a [usize] {
+    pub(crate) fn nodes_of(self, stage: usize) -> &'a [usize] {
         &self.by_stage[stage]
     }
 
-    pub fn axis_name(self, axis: AxisId) -> &'a str {
+    pub(crate) fn axis_name(self, axis: AxisId) -> &'a str {
         &self.stages[axis.0].axes[axis.1].name
     }
 
-    pub fn variant_name(self, axis: AxisId, variant: usize) -> &'a str {
+    pub(crate) fn variant_name(self, axis: AxisId, variant: usize) -> &'a str {
         &self.stages[axis.0].axes[axis.1].variants[variant].name
     }
 
     /// Returns whether the variants of an axis are seeds.
-    pub fn is_seed_axis(self, axis: AxisId) -> bool {
+    pub(crate) fn is_seed_axis(self, axis: AxisId) -> bool {
         let axis = &self.stages[axis.0].axes[axis.1];
         axis.is_scalar && axis.variants.iter().all(|variant| variant.overlay.contains_key("seed"))
     }
 
-    pub fn axis_names(self) -> Vec<String> {
+    pub(crate) fn axis_names(self) -> Vec<String> {
         let mut names: Vec<String> =
             self.stages.values().flat_map(|spec| spec.axes.iter().map(|axis| axis.name.clone())).collect();
         names.sort();
@@ -58,7 +58,11 @@ impl<'a> Lookup<'a> {
 
     /// Finds the axis that a name means, among those of an assignment; else says what is wrong
     /// with the name, and what would be right.
-    pub fn axis_named(self, assignment: &Assignment, name: &str) -> Result<AxisId, (String, Option<String>)> {
+    pub(crate) fn axis_named(
+        self,
+        assignment: &Assignment,
+        name: &str,
+    ) -> Result<AxisId, (String, Option<String>)> {
         let matching: Vec<AxisId> = assignment
             .iter()
             .map(|(axis, _)| *axis)
@@ -86,7 +90,7 @@ impl<'a> Lookup<'a> {
     }
 
     /// Finds the variant of an axis that a name means; else says what is wrong with the name.
-    pub fn variant_named(self, axis: AxisId, name: &str) -> Result<usize, (String, Option<String>)> {
+    pub(crate) fn variant_named(self, axis: AxisId, name: &str) -> Result<usize, (String, Option<String>)> {
         let of = &self.stages[axis.0].axes[axis.1];
         of.position(name).ok_or_else(|| {
             let names = of.variants.iter().map(|variant| variant.name.as_str());
@@ -96,7 +100,11 @@ impl<'a> Lookup<'a> {
     }
 
     /// Returns the nodes of a stage that the selectors of a reference leave.
-    pub fn select(self, stage: usize, reference: &Reference) -> Result<Vec<usize>, (String, Option<String>)> {
+    pub(crate) fn select(
+        self,
+        stage: usize,
+        reference: &Reference,
+    ) -> Result<Vec<usize>, (String, Option<String>)> {
         let mut selected = Vec::new();
         for node in self.nodes_of(stage) {
             let assignment = &self.nodes[*node].assignment;
@@ -117,7 +125,7 @@ impl<'a> Lookup<'a> {
     }
 
     /// Returns the label of a node: `stage`, or `stage[axis=variant,…]`.
-    pub fn label(self, stage: &str, assignment: &Assignment) -> String {
+    pub(crate) fn label(self, stage: &str, assignment: &Assignment) -> String {
         if assignment.is_empty() {
             return stage.to_owned();
         }

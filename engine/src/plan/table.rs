@@ -28,7 +28,7 @@ pub(crate) struct PlannedRow {
 
 impl PlannedTable {
     /// Returns the nodes that fill the table.
-    pub fn nodes(&self) -> impl Iterator<Item = usize> + '_ {
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = usize> + '_ {
         self.rows.iter().flat_map(|row| &row.cells).flatten().map(|(node, _)| *node)
     }
 }

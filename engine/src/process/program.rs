@@ -114,7 +114,7 @@ impl ProcessOptions<'_> {
     ///
     /// # Errors
     /// What could not be had to start it: the program, a pipe, a thread.
-    pub fn run(self, command: &mut Command, cancel: &Cancel) -> Result<Ended, ProcessError> {
+    pub(crate) fn run(self, command: &mut Command, cancel: &Cancel) -> Result<Ended, ProcessError> {
         let program = command.get_program().to_string_lossy().into_owned();
         let failed = |what: &str| {
             let message = format!("{what} `{program}`");

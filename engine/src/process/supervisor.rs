@@ -71,7 +71,7 @@ mod platform {
     /// Marks open files to be closed when the program begins, instead of closing them: Linux 5.11.
     const CLOSE_RANGE_CLOEXEC: libc::c_uint = 1 << 2;
 
-    pub fn supervise(command: &mut Command, ruleset: Option<OwnedFd>) -> io::Result<Control> {
+    pub(super) fn supervise(command: &mut Command, ruleset: Option<OwnedFd>) -> io::Result<Control> {
         let (control, pipe) = pipe_with(PipeFlags::CLOEXEC)?;
         let mut image = Image::of(command)?;
         let begin = move || begin(&mut image, control.as_raw_fd(), ruleset.as_ref().map(OwnedFd::as_raw_fd));
@@ -131,12 +131,12 @@ mod platform {
         }
     }
 
-    pub fn inherit_orphans() -> bool {
+    pub(super) fn inherit_orphans() -> bool {
         // SAFETY: changes a flag of this process.
         unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0 }
     }
 
-    pub fn end_orphans(known: &dyn Fn(i32) -> bool) {
+    pub(super) fn end_orphans(known: &dyn Fn(i32) -> bool) {
         for _ in 0..MOST_ROUNDS {
             let orphans: Vec<i32> = children().into_iter().filter(|child| !known(*child)).collect();
             if orphans.is_empty() {

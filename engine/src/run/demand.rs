@@ -50,7 +50,7 @@ impl<'a> Demand<'a> {
     ///
     /// # Errors
     /// [`RunError`] if the cache cannot be read.
-    pub fn new(
+    pub(crate) fn new(
         plan: &'a Plan,
         keys: &'a Keys,
         cache: &'a Cache,
@@ -121,13 +121,13 @@ impl<'a> Demand<'a> {
     }
 
     /// Returns the leaders among the inputs of a node, each once.
-    pub fn inputs_of(&self, node: usize) -> Vec<usize> {
+    pub(crate) fn inputs_of(&self, node: usize) -> Vec<usize> {
         inputs_of(&self.leaders, self.plan.nodes()[node].inputs().iter().map(|edge| edge.from))
     }
 
     /// Returns the nodes that must be there at the end: the requested ones, or else those of the table
     /// and all that nothing reads.
-    pub fn targets(&self) -> Vec<usize> {
+    pub(crate) fn targets(&self) -> Vec<usize> {
         let wanted: BTreeSet<usize> = if self.options.targets.is_empty() {
             let ends = (0..self.leaders.len()).filter(|node| self.consumers[self.leaders[*node]].is_empty());
             let table = self.plan.table.as_ref().map(|table| table.nodes().collect::<Vec<_>>());
@@ -141,7 +141,7 @@ impl<'a> Demand<'a> {
     }
 
     /// Requests a node and all its inputs that are not there.
-    pub fn request(&mut self, target: usize, on_event: &mut dyn FnMut(Event)) {
+    pub(crate) fn request(&mut self, target: usize, on_event: &mut dyn FnMut(Event)) {
         let mut open = vec![target];
         while let Some(node) = open.pop() {
             if self.statuses[node] != Status::Absent {
@@ -172,7 +172,7 @@ impl<'a> Demand<'a> {
         }
     }
 
-    pub fn artifacts_of(&self, node: usize) -> Vec<Digest> {
+    pub(crate) fn artifacts_of(&self, node: usize) -> Vec<Digest> {
         let inputs = self.plan.nodes()[node].inputs().iter();
         inputs
             .map(|edge| match &self.statuses[self.leaders[edge.from]] {
@@ -183,7 +183,7 @@ impl<'a> Demand<'a> {
             .collect()
     }
 
-    pub fn finish(
+    pub(crate) fn finish(
         &mut self,
         node: usize,
         trace: Trace,
@@ -206,7 +206,7 @@ impl<'a> Demand<'a> {
     }
 
     /// Gives up a node, and with it everything that waits for it.
-    pub fn give_up(&mut self, node: usize, result: StageResult, on_event: &mut dyn FnMut(Event)) {
+    pub(crate) fn give_up(&mut self, node: usize, result: StageResult, on_event: &mut dyn FnMut(Event)) {
         let culprit = self.plan.nodes()[node].label().to_owned();
         self.statuses[node] = Status::Lost;
         self.ready.remove(&node);
@@ -225,7 +225,7 @@ impl<'a> Demand<'a> {
         }
     }
 
-    pub fn report(&self, before: &[bool], was_interrupted: bool) -> RunReport {
+    pub(crate) fn report(&self, before: &[bool], was_interrupted: bool) -> RunReport {
         let mut results = Vec::with_capacity(self.leaders.len());
         let mut traces = Vec::with_capacity(self.leaders.len());
         for (node, leader) in self.leaders.iter().enumerate() {

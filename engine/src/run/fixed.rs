@@ -37,7 +37,7 @@ pub(crate) enum FixError {
 
 impl FixedFiles {
     /// Collects the files that the parameters of some stages name, each once.
-    pub fn of<'a>(params: impl IntoIterator<Item = &'a Value>, files: &SourceFiles) -> Self {
+    pub(crate) fn of<'a>(params: impl IntoIterator<Item = &'a Value>, files: &SourceFiles) -> Self {
         let mut fixed = BTreeMap::new();
         for params in params {
             collect(params, &mut |path| {
@@ -50,7 +50,7 @@ impl FixedFiles {
     }
 
     /// Returns whether some are read in place.
-    pub fn are_in_place(&self) -> bool {
+    pub(crate) fn are_in_place(&self) -> bool {
         self.0.values().any(|state| !is_taken(state))
     }
 
@@ -58,7 +58,7 @@ impl FixedFiles {
     ///
     /// # Errors
     /// [`FixError`].
-    pub fn take_in(&self, cache: &Cache) -> Result<(), FixError> {
+    pub(crate) fn take_in(&self, cache: &Cache) -> Result<(), FixError> {
         for (path, state) in self.0.iter().filter(|(_, state)| is_taken(state)) {
             take(cache, path, state)?;
             if state.is_folder {
@@ -73,7 +73,7 @@ impl FixedFiles {
     ///
     /// # Errors
     /// [`FixError`].
-    pub fn compare_in_place(&self) -> Result<(), FixError> {
+    pub(crate) fn compare_in_place(&self) -> Result<(), FixError> {
         for (path, state) in self.0.iter().filter(|(_, state)| !is_taken(state)) {
             // What cannot be looked at any more has changed, too.
             if !state.is_unchanged(Path::new(path)).unwrap_or(false) {
@@ -88,7 +88,7 @@ impl FixedFiles {
     ///
     /// # Errors
     /// [`FixError`].
-    pub fn materialize(
+    pub(crate) fn materialize(
         &self,
         params: &Value,
         cache: &Cache,

@@ -36,7 +36,7 @@ pub(crate) struct Position<'a> {
 
 impl SourceMap {
     /// Adds a text and returns where its spans begin.
-    pub fn add(&mut self, name: String, folder: PathBuf, text: String) -> usize {
+    pub(crate) fn add(&mut self, name: String, folder: PathBuf, text: String) -> usize {
         // One byte between two texts, so that an empty span at an end has one owner.
         let base = self.sources.last().map_or(0, |last| last.base + last.text.len() + 1);
         self.sources.push(Source { name, folder, text: text.into(), base });
@@ -44,7 +44,7 @@ impl SourceMap {
     }
 
     /// Returns the text that contains a span, and the span within it.
-    pub fn locate(&self, span: &Span) -> (&Source, Span) {
+    pub(crate) fn locate(&self, span: &Span) -> (&Source, Span) {
         let after = self.sources.partition_point(|source| source.base <= span.start);
         let source = &self.sources[after.saturating_sub(1)];
         let within = |at: usize| source.text.floor_char_boundary(at.saturating_sub(source.base));
@@ -53,7 +53,7 @@ impl SourceMap {
     }
 
     /// Returns line and column of a span's beginning.
-    pub fn position(&self, span: &Span) -> Position<'_> {
+    pub(crate) fn position(&self, span: &Span) -> Position<'_> {
         let (source, local) = self.locate(span);
         let before = &source.text[..local.start];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
@@ -65,12 +65,12 @@ impl SourceMap {
     }
 
     /// Returns the folder that a path written at `span` starts from.
-    pub fn folder(&self, span: &Span) -> &Path {
+    pub(crate) fn folder(&self, span: &Span) -> &Path {
         &self.locate(span).0.folder
     }
 
     /// Returns `file:line` of a span's beginning.
-    pub fn line(&self, span: &Span) -> String {
+    pub(crate) fn line(&self, span: &Span) -> String {
         let position = self.position(span);
         format!("{}:{}", position.name, position.line)
     }

@@ -35,7 +35,7 @@ pub(crate) struct Entry {
 
 impl Content {
     /// Returns what kind of value it is, for messages.
-    pub fn describe(&self) -> &'static str {
+    pub(crate) fn describe(&self) -> &'static str {
         match self {
             Self::Text(_) => "a string",
             Self::Integer(_) => "an integer",
@@ -49,21 +49,21 @@ impl Content {
 }
 
 impl Value {
-    pub fn as_text(&self) -> Option<&str> {
+    pub(crate) fn as_text(&self) -> Option<&str> {
         match &self.content {
             Content::Text(text) => Some(text),
             _ => None,
         }
     }
 
-    pub fn as_table(&self) -> Option<&TomlTable> {
+    pub(crate) fn as_table(&self) -> Option<&TomlTable> {
         match &self.content {
             Content::Table(table) => Some(table),
             _ => None,
         }
     }
 
-    pub fn as_list(&self) -> Option<&[Value]> {
+    pub(crate) fn as_list(&self) -> Option<&[Value]> {
         match &self.content {
             Content::List(items) => Some(items),
             _ => None,
@@ -71,17 +71,17 @@ impl Value {
     }
 
     /// Returns the items of a list, or else the value itself as the only one.
-    pub fn items(&self) -> &[Value] {
+    pub(crate) fn items(&self) -> &[Value] {
         self.as_list().unwrap_or(std::slice::from_ref(self))
     }
 
     /// Returns what kind of value it is, for messages.
-    pub fn describe(&self) -> &'static str {
+    pub(crate) fn describe(&self) -> &'static str {
         self.content.describe()
     }
 
     /// Returns a short text for labels: variants of a scalar axis are named by it.
-    pub fn scalar_text(&self) -> Option<String> {
+    pub(crate) fn scalar_text(&self) -> Option<String> {
         match &self.content {
             Content::Text(text) | Content::Time(text) => Some(text.clone()),
             Content::Integer(integer) => Some(integer.to_string()),
@@ -93,7 +93,7 @@ impl Value {
 
     /// Returns where the value at a dotted path is written, such as `objective.dpo.beta` or
     /// `metrics[2]`; of what is not written, where the table is that it would be in.
-    pub fn locate(&self, path: &str) -> &Span {
+    pub(crate) fn locate(&self, path: &str) -> &Span {
         let below = match &self.content {
             // The longest name, since a name may have a dot in it.
             Content::Table(table) => table
@@ -116,7 +116,7 @@ impl Value {
 
     /// Returns the path to what is written at some characters, a value or the name of a field: the
     /// reverse of [`Value::locate`].
-    pub fn path_of(&self, span: &Span) -> Option<String> {
+    pub(crate) fn path_of(&self, span: &Span) -> Option<String> {
         if self.span == *span {
             return Some(String::new());
         }
@@ -138,7 +138,7 @@ impl Value {
     }
 
     /// Follows field names and list positions downwards.
-    pub fn at(&self, place: &[String]) -> Option<&Value> {
+    pub(crate) fn at(&self, place: &[String]) -> Option<&Value> {
         let Some((first, rest)) = place.split_first() else {
             return Some(self);
         };

@@ -3,6 +3,8 @@
 //! its fingerprints are, for comparison with another program; `fuzz FILE` does so for the lines of
 //! a file.
 
+#![expect(clippy::print_stderr, clippy::print_stdout, reason = "its output is what it is for")]
+
 #[path = "../tests/mutations/mod.rs"]
 mod mutations;
 

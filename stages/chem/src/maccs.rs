@@ -281,10 +281,12 @@ mod tests {
     fn column(name: &str, at: usize) -> Option<Vec<String>> {
         let bytes = std::fs::read(real_data::path(name)?).unwrap();
         let mut text = String::new();
-        match name.ends_with(".gz") {
-            true => MultiGzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap(),
-            false => (&bytes[..]).read_to_string(&mut text).unwrap(),
+        let read = if name.ends_with(".gz") {
+            MultiGzDecoder::new(&bytes[..]).read_to_string(&mut text)
+        } else {
+            (&bytes[..]).read_to_string(&mut text)
         };
+        read.unwrap();
         let cell = |line: &str| line.split('\t').nth(at).expect("the column").replace("\\\\", "\\");
         Some(text.lines().skip(1).map(cell).collect())
     }

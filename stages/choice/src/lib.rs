@@ -115,7 +115,7 @@ macro_rules! choices {
         $vis enum $Enum {
             $(
                 $(#[$entry])*
-                #[allow(missing_docs)]
+                #[allow(missing_docs, reason = "the variants are documented where they are listed")]
                 $Method($module::$Method)
             ),+
         }
@@ -165,6 +165,7 @@ macro_rules! choices {
 }
 
 #[cfg(test)]
+#[expect(unreachable_pub, reason = "what the macro expands to is public")]
 mod tests {
     use super::{Component, FieldError};
     use serde::{Deserialize, Serialize};

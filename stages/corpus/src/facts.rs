@@ -76,10 +76,7 @@ fn in_one_line(line: &str) -> Vec<String> {
         let items = numbers.iter().zip(ends).map(|(begin, end)| line[*begin..end].trim().to_owned());
         return std::iter::once(head).chain(items).collect();
     }
-    match line.contains("; ") {
-        true => line.split("; ").map(str::to_owned).collect(),
-        false => sentences(line),
-    }
+    if line.contains("; ") { line.split("; ").map(str::to_owned).collect() } else { sentences(line) }
 }
 
 /// Returns where the numbers 1, 2, 3 and so on of a list in one line begin.
@@ -109,9 +106,10 @@ fn without_bullet(item: &str) -> &str {
     let bare = bare.strip_prefix("Fact ").unwrap_or(bare);
     // A dash without space behind it may begin a number or a name.
     let unbulleted = bare.trim_start_matches(BULLETS);
-    let item = match unbulleted.len() < bare.len() && unbulleted.starts_with(char::is_whitespace) {
-        true => unbulleted.trim_start(),
-        false => bare.strip_prefix(['\u{2022}', '\u{2023}', '\u{25e6}']).unwrap_or(bare).trim_start(),
+    let item = if unbulleted.len() < bare.len() && unbulleted.starts_with(char::is_whitespace) {
+        unbulleted.trim_start()
+    } else {
+        bare.strip_prefix(['\u{2022}', '\u{2023}', '\u{25e6}']).unwrap_or(bare).trim_start()
     };
     let bare = item.strip_prefix('(').unwrap_or(item);
     let digits = bare.chars().take_while(char::is_ascii_digit).count();

@@ -5,6 +5,8 @@
 //! random numbers, bf16 in several files, and trains it for three steps of four texts, with
 //! validation rows and checkpoints, or continues prompts. The peak is the system's, `VmHWM`.
 
+#![expect(clippy::print_stdout, reason = "its output is what it is for")]
+
 use std::path::Path;
 use std::process::Command;
 

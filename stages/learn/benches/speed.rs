@@ -8,6 +8,8 @@
 //! interpreter with torch and transformers; with it `benches/speed.py` does the same, in turn with
 //! us, three times each, and the best median of each counts.
 
+#![expect(clippy::print_stderr, clippy::print_stdout, reason = "its output is what it is for")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;

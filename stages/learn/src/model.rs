@@ -308,10 +308,8 @@ impl Model {
     /// [`ModelError::WriteAdapter`].
     pub fn save_adapter(&mut self, folder: &Path) -> Result<(), ModelError> {
         let Some(lora) = self.lora.clone() else { return Ok(()) };
-        let modules = match lora.target_modules.is_empty() {
-            true => self.modules(),
-            false => lora.target_modules.clone(),
-        };
+        let modules =
+            if lora.target_modules.is_empty() { self.modules() } else { lora.target_modules.clone() };
         let config = json!({
             "peft_type": "LORA",
             "task_type": self.network.peft_task_type(),

@@ -338,9 +338,10 @@ fn compare_recomputed(name: &str, mut model: Network, sequences: &[Sequence], dr
         let bits = |numbers: &[f32]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
         let largest = kept.iter().fold(0.0, |largest: f32, number| largest.max(number.abs()));
         // GPUs add what one embedding gets from several places in an order of their own.
-        let is_same = match is_cpu(&tested_device()) {
-            true => bits(kept) == bits(recomputed),
-            false => difference(kept, recomputed) < 1e-6 * largest,
+        let is_same = if is_cpu(&tested_device()) {
+            bits(kept) == bits(recomputed)
+        } else {
+            difference(kept, recomputed) < 1e-6 * largest
         };
         assert!(is_same && largest > 0.0, "{name}: {parameter}");
     }

@@ -5,6 +5,8 @@
 //! sacrebleu, Levenshtein and tokenizers; with it `benches/scores.py` scores the same pairs, right
 //! before. Both sides read their files before the clock starts, WordNet too.
 
+#![expect(clippy::print_stdout, reason = "its output is what it is for")]
+
 use chem::{FingerprintKind, Molecule};
 use metrics::meteor::{WordNet, meteor};
 use metrics::similarity::{EmptyFingerprints, similarity};

@@ -102,9 +102,10 @@ impl Moments {
         };
         let covariance: Rows =
             (0..size).map(|row| (0..size).map(|column| covariance_of(row, column)).collect()).collect();
-        match covariance.iter().flatten().all(|number| number.is_finite()) {
-            true => Ok((mean, covariance)),
-            false => Err(FrechetError::NotFinite),
+        if covariance.iter().flatten().all(|number| number.is_finite()) {
+            Ok((mean, covariance))
+        } else {
+            Err(FrechetError::NotFinite)
         }
     }
 }

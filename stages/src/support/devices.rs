@@ -38,7 +38,7 @@ fn read(names: &str) -> Result<Vec<DeviceName>, String> {
 ///
 /// # Errors
 /// [`StageFailure`] if one means nothing.
-pub fn parse_devices(names: &str) -> Result<Vec<DeviceName>, StageFailure> {
+pub(crate) fn parse_devices(names: &str) -> Result<Vec<DeviceName>, StageFailure> {
     read(names).map_err(StageFailure::new)
 }
 
@@ -46,6 +46,6 @@ pub fn parse_devices(names: &str) -> Result<Vec<DeviceName>, StageFailure> {
 ///
 /// # Errors
 /// [`StageFailure`] if it means nothing.
-pub fn parse_device(names: &str) -> Result<DeviceName, StageFailure> {
+pub(crate) fn parse_device(names: &str) -> Result<DeviceName, StageFailure> {
     parse_devices(names).map(|mut devices| devices.swap_remove(0))
 }

@@ -11,7 +11,7 @@ use crate::artifacts::{PREFERENCES, ROWS, UNPAIRED};
 use crate::support::rows::{read_records, read_rows};
 
 /// Turns rows and preferences into examples for one model.
-pub struct Renderer<'a> {
+pub(crate) struct Renderer<'a> {
     /// The prompts, by direction.
     pub prompts: &'a BTreeMap<Direction, Prompt>,
     /// What makes tokens of texts.
@@ -24,7 +24,7 @@ pub struct Renderer<'a> {
 }
 
 /// Reads what a model learns from, from the inputs `rows` and `validation` of a stage.
-pub struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     /// What an objective takes.
     pub feed: Feed,
     /// The prompts, by direction.
@@ -34,7 +34,7 @@ pub struct Reader<'a> {
 }
 
 /// Returns the type of the rows that an objective takes.
-pub fn artifact_of(feed: Feed) -> ArtifactType {
+pub(crate) fn artifact_of(feed: Feed) -> ArtifactType {
     match feed {
         Feed::Targets => ROWS,
         Feed::Pairs => PREFERENCES,
@@ -47,7 +47,7 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// [`StageFailure`], naming the row; and if nothing is left.
-    pub fn read(&self, model: &Model, context: &mut Context) -> Result<Examples, StageFailure> {
+    pub(crate) fn read(&self, model: &Model, context: &mut Context) -> Result<Examples, StageFailure> {
         let limit = model.limit().at_most(self.max_length.map_or(usize::MAX, |length| length as usize));
         let train = self.read_port("rows", "rows", limit, model, context)?;
         let validation = self.read_port("validation", "validation rows", limit, model, context)?;
@@ -103,7 +103,7 @@ struct Counts {
 
 impl<'a> Renderer<'a> {
     /// Begins to render.
-    pub fn new(
+    pub(crate) fn new(
         prompts: &'a BTreeMap<Direction, Prompt>,
         tokenizer: &'a Tokenizer,
         end: u32,
@@ -116,7 +116,7 @@ impl<'a> Renderer<'a> {
     ///
     /// # Errors
     /// [`StageFailure`], naming the row and the field or the characters.
-    pub fn row(&mut self, row: &Row, examples: &mut Vec<Example>) -> Result<(), StageFailure> {
+    pub(crate) fn row(&mut self, row: &Row, examples: &mut Vec<Example>) -> Result<(), StageFailure> {
         for (direction, prompt) in self.prompts {
             let field = |text: Result<&str, corpus::MissingField>| {
                 text.map(str::to_owned).map_err(|error| StageFailure::new(error.to_string()))
@@ -135,7 +135,7 @@ impl<'a> Renderer<'a> {
     ///
     /// # Errors
     /// [`StageFailure`], naming the preference and the characters.
-    pub fn preference(
+    pub(crate) fn preference(
         &mut self,
         preference: &Preference,
         examples: &mut Vec<Example>,
@@ -159,7 +159,11 @@ impl<'a> Renderer<'a> {
     ///
     /// # Errors
     /// [`StageFailure`], naming the answer and the characters.
-    pub fn unpaired(&mut self, answer: &Unpaired, examples: &mut Vec<Example>) -> Result<(), StageFailure> {
+    pub(crate) fn unpaired(
+        &mut self,
+        answer: &Unpaired,
+        examples: &mut Vec<Example>,
+    ) -> Result<(), StageFailure> {
         let Some(prompt) = self.prompts.get(&answer.direction) else {
             self.counts.other_directions += 1;
             return Ok(());
@@ -212,7 +216,7 @@ impl<'a> Renderer<'a> {
     }
 
     /// Says what did not fit.
-    pub fn add_notes(&self, rows: &str, context: &mut Context) {
+    pub(crate) fn add_notes(&self, rows: &str, context: &mut Context) {
         let Counts { long_prompts, empty_targets, cut_targets, other_directions } = self.counts;
         let (length, too_many) = (self.limit.tokens(), self.limit.too_many());
         let notes = [

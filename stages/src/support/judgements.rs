@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// What texts are split into before they are judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Level {
+pub(crate) enum Level {
     /// Nothing: the whole texts.
     Full,
     /// Sentences.
@@ -21,7 +21,7 @@ pub enum Level {
 
 impl Level {
     /// Returns its name, as in `levels = ["full"]`.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Full => "full",
             Self::Sentence => "sentence",
@@ -33,7 +33,7 @@ impl Level {
 /// What was said of one row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Judgement {
+pub(crate) struct Judgement {
     /// The prediction's `id`.
     pub id: String,
     /// Whether the prediction is empty, and so has no parts.
@@ -51,7 +51,7 @@ impl Record for Judgement {
 /// Two texts in parts, and what each part says of each of the other text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Judged {
+pub(crate) struct Judged {
     /// The parts of the reference.
     pub reference: Vec<String>,
     /// The parts of the prediction.

@@ -28,7 +28,7 @@ const MOST_DIGESTS_BYTES: u64 = 1 << 28;
 const MOST_COUNTED_BYTES: u64 = 1 << 28;
 
 /// The rows that a stage has made so far.
-pub struct KeptRows {
+pub(crate) struct KeptRows {
     path: PathBuf,
     digests_path: PathBuf,
     /// They are not made before there is something to keep.
@@ -93,7 +93,7 @@ impl KeptRows {
     ///
     /// # Errors
     /// [`StageFailure`] if they cannot be written.
-    pub fn open<S: Stage, R: Record>(folder: &Path) -> Result<Self, StageFailure> {
+    pub(crate) fn open<S: Stage, R: Record>(folder: &Path) -> Result<Self, StageFailure> {
         // The folder above is named by the key of the work, which parameters and inputs are part of.
         let key = folder.parent().and_then(Path::file_name).map(|name| name.to_string_lossy());
         let work = format!("kept rows {FORMAT}, {} {}, {}", S::KIND, S::VERSION, key.unwrap_or_default());
@@ -128,7 +128,7 @@ impl KeptRows {
 
     /// Says in the log how many rows there are, and how many were discarded; `done` is what was
     /// done to them.
-    pub fn log_resumed(&self, done: &str, context: &mut Context) {
+    pub(crate) fn log_resumed(&self, done: &str, context: &mut Context) {
         match self.discarded {
             Some(Discarded { rows, is_cut_off: true }) => {
                 context.log(format!("{rows} rows of a killed attempt were not kept whole, and are computed again"));
@@ -144,7 +144,7 @@ impl KeptRows {
     }
 
     /// Returns how many there are.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.batches.iter().map(|batch| batch.rows).sum()
     }
 
@@ -152,7 +152,7 @@ impl KeptRows {
     ///
     /// # Errors
     /// [`StageFailure`] if they are not any more what they were; the next attempt discards them.
-    pub fn read<R: Record>(
+    pub(crate) fn read<R: Record>(
         &self,
     ) -> Result<impl Iterator<Item = Result<R, StageFailure>> + use<R>, StageFailure> {
         let (path, mut before) = (self.path.clone(), self.first);
@@ -181,7 +181,7 @@ impl KeptRows {
     ///
     /// # Errors
     /// [`StageFailure`] if the disk is full, for example.
-    pub fn add<R: Record>(&mut self, rows: &[R]) -> Result<(), StageFailure> {
+    pub(crate) fn add<R: Record>(&mut self, rows: &[R]) -> Result<(), StageFailure> {
         if rows.is_empty() {
             return Ok(());
         }
@@ -213,7 +213,7 @@ impl KeptRows {
     ///
     /// # Errors
     /// As [`KeptRows::add`].
-    pub fn forget(&mut self) -> Result<(), StageFailure> {
+    pub(crate) fn forget(&mut self) -> Result<(), StageFailure> {
         self.batches.clear();
         self.files.as_ref().map_or(Ok(()), |files| self.cut(files))
     }
@@ -222,7 +222,7 @@ impl KeptRows {
     ///
     /// # Errors
     /// As [`KeptRows::read`], and if the file cannot be written.
-    pub fn copy_to(&self, target: &Path) -> Result<(), StageFailure> {
+    pub(crate) fn copy_to(&self, target: &Path) -> Result<(), StageFailure> {
         let mut written = File::create(target).map_err(StageFailure::writing(target))?;
         if self.files.is_none() {
             return Ok(());

@@ -11,29 +11,29 @@ use serde_json::{Map, Value, json};
 const USUAL_TOKENS: u64 = 512;
 
 /// Returns what is known of a model.
-pub fn model_hint(config: &Map<String, Value>) -> OutputHint {
+pub(crate) fn model_hint(config: &Map<String, Value>) -> OutputHint {
     json!({ "config": config })
 }
 
 /// Returns what is known of a tokenizer.
-pub fn tokenizer_hint(most_tokens: usize) -> OutputHint {
+pub(crate) fn tokenizer_hint(most_tokens: usize) -> OutputHint {
     json!({ "most_tokens": most_tokens })
 }
 
 /// Returns how many tokens a tokenizer will have at most, if that is known.
-pub fn most_tokens(hint: &OutputHint) -> Option<usize> {
+pub(crate) fn most_tokens(hint: &OutputHint) -> Option<usize> {
     usize::try_from(hint.get("most_tokens")?.as_u64()?).ok()
 }
 
 /// Returns the sizes of a model of which something is known.
-pub fn sizes_of(hint: &OutputHint) -> Result<Sizes, String> {
+pub(crate) fn sizes_of(hint: &OutputHint) -> Result<Sizes, String> {
     let config = hint.get("config").and_then(Value::as_object);
     let config = config.ok_or_else(|| "no `config.json` is known".to_owned())?;
     Sizes::read(config).map_err(|error| error.to_string())
 }
 
 /// Returns the sizes of the model that enters by a port, or why nobody knows them.
-pub fn sizes(context: &EstimateContext<'_>, port: &str) -> Result<Sizes, Memory> {
+pub(crate) fn sizes(context: &EstimateContext<'_>, port: &str) -> Result<Sizes, Memory> {
     let unknown = |because: String| Memory::Unknown(format!("{because} of `{port}` before it is made"));
     let hint = context.input(port).ok_or_else(|| unknown("nothing is known".to_owned()))?;
     sizes_of(hint).map_err(Memory::Unknown)
@@ -41,17 +41,17 @@ pub fn sizes(context: &EstimateContext<'_>, port: &str) -> Result<Sizes, Memory>
 
 /// Returns how many tokens a text of a model is taken to have: as many as it may have at most, if
 /// that is said or is little.
-pub fn text_tokens(sizes: &Sizes, most: Option<u32>) -> u64 {
+pub(crate) fn text_tokens(sizes: &Sizes, most: Option<u32>) -> u64 {
     most.map_or(USUAL_TOKENS, u64::from).min(sizes.longest())
 }
 
 /// Says whether a stage is to compute on the CPU.
-pub fn is_on_cpu(context: &EstimateContext<'_>) -> bool {
+pub(crate) fn is_on_cpu(context: &EstimateContext<'_>) -> bool {
     context.device().split(',').all(|device| device.trim() == "cpu")
 }
 
 /// Says what a stage needs: of the machine, or of a device with memory of its own.
-pub fn memory(need: &learn::Need, context: &EstimateContext<'_>, tokens: u64) -> Memory {
+pub(crate) fn memory(need: &learn::Need, context: &EstimateContext<'_>, tokens: u64) -> Memory {
     let amount = Amount { least: need.least(), likely: need.all() };
     let assuming = format!("for texts of {tokens} tokens");
     if is_on_cpu(context) {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// The files with the prompts, by direction.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Prompts {
+pub(crate) struct Prompts {
     /// What asks for a molecule's caption.
     #[serde(skip_serializing_if = "Option::is_none")]
     mol2cap: Option<InputFile>,
@@ -25,7 +25,7 @@ impl Prompts {
     ///
     /// # Errors
     /// What is missing.
-    pub fn check(&self) -> Result<(), FieldError> {
+    pub(crate) fn check(&self) -> Result<(), FieldError> {
         if self.mol2cap.is_some() || self.cap2mol.is_some() {
             return Ok(());
         }
@@ -37,7 +37,7 @@ impl Prompts {
     ///
     /// # Errors
     /// [`StageFailure`], naming the file.
-    pub fn read(&self) -> Result<BTreeMap<Direction, Prompt>, StageFailure> {
+    pub(crate) fn read(&self) -> Result<BTreeMap<Direction, Prompt>, StageFailure> {
         let files = [(Direction::Mol2cap, &self.mol2cap), (Direction::Cap2mol, &self.cap2mol)];
         let given = files.into_iter().filter_map(|(direction, file)| Some((direction, file.as_ref()?)));
         given.map(|(direction, file)| Ok((direction, read_prompt(file, direction)?))).collect()
@@ -48,7 +48,7 @@ impl Prompts {
 ///
 /// # Errors
 /// [`StageFailure`], naming the file.
-pub fn read_prompt(file: &InputFile, direction: Direction) -> Result<Prompt, StageFailure> {
+pub(crate) fn read_prompt(file: &InputFile, direction: Direction) -> Result<Prompt, StageFailure> {
     let text = fs::read_to_string(file.path()).map_err(StageFailure::reading(file.origin()))?;
     Prompt::parse(&text, direction)
         .map_err(|error| StageFailure::caused(format!("read the prompt {}", file.origin().display()), error))
@@ -58,7 +58,7 @@ pub fn read_prompt(file: &InputFile, direction: Direction) -> Result<Prompt, Sta
 ///
 /// # Errors
 /// [`StageFailure`], naming the file.
-pub fn read_text_prompt(file: &InputFile) -> Result<TextPrompt, StageFailure> {
+pub(crate) fn read_text_prompt(file: &InputFile) -> Result<TextPrompt, StageFailure> {
     let text = fs::read_to_string(file.path()).map_err(StageFailure::reading(file.origin()))?;
     TextPrompt::parse(&text)
         .map_err(|error| StageFailure::caused(format!("read the prompt {}", file.origin().display()), error))

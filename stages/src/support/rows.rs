@@ -10,13 +10,13 @@ use engine::{Input, StageFailure};
 use serde::Serialize;
 
 /// The file that rows are in.
-pub const ROWS_FILE: &str = "rows.jsonl";
+pub(crate) const ROWS_FILE: &str = "rows.jsonl";
 
 /// Reads the rows of an artifact, one after the other.
 ///
 /// # Errors
 /// [`StageFailure`] if the file is not there; a row that cannot be read names its line.
-pub fn read_rows(
+pub(crate) fn read_rows(
     folder: &Path,
 ) -> Result<impl Iterator<Item = Result<Row, StageFailure>> + use<>, StageFailure> {
     read_records(folder)
@@ -26,7 +26,7 @@ pub fn read_rows(
 ///
 /// # Errors
 /// As [`read_rows`], and if two rows of different artifacts have one id.
-pub fn read_rows_of_all(
+pub(crate) fn read_rows_of_all(
     inputs: &[Input],
 ) -> Result<impl Iterator<Item = Result<Row, StageFailure>> + use<>, StageFailure> {
     let parts = inputs.iter().map(|input| read_rows(&input.folder)).collect::<Result<Vec<_>, _>>()?;
@@ -47,7 +47,7 @@ pub fn read_rows_of_all(
 ///
 /// # Errors
 /// [`StageFailure`] if the file is not there; a record that cannot be read names its line.
-pub fn read_records<R: Record>(
+pub(crate) fn read_records<R: Record>(
     folder: &Path,
 ) -> Result<impl Iterator<Item = Result<R, StageFailure>> + use<R>, StageFailure> {
     let path = folder.join(ROWS_FILE);
@@ -59,7 +59,7 @@ pub fn read_records<R: Record>(
 }
 
 /// Writes rows to an artifact.
-pub struct RowWriter {
+pub(crate) struct RowWriter {
     path: PathBuf,
     file: BufWriter<File>,
 }
@@ -69,7 +69,7 @@ impl RowWriter {
     ///
     /// # Errors
     /// [`StageFailure`] if it cannot be made.
-    pub fn create(folder: &Path) -> Result<Self, StageFailure> {
+    pub(crate) fn create(folder: &Path) -> Result<Self, StageFailure> {
         let path = folder.join(ROWS_FILE);
         let file = File::create(&path).map_err(StageFailure::writing(&path))?;
         Ok(Self { path, file: BufWriter::with_capacity(1 << 18, file) })
@@ -79,7 +79,7 @@ impl RowWriter {
     ///
     /// # Errors
     /// [`StageFailure`] if the disk is full, for example.
-    pub fn write(&mut self, row: &impl Serialize) -> Result<(), StageFailure> {
+    pub(crate) fn write(&mut self, row: &impl Serialize) -> Result<(), StageFailure> {
         let failed = |error| StageFailure::writing(&self.path)(error);
         serde_json::to_writer(&mut self.file, row).map_err(|error| failed(error.into()))?;
         self.file.write_all(b"\n").map_err(StageFailure::writing(&self.path))
@@ -89,7 +89,7 @@ impl RowWriter {
     ///
     /// # Errors
     /// As [`RowWriter::write`].
-    pub fn finish(mut self) -> Result<(), StageFailure> {
+    pub(crate) fn finish(mut self) -> Result<(), StageFailure> {
         self.file.flush().map_err(StageFailure::writing(&self.path))
     }
 }
@@ -98,7 +98,7 @@ impl RowWriter {
 ///
 /// # Errors
 /// [`StageFailure`] if it cannot be written.
-pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StageFailure> {
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StageFailure> {
     let mut text =
         serde_json::to_string_pretty(value).map_err(|error| StageFailure::caused("write JSON", error))?;
     text.push('\n');

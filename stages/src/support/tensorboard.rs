@@ -12,16 +12,16 @@ use std::path::Path;
 use learn::{Point, Rewards, Throughput};
 
 /// The name of the file; TensorBoard looks for `tfevents` in it.
-pub const EVENTS_FILE: &str = "events.out.tfevents.0.pipeline";
+pub(crate) const EVENTS_FILE: &str = "events.out.tfevents.0.pipeline";
 
 /// Numbers by their tags, of one step.
-pub type Scalars = (usize, Vec<(String, f64)>);
+pub(crate) type Scalars = (usize, Vec<(String, f64)>);
 
 /// Writes numbers into a folder.
 ///
 /// # Errors
 /// Those of the file system.
-pub fn write_events(folder: &Path, all: impl IntoIterator<Item = Scalars>) -> io::Result<()> {
+pub(crate) fn write_events(folder: &Path, all: impl IntoIterator<Item = Scalars>) -> io::Result<()> {
     let mut file = BufWriter::new(File::create(folder.join(EVENTS_FILE))?);
     let mut version = Vec::new();
     number(&mut version, 1, 0.0);
@@ -34,7 +34,7 @@ pub fn write_events(folder: &Path, all: impl IntoIterator<Item = Scalars>) -> io
 }
 
 /// Returns the numbers of a point of the curves.
-pub fn curve_scalars(point: &Point) -> Scalars {
+pub(crate) fn curve_scalars(point: &Point) -> Scalars {
     let (step, group, loss, rewards) = match point {
         Point::Step(step) => (step.step, "train", step.loss, step.rewards),
         Point::Validation(look) => (look.step, "validation", look.validation_loss, look.validation_rewards),
@@ -60,7 +60,7 @@ pub fn curve_scalars(point: &Point) -> Scalars {
 }
 
 /// Returns the numbers of what a step took of the machine.
-pub fn throughput_scalars(step: &Throughput) -> Scalars {
+pub(crate) fn throughput_scalars(step: &Throughput) -> Scalars {
     let gibibytes = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64 / f64::from(1 << 30));
     let named = [
         ("throughput/tokens_per_second", Some(step.tokens_per_second)),

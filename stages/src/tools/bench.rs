@@ -107,14 +107,16 @@ pub fn bench_model(folder: &Path, bench: &ModelBench) -> Result<ModelMeasured, S
     let read = weights::ModelFolder::open(folder).map_err(|error| with_causes(&error))?;
     let sizes = Sizes::read(read.config()).map_err(|error| error.to_string())?;
     let qlora: Qlora = serde_json::from_str("{}").expect("everything has a default");
-    let kept = match bench.is_packed {
-        true => learn::Kept::Nf4 { double_quantization: qlora.double_quantization },
-        false => learn::Kept::F32,
+    let kept = if bench.is_packed {
+        learn::Kept::Nf4 { double_quantization: qlora.double_quantization }
+    } else {
+        learn::Kept::F32
     };
     let began = Instant::now();
-    let model = match bench.is_packed {
-        true => Model::open_to_adapt(folder, &AdapterMethod::Qlora(qlora), &device),
-        false => Model::open(folder, &device),
+    let model = if bench.is_packed {
+        Model::open_to_adapt(folder, &AdapterMethod::Qlora(qlora), &device)
+    } else {
+        Model::open(folder, &device)
     };
     let mut model = model.map_err(|error| with_causes(&error))?;
     model.only_compute_in(bench.precision).map_err(|error| with_causes(&error))?;

@@ -29,19 +29,18 @@ pub fn model_needs(
     (device, threads): (&str, u32),
 ) -> Result<ModelNeeds, String> {
     let folder = std::path::Path::new(model);
-    let config = match folder.is_dir() {
-        true => {
-            let file = folder.join("config.json");
-            if file.exists() && !file.is_file() {
-                return Err(format!("{} is no file", file.display()));
-            }
-            let text = std::fs::read_to_string(&file)
-                .map_err(|error| format!("failed to read {}: {error}", file.display()))?;
-            serde_json::from_str(&text)
-                .map_err(|error| format!("{} is no configuration: {error}", file.display()))?
+    let config = if folder.is_dir() {
+        let file = folder.join("config.json");
+        if file.exists() && !file.is_file() {
+            return Err(format!("{} is no file", file.display()));
         }
-        false => super::bench::shape_named(model)
-            .map_err(|problem| format!("`{model}` is no folder, and {problem}"))?,
+        let text = std::fs::read_to_string(&file)
+            .map_err(|error| format!("failed to read {}: {error}", file.display()))?;
+        serde_json::from_str(&text)
+            .map_err(|error| format!("{} is no configuration: {error}", file.display()))?
+    } else {
+        super::bench::shape_named(model)
+            .map_err(|problem| format!("`{model}` is no folder, and {problem}"))?
     };
     let sizes = Sizes::read(&config).map_err(|error| format!("{model}: {error}"))?;
     let (tokens, threads) = (text_tokens(&sizes, tokens), u64::from(threads));

@@ -7,6 +7,8 @@
 //! `--peer "mergekit-yaml …"` is run in between with each of the files `slerp.yml` and
 //! `ties.yml` that it finds in FOLDER.
 
+#![expect(clippy::print_stdout, reason = "its output is what it is for")]
+
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{Read, Write};

@@ -14,7 +14,7 @@ use std::io::{self, Read};
 use std::ops::Range;
 
 /// The longest header that is read, as in the crate `safetensors`.
-pub const LARGEST_HEADER_BYTES: u64 = 100_000_000;
+pub(crate) const LARGEST_HEADER_BYTES: u64 = 100_000_000;
 
 const LENGTH_BYTES: u64 = 8;
 

@@ -182,9 +182,10 @@ impl Adapter {
         };
         let product = |path: &str| {
             let product = product(path)?;
-            match product.a.iter().chain(&product.b).all(|number| number.is_finite()) {
-                true => Ok(product),
-                false => Err(ModelError::Adapter { what: format!("`{path}` holds NaN or infinity") }),
+            if product.a.iter().chain(&product.b).all(|number| number.is_finite()) {
+                Ok(product)
+            } else {
+                Err(ModelError::Adapter { what: format!("`{path}` holds NaN or infinity") })
             }
         };
         paths.into_iter().map(product).collect()
@@ -314,7 +315,7 @@ fn alpha_of(field: &str, value: &Value) -> Result<f64, ModelError> {
 
 impl Added {
     /// Adds some of its numbers, counted row by row.
-    pub fn add_to(&self, start: usize, values: &mut [f32]) {
+    pub(crate) fn add_to(&self, start: usize, values: &mut [f32]) {
         let mut at = start;
         let mut rest = values;
         while !rest.is_empty() {

@@ -11,7 +11,7 @@ const LOWER: usize = 1 << LOWER_BITS;
 
 /// Counts numbers by their magnitudes.
 #[derive(Clone, Debug)]
-pub struct Magnitudes {
+pub(crate) struct Magnitudes {
     counts: Vec<u64>,
     /// The upper half of those that are counted by their lower half.
     upper: Option<u32>,
@@ -21,12 +21,12 @@ pub struct Magnitudes {
 
 impl Magnitudes {
     /// Begins to look for the largest `wanted`.
-    pub fn of_largest(wanted: u64) -> Self {
+    pub(crate) fn of_largest(wanted: u64) -> Self {
         Self { counts: vec![0; UPPER], upper: None, wanted }
     }
 
     /// Counts numbers.
-    pub fn count(&mut self, values: &[f32]) {
+    pub(crate) fn count(&mut self, values: &[f32]) {
         match self.upper {
             None => count_upper(values, &mut self.counts),
             Some(upper) => count_lower(values, upper, &mut self.counts),
@@ -34,20 +34,20 @@ impl Magnitudes {
     }
 
     /// Adds what was counted elsewhere.
-    pub fn add(&mut self, more: &Self) {
+    pub(crate) fn add(&mut self, more: &Self) {
         for (count, more) in self.counts.iter_mut().zip(&more.counts) {
             *count += more;
         }
     }
 
     /// Returns what to count in the second reading.
-    pub fn closer(&self) -> Self {
+    pub(crate) fn closer(&self) -> Self {
         let (upper, wanted) = self.last_wanted();
         Self { counts: vec![0; LOWER], upper: Some(upper as u32), wanted }
     }
 
     /// Returns where to cut, after the second reading.
-    pub fn cut(&self) -> Cut {
+    pub(crate) fn cut(&self) -> Cut {
         let (lower, equal) = self.last_wanted();
         let upper = self.upper.expect("the numbers were read twice");
         Cut { magnitude: upper << LOWER_BITS | lower as u32, equal }
@@ -68,7 +68,7 @@ impl Magnitudes {
 
 /// Says which numbers are among the largest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cut {
+pub(crate) struct Cut {
     /// Smaller ones are not, by the bits without the sign.
     magnitude: u32,
     /// How many of exactly that magnitude still are. The first ones are taken.
@@ -77,12 +77,12 @@ pub struct Cut {
 
 impl Cut {
     /// Returns how many of the numbers lie exactly where it cuts.
-    pub fn count_equal(&self, values: &[f32]) -> u64 {
+    pub(crate) fn count_equal(&self, values: &[f32]) -> u64 {
         count_equal(values, self.magnitude)
     }
 
     /// Returns the same cut for numbers that come after so many that lie exactly there.
-    pub fn after(&self, equal: u64) -> Self {
+    pub(crate) fn after(&self, equal: u64) -> Self {
         Self { equal: self.equal.saturating_sub(equal), ..*self }
     }
 
@@ -152,7 +152,7 @@ fn magnitude(value: f32) -> u32 {
 }
 
 /// Returns how many numbers a density keeps: of some at least one.
-pub fn kept(density: f64, of: u64) -> u64 {
+pub(crate) fn kept(density: f64, of: u64) -> u64 {
     ((density * of as f64) as u64).clamp(of.min(1), of)
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How many numbers are decoded and merged at a time: few enough to stay near the processor.
 /// Sums are rounded once for each piece, so this is part of what a method computes.
-pub const PIECE: usize = 1 << 13;
+pub(crate) const PIECE: usize = 1 << 13;
 
 /// How many numbers are read before the memory that maps them is let go of.
 const RELEASED: usize = 1 << 21;

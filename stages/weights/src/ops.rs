@@ -8,7 +8,7 @@ use crate::wide::wide;
 
 wide! {
     /// Turns a model into its task vector.
-    pub fn subtract(model: &mut [f32], base: &[f32], round: impl Fn(f32) -> f32) {
+    pub(crate) fn subtract(model: &mut [f32], base: &[f32], round: impl Fn(f32) -> f32) {
         for (value, base) in model.iter_mut().zip(base) {
             *value = round(*value - base);
         }
@@ -17,7 +17,7 @@ wide! {
 
 wide! {
     /// Multiplies by a weight.
-    pub fn scale(deltas: &mut [f32], weight: f32, round: impl Fn(f32) -> f32) {
+    pub(crate) fn scale(deltas: &mut [f32], weight: f32, round: impl Fn(f32) -> f32) {
         for delta in deltas {
             *delta = round(*delta * weight);
         }
@@ -25,13 +25,13 @@ wide! {
 }
 
 /// Keeps the largest by magnitude and sets the rest to zero.
-pub fn trim(deltas: &mut [f32], cut: &mut Cut) {
+pub(crate) fn trim(deltas: &mut [f32], cut: &mut Cut) {
     cut.apply(deltas);
 }
 
 wide! {
     /// Writes the sum over models.
-    pub fn sum(models: &[Vec<f32>], out: &mut [f32]) {
+    pub(crate) fn sum(models: &[Vec<f32>], out: &mut [f32]) {
         out.fill(0.0);
         for model in models {
             for (sum, value) in out.iter_mut().zip(model) {
@@ -44,7 +44,7 @@ wide! {
 wide! {
     /// Writes the elected sign of each number, 1 or -1: the sign of the sum over models. 0 counts as
     /// positive.
-    pub fn elect_sign(deltas: &[Vec<f32>], signs: &mut [f32]) {
+    pub(crate) fn elect_sign(deltas: &[Vec<f32>], signs: &mut [f32]) {
         sum(deltas, signs);
         for sign in signs {
             *sign = if *sign >= 0.0 { 1.0 } else { -1.0 };
@@ -55,7 +55,7 @@ wide! {
 wide! {
     /// Writes the sum over the models whose sign was elected; `weights` receives the sum of their
     /// weights, or 1 where there is none.
-    pub fn disjoint_sum(
+    pub(crate) fn disjoint_sum(
         deltas: &[Vec<f32>],
         shares: &[f32],
         signs: &[f32],
@@ -84,7 +84,7 @@ wide! {
 wide! {
     /// Where signs differ between models, keeps the numbers with the sign of the largest magnitude,
     /// and sets the others to zero. If the largest magnitudes of both signs are equal, none is kept.
-    pub fn magnitude_consensus(deltas: &mut [Vec<f32>], up: &mut [f32], down: &mut [f32]) {
+    pub(crate) fn magnitude_consensus(deltas: &mut [Vec<f32>], up: &mut [f32], down: &mut [f32]) {
         up.fill(0.0);
         down.fill(0.0);
         for deltas in &*deltas {
@@ -103,7 +103,7 @@ wide! {
 
 wide! {
     /// Writes the sum of weighted models, added up in f64 and rounded once.
-    pub fn interpolate(models: &[Vec<f32>], weights: &[f64], out: &mut [f32]) {
+    pub(crate) fn interpolate(models: &[Vec<f32>], weights: &[f64], out: &mut [f32]) {
         match (models, weights) {
             // Most merges are of two models.
             ([one, other], [one_weight, other_weight]) => {
@@ -124,7 +124,7 @@ wide! {
 
 wide! {
     /// Divides element by element.
-    pub fn divide(values: &mut [f32], divisors: &[f32], round: impl Fn(f32) -> f32) {
+    pub(crate) fn divide(values: &mut [f32], divisors: &[f32], round: impl Fn(f32) -> f32) {
         for (value, divisor) in values.iter_mut().zip(divisors) {
             *value = round(round(*value) / round(*divisor));
         }
@@ -133,7 +133,7 @@ wide! {
 
 wide! {
     /// Adds the base.
-    pub fn add(out: &mut [f32], base: &[f32], round: impl Fn(f32) -> f32) {
+    pub(crate) fn add(out: &mut [f32], base: &[f32], round: impl Fn(f32) -> f32) {
         for (value, base) in out.iter_mut().zip(base) {
             *value = round(base + *value);
         }
@@ -142,7 +142,7 @@ wide! {
 
 /// The sums that give the angle between two vectors.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Angle {
+pub(crate) struct Angle {
     /// The squared norm of the first.
     pub first: f64,
     /// The squared norm of the second.
@@ -153,20 +153,20 @@ pub struct Angle {
 
 impl Angle {
     /// Adds a piece of the two vectors, in f64, always in the same order.
-    pub fn update(&mut self, first: &[f32], second: &[f32]) {
+    pub(crate) fn update(&mut self, first: &[f32], second: &[f32]) {
         let [first, second, dot] = dot_products(first, second);
         self.add(&Self { first, second, dot });
     }
 
     /// Adds the sums of another piece.
-    pub fn add(&mut self, more: &Self) {
+    pub(crate) fn add(&mut self, more: &Self) {
         self.first += more.first;
         self.second += more.second;
         self.dot += more.dot;
     }
 
     /// Returns the cosine; 0 where one of the vectors is 0.
-    pub fn cosine(&self) -> f64 {
+    pub(crate) fn cosine(&self) -> f64 {
         let lengths = self.first.sqrt() * self.second.sqrt();
         if lengths == 0.0 { 0.0 } else { (self.dot / lengths).clamp(-1.0, 1.0) }
     }
@@ -199,7 +199,7 @@ wide! {
 
 /// Returns the weights of two vectors in a spherical interpolation: `share` of the way along the arc
 /// from the first to the second, or along the line if they are nearly parallel.
-pub fn slerp_weights(cosine: f64, share: f64) -> [f64; 2] {
+pub(crate) fn slerp_weights(cosine: f64, share: f64) -> [f64; 2] {
     // As in mergekit: beyond this the arc and the line are equal in f32.
     const PARALLEL: f64 = 0.9995;
     if cosine.abs() > PARALLEL {

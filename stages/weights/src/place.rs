@@ -47,7 +47,7 @@ impl Place {
 /// Returns what stands before the number of the layer in a name, and the number.
 ///
 /// An encoder and a decoder have a stack each.
-pub fn layer(name: &str) -> Option<(&str, u64)> {
+pub(crate) fn layer(name: &str) -> Option<(&str, u64)> {
     for list in [".layers.", ".layer.", ".h.", ".block.", ".blocks."] {
         // The first one: T5 has lists of sublayers inside of a block.
         for (at, _) in name.match_indices(list) {

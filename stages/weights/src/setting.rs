@@ -135,7 +135,7 @@ fn spread(numbers: &[f64], depth: f64) -> f64 {
 
 /// A setting for each model, or one for all of them.
 #[derive(Clone, Debug, PartialEq)]
-pub enum PerModel {
+pub(crate) enum PerModel {
     /// The same for all.
     All(Setting),
     /// One for each, by name.
@@ -144,7 +144,7 @@ pub enum PerModel {
 
 impl PerModel {
     /// Returns the setting of a model.
-    pub fn of(&self, model: &str) -> Option<&Setting> {
+    pub(crate) fn of(&self, model: &str) -> Option<&Setting> {
         match self {
             Self::All(setting) => Some(setting),
             Self::Each(settings) => settings.get(model),
@@ -152,7 +152,7 @@ impl PerModel {
     }
 
     /// Returns all settings, each with its model where it is for one.
-    pub fn settings(&self) -> impl Iterator<Item = (Option<&str>, &Setting)> {
+    pub(crate) fn settings(&self) -> impl Iterator<Item = (Option<&str>, &Setting)> {
         let (all, each) = match self {
             Self::All(setting) => (Some((None, setting)), None),
             Self::Each(settings) => (None, Some(settings)),

@@ -36,12 +36,12 @@ macro_rules! wide {
                     && std::is_x86_feature_detected!("avx512vl")
                 {
                     // SAFETY: The function needs nothing but what was just found to be there.
-                    #[allow(unsafe_code)]
+                    #[allow(unsafe_code, reason = "a function for given instructions is unsafe to call")]
                     return unsafe { avx512($($argument),*) };
                 }
                 if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
                     // SAFETY: As above.
-                    #[allow(unsafe_code)]
+                    #[allow(unsafe_code, reason = "a function for given instructions is unsafe to call")]
                     return unsafe { avx2($($argument),*) };
                 }
             }

@@ -304,7 +304,7 @@ pub(crate) mod tests {
     use crate::graph::value::Edge;
     use proptest::prelude::*;
 
-    pub fn graph(nodes: usize, edges: &[(usize, usize)]) -> Graph {
+    pub(crate) fn graph(nodes: usize, edges: &[(usize, usize)]) -> Graph {
         let node = |at: usize| Node {
             name: format!("stage_{at}"),
             kind: "kind".into(),
@@ -320,7 +320,7 @@ pub(crate) mod tests {
     }
 
     /// Makes drawings with any names and any edges: loops, cycles, and ends that do not exist.
-    pub fn nasty() -> impl Strategy<Value = Graph> {
+    pub(crate) fn nasty() -> impl Strategy<Value = Graph> {
         let state = prop_oneof![
             Just(State::Hit),
             Just(State::Run),

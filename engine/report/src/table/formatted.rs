@@ -66,7 +66,7 @@ const NOTHING: &str = "–";
 const MISSING: &str = "missing";
 
 impl FormattedTable {
-    pub fn of(table: &Table) -> Self {
+    pub(super) fn of(table: &Table) -> Self {
         let table = normalize(table);
         let digits: Vec<u8> = (0..table.columns.len()).map(|at| column_digits(&table, at)).collect();
         let spread = Spread::of(&table);
@@ -328,19 +328,19 @@ pub(crate) mod tests {
     use super::*;
     use crate::table::cells::Provenance;
 
-    pub fn table(columns: Vec<Column>, rows: Vec<Row>) -> Table {
+    pub(crate) fn table(columns: Vec<Column>, rows: Vec<Row>) -> Table {
         Table { title: "A table".into(), columns, rows, deltas: Vec::new(), notes: Vec::new() }
     }
 
-    pub fn column(name: &str) -> Column {
+    pub(crate) fn column(name: &str) -> Column {
         Column { name: name.into(), label: name.into(), digits: None, better: None }
     }
 
-    pub fn made(label: &str, cells: Vec<Cell>) -> Row {
+    pub(crate) fn made(label: &str, cells: Vec<Cell>) -> Row {
         Row { label: label.into(), origin: RowOrigin::Made { stage: format!("scores[{label}]") }, cells }
     }
 
-    pub fn published_only(label: &str, published: Vec<Option<f64>>) -> Row {
+    pub(crate) fn published_only(label: &str, published: Vec<Option<f64>>) -> Row {
         let missing = || CellValue::Missing { reason: "no stage".into() };
         let cells = published.into_iter().map(|published| Cell {
             value: missing(),
@@ -350,7 +350,7 @@ pub(crate) mod tests {
         Row { label: label.into(), origin: RowOrigin::PublishedOnly, cells: cells.collect() }
     }
 
-    pub fn cell(value: CellValue, published: Option<f64>) -> Cell {
+    pub(crate) fn cell(value: CellValue, published: Option<f64>) -> Cell {
         let provenance = Provenance {
             stage: "scores".into(),
             artifact: "c0ffee".into(),
@@ -359,18 +359,18 @@ pub(crate) mod tests {
         Cell { value, published, provenance: vec![provenance] }
     }
 
-    pub fn failed(reason: &str) -> Cell {
+    pub(crate) fn failed(reason: &str) -> Cell {
         let value = CellValue::Missing { reason: reason.into() };
         Cell { value, published: None, provenance: Vec::new() }
     }
 
-    pub fn numbers(ours: &[f64], published: &[f64]) -> Vec<Cell> {
+    pub(crate) fn numbers(ours: &[f64], published: &[f64]) -> Vec<Cell> {
         let pairs = ours.iter().zip(published);
         pairs.map(|(&ours, &published)| cell(CellValue::Number(ours), Some(published))).collect()
     }
 
     /// Returns a table with everything in it: averages, gaps, published rows and differences.
-    pub fn full() -> Table {
+    pub(crate) fn full() -> Table {
         let mean = |mean, std, n| CellValue::Mean { mean, std, n };
         let better = |column, better| Column { better: Some(better), ..column };
         let mut table = table(

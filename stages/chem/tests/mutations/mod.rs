@@ -1,7 +1,7 @@
 //! SMILES as models write them when they fail: real ones, with a few characters wrong.
 
 /// Molecules with rings, branches, charges, isotopes, stereo bonds and centres, and salts.
-pub const MOLECULES: [&str; 16] = [
+pub(crate) const MOLECULES: [&str; 16] = [
     "C1=CC2=C(C(=C1)[O-])NC(=CC2=O)C(=O)O",
     "C[C@H](CCCC(C)C)[C@H]1CCC2=C3CCC4[C@@]([C@H]3CC[C@]12C)(CC[C@@H](C4(C)C)O)C",
     "CCCCC/C=C\\C/C=C\\CCCCCCCC(=O)O[C@H]1CC[C@@]2([C@H]3CC[C@]4([C@H]([C@@H]3CC=C2C1)CC[C@@H]4C)C)C",
@@ -27,10 +27,10 @@ const PIECES: [&str; 40] = [
 ];
 
 /// A stream of mutated molecules: the same for one seed.
-pub struct Mutations(u64);
+pub(crate) struct Mutations(u64);
 
 impl Mutations {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 

@@ -222,10 +222,10 @@ impl Ranks {
     }
 
     fn of(&self, identity: &str) -> [u8; 32] {
-        match self.are_in_order {
-            // With equal ranks, the position decides.
-            true => [0; 32],
-            false => *blake3::keyed_hash(&self.identities, identity.as_bytes()).as_bytes(),
+        if self.are_in_order {
+            [0; 32]
+        } else {
+            *blake3::keyed_hash(&self.identities, identity.as_bytes()).as_bytes()
         }
     }
 

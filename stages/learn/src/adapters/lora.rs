@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::check::CheckAdapter;
 
 /// The version of what it computes.
-pub const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// How low-rank adapters are made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

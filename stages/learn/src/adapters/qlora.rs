@@ -13,7 +13,7 @@ use super::check::CheckAdapter;
 use super::lora::Lora;
 
 /// The version of what it computes.
-pub const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// How low-rank adapters are made beside weights in four bits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

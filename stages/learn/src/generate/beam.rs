@@ -21,7 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::task::{CheckStrategy, GenerateError, Generated, Task};
 
 /// The version of what it computes.
-pub const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// Beam search.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::task::{CheckStrategy, GenerateError, Generated, Task, one_by_one};
 
 /// The version of what it computes.
-pub const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// Greedy search.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -16,7 +16,7 @@ use super::task::{CheckStrategy, GenerateError, Generated, Task, one_by_one};
 use crate::tensor::random::{Purpose, Random};
 
 /// The version of what it computes.
-pub const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// Sampling.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -90,10 +90,11 @@ pub(super) struct Task<'a> {
 
 impl Task<'_> {
     /// Checks what the model makes of a row: the likeliest of things that are no numbers is no token.
-    pub fn check(&self, row: usize, logits: &[f32], tokens: usize) -> Result<(), GenerateError> {
-        match logits.iter().all(|logit| logit.is_finite()) {
-            true => Ok(()),
-            false => Err(GenerateError::NotFinite { number: self.places[row] + 1, tokens }),
+    pub(super) fn check(&self, row: usize, logits: &[f32], tokens: usize) -> Result<(), GenerateError> {
+        if logits.iter().all(|logit| logit.is_finite()) {
+            Ok(())
+        } else {
+            Err(GenerateError::NotFinite { number: self.places[row] + 1, tokens })
         }
     }
 }

@@ -390,13 +390,15 @@ impl Sizes {
             let layer = taped(stack, self.hidden(), rows, tokens, self.outline.dropout)
                 + scores
                 + all * lora.map_or(0, |lora| taped_beside(stack, lora));
-            let unpacked: Count = match is_packed {
-                true => projections(stack).iter().map(|(_, shape)| shape[0] * shape[1]).sum(),
-                false => 0,
+            let unpacked: Count = if is_packed {
+                projections(stack).iter().map(|(_, shape)| shape[0] * shape[1]).sum()
+            } else {
+                0
             };
-            match of.recomputes || is_packed {
-                true => layers * all * self.hidden() + layer + unpacked,
-                false => layers * layer,
+            if of.recomputes || is_packed {
+                layers * all * self.hidden() + layer + unpacked
+            } else {
+                layers * layer
             }
         });
         // States before the head, and their derivatives.

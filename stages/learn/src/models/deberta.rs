@@ -136,7 +136,11 @@ pub(crate) struct DebertaV2ForSequenceClassification {
 
 impl DebertaV2ForSequenceClassification {
     /// Opens a model, and checks that every tensor of its folder has a place in it.
-    pub fn open(folder: &ModelFolder, config: DebertaConfig, device: &Device) -> Result<Self, TensorError> {
+    pub(crate) fn open(
+        folder: &ModelFolder,
+        config: DebertaConfig,
+        device: &Device,
+    ) -> Result<Self, TensorError> {
         let mut tensors = FolderTensors::new(folder, Storage::Dense, device);
         let model = Self::build(config, &mut tensors)?;
         // What transformers leaves aside as well: places that are numbered or not used, and the
@@ -151,7 +155,7 @@ impl DebertaV2ForSequenceClassification {
     }
 
     /// Makes a model of a configuration, of what a source has.
-    pub fn build(config: DebertaConfig, source: &mut dyn WeightSource) -> Result<Self, TensorError> {
+    pub(crate) fn build(config: DebertaConfig, source: &mut dyn WeightSource) -> Result<Self, TensorError> {
         let (hidden, embedding) = (config.hidden_size, config.embedding_size);
         let path = "deberta.embeddings";
         let words =
@@ -211,7 +215,7 @@ impl DebertaV2ForSequenceClassification {
 
     /// Returns the last hidden states, `[rows * length, hidden]`, of rows of one length. Types are
     /// used where the model tells them apart, and are then as many as there are ids.
-    pub fn hidden(&self, ids: &[u32], types: &[u32], rows: usize) -> Tensor<2> {
+    pub(crate) fn hidden(&self, ids: &[u32], types: &[u32], rows: usize) -> Tensor<2> {
         let length = ids.len() / rows;
         let mut x = self.words.clone().select(0, token_ids(ids, &self.device));
         if let Some(positions) = &self.positions {
@@ -252,7 +256,7 @@ impl DebertaV2ForSequenceClassification {
     }
 
     /// Returns the logits of each of some rows of one length.
-    pub fn logits(&self, ids: &[u32], types: &[u32], rows: usize) -> Vec<Vec<f32>> {
+    pub(crate) fn logits(&self, ids: &[u32], types: &[u32], rows: usize) -> Vec<Vec<f32>> {
         let pooled = self.pooled(ids, types, rows);
         pooled.chunks_exact(self.config.hidden_size).map(|row| self.classifier.forward(row)).collect()
     }
@@ -282,9 +286,10 @@ impl Layer {
         let (mut position_keys, mut position_queries) = (None, None);
         if let Some(relative) = &config.relative {
             let mut project = |shared: &Affine, name: &str| {
-                let own = match relative.shares_projections {
-                    true => None,
-                    false => Some(Affine::build(source, &format!("{own}.{name}"), hidden, hidden)?),
+                let own = if relative.shares_projections {
+                    None
+                } else {
+                    Some(Affine::build(source, &format!("{own}.{name}"), hidden, hidden)?)
                 };
                 let affine = own.as_ref().unwrap_or(shared);
                 Ok(embeddings.map(|embeddings| split(affine.forward(embeddings.clone()))))

@@ -27,7 +27,7 @@ use crate::text::sequence::TokenLimit;
 
 #[cfg(test)]
 pub(crate) use config::RopeScaling;
-pub use config::{Llama, VERSION};
+pub(crate) use config::{Llama, VERSION};
 pub(crate) use config::{LlamaConfig, TensorNaming};
 
 /// Says what it is in the list of models.
@@ -115,8 +115,7 @@ pub(crate) struct Block {
 
 /// What makes queries, keys and values.
 #[derive(Debug, Clone)]
-// There is one in each layer, and what it holds is megabytes.
-#[allow(clippy::large_enum_variant)]
+#[expect(clippy::large_enum_variant, reason = "there are few of them, and what they hold is megabytes")]
 pub(crate) enum Projections {
     /// One for each.
     Apart { q: Linear, k: Linear, v: Linear },
@@ -175,7 +174,10 @@ impl Segments for ForwardPass<'_> {
 
 impl LlamaForCausalLM {
     /// Makes the model of a folder's tensors.
-    pub fn open(mut config: LlamaConfig, tensors: &mut FolderTensors<'_>) -> Result<Self, TensorError> {
+    pub(crate) fn open(
+        mut config: LlamaConfig,
+        tensors: &mut FolderTensors<'_>,
+    ) -> Result<Self, TensorError> {
         let (embedding, head) = config.naming.embedding_and_head();
         config.tied = tensors.is_tied(config.tied, head, embedding)?;
         if config.tied {
@@ -185,7 +187,7 @@ impl LlamaForCausalLM {
     }
 
     /// Makes a model of a configuration, of what a source has.
-    pub fn build(config: LlamaConfig, source: &mut dyn WeightSource) -> Result<Self, TensorError> {
+    pub(crate) fn build(config: LlamaConfig, source: &mut dyn WeightSource) -> Result<Self, TensorError> {
         let (hidden, wide) = (config.hidden_size, config.intermediate_size);
         let (queries, keys) = (config.heads * config.head_size, config.key_value_heads * config.head_size);
         let names = config.naming.names();
@@ -228,9 +230,10 @@ impl LlamaForCausalLM {
             });
         }
         let norm = source.vector("model.norm.weight", hidden)?;
-        let lm_head = match config.tied {
-            true => None,
-            false => Some(Parameter::new(source.matrix(names.lm_head, [config.vocab_size, hidden])?)),
+        let lm_head = if config.tied {
+            None
+        } else {
+            Some(Parameter::new(source.matrix(names.lm_head, [config.vocab_size, hidden])?))
         };
         // Without numbers there is nothing to rotate.
         let head_size = if source.has_numbers() { config.head_size } else { 0 };
@@ -249,7 +252,7 @@ impl LlamaForCausalLM {
     /// Returns the last hidden states, normalised, `[rows * width, hidden]`, of rows of token ids
     /// that begin at position 0 and are filled up on the right.
     #[cfg(test)]
-    pub fn hidden(&self, ids: Tensor<1, Int>, rows: usize) -> Tensor<2> {
+    pub(crate) fn hidden(&self, ids: Tensor<1, Int>, rows: usize) -> Tensor<2> {
         let causal = self.causal(rows, ids.dims()[0] / rows, &ids.device());
         let x = self.embed(ids);
         self.finish((0..self.layers.len()).fold(x, |x, number| self.layer(number, x, &causal)))
@@ -335,11 +338,10 @@ impl LanguageModel for LlamaForCausalLM {
         let ids = packed.ids(device);
         let causal = self.causal(packed.rows, ids.dims()[0] / packed.rows, device);
         let picks = packed.picks(device);
-        match self.norm.value.is_autodiff() {
-            true => {
-                Box::new(ForwardPass { model: self, ids, causal: causal.autodiff(), picks: picks.autodiff() })
-            }
-            false => Box::new(ForwardPass { model: self, ids, causal, picks }),
+        if self.norm.value.is_autodiff() {
+            Box::new(ForwardPass { model: self, ids, causal: causal.autodiff(), picks: picks.autodiff() })
+        } else {
+            Box::new(ForwardPass { model: self, ids, causal, picks })
         }
     }
 
@@ -422,7 +424,7 @@ impl Block {
     }
 
     /// Shows the projections, each with its path within the layer.
-    pub fn linears(&mut self) -> Vec<(&'static str, &mut Linear)> {
+    pub(crate) fn linears(&mut self) -> Vec<(&'static str, &mut Linear)> {
         let (naming, mut found) = match &mut self.qkv {
             Projections::Apart { q, k, v } => {
                 let apart = vec![("self_attn.q_proj", q), ("self_attn.k_proj", k), ("self_attn.v_proj", v)];

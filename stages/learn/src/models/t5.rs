@@ -30,7 +30,7 @@ use crate::text::batches::Packed;
 use crate::text::sequence::TokenLimit;
 
 pub(crate) use config::T5Config;
-pub use config::{T5, VERSION};
+pub(crate) use config::{T5, VERSION};
 
 /// Says what it is in the list of models.
 pub(crate) const ENTRY: LanguageModelEntry = LanguageModelEntry {
@@ -212,7 +212,7 @@ impl DropoutStreams<'_> {
 
 impl T5ForConditionalGeneration {
     /// Makes the model of a folder's tensors.
-    pub fn open(mut config: T5Config, tensors: &mut FolderTensors<'_>) -> Result<Self, TensorError> {
+    pub(crate) fn open(mut config: T5Config, tensors: &mut FolderTensors<'_>) -> Result<Self, TensorError> {
         const SHARED: &str = "shared.weight";
         const HEAD: &str = "lm_head.weight";
         const REPEATED: [&str; 2] = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];
@@ -238,15 +238,13 @@ impl T5ForConditionalGeneration {
     }
 
     /// Makes a model of a configuration, of what a source has.
-    pub fn build(config: T5Config, source: &mut dyn WeightSource) -> Result<Self, TensorError> {
+    pub(crate) fn build(config: T5Config, source: &mut dyn WeightSource) -> Result<Self, TensorError> {
         let size = [config.vocab_size, config.d_model];
         let shared = Parameter::new(source.matrix("shared.weight", size)?);
         let encoder = Stack::build(&config, "encoder", source)?;
         let decoder = Stack::build(&config, "decoder", source)?;
-        let lm_head = match config.tied {
-            true => None,
-            false => Some(Parameter::new(source.matrix("lm_head.weight", size)?)),
-        };
+        let lm_head =
+            if config.tied { None } else { Some(Parameter::new(source.matrix("lm_head.weight", size)?)) };
         Ok(Self { config, shared, encoder, decoder, lm_head, precision: Precision::F32, dropout: None })
     }
 
@@ -263,10 +261,7 @@ impl T5ForConditionalGeneration {
     }
 
     fn scale(&self, states: Tensor<2>) -> Tensor<2> {
-        match self.config.scaled {
-            true => states.mul_scalar((self.config.d_model as f64).powf(-0.5)),
-            false => states,
-        }
+        if self.config.scaled { states.mul_scalar((self.config.d_model as f64).powf(-0.5)) } else { states }
     }
 
     /// Turns `[rows * width, heads * d_kv]` into `[rows, heads, width, d_kv]`.

@@ -20,12 +20,12 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Reads a whole configuration.
-    pub fn new(config: &'a Map<String, Value>) -> Self {
+    pub(crate) fn new(config: &'a Map<String, Value>) -> Self {
         Self { table: config, path: String::new() }
     }
 
     /// Makes an error about a field.
-    pub fn unusable(&self, field: &str, problem: impl Into<String>) -> UnusableConfig {
+    pub(crate) fn unusable(&self, field: &str, problem: impl Into<String>) -> UnusableConfig {
         UnusableConfig { field: format!("{}{field}", self.path), problem: problem.into() }
     }
 
@@ -50,7 +50,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a whole number above 0, if there is one.
-    pub fn optional_size(&self, field: &str) -> Result<Option<usize>, UnusableConfig> {
+    pub(crate) fn optional_size(&self, field: &str) -> Result<Option<usize>, UnusableConfig> {
         // Beyond this no tensor can be, whatever a damaged file says.
         const LARGEST: u64 = 1 << 31;
         let take = |value: &Value| value.as_u64().filter(|size| (1..=LARGEST).contains(size));
@@ -58,62 +58,63 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a whole number above 0.
-    pub fn size(&self, field: &str) -> Result<usize, UnusableConfig> {
+    pub(crate) fn size(&self, field: &str) -> Result<usize, UnusableConfig> {
         self.required(field, self.optional_size(field)?)
     }
 
     /// Reads a whole number above 0, or takes the default.
-    pub fn size_or(&self, field: &str, default: usize) -> Result<usize, UnusableConfig> {
+    pub(crate) fn size_or(&self, field: &str, default: usize) -> Result<usize, UnusableConfig> {
         Ok(self.optional_size(field)?.unwrap_or(default))
     }
 
     /// Reads a number.
-    pub fn number(&self, field: &str) -> Result<f64, UnusableConfig> {
+    pub(crate) fn number(&self, field: &str) -> Result<f64, UnusableConfig> {
         self.required(field, self.read(field, "a number", Value::as_f64)?)
     }
 
     /// Reads a number, or takes the default.
-    pub fn number_or(&self, field: &str, default: f64) -> Result<f64, UnusableConfig> {
+    pub(crate) fn number_or(&self, field: &str, default: f64) -> Result<f64, UnusableConfig> {
         Ok(self.read(field, "a number", Value::as_f64)?.unwrap_or(default))
     }
 
     /// Reads a number above 0.
-    pub fn positive(&self, field: &str) -> Result<f64, UnusableConfig> {
+    pub(crate) fn positive(&self, field: &str) -> Result<f64, UnusableConfig> {
         self.check_positive(field, self.number(field)?)
     }
 
     /// Reads a number above 0, or takes the default.
-    pub fn positive_or(&self, field: &str, default: f64) -> Result<f64, UnusableConfig> {
+    pub(crate) fn positive_or(&self, field: &str, default: f64) -> Result<f64, UnusableConfig> {
         self.check_positive(field, self.number_or(field, default)?)
     }
 
     /// Models compute in f32, in which what is too small is 0 and what is too large no
     /// number.
     fn check_positive(&self, field: &str, number: f64) -> Result<f64, UnusableConfig> {
-        match (number as f32).is_finite() && number as f32 > 0.0 {
-            true => Ok(number),
-            false => Err(self.unusable(field, format!("{number} is not a number above 0"))),
+        if (number as f32).is_finite() && number as f32 > 0.0 {
+            Ok(number)
+        } else {
+            Err(self.unusable(field, format!("{number} is not a number above 0")))
         }
     }
 
     /// Reads true or false, or takes the default.
-    pub fn truth_or(&self, field: &str, default: bool) -> Result<bool, UnusableConfig> {
+    pub(crate) fn truth_or(&self, field: &str, default: bool) -> Result<bool, UnusableConfig> {
         Ok(self.read(field, "true or false", Value::as_bool)?.unwrap_or(default))
     }
 
     /// Reads a text, or takes the default.
-    pub fn text_or(&self, field: &str, default: &'a str) -> Result<&'a str, UnusableConfig> {
+    pub(crate) fn text_or(&self, field: &str, default: &'a str) -> Result<&'a str, UnusableConfig> {
         Ok(self.read(field, "a text", Value::as_str)?.unwrap_or(default))
     }
 
     /// Reads the id of a token, or takes the default.
-    pub fn token_or(&self, field: &str, default: u32) -> Result<u32, UnusableConfig> {
+    pub(crate) fn token_or(&self, field: &str, default: u32) -> Result<u32, UnusableConfig> {
         let take = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
         Ok(self.read(field, "the id of a token", take)?.unwrap_or(default))
     }
 
     /// Reads a table, if there is one.
-    pub fn table(&self, field: &str) -> Result<Option<Self>, UnusableConfig> {
+    pub(crate) fn table(&self, field: &str) -> Result<Option<Self>, UnusableConfig> {
         let path = format!("{}{field}.", self.path);
         Ok(self.read(field, "a table", Value::as_object)?.map(|table| Self { table, path }))
     }

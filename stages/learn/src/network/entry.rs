@@ -11,6 +11,9 @@ use super::outline::Outline;
 use super::source::{TensorError, WeightSource};
 use super::tensors::FolderTensors;
 
+/// Reads something from `config.json`.
+pub(crate) type ReadConfig<T> = fn(&Map<String, Value>) -> Result<T, UnusableConfig>;
+
 /// A kind of model that can be opened, trained and written with.
 pub(crate) struct LanguageModelEntry {
     /// What `config.json` has as `model_type`.
@@ -18,7 +21,7 @@ pub(crate) struct LanguageModelEntry {
     /// What it has in `architectures`; the first is what is said to be known.
     pub architectures: &'static [&'static str],
     /// Reads `config.json`.
-    pub read: fn(&Map<String, Value>) -> Result<Box<dyn ModelConfig>, UnusableConfig>,
+    pub read: ReadConfig<Box<dyn ModelConfig>>,
 }
 
 /// A kind of model that reads texts and writes none.
@@ -28,7 +31,7 @@ pub(crate) struct EncoderEntry {
     /// What the network is called.
     pub architecture: &'static str,
     /// Reads `config.json`, as far as memory goes.
-    pub outline: Option<fn(&Map<String, Value>) -> Result<Outline, UnusableConfig>>,
+    pub outline: Option<ReadConfig<Outline>>,
 }
 
 /// The configuration of a language model.

@@ -19,14 +19,20 @@ pub(crate) struct KeyValueCache {
 
 impl KeyValueCache {
     /// Makes an empty cache of layers for rows of `[heads, head]`, with room for some tokens.
-    pub fn new(layers: usize, rows: usize, [heads, head]: [usize; 2], room: usize, device: &Device) -> Self {
+    pub(crate) fn new(
+        layers: usize,
+        rows: usize,
+        [heads, head]: [usize; 2],
+        room: usize,
+        device: &Device,
+    ) -> Self {
         let empty = || Some(Tensor::zeros([rows, heads, room + MORE, head], device));
         let layer = || CachedLayer { keys: empty(), values: empty() };
         Self { length: 0, layers: (0..layers).map(|_| layer()).collect() }
     }
 
     /// Keeps rows, in the order given, each as often as it is named.
-    pub fn reorder(&mut self, rows: &[usize], device: &Device) {
+    pub(crate) fn reorder(&mut self, rows: &[usize], device: &Device) {
         for layer in &mut self.layers {
             for cached in [&mut layer.keys, &mut layer.values] {
                 *cached = cached.take().map(|whole| whole.select(0, places(rows, device)));
@@ -45,7 +51,7 @@ pub(crate) struct CachedLayer {
 
 impl CachedLayer {
     /// Adds those of new tokens behind the first `begin`.
-    pub fn extend(&mut self, keys: Tensor<4>, values: Tensor<4>, begin: usize) {
+    pub(crate) fn extend(&mut self, keys: Tensor<4>, values: Tensor<4>, begin: usize) {
         fn add(cached: &mut Option<Tensor<4>>, new: Tensor<4>, begin: usize) {
             let [rows, heads, width, head] = new.dims();
             let mut whole = cached.take().expect("a cache is put back after each step");
@@ -60,13 +66,13 @@ impl CachedLayer {
     }
 
     /// Returns keys and values with the room behind them.
-    pub fn whole(&self) -> (Tensor<4>, Tensor<4>) {
+    pub(crate) fn whole(&self) -> (Tensor<4>, Tensor<4>) {
         let whole = |cached: &Option<Tensor<4>>| cached.clone().expect("a cache is put back after each step");
         (whole(&self.keys), whole(&self.values))
     }
 
     /// Returns the first keys and values.
-    pub fn first(&self, count: usize) -> (Tensor<4>, Tensor<4>) {
+    pub(crate) fn first(&self, count: usize) -> (Tensor<4>, Tensor<4>) {
         let (keys, values) = self.whole();
         (keys.narrow(2, 0, count), values.narrow(2, 0, count))
     }

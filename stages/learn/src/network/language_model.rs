@@ -120,7 +120,7 @@ impl Parameters for Network {
 impl Network {
     /// Returns the states before the tokens of outputs, `[output tokens, hidden]`, as the head takes
     /// them.
-    pub fn predicting(&self, packed: &Packed<'_>, device: &Device) -> Tensor<2> {
+    pub(crate) fn predicting(&self, packed: &Packed<'_>, device: &Device) -> Tensor<2> {
         let segments = self.segments(packed, device);
         let mut left =
             (0..segments.count()).fold(Vec::new(), |taken, number| segments.compute(number, taken));
@@ -128,18 +128,18 @@ impl Network {
     }
 
     /// Computes products in something from now on.
-    pub fn compute_in(&mut self, precision: Precision) {
+    pub(crate) fn compute_in(&mut self, precision: Precision) {
         self.set_precision(precision);
         for (_, linear) in self.linears() {
             linear.precision = precision;
         }
         if precision == Precision::Bf16 {
-            self.visit(&mut |_, mut parameter| parameter.to_bf16());
+            self.visit(&mut |_, mut parameter| parameter.cast_to_bf16());
         }
     }
 
     /// Returns a copy on a device.
-    pub fn on(&self, device: &Device) -> Self {
+    pub(crate) fn on(&self, device: &Device) -> Self {
         let mut copy = self.clone();
         copy.move_tables(device);
         copy.visit(&mut |_, mut parameter| parameter.move_to(device));
@@ -151,7 +151,7 @@ impl Network {
 
     /// Says what a training step leaves out of the inputs of adapters, a share of `dropout`, and of
     /// the network's own numbers, the share that its configuration has.
-    pub fn set_dropout(&mut self, dropout: Dropout) {
+    pub(crate) fn set_dropout(&mut self, dropout: Dropout) {
         let mut number = 0;
         for (_, linear) in self.linears() {
             if let Some(adapter) = &mut linear.adapter {

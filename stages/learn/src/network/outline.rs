@@ -68,7 +68,7 @@ pub(crate) struct ListedParameter {
 
 impl ListedParameter {
     /// Returns how many numbers it has. No configuration, however damaged, makes this overflow.
-    pub fn count(&self) -> u128 {
+    pub(crate) fn count(&self) -> u128 {
         self.shape.iter().map(|size| *size as u128).product()
     }
 }

@@ -120,7 +120,7 @@ pub(crate) struct RandomInit<'a> {
 
 impl<'a> RandomInit<'a> {
     /// Begins to draw; `std` says how far the numbers of a matrix of some name are spread.
-    pub fn new(seed: u64, std: &'a dyn Fn(&str) -> f64, device: &'a Device) -> Self {
+    pub(crate) fn new(seed: u64, std: &'a dyn Fn(&str) -> f64, device: &'a Device) -> Self {
         Self { random: Random::new(seed, Purpose::Weights, 0), std, device }
     }
 }

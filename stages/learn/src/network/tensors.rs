@@ -25,22 +25,22 @@ pub(crate) struct FolderTensors<'a> {
 
 impl<'a> FolderTensors<'a> {
     /// Begins with none of them read.
-    pub fn new(folder: &'a ModelFolder, storage: Storage, device: &'a Device) -> Self {
+    pub(crate) fn new(folder: &'a ModelFolder, storage: Storage, device: &'a Device) -> Self {
         Self { folder, device, storage, seen: BTreeSet::new(), found_as: BTreeMap::new() }
     }
 
     /// Takes one tensor wherever another is asked for.
-    pub fn read_as(&mut self, name: &'static str, found: &'static str) {
+    pub(crate) fn read_as(&mut self, name: &'static str, found: &'static str) {
         self.found_as.insert(name, found);
     }
 
     /// Counts a tensor as asked for, whether it is there or not.
-    pub fn leave_aside(&mut self, name: impl Into<String>) {
+    pub(crate) fn leave_aside(&mut self, name: impl Into<String>) {
         self.seen.insert(name.into());
     }
 
     /// Says whether there is a tensor of this name.
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.folder.tensor(name).is_some()
     }
 
@@ -72,12 +72,12 @@ impl<'a> FolderTensors<'a> {
 
     /// Says whether the head is the embedding: a folder that has a head with other numbers has one of
     /// its own, whatever the configuration says; so does transformers 5.
-    pub fn is_tied(&self, configured: bool, head: &str, embedding: &str) -> Result<bool, TensorError> {
+    pub(crate) fn is_tied(&self, configured: bool, head: &str, embedding: &str) -> Result<bool, TensorError> {
         Ok(configured && (!self.has(head) || self.repeats(head, embedding)?))
     }
 
     /// Says whether the folder has both tensors, with the same numbers.
-    pub fn repeats(&self, one: &str, other: &str) -> Result<bool, TensorError> {
+    pub(crate) fn repeats(&self, one: &str, other: &str) -> Result<bool, TensorError> {
         let [Some(found), Some(wanted)] = [one, other].map(|name| self.folder.tensor(name)) else {
             return Ok(false);
         };
@@ -87,7 +87,7 @@ impl<'a> FolderTensors<'a> {
     }
 
     /// Checks that every tensor of the folder was asked for, or is one that may lie there.
-    pub fn finish(self, may_lie_there: impl Fn(&str) -> bool) -> Result<(), TensorError> {
+    pub(crate) fn finish(self, may_lie_there: impl Fn(&str) -> bool) -> Result<(), TensorError> {
         let mut others = self.folder.tensors().iter().filter(|tensor| !self.seen.contains(&tensor.name));
         match others.find(|tensor| !may_lie_there(&tensor.name)) {
             Some(extra) => {
@@ -98,7 +98,7 @@ impl<'a> FolderTensors<'a> {
     }
 
     /// Returns the path of the file that a tensor is in.
-    pub fn file(&self, tensor: &str) -> PathBuf {
+    pub(crate) fn file(&self, tensor: &str) -> PathBuf {
         let file = self.folder.tensor(tensor).map(|tensor| tensor.file.as_str());
         self.folder.path().join(file.unwrap_or_default())
     }

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The version of what it computes.
-pub const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// Anchored preference optimisation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

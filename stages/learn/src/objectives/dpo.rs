@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The version of what it computes.
-pub const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// Direct preference optimisation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

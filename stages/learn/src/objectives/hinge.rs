@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The version of what it computes.
-pub const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// A hinge on the difference of the outputs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -48,9 +48,10 @@ impl Loss for Hinge {
 
     fn share(&self, example: &Outputs, micro_batch: &MicroBatch) -> Share {
         let (chosen, rejected) = (example.chosen, example.rejected());
-        let rewards = match self.use_reference {
-            true => [self.beta * chosen.ratio(), self.beta * rejected.ratio()],
-            false => [self.beta * chosen.sum, self.beta * rejected.sum],
+        let rewards = if self.use_reference {
+            [self.beta * chosen.ratio(), self.beta * rejected.ratio()]
+        } else {
+            [self.beta * chosen.sum, self.beta * rejected.sum]
         };
         let short = 1.0 - (rewards[0] - rewards[1]);
         let gradient = if short > 0.0 { self.beta } else { 0.0 };

@@ -159,25 +159,28 @@ pub(super) fn smoothed(x: f64, smoothing: f64) -> (f64, f64) {
 
 /// Checks a parameter that is above 0.
 pub(super) fn above_0(name: &str, number: f64) -> Result<(), FieldError> {
-    match number.is_finite() && number > 0.0 {
-        true => Ok(()),
-        false => Err(FieldError::new(name, format!("`{name}` is a number above 0, not {number}"))),
+    if number.is_finite() && number > 0.0 {
+        Ok(())
+    } else {
+        Err(FieldError::new(name, format!("`{name}` is a number above 0, not {number}")))
     }
 }
 
 /// Checks a parameter that is 0 or more.
 pub(super) fn from_0(name: &str, number: f64) -> Result<(), FieldError> {
-    match number.is_finite() && number >= 0.0 {
-        true => Ok(()),
-        false => Err(FieldError::new(name, format!("`{name}` is a number from 0, not {number}"))),
+    if number.is_finite() && number >= 0.0 {
+        Ok(())
+    } else {
+        Err(FieldError::new(name, format!("`{name}` is a number from 0, not {number}")))
     }
 }
 
 /// Checks a share of preferences that are the wrong way round.
 pub(super) fn below_half(name: &str, number: f64) -> Result<(), FieldError> {
-    match (0.0..0.5).contains(&number) {
-        true => Ok(()),
-        false => Err(FieldError::new(name, format!("`{name}` is a share from 0 to below 0.5, not {number}"))),
+    if (0.0..0.5).contains(&number) {
+        Ok(())
+    } else {
+        Err(FieldError::new(name, format!("`{name}` is a share from 0 to below 0.5, not {number}")))
     }
 }
 

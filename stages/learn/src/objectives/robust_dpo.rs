@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The version of what it computes.
-pub const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// DPO that allows for preferences that are the wrong way round.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

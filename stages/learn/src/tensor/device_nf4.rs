@@ -3,8 +3,7 @@
 //! They are CubeCL's, compiled for whatever GPU there is as they are first used. Eight numbers lie
 //! in each word, the first in the high half of its lowest byte.
 
-// What the macros of kernels expand to is theirs.
-#![allow(missing_docs, clippy::too_many_arguments)]
+#![allow(missing_docs, clippy::too_many_arguments, reason = "what the macros of kernels expand to is theirs")]
 
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn_backend::tensor::{FloatTensor, IntTensor};
@@ -99,7 +98,7 @@ impl Packed for CubeBackend {
         let cube_dim = CubeDim::new(&client, count);
         let cube_count = calculate_cube_count_elemwise(&client, count, cube_dim);
         // SAFETY: Units beyond the last number write nothing, and read no word that is not there.
-        #[allow(unsafe_code)]
+        #[allow(unsafe_code, reason = "a kernel is launched without checks of bounds")]
         unsafe {
             let launch = match layout.is_half {
                 true => unpack::launch_unchecked::<half::bf16>,
@@ -130,7 +129,7 @@ impl Packed for CubeBackend {
         let cube_count = CubeCount::new_1d(layout.rows as u32);
         let cube_dim = CubeDim::new_1d(UNITS as u32);
         // SAFETY: There is a cube for each row of the matrix, and a row ends at a word's end.
-        #[allow(unsafe_code)]
+        #[allow(unsafe_code, reason = "a kernel is launched without checks of bounds")]
         unsafe {
             let launch = match x.dtype {
                 DType::BF16 => times_few::launch_unchecked::<half::bf16>,

@@ -16,8 +16,7 @@ use crate::tensor::precision::Precision;
 
 /// The matrix of a projection, `[out, in]` as files have it.
 #[derive(Debug, Clone)]
-// There are few of them, and what they hold is megabytes.
-#[allow(clippy::large_enum_variant)]
+#[expect(clippy::large_enum_variant, reason = "there are few of them, and what they hold is megabytes")]
 pub(crate) enum Weight {
     /// In f32, which can be trained.
     Dense(Parameter<2>),
@@ -35,7 +34,7 @@ pub(crate) struct Packed {
 
 impl Packed {
     /// Keeps a matrix for computing on a device.
-    pub fn new(host: Nf4, device: &Device) -> Self {
+    pub(crate) fn new(host: Nf4, device: &Device) -> Self {
         let on_device = (!is_cpu(device)).then(|| DevicePacked::new(&host, device));
         Self { host, device: on_device }
     }
@@ -72,7 +71,7 @@ impl From<Tensor<2>> for Weight {
 
 impl Weight {
     /// Keeps numbers of `[out, in]`, row by row.
-    pub fn new(numbers: Vec<f32>, shape: [usize; 2], storage: Storage, device: &Device) -> Self {
+    pub(crate) fn new(numbers: Vec<f32>, shape: [usize; 2], storage: Storage, device: &Device) -> Self {
         match storage {
             Storage::Dense => Tensor::from_data(TensorData::new(numbers, shape), device).into(),
             Storage::Nf4 { double_quantization } => {
@@ -83,7 +82,7 @@ impl Weight {
     }
 
     /// Returns `[out, in]`.
-    pub fn shape(&self) -> [usize; 2] {
+    pub(crate) fn shape(&self) -> [usize; 2] {
         match self {
             Self::Dense(weight) => weight.value.dims(),
             Self::Packed(packed) => packed.host.shape,
@@ -91,7 +90,7 @@ impl Weight {
     }
 
     /// Returns the numbers, as f32.
-    pub fn get(&self, device: &Device) -> Tensor<2> {
+    pub(crate) fn get(&self, device: &Device) -> Tensor<2> {
         match self {
             Self::Dense(weight) => weight.get().cast(FloatDType::F32),
             Self::Packed(packed) => packed.get(device, Precision::F32),
@@ -116,14 +115,14 @@ impl Weight {
     }
 
     /// Moves a packed one to a device; a dense one is a parameter, which moves with the others.
-    pub fn move_packed_to(&mut self, device: &Device) {
+    pub(crate) fn move_packed_to(&mut self, device: &Device) {
         if let Self::Packed(packed) = self {
             *packed = Arc::new(Packed::new(packed.host.clone(), device));
         }
     }
 
     /// Packs it into four bits.
-    pub fn pack(&mut self, double_quantization: bool, device: &Device) {
+    pub(crate) fn pack(&mut self, double_quantization: bool, device: &Device) {
         if let Self::Dense(weight) = self {
             let shape = weight.value.dims();
             let numbers = weight.get().into_data().try_into_vec::<f32>();
@@ -149,12 +148,12 @@ pub(crate) struct Linear {
 
 impl Linear {
     /// Makes a projection without bias or adapter.
-    pub fn new(weight: impl Into<Weight>) -> Self {
+    pub(crate) fn new(weight: impl Into<Weight>) -> Self {
         Self { weight: weight.into(), bias: None, adapter: None, precision: Precision::F32 }
     }
 
     /// Returns the matrix with what the adapter adds to it, `[out, in]`.
-    pub fn merged(&self, device: &Device) -> Tensor<2> {
+    pub(crate) fn merged(&self, device: &Device) -> Tensor<2> {
         let weight = self.weight.get(device);
         match &self.adapter {
             Some(adapter) => weight + adapter.delta(),
@@ -163,12 +162,12 @@ impl Linear {
     }
 
     /// Says whether its matrix is packed into fewer bits.
-    pub fn is_packed(&self) -> bool {
+    pub(crate) fn is_packed(&self) -> bool {
         matches!(self.weight, Weight::Packed(_))
     }
 
     /// Projects `[tokens, in]` to `[tokens, out]`.
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let mut y = self.weight.times(x.clone(), self.precision);
         if let Some(adapter) = &self.adapter {
             y = y + adapter.forward(x, self.precision);
@@ -180,7 +179,7 @@ impl Linear {
     }
 
     /// Shows its parameters.
-    pub fn visit(&mut self, path: &str, see: &mut dyn FnMut(String, ParameterRef<'_>)) {
+    pub(crate) fn visit(&mut self, path: &str, see: &mut dyn FnMut(String, ParameterRef<'_>)) {
         if let Weight::Dense(weight) = &mut self.weight {
             see(format!("{path}.weight"), ParameterRef::Matrix(weight));
         }

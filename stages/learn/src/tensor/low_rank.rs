@@ -32,7 +32,7 @@ pub(crate) struct Dropout {
 
 impl Adapter {
     /// Begins the adapter number `number` of a model, beside a projection of shape `[out, in]`.
-    pub fn new(
+    pub(crate) fn new(
         rank: usize,
         alpha: f64,
         [output, input]: [usize; 2],
@@ -49,7 +49,7 @@ impl Adapter {
     }
 
     /// Returns what it adds: `[tokens, in]` to `[tokens, out]`.
-    pub fn forward(&self, x: Tensor<2>, precision: Precision) -> Tensor<2> {
+    pub(crate) fn forward(&self, x: Tensor<2>, precision: Precision) -> Tensor<2> {
         let x = match self.dropout {
             Some(Dropout { probability, seed, stream }) if probability > 0.0 => {
                 let [tokens, width] = x.dims();
@@ -65,12 +65,12 @@ impl Adapter {
     }
 
     /// Returns `(alpha / r) B A`, what it adds to the weight.
-    pub fn delta(&self) -> Tensor<2> {
+    pub(crate) fn delta(&self) -> Tensor<2> {
         self.b.get().matmul(self.a.get()).mul_scalar(self.scale)
     }
 
     /// Shows its parameters, by PEFT's names without the prefix.
-    pub fn visit(&mut self, path: &str, see: &mut dyn FnMut(String, ParameterRef<'_>)) {
+    pub(crate) fn visit(&mut self, path: &str, see: &mut dyn FnMut(String, ParameterRef<'_>)) {
         see(format!("{path}.lora_A.weight"), ParameterRef::Matrix(&mut self.a));
         see(format!("{path}.lora_B.weight"), ParameterRef::Matrix(&mut self.b));
     }

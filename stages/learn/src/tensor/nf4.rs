@@ -67,7 +67,7 @@ pub(crate) enum Scales {
 
 impl Nf4 {
     /// Packs a matrix, row by row.
-    pub fn quantise(numbers: &[f32], shape: [usize; 2], double: bool) -> Self {
+    pub(crate) fn quantise(numbers: &[f32], shape: [usize; 2], double: bool) -> Self {
         debug_assert_eq!(numbers.len(), shape[0] * shape[1]);
         // Each byte is computed by itself, so threads change nothing.
         let scales: Vec<f32> = numbers.par_chunks(BLOCK).with_min_len(256).map(largest).collect();
@@ -84,7 +84,7 @@ impl Nf4 {
     }
 
     /// Unpacks it, row by row.
-    pub fn dequantise(&self) -> Vec<f32> {
+    pub(crate) fn dequantise(&self) -> Vec<f32> {
         let count = self.shape[0] * self.shape[1];
         let mut numbers = Vec::with_capacity(count + 1);
         for (bytes, scale) in self.packed.chunks(BLOCK / 2).zip(self.scales.plain()) {
@@ -101,7 +101,7 @@ impl Nf4 {
     }
 
     /// Returns how many bytes it takes.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.packed.len()
             + match &self.scales {
                 Scales::Plain(scales) => 4 * scales.len(),
@@ -119,9 +119,8 @@ impl Scales {
             let block: Vec<f32> = block.iter().map(|scale| scale - offset).collect();
             let largest = largest(&block);
             nested.push(largest);
-            let code = |number: &f32| match largest > 0.0 {
-                true => nearest(number / largest, &map),
-                false => nearest(0.0, &map),
+            let code = |number: &f32| {
+                if largest > 0.0 { nearest(number / largest, &map) } else { nearest(0.0, &map) }
             };
             codes.extend(block.iter().map(code));
         }
@@ -129,7 +128,7 @@ impl Scales {
     }
 
     /// Returns them as f32.
-    pub fn plain(&self) -> Vec<f32> {
+    pub(crate) fn plain(&self) -> Vec<f32> {
         match self {
             Self::Plain(scales) => scales.clone(),
             Self::Double { codes, nested, offset } => {

@@ -10,17 +10,17 @@ pub(crate) enum DevicePacked {}
 
 impl DevicePacked {
     /// Moves a matrix to a GPU.
-    pub fn new(_: &Nf4, device: &Device) -> Self {
+    pub(super) fn new(_: &Nf4, device: &Device) -> Self {
         unreachable!("{device:?} is no CPU, and was not built in")
     }
 
     /// Unpacks it, `[rows, columns]`.
-    pub fn unpack(&self, _: FloatDType) -> Tensor<2> {
+    pub(super) fn unpack(&self, _: FloatDType) -> Tensor<2> {
         match *self {}
     }
 
     /// Multiplies a few tokens with its transpose.
-    pub fn times(&self, _: &Tensor<2>) -> Option<Tensor<2>> {
+    pub(super) fn times(&self, _: &Tensor<2>) -> Option<Tensor<2>> {
         match *self {}
     }
 }

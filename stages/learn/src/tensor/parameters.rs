@@ -15,12 +15,12 @@ pub(crate) struct Parameter<const D: usize> {
 
 impl<const D: usize> Parameter<D> {
     /// Makes a parameter that training changes.
-    pub fn new(value: Tensor<D>) -> Self {
+    pub(crate) fn new(value: Tensor<D>) -> Self {
         Self { value, requires_grad: true }
     }
 
     /// Returns the numbers, for computing.
-    pub fn get(&self) -> Tensor<D> {
+    pub(crate) fn get(&self) -> Tensor<D> {
         self.value.clone()
     }
 }
@@ -35,7 +35,7 @@ pub(crate) enum ParameterRef<'a> {
 
 impl ParameterRef<'_> {
     /// Says whether training changes it.
-    pub fn requires_grad(&self) -> bool {
+    pub(crate) fn requires_grad(&self) -> bool {
         match self {
             Self::Vector(parameter) => parameter.requires_grad,
             Self::Matrix(parameter) => parameter.requires_grad,
@@ -43,7 +43,7 @@ impl ParameterRef<'_> {
     }
 
     /// Says whether training is to change it.
-    pub fn set_requires_grad(&mut self, requires_grad: bool) {
+    pub(crate) fn set_requires_grad(&mut self, requires_grad: bool) {
         match self {
             Self::Vector(parameter) => parameter.requires_grad = requires_grad,
             Self::Matrix(parameter) => parameter.requires_grad = requires_grad,
@@ -51,7 +51,7 @@ impl ParameterRef<'_> {
     }
 
     /// Returns its shape.
-    pub fn shape(&self) -> Vec<usize> {
+    pub(crate) fn shape(&self) -> Vec<usize> {
         match self {
             Self::Vector(parameter) => parameter.value.dims().to_vec(),
             Self::Matrix(parameter) => parameter.value.dims().to_vec(),
@@ -59,7 +59,7 @@ impl ParameterRef<'_> {
     }
 
     /// Returns its numbers in a row, as f32.
-    pub fn flat(&self) -> Tensor<1> {
+    pub(crate) fn flat(&self) -> Tensor<1> {
         match self {
             Self::Vector(parameter) => parameter.get(),
             Self::Matrix(parameter) => parameter.get().cast(FloatDType::F32).flatten(0, 1),
@@ -67,7 +67,7 @@ impl ParameterRef<'_> {
     }
 
     /// Keeps a matrix that training does not change in bf16, on devices that compute in it.
-    pub fn to_bf16(&mut self) {
+    pub(crate) fn cast_to_bf16(&mut self) {
         if let Self::Matrix(parameter) = self
             && !parameter.requires_grad
             && !is_cpu(&parameter.value.device())
@@ -77,14 +77,14 @@ impl ParameterRef<'_> {
     }
 
     /// Takes numbers in a row, as many as it has.
-    pub fn set_flat(&mut self, numbers: Tensor<1>) {
+    pub(crate) fn set_flat(&mut self, numbers: Tensor<1>) {
         let shape = self.shape();
         self.put_back(numbers, &shape);
     }
 
     /// Takes its numbers out, in a row, and leaves none: what holds them alone can change them in
     /// their place. Also returns the shape, for [`ParameterRef::put_back`].
-    pub fn take_out(&mut self) -> (Tensor<1>, Vec<usize>) {
+    pub(crate) fn take_out(&mut self) -> (Tensor<1>, Vec<usize>) {
         let shape = self.shape();
         let numbers = match self {
             Self::Vector(parameter) => {
@@ -100,7 +100,7 @@ impl ParameterRef<'_> {
     }
 
     /// Puts numbers where others were taken out.
-    pub fn put_back(&mut self, numbers: Tensor<1>, shape: &[usize]) {
+    pub(crate) fn put_back(&mut self, numbers: Tensor<1>, shape: &[usize]) {
         match self {
             Self::Vector(parameter) => parameter.value = numbers,
             Self::Matrix(parameter) => parameter.value = numbers.reshape([shape[0], shape[1]]),
@@ -108,7 +108,7 @@ impl ParameterRef<'_> {
     }
 
     /// Moves it to a device.
-    pub fn move_to(&mut self, device: &Device) {
+    pub(crate) fn move_to(&mut self, device: &Device) {
         match self {
             Self::Vector(parameter) => parameter.value = parameter.get().to_device(device),
             Self::Matrix(parameter) => parameter.value = parameter.get().to_device(device),
@@ -116,7 +116,7 @@ impl ParameterRef<'_> {
     }
 
     /// Puts it on a tape: a leaf if training changes it, a constant if not.
-    pub fn record(&mut self) {
+    pub(crate) fn record(&mut self) {
         fn leaf<const D: usize>(parameter: &mut Parameter<D>) {
             let value = parameter.get().autodiff();
             parameter.value = if parameter.requires_grad { value.require_grad() } else { value };
@@ -128,7 +128,7 @@ impl ParameterRef<'_> {
     }
 
     /// Makes a constant of it, beside the tape that it was on.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         match self {
             Self::Vector(parameter) => parameter.value = parameter.get().inner().autodiff(),
             Self::Matrix(parameter) => parameter.value = parameter.get().inner().autodiff(),
@@ -136,7 +136,7 @@ impl ParameterRef<'_> {
     }
 
     /// Takes its gradient off a tape, in a row.
-    pub fn take_gradient(&self, tape: &mut burn_tensor::Gradients) -> Option<Tensor<1>> {
+    pub(crate) fn take_gradient(&self, tape: &mut burn_tensor::Gradients) -> Option<Tensor<1>> {
         match self {
             Self::Vector(parameter) => parameter.value.grad_remove(tape),
             Self::Matrix(parameter) => parameter.value.grad_remove(tape).map(|found| found.flatten(0, 1)),

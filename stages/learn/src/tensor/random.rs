@@ -29,7 +29,7 @@ pub(crate) struct Random(ChaCha8Rng);
 
 impl Random {
     /// Begins the stream of one purpose, the one of a number.
-    pub fn new(seed: u64, purpose: Purpose, stream: u64) -> Self {
+    pub(crate) fn new(seed: u64, purpose: Purpose, stream: u64) -> Self {
         let mut key = [0u8; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
         key[8..16].copy_from_slice(&(purpose as u64).to_le_bytes());
@@ -38,28 +38,28 @@ impl Random {
     }
 
     /// Draws numbers from the normal distribution around 0.
-    pub fn normal(&mut self, count: usize, std: f32) -> Vec<f32> {
+    pub(crate) fn normal(&mut self, count: usize, std: f32) -> Vec<f32> {
         (0..count).map(|_| self.0.sample::<f32, _>(StandardNormal) * std).collect()
     }
 
     /// Draws numbers evenly from `-bound` to `bound`.
-    pub fn uniform(&mut self, count: usize, bound: f32) -> Vec<f32> {
+    pub(crate) fn uniform(&mut self, count: usize, bound: f32) -> Vec<f32> {
         (0..count).map(|_| (self.0.random::<f32>() * 2.0 - 1.0) * bound).collect()
     }
 
     /// Draws a number evenly from 0 to below 1.
-    pub fn share(&mut self) -> f64 {
+    pub(crate) fn share(&mut self) -> f64 {
         self.0.random::<f64>()
     }
 
     /// Draws 0 with a probability, and else what keeps the mean at 1.
-    pub fn dropout(&mut self, count: usize, probability: f32) -> Vec<f32> {
+    pub(crate) fn dropout(&mut self, count: usize, probability: f32) -> Vec<f32> {
         let kept = 1.0 / (1.0 - probability);
         (0..count).map(|_| if self.0.random::<f32>() < probability { 0.0 } else { kept }).collect()
     }
 
     /// Draws an order of `0..count`.
-    pub fn order(&mut self, count: usize) -> Vec<usize> {
+    pub(crate) fn order(&mut self, count: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..count).collect();
         order.shuffle(&mut self.0);
         order

@@ -60,7 +60,7 @@ pub(crate) struct Packed<'a> {
 
 impl<'a> Packed<'a> {
     /// Packs sequences.
-    pub fn new(sequences: &[&'a Sequence]) -> Self {
+    pub(crate) fn new(sequences: &[&'a Sequence]) -> Self {
         let width = sequences.iter().map(|sequence| sequence.width()).max().unwrap_or(0);
         let mut packed = Self {
             sequences: sequences.to_vec(),
@@ -82,23 +82,23 @@ impl<'a> Packed<'a> {
     }
 
     /// Returns the tokens to read, row by row.
-    pub fn ids(&self, device: &Device) -> Tensor<1, Int> {
+    pub(crate) fn ids(&self, device: &Device) -> Tensor<1, Int> {
         token_ids(&self.ids, device)
     }
 
     /// Returns the places whose hidden states are wanted.
-    pub fn picks(&self, device: &Device) -> Tensor<1, Int> {
+    pub(crate) fn picks(&self, device: &Device) -> Tensor<1, Int> {
         places(&self.picks, device)
     }
 
     /// Returns the prompts alone, for models that read them apart from outputs.
-    pub fn prompts(&self) -> Vec<&'a [u32]> {
+    pub(crate) fn prompts(&self) -> Vec<&'a [u32]> {
         self.sequences.iter().map(|sequence| &sequence.tokens()[..sequence.prompt_tokens()]).collect()
     }
 
     /// Returns what a decoder of such a model reads, row by row: each output, put off by one place
     /// behind a token that begins it; and the places whose states predict the output's tokens.
-    pub fn outputs(&self, start: u32) -> (Vec<u32>, Vec<usize>) {
+    pub(crate) fn outputs(&self, start: u32) -> (Vec<u32>, Vec<usize>) {
         let width = self.lengths.iter().copied().max().unwrap_or(0);
         let (mut ids, mut picks) = (Vec::with_capacity(width * self.rows), Vec::new());
         for sequence in &self.sequences {

@@ -17,7 +17,7 @@ use tokenizers::{AddedToken, NormalizerWrapper, PostProcessorWrapper, TokenizerI
 use super::tokenizer::{BEGIN, END, PAD, Tokenizer, TokenizerError, TrainTokenizer};
 
 /// The version of what it makes.
-pub const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// Byte-level BPE.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

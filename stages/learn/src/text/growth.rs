@@ -22,7 +22,7 @@ const COMPATIBILITY: f64 = 11.0;
 
 impl Growth {
     /// Finds it for a normalizer or a decoder, as a file describes it.
-    pub fn of(step: &Value) -> Self {
+    pub(super) fn of(step: &Value) -> Self {
         let none = Self { factor: 1.0, added: 0.0 };
         let length = |field: &str| step.get(field).and_then(Value::as_str).map_or(0, str::len) as f64;
         let times = |factor: f64| Self { factor: factor.max(1.0), added: 0.0 };
@@ -48,7 +48,7 @@ impl Growth {
     }
 
     /// Returns how many bytes a text may become.
-    pub fn of_bytes(self, bytes: usize) -> f64 {
+    pub(super) fn of_bytes(self, bytes: usize) -> f64 {
         bytes as f64 * self.factor + self.added
     }
 }

@@ -275,9 +275,10 @@ impl Tokenizer {
 /// Refuses a text of which too much may become.
 fn check_growth(growth: Growth, bytes: usize) -> Result<(), TokenizerError> {
     let grown = growth.of_bytes(bytes);
-    match grown <= MOST_BYTES as f64 {
-        true => Ok(()),
-        false => Err(TokenizerError::TooLong { bytes, grown: grown as u64 }),
+    if grown <= MOST_BYTES as f64 {
+        Ok(())
+    } else {
+        Err(TokenizerError::TooLong { bytes, grown: grown as u64 })
     }
 }
 

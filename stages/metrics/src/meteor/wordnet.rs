@@ -107,13 +107,11 @@ impl WordNet {
     /// Reads an archive with the files in any folder: tar, compressed with xz or not.
     pub fn from_archive(archive: impl Read) -> Result<Self, WordNetError> {
         let mut archive = BufReader::new(archive);
-        match archive.fill_buf()?.starts_with(b"\xfd7zXZ\0") {
-            false => Self::from_tar(archive),
-            true => {
-                let stream =
-                    Stream::new_stream_decoder(MOST_XZ_BYTES, CONCATENATED).map_err(io::Error::from)?;
-                Self::from_tar(XzDecoder::new_stream(archive, stream))
-            }
+        if !archive.fill_buf()?.starts_with(b"\xfd7zXZ\0") {
+            Self::from_tar(archive)
+        } else {
+            let stream = Stream::new_stream_decoder(MOST_XZ_BYTES, CONCATENATED).map_err(io::Error::from)?;
+            Self::from_tar(XzDecoder::new_stream(archive, stream))
         }
     }
 
@@ -153,9 +151,10 @@ impl WordNet {
                 }
             }
         }
-        match parts.iter().all(|part| part.index.is_empty()) {
-            true => Err(WordNetError::Empty),
-            false => Ok(Self { parts }),
+        if parts.iter().all(|part| part.index.is_empty()) {
+            Err(WordNetError::Empty)
+        } else {
+            Ok(Self { parts })
         }
     }
 

@@ -6,16 +6,17 @@ use std::io::Read;
 #[path = "../../../../tests/real_data.rs"]
 mod real_data;
 
-pub use real_data::path;
+pub(crate) use real_data::path;
 
 /// Returns a file of the data, unpacked if need be.
-pub fn text(name: &str) -> Option<String> {
+pub(crate) fn text(name: &str) -> Option<String> {
     let bytes = fs::read(path(name)?).expect("the file can be read");
     let mut text = String::new();
     let is_packed = bytes.starts_with(&[0x1f, 0x8b]);
-    let read = match is_packed {
-        true => flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_string(&mut text),
-        false => (&bytes[..]).read_to_string(&mut text),
+    let read = if is_packed {
+        flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_string(&mut text)
+    } else {
+        (&bytes[..]).read_to_string(&mut text)
     };
     read.expect("the file is UTF-8");
     Some(text)

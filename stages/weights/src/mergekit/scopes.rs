@@ -30,7 +30,7 @@ struct Slice {
 }
 
 impl Scopes {
-    pub fn of(recipe: &Map<String, Value>, notes: &mut Vec<String>) -> Result<Self, String> {
+    pub(super) fn of(recipe: &Map<String, Value>, notes: &mut Vec<String>) -> Result<Self, String> {
         let top = parameters(recipe)?;
         let (models, slices) = match (recipe.get("models"), recipe.get("slices")) {
             (Some(Value::Array(models)), None) => {
@@ -51,7 +51,7 @@ impl Scopes {
     }
 
     /// Returns a parameter of a model: its own value, completed by those of the slice and the recipe.
-    pub fn setting(&self, model: Option<usize>, key: &str) -> Result<Option<Value>, String> {
+    pub(super) fn setting(&self, model: Option<usize>, key: &str) -> Result<Option<Value>, String> {
         let each = self.slices.iter().map(|slice| self.setting_in(slice, model, key));
         let each = each.collect::<Result<Vec<_>, _>>()?;
         let [first, .., last] = each.as_slice() else { return Ok(each.into_iter().next().flatten()) };
@@ -104,7 +104,7 @@ impl Scopes {
         Ok((!rules.is_empty()).then_some(Value::Array(rules)))
     }
 
-    pub fn flag(&self, key: &str, default: bool) -> Result<bool, String> {
+    pub(super) fn flag(&self, key: &str, default: bool) -> Result<bool, String> {
         let each: Vec<_> =
             self.slices.iter().map(|slice| slice.shared.get(key).or(self.top.get(key))).collect();
         if each.windows(2).any(|pair| pair[0] != pair[1]) {
@@ -116,7 +116,7 @@ impl Scopes {
         }
     }
 
-    pub fn lambda(&self) -> Result<f64, String> {
+    pub(super) fn lambda(&self) -> Result<f64, String> {
         match self.setting(None, "lambda")? {
             None => Ok(1.0),
             Some(value) => value.as_f64().ok_or_else(|| "`lambda` must be a single number".to_owned()),
@@ -124,7 +124,7 @@ impl Scopes {
     }
 
     /// Returns the models without the base, with their names here.
-    pub fn experts(&self, base: Option<&str>) -> Vec<(usize, String)> {
+    pub(super) fn experts(&self, base: Option<&str>) -> Vec<(usize, String)> {
         let listed = self.models.iter().enumerate().filter(|(_, path)| Some(path.as_str()) != base);
         let mut named: Vec<(usize, String)> = Vec::new();
         for (at, path) in listed {
@@ -142,7 +142,11 @@ impl Scopes {
         named
     }
 
-    pub fn model_paths(&self, named: &[(usize, String)], base: Option<&str>) -> Result<ModelPaths, String> {
+    pub(super) fn model_paths(
+        &self,
+        named: &[(usize, String)],
+        base: Option<&str>,
+    ) -> Result<ModelPaths, String> {
         if let Some(base) = base.filter(|base| base.contains('+')) {
             return Err(format!("`base_model: {base}` is a model with an adapter, which is not supported"));
         }
@@ -162,7 +166,7 @@ impl Scopes {
         Ok(paths)
     }
 
-    pub fn densities(&self, base: Option<&str>) -> Result<Value, String> {
+    pub(super) fn densities(&self, base: Option<&str>) -> Result<Value, String> {
         let mut densities = Map::new();
         for (at, name) in self.experts(base) {
             densities.insert(name, self.setting(Some(at), "density")?.unwrap_or_else(|| json!(1.0)));

@@ -29,11 +29,11 @@ pub trait Merge: std::fmt::Debug + Sync {
 pub type PerTensor<'a> = Box<dyn Fn(&Operands) -> Result<PerPiece<'a>, MergeError> + Sync + 'a>;
 
 /// Merges numbers: the pieces of a tensor come in order.
-pub type PerPiece<'a> = Box<dyn FnMut(&mut Piece, &mut [f32]) + 'a>;
+pub(super) type PerPiece<'a> = Box<dyn FnMut(&mut Piece, &mut [f32]) + 'a>;
 
 /// The type of intermediate results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum ComputeDtype {
+pub(super) enum ComputeDtype {
     /// f32: with inputs of bf16 nothing is rounded before the result.
     #[default]
     #[serde(rename = "f32")]
@@ -56,7 +56,7 @@ impl ComputeDtype {
 /// The numbers among which magnitudes are ranked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Scope {
+pub(super) enum Scope {
     /// Each tensor by itself.
     #[default]
     Tensor,
@@ -67,11 +67,11 @@ pub enum Scope {
 /// The share of numbers to keep, in (0, 1]. [`Merge::check`] checks it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Density(PerModel);
+pub(super) struct Density(PerModel);
 
 impl Density {
     /// The same density everywhere.
-    pub fn of(density: f64) -> Self {
+    pub(super) fn of(density: f64) -> Self {
         Self(PerModel::All(Setting::Number(density)))
     }
 

@@ -190,7 +190,7 @@ pub(super) struct Join {
 
 impl Join {
     /// Returns what joins the pieces of a tensor.
-    pub fn of(self, weights: &[f64]) -> impl FnMut(&mut Piece, &mut [f32]) + use<> {
+    pub(super) fn of(self, weights: &[f64]) -> impl FnMut(&mut Piece, &mut [f32]) + use<> {
         let round = move |value| self.compute_dtype.round(value);
         let weights: Vec<f32> = weights.iter().map(|weight| round(*weight as f32)).collect();
         let mut scratch = [Vec::new(), Vec::new()];

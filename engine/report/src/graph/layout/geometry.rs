@@ -34,7 +34,7 @@ pub(crate) enum Direction {
 
 impl Direction {
     /// Returns the point at a distance along the layers and one across them.
-    pub fn point(self, along: f64, across: f64) -> Point {
+    pub(crate) fn point(self, along: f64, across: f64) -> Point {
         match self {
             Self::Right => Point { x: along, y: across },
             Self::Down => Point { x: across, y: along },
@@ -42,7 +42,7 @@ impl Direction {
     }
 
     /// Returns how far a point lies along the layers, and across them.
-    pub fn split(self, point: Point) -> (f64, f64) {
+    pub(crate) fn split(self, point: Point) -> (f64, f64) {
         match self {
             Self::Right => (point.x, point.y),
             Self::Down => (point.y, point.x),

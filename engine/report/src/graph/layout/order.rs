@@ -20,7 +20,7 @@ pub(crate) struct Chain {
 
 impl Chain {
     /// Returns the earlier and the later end of the chain's link.
-    pub fn ends(&self, link: Link) -> (usize, usize) {
+    pub(super) fn ends(&self, link: Link) -> (usize, usize) {
         match self.flow {
             Flow::Forth => (link.from, link.to),
             Flow::Back => (link.to, link.from),
@@ -36,7 +36,7 @@ pub(crate) enum Flow {
 }
 
 impl Order {
-    pub fn of(graph: &LayoutInput) -> Self {
+    pub(super) fn of(graph: &LayoutInput) -> Self {
         let count = graph.sizes.len();
         let flows = flows(count, &graph.links);
         let arcs: Vec<Link> = (graph.links.iter().zip(&flows))

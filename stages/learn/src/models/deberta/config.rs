@@ -78,7 +78,7 @@ impl DebertaActivation {
         })
     }
 
-    pub fn apply(self, x: Tensor<2>) -> Tensor<2> {
+    pub(crate) fn apply(self, x: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Gelu => gelu(x),
             Self::GeluTanh => gelu_approximate(x),
@@ -95,9 +95,10 @@ impl DebertaActivation {
 /// Reads a whole number that may be 0 or below.
 fn whole(reader: &Reader<'_>, field: &str, default: i32) -> Result<i32, UnusableConfig> {
     let number = reader.number_or(field, f64::from(default))?;
-    match number.fract() == 0.0 && number.abs() < f64::from(1 << 30) {
-        true => Ok(number as i32),
-        false => Err(reader.unusable(field, format!("{number} is not a whole number"))),
+    if number.fract() == 0.0 && number.abs() < f64::from(1 << 30) {
+        Ok(number as i32)
+    } else {
+        Err(reader.unusable(field, format!("{number} is not a whole number")))
     }
 }
 
@@ -145,7 +146,7 @@ fn labels(reader: &Reader<'_>, config: &Map<String, Value>) -> Result<Vec<String
 
 impl DebertaConfig {
     /// Reads a configuration.
-    pub fn read(config: &Map<String, Value>) -> Result<Self, UnusableConfig> {
+    pub(crate) fn read(config: &Map<String, Value>) -> Result<Self, UnusableConfig> {
         let reader = Reader::new(config);
         let hidden_size = reader.size_or("hidden_size", 1536)?;
         let heads = reader.size_or("num_attention_heads", 24)?;
@@ -171,23 +172,22 @@ impl DebertaConfig {
             return Err(reader.unusable("conv_kernel_size", problem));
         }
         let max_positions = reader.size_or("max_position_embeddings", 512)?;
-        let relative = match reader.truth_or("relative_attention", false)? {
-            false => None,
-            true => {
-                let most = whole(&reader, "max_relative_positions", -1)?;
-                let most = if most < 1 { max_positions } else { most as usize };
-                let buckets = match whole(&reader, "position_buckets", -1)? {
-                    1 => return Err(reader.unusable("position_buckets", "1 bucket cannot be halved")),
-                    buckets if buckets > 0 => Some(buckets as usize),
-                    _ => None,
-                };
-                Some(Relative {
-                    span: buckets.unwrap_or(most),
-                    buckets,
-                    max_positions: most,
-                    shares_projections: reader.truth_or("share_att_key", false)?,
-                })
-            }
+        let relative = if !reader.truth_or("relative_attention", false)? {
+            None
+        } else {
+            let most = whole(&reader, "max_relative_positions", -1)?;
+            let most = if most < 1 { max_positions } else { most as usize };
+            let buckets = match whole(&reader, "position_buckets", -1)? {
+                1 => return Err(reader.unusable("position_buckets", "1 bucket cannot be halved")),
+                buckets if buckets > 0 => Some(buckets as usize),
+                _ => None,
+            };
+            Some(Relative {
+                span: buckets.unwrap_or(most),
+                buckets,
+                max_positions: most,
+                shares_projections: reader.truth_or("share_att_key", false)?,
+            })
         };
         let kinds = attention_kinds(&reader, config)?;
         let types = whole(&reader, "type_vocab_size", 0)?;
@@ -216,13 +216,17 @@ impl DebertaConfig {
 
     /// Returns how many relative positions are embedded, and how many kinds of attention look at
     /// them.
-    pub fn relative_positions(&self) -> (usize, usize) {
+    pub(crate) fn relative_positions(&self) -> (usize, usize) {
         let kinds = usize::from(self.content_to_position) + usize::from(self.position_to_content);
         self.relative.map_or((0, 0), |relative| (2 * relative.span, kinds))
     }
 
     /// Returns what memory is estimated from, for parameters outside of layers and those of one.
-    pub fn outline(&self, outside: Vec<ListedParameter>, layers: Vec<Vec<ListedParameter>>) -> Outline {
+    pub(crate) fn outline(
+        &self,
+        outside: Vec<ListedParameter>,
+        layers: Vec<Vec<ListedParameter>>,
+    ) -> Outline {
         let (positions, kinds) = self.relative_positions();
         let positions = self.layers as u128 * kinds as u128 * positions as u128;
         let stack = |layer: Vec<ListedParameter>| LayerStack {
@@ -248,7 +252,7 @@ impl DebertaConfig {
     }
 
     /// Returns what a score is multiplied by: it is a sum of up to three products.
-    pub fn attention_scale(&self) -> f32 {
+    pub(crate) fn attention_scale(&self) -> f32 {
         let products = 1 + usize::from(self.content_to_position) + usize::from(self.position_to_content);
         1.0 / ((self.head_size * products) as f32).sqrt()
     }
@@ -272,7 +276,7 @@ impl Relative {
 
     /// Returns the embedding of each distance from one less than a length to the opposite, for
     /// queries that look at keys and for keys that look at queries.
-    pub fn embeddings(&self, length: usize) -> [Vec<usize>; 2] {
+    pub(crate) fn embeddings(&self, length: usize) -> [Vec<usize>; 2] {
         let furthest = length as i64 - 1;
         let last = 2 * self.span as i64 - 1;
         let place = |bucket: i64| (bucket.saturating_add(self.span as i64)).clamp(0, last) as usize;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::network::{FromScratch, ModelConfig, Reader, Shape, UnusableConfig};
 
 /// The version of what a model made from scratch begins with.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// The sizes of a model made from scratch, by transformers' names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -146,7 +146,7 @@ pub(super) struct Names {
 
 impl TensorNaming {
     /// Returns the names of the embedding and of the head.
-    pub fn embedding_and_head(self) -> (&'static str, &'static str) {
+    pub(crate) fn embedding_and_head(self) -> (&'static str, &'static str) {
         let names = self.names();
         (names.embed_tokens, names.lm_head)
     }
@@ -198,7 +198,7 @@ pub(crate) enum RopeScaling {
 
 impl LlamaConfig {
     /// Reads `config.json`.
-    pub fn read(config: &Map<String, Value>) -> Result<Self, UnusableConfig> {
+    pub(crate) fn read(config: &Map<String, Value>) -> Result<Self, UnusableConfig> {
         let read = Reader::new(config);
         let heads = read.size("num_attention_heads")?;
         let hidden_size = read.size("hidden_size")?;
@@ -246,7 +246,7 @@ impl LlamaConfig {
     }
 
     /// Writes `config.json` for a model made from scratch.
-    pub fn write(&self) -> Map<String, Value> {
+    pub(crate) fn write(&self) -> Map<String, Value> {
         let config = json!({
             "architectures": ["LlamaForCausalLM"],
             "model_type": "llama",
@@ -313,7 +313,7 @@ impl RopeConfig {
     }
 
     /// Returns radians per position for each pair of dimensions of a head.
-    pub fn frequencies(&self, head_size: usize) -> Vec<f64> {
+    pub(crate) fn frequencies(&self, head_size: usize) -> Vec<f64> {
         let plain = (0..head_size / 2).map(|pair| {
             // In single precision, as transformers computes them.
             let exponent = (2 * pair) as f32 / head_size as f32;

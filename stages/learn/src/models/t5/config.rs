@@ -11,7 +11,7 @@ use crate::network::{FromScratch, ModelConfig, Reader, Shape, UnusableConfig};
 use crate::tensor::fused::gelu;
 
 /// The version of what a model made from scratch begins with.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// The sizes of a model made from scratch, by transformers' names and with its defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -191,7 +191,7 @@ pub(crate) enum T5Activation {
 }
 
 impl T5Activation {
-    pub fn apply(self, x: Tensor<2>) -> Tensor<2> {
+    pub(crate) fn apply(self, x: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Relu => relu(x),
             Self::Gelu => gelu(x),
@@ -203,7 +203,7 @@ impl T5Activation {
 
 impl T5Config {
     /// Reads `config.json`. What is not there is what transformers takes it for.
-    pub fn read(config: &Map<String, Value>) -> Result<Self, UnusableConfig> {
+    pub(crate) fn read(config: &Map<String, Value>) -> Result<Self, UnusableConfig> {
         let read = Reader::new(config);
         let layers = read.size("num_layers")?;
         let buckets = read.size_or("relative_attention_num_buckets", 32)?;
@@ -262,7 +262,7 @@ impl T5Config {
     }
 
     /// Writes `config.json` for a model made from scratch.
-    pub fn write(&self) -> Map<String, Value> {
+    pub(crate) fn write(&self) -> Map<String, Value> {
         let (feed_forward_proj, activation) =
             if self.gated { ("gated-gelu", "gelu_new") } else { ("relu", "relu") };
         let config = json!({
@@ -297,7 +297,7 @@ impl T5Config {
     }
 
     /// Returns how far the first numbers of a matrix are spread, as transformers draws them.
-    pub fn std(&self, name: &str) -> f64 {
+    pub(crate) fn std(&self, name: &str) -> f64 {
         let root = |width: usize| (width as f64).powf(-0.5);
         let parts: Vec<&str> = name.rsplit('.').collect();
         let spread = match parts.get(1).copied().unwrap_or_default() {

@@ -219,7 +219,11 @@ impl T5ForConditionalGeneration {
 
     /// Returns the encoder's states and the decoder's logits, for rows of one width.
     #[cfg(test)]
-    pub fn states_and_logits(&self, prompts: &[&[u32]], outputs: &[Vec<u32>]) -> (Tensor<2>, Tensor<2>) {
+    pub(crate) fn states_and_logits(
+        &self,
+        prompts: &[&[u32]],
+        outputs: &[Vec<u32>],
+    ) -> (Tensor<2>, Tensor<2>) {
         use crate::network::LanguageModel as _;
         let (device, dropout) = (self.shared.value.device(), DropoutStreams::none());
         let encoded = self.encode(prompts, &device);

@@ -51,7 +51,7 @@ struct Composed {
 
 impl Causal {
     /// Prepares it for rows of a width.
-    pub fn new(
+    pub(crate) fn new(
         rope: &Rope,
         [rows, width]: [usize; 2],
         [heads, keys]: [usize; 2],
@@ -66,7 +66,7 @@ impl Causal {
     }
 
     /// Puts it beside a tape.
-    pub fn autodiff(self) -> Self {
+    pub(crate) fn autodiff(self) -> Self {
         let composed = self.composed.map(|Composed { angles, bias, precision }| Composed {
             angles: angles.autodiff(),
             bias: bias.autodiff(),

@@ -14,8 +14,7 @@ use crate::tensor::indices::token_ids;
 const LEAST: f32 = -60.0;
 
 /// Softmaxes, not yet divided by their sums.
-// There is one at a time, and what it holds is megabytes.
-#[allow(clippy::large_enum_variant)]
+#[expect(clippy::large_enum_variant, reason = "there are few of them, and what they hold is megabytes")]
 pub(crate) enum SoftmaxCrossEntropy {
     /// On the CPU.
     Cpu {
@@ -43,11 +42,8 @@ pub(crate) enum SoftmaxCrossEntropy {
 
 impl SoftmaxCrossEntropy {
     /// Prepares it for `[rows, vocabulary]`, and a token of each row.
-    pub fn of(logits: Tensor<2>, targets: &[u32]) -> Self {
-        match all_here(&[&logits]) {
-            true => Self::on_cpu(logits, targets),
-            false => Self::on_device(logits, targets),
-        }
+    pub(crate) fn of(logits: Tensor<2>, targets: &[u32]) -> Self {
+        if all_here(&[&logits]) { Self::on_cpu(logits, targets) } else { Self::on_device(logits, targets) }
     }
 
     fn on_cpu(logits: Tensor<2>, targets: &[u32]) -> Self {
@@ -66,7 +62,7 @@ impl SoftmaxCrossEntropy {
     }
 
     /// Returns the log-probability of each row's token.
-    pub fn logps(&self) -> Vec<f32> {
+    pub(crate) fn logps(&self) -> Vec<f32> {
         match self {
             Self::Cpu { sums, shifted, .. } => {
                 shifted.iter().zip(sums).map(|(shifted, sum)| shifted - sum.ln()).collect()
@@ -80,7 +76,7 @@ impl SoftmaxCrossEntropy {
 
     /// Returns the derivatives by the logits of something whose derivatives by the log-probabilities
     /// are known: `gradient * (one-hot - softmax)`.
-    pub fn gradient(self, by: &[f32]) -> Tensor<2> {
+    pub(crate) fn gradient(self, by: &[f32]) -> Tensor<2> {
         match self {
             Self::Cpu { mut weights, sums, targets, .. } => {
                 scale(&mut weights, &sums, by);

@@ -9,10 +9,7 @@ use crate::tensor::exponential::{exp, normal_distribution};
 
 /// Multiplies each number with the share of a normal distribution that lies below it.
 pub(crate) fn gelu(x: Tensor<2>) -> Tensor<2> {
-    match all_here(&[&x]) {
-        true => apply(Gelu, [x]),
-        false => composed(x),
-    }
+    if all_here(&[&x]) { apply(Gelu, [x]) } else { composed(x) }
 }
 
 #[derive(Debug, Clone)]

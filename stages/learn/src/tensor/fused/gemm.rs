@@ -14,14 +14,14 @@ pub(super) struct View<'a> {
 
 impl<'a> View<'a> {
     /// Looks at rows that lie `by_row` numbers from each other.
-    pub fn new(numbers: &'a [f32], [rows, columns]: [usize; 2], by_row: usize) -> Self {
+    pub(super) fn new(numbers: &'a [f32], [rows, columns]: [usize; 2], by_row: usize) -> Self {
         let view = Self { numbers, rows, columns, by_row, by_column: 1 };
         assert!(view.end() <= numbers.len(), "a matrix ends within its slice");
         view
     }
 
     /// Swaps rows and columns.
-    pub fn transposed(self) -> Self {
+    pub(super) fn transposed(self) -> Self {
         Self {
             rows: self.columns,
             columns: self.rows,
@@ -32,9 +32,10 @@ impl<'a> View<'a> {
     }
 
     fn end(&self) -> usize {
-        match self.rows == 0 || self.columns == 0 {
-            true => 0,
-            false => (self.rows - 1) * self.by_row + (self.columns - 1) * self.by_column + 1,
+        if self.rows == 0 || self.columns == 0 {
+            0
+        } else {
+            (self.rows - 1) * self.by_row + (self.columns - 1) * self.by_column + 1
         }
     }
 }
@@ -53,7 +54,7 @@ pub(super) fn multiply(a: View<'_>, b: View<'_>) -> Vec<f32> {
     }
     let mut output = Vec::with_capacity(rows * columns);
     // SAFETY: There is room for the rows, all of which are written before they count.
-    #[allow(unsafe_code)]
+    #[expect(unsafe_code, reason = "the library of matrix products takes pointers")]
     unsafe {
         gemm(a, b, output.as_mut_ptr(), columns, false);
         output.set_len(rows * columns);
@@ -69,7 +70,7 @@ pub(super) fn multiply_into(a: View<'_>, b: View<'_>, into: &mut [f32], by_row: 
     }
     assert!((rows - 1) * by_row + columns <= into.len() && columns <= by_row, "a result has room");
     // SAFETY: All its rows are within the slice.
-    #[allow(unsafe_code)]
+    #[expect(unsafe_code, reason = "the library of matrix products takes pointers")]
     unsafe {
         gemm(a, b, into.as_mut_ptr(), by_row, add);
     }
@@ -77,7 +78,7 @@ pub(super) fn multiply_into(a: View<'_>, b: View<'_>, into: &mut [f32], by_row: 
 
 /// # Safety
 /// Each of the result's rows, `by_row` apart, can be written; and read, where something is added.
-#[allow(unsafe_code)]
+#[expect(unsafe_code, reason = "the library of matrix products takes pointers")]
 unsafe fn gemm(a: View<'_>, b: View<'_>, into: *mut f32, by_row: usize, add: bool) {
     assert_eq!(a.columns, b.rows, "a product's inner sizes are the same");
     // SAFETY: The inputs end within their slices, which a view checks when it is made.

@@ -9,10 +9,7 @@ use super::skinny_gemm::{MAX_SKINNY_ROWS, skinny_gemm};
 
 /// Multiplies `[tokens, in]` with the transpose of `[out, in]`.
 pub(crate) fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-    match all_here(&[&x, &weight]) {
-        true => apply(Linear, [x, weight]),
-        false => composed([x, weight]),
-    }
+    if all_here(&[&x, &weight]) { apply(Linear, [x, weight]) } else { composed([x, weight]) }
 }
 
 fn composed([x, weight]: [Tensor<2>; 2]) -> Tensor<2> {
@@ -34,9 +31,10 @@ impl Operation<2> for Linear {
     }
 
     fn forward(&self, [x, weight]: [Matrix<'_>; 2]) -> (Vec<f32>, Vec<f32>) {
-        let output = match x.rows <= MAX_SKINNY_ROWS {
-            true => times_skinny(x, weight),
-            false => multiply(x.into(), View::from(weight).transposed()),
+        let output = if x.rows <= MAX_SKINNY_ROWS {
+            times_skinny(x, weight)
+        } else {
+            multiply(x.into(), View::from(weight).transposed())
         };
         (output, Vec::new())
     }

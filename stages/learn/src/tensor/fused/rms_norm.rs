@@ -10,10 +10,7 @@ use super::simd::{LANES, squares, total};
 /// Divides each row of `[tokens, hidden]` by its root mean square, and scales it by `[hidden]`.
 pub(crate) fn rms_norm(x: Tensor<2>, gain: Tensor<1>, epsilon: f64) -> Tensor<2> {
     let gain = gain.unsqueeze::<2>();
-    match all_here(&[&x, &gain]) {
-        true => apply(RmsNorm { epsilon }, [x, gain]),
-        false => composed([x, gain], epsilon),
-    }
+    if all_here(&[&x, &gain]) { apply(RmsNorm { epsilon }, [x, gain]) } else { composed([x, gain], epsilon) }
 }
 
 fn composed([x, gain]: [Tensor<2>; 2], epsilon: f64) -> Tensor<2> {

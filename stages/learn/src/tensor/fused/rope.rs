@@ -29,15 +29,14 @@ pub(crate) struct RotaryTable {
 
 impl RotaryTable {
     /// Returns how many tokens there are.
-    pub fn tokens(&self) -> usize {
+    pub(crate) fn tokens(&self) -> usize {
         self.cos.len() / self.half
     }
 }
 
 /// What rotates some tokens.
 #[derive(Debug, Clone)]
-// There is one for all layers, and what it holds is megabytes.
-#[allow(clippy::large_enum_variant)]
+#[expect(clippy::large_enum_variant, reason = "there are few of them, and what they hold is megabytes")]
 pub(crate) enum Angles {
     /// On the CPU.
     Cpu(Arc<RotaryTable>),
@@ -54,7 +53,7 @@ pub(crate) enum Angles {
 
 impl Rope {
     /// Makes the rotation of heads that are twice as wide as there are frequencies.
-    pub fn new(frequencies: Vec<f64>, device: &Device) -> Self {
+    pub(crate) fn new(frequencies: Vec<f64>, device: &Device) -> Self {
         let half = frequencies.len();
         let width = 2 * half;
         let mut swap = vec![0f32; width * width];
@@ -67,12 +66,12 @@ impl Rope {
     }
 
     /// Moves it to a device.
-    pub fn move_to(&mut self, device: &Device) {
+    pub(crate) fn move_to(&mut self, device: &Device) {
         self.swap = self.swap.clone().to_device(device);
     }
 
     /// Returns the cosines and sines of positions, one after the other.
-    pub fn table(&self, positions: &[usize]) -> RotaryTable {
+    pub(crate) fn table(&self, positions: &[usize]) -> RotaryTable {
         let half = self.frequencies.len();
         let count = positions.len() * half;
         let (mut cos, mut sin) = (Vec::with_capacity(count), Vec::with_capacity(count));
@@ -88,13 +87,13 @@ impl Rope {
     }
 
     /// Returns the angles of positions, one after the other.
-    pub fn angles(&self, positions: &[usize], device: &Device) -> Angles {
+    pub(crate) fn angles(&self, positions: &[usize], device: &Device) -> Angles {
         let table = self.table(positions);
         if is_cpu(device) { Angles::Cpu(Arc::new(table)) } else { self.on_device(&table, device) }
     }
 
     /// Returns angles as devices other than the CPU take them.
-    pub fn on_device(&self, table: &RotaryTable, device: &Device) -> Angles {
+    pub(crate) fn on_device(&self, table: &RotaryTable, device: &Device) -> Angles {
         let shape = [table.tokens(), 1, 2 * table.half];
         let twice = |numbers: &[f32]| {
             let both = numbers.chunks_exact(table.half).flat_map(|half| [half, half].concat());
@@ -106,7 +105,7 @@ impl Rope {
 
 impl Angles {
     /// Puts them beside a tape.
-    pub fn autodiff(self) -> Self {
+    pub(crate) fn autodiff(self) -> Self {
         match self {
             Self::Cpu(table) => Self::Cpu(table),
             Self::Device { cos, sin, swap } => {
@@ -116,7 +115,7 @@ impl Angles {
     }
 
     /// Rotates `[tokens, heads * head]`.
-    pub fn rotate(&self, x: Tensor<2>) -> Tensor<2> {
+    pub(crate) fn rotate(&self, x: Tensor<2>) -> Tensor<2> {
         let (cos, sin, swap) = match self {
             Self::Cpu(table) => return rotate(x, table),
             Self::Device { cos, sin, swap } => (cos.clone(), sin.clone(), swap.clone()),

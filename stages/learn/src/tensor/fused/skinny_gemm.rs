@@ -20,7 +20,7 @@ pub(super) fn skinny_gemm(x: &[f32], weight: &[f32], length: usize, output: &mut
     #[cfg(target_arch = "x86_64")]
     if std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512dq") {
         // SAFETY: The processor has the instructions, and the slices were just found to fit.
-        #[allow(unsafe_code)]
+        #[expect(unsafe_code, reason = "intrinsics of AVX-512")]
         return unsafe { avx512::skinny_gemm(x, weight, length, output) };
     }
     plain(x, weight, length, output);
@@ -54,7 +54,7 @@ wide! {
 /// so that additions need not wait for each other, and compilers left to themselves put the sums
 /// into memory.
 #[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code)]
+#[expect(unsafe_code, reason = "intrinsics of AVX-512")]
 mod avx512 {
     use std::arch::x86_64::{
         __m512, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_shuffle_ps, _mm256_add_ps,
@@ -68,7 +68,7 @@ mod avx512 {
     /// The processor has AVX-512 F and DQ; `x` has from one to eight rows of `length`, and `output` a
     /// number for each of them and each row of `weight`.
     #[target_feature(enable = "avx512f,avx512dq")]
-    pub unsafe fn skinny_gemm(x: &[f32], weight: &[f32], length: usize, output: &mut [f32]) {
+    pub(super) unsafe fn skinny_gemm(x: &[f32], weight: &[f32], length: usize, output: &mut [f32]) {
         // SAFETY: As the caller promises.
         unsafe {
             match x.len() / length {
@@ -111,8 +111,7 @@ mod avx512 {
     /// # Safety
     /// As above, with `C` rows of the matrix.
     #[inline(always)]
-    // Rows and columns, by number: both loops go away.
-    #[allow(clippy::needless_range_loop)]
+    #[expect(clippy::needless_range_loop, reason = "rows and columns by number: both loops are unrolled")]
     unsafe fn tile<const R: usize, const C: usize>(
         x: &[f32],
         weight: &[f32],

@@ -9,10 +9,7 @@ use crate::tensor::exponential::sigmoid;
 
 /// Multiplies `silu(gate)` with `up`, both of one shape.
 pub(crate) fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-    match all_here(&[&gate, &up]) {
-        true => apply(Swiglu, [gate, up]),
-        false => composed([gate, up]),
-    }
+    if all_here(&[&gate, &up]) { apply(Swiglu, [gate, up]) } else { composed([gate, up]) }
 }
 
 fn composed([gate, up]: [Tensor<2>; 2]) -> Tensor<2> {
