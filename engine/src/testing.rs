@@ -55,7 +55,7 @@ use crate::kind::failure::StageFailure;
 use crate::kind::input_file::{absolute, materialized_path};
 use crate::kind::name::{Name, input_folder, output_folder};
 use crate::kind::ports::Ports;
-use crate::kind::stage::{Kind, Parsed, Stage};
+use crate::kind::stage::{Kind, Parsed, Stage, read_split};
 use crate::process::cancel::Cancel;
 use crate::process::device::Device;
 use crate::process::job::{Job, JobInput, Progress};
@@ -69,11 +69,15 @@ fn read<S: Stage>(params: &str) -> Result<Parsed, FieldError> {
     let (table, diagnostics) = parse(params, 0);
     assert_eq!(diagnostics, [], "the parameters are no TOML");
     let table = Value { span: 0..params.len(), content: Content::Table(table) };
-    Kind::of::<S>().parse(&table).map_err(|Diagnostic { span, message, help, .. }| FieldError {
+    let located = |Diagnostic { span, message, help, .. }: Diagnostic| FieldError {
         path: table.path_of(&span).unwrap_or_default(),
         message,
         help,
-    })
+    };
+    // Checked here too, since a diagnostic has no path of a field that is not written.
+    let (checked, _): (S::Params, S::Tuning) = read_split(&table).map_err(located)?;
+    S::check(&checked)?;
+    Kind::of::<S>().parse(&table).map_err(located)
 }
 
 /// Reads and checks the parameters of a kind, written as the fields of its table, and returns its ports.

@@ -112,7 +112,7 @@ mod tests {
 
     use super::*;
 
-    const TEMPLATES: &str = "format = 1\nlongest-sentence = 3\nrest = 'role'\n\
+    const TEMPLATES: &str = "format = 2\nmax_properties = 3\nrest = 'role'\n\
                              sentences = ['It is {role:plain}.', 'This is {role:plain}.']\n\
                              [[class]]\nname = 'role'\n[lists.plain]\n";
 

@@ -259,7 +259,7 @@ fn check_metrics(params: &Params) -> Result<(), FieldError> {
     }
 }
 
-/// Checks how often it is drawn from the rows.
+/// Checks how rows are resampled.
 fn check_bootstrap(params: &Params, subject: Subject) -> Result<(), FieldError> {
     let comparison = params.compare.as_ref().map(Comparison::bootstrap);
     for (name, bootstrap) in [("bootstrap", params.bootstrap.as_ref()), ("compare", comparison.as_ref())] {

@@ -299,7 +299,10 @@ mod tests {
         assert_eq!(path("method.soup = {}\nratio = { a = 1, b = 1 }\nweights = { a = 1 }"), "weights");
         assert_eq!(path("method.slerp = {}\nweights = { a = 1, b = 1 }"), "weights");
         assert_eq!(path("method.soup = {}\nratio = { a = 1, b = 1 }\nadapters = ['c']"), "adapters");
-        assert_eq!(path("method.soup = {}\nratio = { a = 1, b = 1 }\nfiles_from = 'c'"), "files_from");
+        assert_eq!(
+            path("method.soup = {}\nratio = { a = 1, b = 1 }\ntokenizer_from = 'c'"),
+            "tokenizer_from"
+        );
         let rule = "method.ties.density = { a = 1, b = [{ value = [0.5, 2] }] }\nratio = { a = 1, b = 1 }";
         assert_eq!(path(rule), "method.ties.density.b[0].value[1]");
         let layers = "method.ties.density = [{ layers = [3, 3], value = 1 }]\nratio = { a = 1, b = 1 }";

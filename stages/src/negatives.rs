@@ -181,7 +181,7 @@ mod tests {
     fn an_output_is_rejected_unless_it_says_what_the_target_says() {
         let outputs = "{\"id\":\"a\",\"output\":\"It is water.\"}\n{\"id\":\"b\",\"output\":\"It is ethanol.\"}\n\
                        {\"id\":\"z\",\"output\":\"of no row\"}\n";
-        let run = StageTest::<Negatives>::new("")
+        let run = StageTest::<Negatives>::new("matched_by = 'id'")
             .input("rows", &[("rows.jsonl", TARGETS)])
             .input("mol2cap", &[("rows.jsonl", outputs)])
             .run()
@@ -199,7 +199,7 @@ mod tests {
         );
         let report = &run.json("report", "report.json")["mol2cap"];
         assert_eq!(
-            (&report["rows"], &report["taken"], &report["same-text"]),
+            (&report["rows"], &report["taken"], &report["same_text"]),
             (&json!(3), &json!(1), &json!(1))
         );
         assert!(run.notes().contains(&"mol2cap: 1 rows left out: no output".to_owned()), "{:?}", run.notes());
@@ -207,7 +207,8 @@ mod tests {
 
     #[test]
     fn nothing_to_reject_is_a_failure_with_the_counts() {
-        let test = || StageTest::<Negatives>::new("").input("rows", &[("rows.jsonl", TARGETS)]);
+        let test =
+            || StageTest::<Negatives>::new("matched_by = 'id'").input("rows", &[("rows.jsonl", TARGETS)]);
         let failure = test().run().unwrap_err();
         assert_eq!(failure.message, "there are no outputs to reject");
         let outputs = "{\"id\":\"z\",\"output\":\"of no row\"}\n";

@@ -331,12 +331,12 @@ mod tests {
             let params = format!("path = 'rows.tsv'\n{more}");
             StageTest::<Source>::new(&params).file("rows.tsv", rows).run()
         };
-        let skipped = source("most_bad_rows = 0.5").unwrap();
+        let skipped = source("max_bad_rows = 0.5").unwrap();
         assert_eq!(skipped.json_lines("rows", "rows.jsonl").len(), 1);
         assert!(skipped.notes()[0].starts_with("1 rows skipped: "), "{:?}", skipped.notes());
         let failure = source("").unwrap_err();
         assert!(failure.message.starts_with("1 of 2 rows of rows.tsv cannot be read"), "{failure}");
-        assert!(failure.help.unwrap().contains("`most_bad_rows`"));
+        assert!(failure.help.unwrap().contains("`max_bad_rows`"));
     }
 
     #[test]
@@ -374,7 +374,7 @@ mod tests {
     fn what_is_wrong_is_said_of_its_field() {
         let path = |params: &str| ports::<Source>(params).unwrap_err().path;
         assert_eq!(path("path = 'rows.txt'"), "path");
-        assert_eq!(path("path = 'a.csv'\nmost_bad_rows = 2"), "most_bad_rows");
+        assert_eq!(path("path = 'a.csv'\nmax_bad_rows = 2"), "max_bad_rows");
         assert_eq!(path("path = 'a.csv'\ncolumns = { id = 3 }"), "columns.id");
         assert_eq!(path("path = 'a.csv'\nformat = 'xml'"), "format");
     }

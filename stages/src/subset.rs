@@ -181,7 +181,7 @@ mod tests {
         StageTest::<Subset>::new(params)
             .input("rows", &[("rows.jsonl", &rows(0..20))])
             .input("rows", &[("rows.jsonl", &rows(20..40))])
-            .input("without", &[("rows.jsonl", &rows(0..10))])
+            .input("exclude", &[("rows.jsonl", &rows(0..10))])
             .seed(seed)
             .run()
             .unwrap()
@@ -204,11 +204,11 @@ mod tests {
 
     #[test]
     fn the_report_counts_what_was_not_taken() {
-        let run = sampled("take.fraction = 1\nlongest.text = 2", 0);
+        let run = sampled("take.fraction = 1\nmax_chars.text = 2", 0);
         let report = run.json("report", "report.json");
-        assert_eq!((&report["candidates"], &report["excluded"]), (&40.into(), &10.into()));
+        assert_eq!((&report["candidates"], &report["excluded"]), (&40.into(), &6.into()));
         assert_eq!(report["taken"], ids(&run).len());
-        assert_eq!(run.notes(), ["12 rows left out: their `text` is longer than 2 characters"]);
+        assert_eq!(run.notes(), ["16 rows left out: their `text` is longer than 2 characters"]);
     }
 
     #[test]
@@ -225,7 +225,7 @@ mod tests {
     fn what_is_wrong_is_said_of_its_field() {
         let path = |params: &str| ports::<Subset>(&format!("take.count = 1\n{params}")).unwrap_err().path;
         assert_eq!(path("stratify = 'a'\ngroup.field = 'b'"), "stratify");
-        assert_eq!(path("longest = {}"), "longest");
+        assert_eq!(path("max_chars = {}"), "max_chars");
         assert_eq!(path("identity.molecule = 3"), "identity.molecule");
         assert_eq!(ports::<Subset>("take.fraction = 1.5").unwrap_err().path, "take.fraction");
     }

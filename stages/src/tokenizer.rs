@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_tokenizer_is_trained_on_the_fields_and_the_prompts() {
-        let params = "model.bpe.vocabulary_size = 270\nfields = ['caption']\nprompts.mol2cap = 'prompt.txt'";
+        let params = "model.bpe.vocab_size = 270\nfields = ['caption']\nprompts.mol2cap = 'prompt.txt'";
         let run = StageTest::<Tokenizer>::new(params)
             .file("prompt.txt", "Molecule: {molecule}\nCaption: {caption}\n")
             .input("rows", &[("rows.jsonl", TEXTS)])
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_row_without_a_field_is_named() {
-        let failure = StageTest::<Tokenizer>::new("model.bpe.vocabulary_size = 270\nfields = ['name']")
+        let failure = StageTest::<Tokenizer>::new("model.bpe.vocab_size = 270\nfields = ['name']")
             .input("rows", &[("rows.jsonl", TEXTS)])
             .run()
             .unwrap_err();
@@ -121,9 +121,9 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_of_its_field() {
         let path = |params: &str| ports::<Tokenizer>(params).unwrap_err().path;
-        assert_eq!(path("model.bpe.vocabulary_size = 100"), "model.bpe.vocabulary_size");
-        assert_eq!(path("model.bpe.vocabulary_size = 300\nfields = []"), "fields");
+        assert_eq!(path("model.bpe.vocab_size = 100"), "model.bpe.vocab_size");
+        assert_eq!(path("model.bpe.vocab_size = 300\nfields = []"), "fields");
         let expected = Ports::new().input("rows", ROWS).output("tokenizer", TOKENIZER);
-        assert_eq!(ports::<Tokenizer>("model.bpe.vocabulary_size = 300"), Ok(expected));
+        assert_eq!(ports::<Tokenizer>("model.bpe.vocab_size = 300"), Ok(expected));
     }
 }

@@ -578,8 +578,8 @@ mod tests {
         assert_eq!(smoothing.message, "`label_smoothing` is a share from 0 to below 0.5, not 0.6");
         let sft = |more: &str| error(&format!("objective.sft = {{}}\n{more}")).path;
         assert_eq!(
-            error("objective.robust-dpo.label_smoothing = 1").path,
-            "objective.robust-dpo.label_smoothing"
+            error("objective.robust_dpo.label_smoothing = 1").path,
+            "objective.robust_dpo.label_smoothing"
         );
         assert_eq!(sft("adapter.lora.dropout = 1"), "adapter.lora.dropout");
         assert_eq!(sft("optimizer.beta2 = 1"), "optimizer.beta2");

@@ -215,7 +215,9 @@ fn parse<S: Stage>(written: &TomlValue) -> Result<Parsed, Diagnostic> {
 }
 
 /// Reads the parameters and the tuning of a kind from one table.
-fn read_split<P: DeserializeOwned, T: DeserializeOwned>(written: &TomlValue) -> Result<(P, T), Diagnostic> {
+pub(crate) fn read_split<P: DeserializeOwned, T: DeserializeOwned>(
+    written: &TomlValue,
+) -> Result<(P, T), Diagnostic> {
     let fields = field_names::<T>();
     debug_assert!(
         field_names::<P>().iter().all(|name| !fields.contains(name)),

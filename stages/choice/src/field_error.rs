@@ -8,8 +8,8 @@ use std::fmt;
 /// use choice::FieldError;
 ///
 /// let error = FieldError::new("label_smoothing", "`label_smoothing` is below 0.5, not 0.6");
-/// let error = error.within("robust-dpo").within("objective");
-/// assert_eq!(error.path, "objective.robust-dpo.label_smoothing");
+/// let error = error.within("robust_dpo").within("objective");
+/// assert_eq!(error.path, "objective.robust_dpo.label_smoothing");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldError {

@@ -64,13 +64,13 @@ impl fmt::Display for Component {
     }
 }
 
-/// Writes the name of a variant as serde's `kebab-case` does.
+/// Writes the name of a variant as serde's `snake_case` does.
 #[doc(hidden)]
-pub fn kebab_case(variant: &str) -> String {
+pub fn snake_case(variant: &str) -> String {
     let mut name = String::new();
     for (position, letter) in variant.char_indices() {
         if position > 0 && letter.is_uppercase() {
-            name.push('-');
+            name.push('_');
         }
         name.push(letter.to_ascii_lowercase());
     }
@@ -142,7 +142,7 @@ macro_rules! choices {
             /// Returns the name of the chosen method, as TOML has it.
             pub fn toml_name(&self) -> String {
                 match self {
-                    $(Self::$Method(_) => $crate::kebab_case(stringify!($Method))),+
+                    $(Self::$Method(_) => $crate::snake_case(stringify!($Method))),+
                 }
             }
 
@@ -233,16 +233,16 @@ mod tests {
 
     #[test]
     fn a_choice_is_a_named_table() {
-        let task_loss = parsed("objective.task-loss = { beta = 0.5 }").unwrap();
+        let task_loss = parsed("objective.task_loss = { beta = 0.5 }").unwrap();
         assert_eq!(task_loss, Objective::TaskLoss(task_loss::TaskLoss { beta: 0.5 }));
         assert_eq!(parsed("objective.sft = {}").unwrap(), Objective::Sft(sft::Sft {}));
     }
 
     #[test]
     fn defaults_are_written_out() {
-        let objective = parsed("objective.task-loss = {}").unwrap();
+        let objective = parsed("objective.task_loss = {}").unwrap();
         let text = toml::to_string(&Params { objective }).unwrap();
-        assert_eq!(text, "[objective.task-loss]\nbeta = 0.1\n");
+        assert_eq!(text, "[objective.task_loss]\nbeta = 0.1\n");
         assert_eq!(parsed(&text).unwrap().component().version, 3);
     }
 
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn the_name_is_the_one_that_toml_has() {
-        for text in ["objective.task-loss = {}", "objective.sft = {}"] {
+        for text in ["objective.task_loss = {}", "objective.sft = {}"] {
             let objective = parsed(text).unwrap();
             let error = FieldError::new("beta", "`beta` is above 0");
             let path = objective.error_in("objective", error).path;
@@ -270,22 +270,22 @@ mod tests {
 
     #[test]
     fn the_trait_is_called_on_the_choice() {
-        let objective = parsed("objective.task-loss = { beta = 0.5 }").unwrap();
+        let objective = parsed("objective.task_loss = { beta = 0.5 }").unwrap();
         assert!(objective.needs_reference());
         assert_eq!(objective.value(3.0), 1.5);
     }
 
     #[test]
     fn an_unknown_method_names_the_known_ones_and_points_at_itself() {
-        let text = "objective.task-los = {}";
+        let text = "objective.task_los = {}";
         let error = parsed(text).unwrap_err();
-        assert!(error.message().contains("expected `sft` or `task-loss`"), "{error}");
-        assert_eq!(&text[error.span().unwrap()], "task-los");
+        assert!(error.message().contains("expected `sft` or `task_loss`"), "{error}");
+        assert_eq!(&text[error.span().unwrap()], "task_los");
     }
 
     #[test]
     fn an_unknown_field_points_at_itself() {
-        let text = "objective.task-loss = { btea = 0.5 }";
+        let text = "objective.task_loss = { btea = 0.5 }";
         let error = parsed(text).unwrap_err();
         assert!(error.message().contains("expected `beta`"), "{error}");
         assert_eq!(&text[error.span().unwrap()], "btea");
@@ -293,13 +293,13 @@ mod tests {
 
     #[test]
     fn two_methods_at_once_are_refused() {
-        assert!(parsed("objective = { sft = {}, task-loss = {} }").is_err());
+        assert!(parsed("objective = { sft = {}, task_loss = {} }").is_err());
     }
 
     #[test]
     fn the_schema_names_every_method() {
         let schema = schemars::schema_for!(Objective).to_value().to_string();
-        assert!(schema.contains("\"task-loss\"") && schema.contains("\"sft\""), "{schema}");
+        assert!(schema.contains("\"task_loss\"") && schema.contains("\"sft\""), "{schema}");
         assert!(schema.contains("A loss with a parameter."), "{schema}");
     }
 }

@@ -25,7 +25,7 @@ pub(crate) const LLAMA: &str = "model.llama = { hidden_size = 8, intermediate_si
 
 /// Returns a tokenizer of single bytes.
 pub(crate) fn tokenizer() -> StageRun {
-    let test = StageTest::<Tokenizer>::new("model.bpe.vocabulary_size = 259");
+    let test = StageTest::<Tokenizer>::new("model.bpe.vocab_size = 259");
     test.input("rows", &[("rows.jsonl", ROWS)]).run().expect("a tokenizer can be trained")
 }
 
