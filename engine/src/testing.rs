@@ -150,11 +150,11 @@ impl<S: Stage> StageTest<S> {
     }
 
     /// Moves the inputs to where a stage finds them.
-    fn lay_out_inputs(&self, ports: &Ports, scratch: &Path) -> Vec<JobInput> {
+    fn materialize_inputs(&self, ports: &Ports, scratch: &Path) -> Vec<JobInput> {
         for port in ports.inputs.iter().filter(|port| port.arity.is_needed()) {
             assert!(self.inputs.contains(&port.name), "`{}` needs an input `{}`", S::KIND, port.name);
         }
-        let lay_out = |(number, port): (usize, &String)| {
+        let materialize = |(number, port): (usize, &String)| {
             assert!(ports.port(port).is_some(), "`{}` has no input `{port}`", S::KIND);
             let is_alone = self.inputs.iter().filter(|other| *other == port).count() == 1;
             let label = (!is_alone).then(|| number.to_string());
@@ -167,7 +167,7 @@ impl<S: Stage> StageTest<S> {
             moved.unwrap_or_else(|error| panic!("{}: {error}", place.display()));
             JobInput { port: port.clone(), label, folder, digest }
         };
-        self.inputs.iter().enumerate().map(lay_out).collect()
+        self.inputs.iter().enumerate().map(materialize).collect()
     }
 
     /// Sets the seed, for kinds that use one; otherwise it is 0.
@@ -204,7 +204,7 @@ impl<S: Stage> StageTest<S> {
             params: serde_json::to_value(&params).expect("parameters are plain data"),
             tuning: serde_json::to_value(&tuning).expect("tuning is plain data"),
             seed: S::SEEDED.then(|| self.seed.unwrap_or(0)),
-            inputs: self.lay_out_inputs(&ports, &scratch),
+            inputs: self.materialize_inputs(&ports, &scratch),
             outputs: ports.outputs.iter().map(|output| output.name.to_string()).collect(),
             scratch,
             keep: self.folder.path().join("keep"),

@@ -77,6 +77,7 @@ const FOLDERS: &[(&str, Arrows)] = &[
             ("table", &["kind", "experiment", "plan"]),
             ("run", &["process", "kind", "experiment", "plan"]),
             ("inspect", &["plan"]),
+            ("testing", &["toml", "process", "kind", "run"]),
         ],
     ),
     (

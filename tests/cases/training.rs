@@ -195,8 +195,8 @@ fn kill_when_there_is_a_checkpoint(lab: &Lab, device: &str) -> Vec<PathBuf> {
 }
 
 /// A flipped bit in the tensors is no error to whoever reads them: it would be another model under
-/// the same key. The checkpoint before is gone on from; with none that is whole, training begins
-/// anew.
+/// the same key. The checkpoint before is gone on from; with none that is whole, training starts
+/// again.
 #[test]
 fn a_killed_training_with_damaged_checkpoints_ends_with_the_same_bytes() {
     let training = || training("learning_rate = 0.01\nlength.steps = 1500\nevals_per_epoch = 1");
@@ -272,7 +272,7 @@ fn what_each_step_took_is_kept_beside_the_curves() {
 }
 
 #[test]
-fn layers_computed_anew_are_no_other_work() {
+fn recomputed_layers_are_the_same_work() {
     let lora = "adapter.lora = { r = 2, dropout = 0.1 }";
     for (model, adapter) in [(LLAMA, ""), (T5, ""), (T5, lora), (T5, "adapter.qlora = { r = 2 }")] {
         let parameters = format!("learning_rate = 0.02\nlength.steps = 20\n{adapter}");

@@ -188,15 +188,15 @@ impl Planner<'_> {
 
     /// Finds the one stage that makes a metric and has all axes of the rows.
     fn maker_of(&mut self, position: usize, metric: &str) -> Option<(usize, Vec<usize>)> {
-        let makers: Vec<usize> = (0..self.lookup.stage_count())
+        let producers: Vec<usize> = (0..self.lookup.stage_count())
             .filter(|stage| self.output_with(*stage, metric).is_some())
             .collect();
         let place = position.to_string();
-        if makers.is_empty() {
+        if producers.is_empty() {
             self.nothing_makes(position, metric);
             return None;
         }
-        let fitting: Vec<usize> = makers
+        let fitting: Vec<usize> = producers
             .iter()
             .copied()
             .filter(|stage| self.spec.rows.iter().all(|axis| self.axis(*stage, axis).is_some()))
@@ -204,11 +204,11 @@ impl Planner<'_> {
         match fitting.as_slice() {
             [stage] => Some((*stage, self.lookup.nodes_of(*stage).to_vec())),
             [] => {
-                if let [maker] = makers.as_slice() {
+                if let [maker] = producers.as_slice() {
                     return Some((*maker, self.lookup.nodes_of(*maker).to_vec()));
                 }
                 for (row, axis) in self.spec.rows.iter().enumerate() {
-                    if !makers.iter().any(|stage| self.axis(*stage, axis).is_some()) {
+                    if !producers.iter().any(|stage| self.axis(*stage, axis).is_some()) {
                         let known = self.lookup.axis_names();
                         let help = nearest_or_all(axis, "axes", known.iter().map(String::as_str));
                         let row = row.to_string();

@@ -3,8 +3,8 @@
 //! The templates are data, a TOML file:
 //!
 //! ```toml
-//! format = 1
-//! longest-sentence = 5            # properties in one sentence
+//! format = 2
+//! max_properties = 5              # properties in one sentence
 //! rest = "role"                   # the class of what no other class takes
 //! sentences = [
 //!     "The molecule is {role:articled}.",
@@ -29,8 +29,8 @@
 //!
 //! [lists.both]
 //! before = "both "
-//! fewest = 2
-//! most = 2
+//! min = 2
+//! max = 2
 //! ```
 //!
 //! A sentence has slots, `{class:list}`. It fits a group of properties if its classes are theirs

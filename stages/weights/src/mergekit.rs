@@ -7,6 +7,7 @@ mod scopes;
 mod yaml;
 
 use self::scopes::{ModelPaths, Scopes};
+use crate::expert::Normalization;
 use crate::merges::Method;
 use crate::setting::Setting;
 use serde_json::{Value, json};
@@ -97,6 +98,12 @@ pub fn import(text: &str) -> Result<Imported, String> {
         Some("bfloat16") => Some("bf16"),
         Some(other) => return Err(format!("`dtype: {other}` is not supported")),
     };
+    let (weights, normalization) = match (&imported.ratio, &imported.weights) {
+        (Some(ratio), _) => (Some(ratio), Normalization::SumToOne),
+        (None, weights) => (weights.as_ref(), Normalization::None),
+    };
+    let names: Vec<&str> = weights.into_iter().flat_map(BTreeMap::keys).map(String::as_str).collect();
+    imported.method.check(&names, normalization).map_err(|error| error.message)?;
     Ok(Imported { dtype, notes, ..imported })
 }
 

@@ -103,7 +103,7 @@ mod tests {
 
     fn model(architecture: &str) -> Model {
         let folder = tempfile::tempdir().unwrap();
-        let bpe: TokenizerModel = serde_json::from_str(r#"{"bpe": {"vocabulary_size": 270}}"#).unwrap();
+        let bpe: TokenizerModel = serde_json::from_str(r#"{"bpe": {"vocab_size": 270}}"#).unwrap();
         bpe.train(&["CC(=O)O is an acid".to_owned()]).unwrap().save(folder.path()).unwrap();
         let architecture: Architecture = serde_json::from_str(architecture).unwrap();
         Model::from_scratch(&architecture, folder.path(), 1, &"cpu".parse().unwrap()).unwrap()

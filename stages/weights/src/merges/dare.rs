@@ -71,11 +71,11 @@ impl Merge for Dare {
         let lambda = self.lambda;
         Ok(Box::new(move |tensor| {
             let densities = self.density.at(tensor);
-            let mut drops: Vec<Drops> = tensor
+            let mut drops: Vec<DropMask> = tensor
                 .labels()
                 .iter()
                 .zip(densities)
-                .map(|(model, density)| Drops::new(self.seed, [model, &tensor.place.name], density))
+                .map(|(model, density)| DropMask::new(self.seed, [model, &tensor.place.name], density))
                 .collect();
             let shares = match normalization {
                 Normalization::SumToOne => tensor.shares(),
@@ -107,14 +107,14 @@ impl Merge for Dare {
 }
 
 /// Drops numbers of one tensor of one model, in order.
-struct Drops {
+struct DropMask {
     key: u64,
     next: u64,
     keep_below: u64,
     scale: f32,
 }
 
-impl Drops {
+impl DropMask {
     fn new(seed: u64, names: [&str; 2], density: f64) -> Self {
         // FNV-1a over what names the tensor, each name with an end.
         let bytes = names.iter().flat_map(|name| name.bytes().chain([0xff]));
@@ -169,7 +169,7 @@ mod tests {
     fn the_share_is_kept_and_scaled_and_does_not_depend_on_cuts() {
         let whole = |seed, names, at: usize| {
             let mut values = vec![1.0; 100_000];
-            let mut drops = Drops::new(seed, names, 0.2);
+            let mut drops = DropMask::new(seed, names, 0.2);
             drops.apply(&mut values[..at]);
             drops.apply(&mut values[at..]);
             values
@@ -186,7 +186,7 @@ mod tests {
             assert!((67_000..69_000).contains(&same), "{seed} {names:?} {same}");
         }
         let mut all = vec![3.0; 9];
-        Drops::new(0, ["a", "t"], 1.0).apply(&mut all);
+        DropMask::new(0, ["a", "t"], 1.0).apply(&mut all);
         assert_eq!(all, [3.0; 9]);
     }
 }

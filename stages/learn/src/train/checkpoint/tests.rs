@@ -35,7 +35,7 @@ fn config() -> TrainingConfig {
 /// A tokenizer in a folder, for models from scratch.
 fn tokenizer() -> TempDir {
     let folder = TempDir::new().unwrap();
-    let bpe: TokenizerModel = serde_json::from_str(r#"{"bpe": {"vocabulary_size": 280}}"#).unwrap();
+    let bpe: TokenizerModel = serde_json::from_str(r#"{"bpe": {"vocab_size": 280}}"#).unwrap();
     let texts = vec!["CC(=O)Oc1ccccc1C(=O)O is a drug".to_owned(); 4];
     bpe.train(&texts).unwrap().save(folder.path()).unwrap();
     folder
