@@ -22,15 +22,10 @@ pub(super) const BLEU2: Metric = Metric {
 pub(super) const BLEU4: Metric = Metric {
     name: "bleu4",
     description: "BLEU of captions over tokens, to 4-grams.",
-    subject: Subject::Captions,
-    needs: &[Need::Tokens],
     label: "BLEU-4",
-    digits: 2,
-    better: Better::Higher,
-    range: Range::Unit,
-    score: RowScore::Pair(of_tokens),
     aggregate: Aggregate::CorpusBleu { max_order: 4 },
     why_missing: |_, _| no_n_gram(4),
+    ..BLEU2
 };
 
 pub(super) const BLEU: Metric = Metric {

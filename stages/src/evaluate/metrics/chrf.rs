@@ -24,15 +24,9 @@ pub(super) const CHRF: Metric = Metric {
 pub(super) const CHRF2: Metric = Metric {
     name: "chrf2",
     description: "The same with recall weighed twice: beta is 2.",
-    subject: Subject::Predictions,
-    needs: &[],
     label: "chr-F2",
-    digits: 2,
-    better: Better::Higher,
-    range: Range::Unit,
     score: RowScore::Pair(|features| score(features, 2.0)),
-    aggregate: Aggregate::Mean,
-    why_missing: rows_say_why,
+    ..CHRF
 };
 
 fn score(features: &Features<'_>, beta: f64) -> Result<Score, Unscored> {

@@ -22,41 +22,23 @@ pub(super) const COVERAGE_FULL: Metric = Metric {
 pub(super) const COVERAGE_SENTENCE: Metric = Metric {
     name: "coverage_sentence",
     description: "How likely the reference's sentences are entailed by one of the caption's.",
-    subject: Subject::Judgements,
-    needs: &[],
     label: "coverage (sentences)",
-    digits: 3,
-    better: Better::Higher,
-    range: Range::Unit,
     score: RowScore::Judgement(Level::Sentence, |judged| coverage(&judged.from_prediction)),
-    aggregate: Aggregate::Mean,
-    why_missing: rows_say_why,
+    ..COVERAGE_FULL
 };
 
 pub(super) const COVERAGE_SENTENCE_MEAN: Metric = Metric {
     name: "coverage_sentence_mean",
     description: "How likely the reference's sentences are entailed by the caption's, on average.",
-    subject: Subject::Judgements,
-    needs: &[],
     label: "coverage (sentences, mean)",
-    digits: 3,
-    better: Better::Higher,
-    range: Range::Unit,
     score: RowScore::Judgement(Level::Sentence, |judged| mean_entailment(&judged.from_prediction)),
-    aggregate: Aggregate::Mean,
-    why_missing: rows_say_why,
+    ..COVERAGE_FULL
 };
 
 pub(super) const COVERAGE_ATOMIC: Metric = Metric {
     name: "coverage_atomic",
     description: "How likely the reference's facts are entailed by one of the caption's.",
-    subject: Subject::Judgements,
-    needs: &[],
     label: "coverage (facts)",
-    digits: 3,
-    better: Better::Higher,
-    range: Range::Unit,
     score: RowScore::Judgement(Level::Atomic, |judged| coverage(&judged.from_prediction)),
-    aggregate: Aggregate::Mean,
-    why_missing: rows_say_why,
+    ..COVERAGE_FULL
 };

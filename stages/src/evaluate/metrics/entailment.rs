@@ -24,17 +24,11 @@ pub(super) const ENTAILMENT: Metric = Metric {
 pub(super) const ENTAILMENT_WIN_RATE: Metric = Metric {
     name: "entailment_win_rate",
     description: "The share of captions that are likelier entailed by their reference than not.",
-    subject: Subject::Judgements,
-    needs: &[],
     label: "entailment win rate",
-    digits: 3,
-    better: Better::Higher,
-    range: Range::Unit,
     score: RowScore::Judgement(Level::Full, |judged| {
         verdict(judged).map(|verdict| f64::from(u8::from(verdict.is_entailment())))
     }),
-    aggregate: Aggregate::Mean,
-    why_missing: rows_say_why,
+    ..ENTAILMENT
 };
 
 /// Returns the verdict on the whole texts, with the reference as the premise.

@@ -24,15 +24,9 @@ pub(super) const EXACT: Metric = Metric {
 pub(super) const EXACT_INCHI: Metric = Metric {
     name: "exact_inchi",
     description: "The same, compared by InChI: some tautomers are one molecule.",
-    subject: Subject::Molecules,
-    needs: &[Need::Molecules],
     label: "exact (InChI)",
-    digits: 3,
-    better: Better::Higher,
-    range: Range::Unit,
     score: RowScore::Pair(by_inchi),
-    aggregate: Aggregate::Mean,
-    why_missing: rows_say_why,
+    ..EXACT
 };
 
 pub(super) const EXACT_STRING: Metric = Metric {
@@ -41,14 +35,10 @@ pub(super) const EXACT_STRING: Metric = Metric {
     subject: Subject::Predictions,
     needs: &[],
     label: "exact string",
-    digits: 3,
-    better: Better::Higher,
-    range: Range::Unit,
     score: RowScore::Pair(|features| {
         Ok(Score::truth(exact::string(features.prediction, features.reference)))
     }),
-    aggregate: Aggregate::Mean,
-    why_missing: rows_say_why,
+    ..EXACT
 };
 
 fn by_smiles(features: &Features<'_>) -> Result<Score, Unscored> {

@@ -24,71 +24,44 @@ pub(super) const MACCS_FTS: Metric = Metric {
 pub(super) const MACCS_FTS_INVALID_ZERO: Metric = Metric {
     name: "maccs_fts_invalid_zero",
     description: "The same, over all rows: 0 where the prediction is no molecule.",
-    subject: Subject::Molecules,
-    needs: &[Need::Molecules, Need::Fingerprints],
     label: "MACCS (invalid is 0)",
-    digits: 2,
-    better: Better::Higher,
-    range: Range::Unit,
     score: RowScore::Pair(|features| or_zero(features, FingerprintKind::Maccs)),
-    aggregate: Aggregate::Mean,
     why_missing: rows_say_why,
+    ..MACCS_FTS
 };
 
 pub(super) const RDK_FTS: Metric = Metric {
     name: "rdk_fts",
     description: "Tanimoto similarity of RDKit's path fingerprints, over rows with two molecules.",
-    subject: Subject::Molecules,
-    needs: &[Need::Molecules, Need::Fingerprints],
     label: "RDK",
-    digits: 2,
-    better: Better::Higher,
-    range: Range::Unit,
     score: RowScore::Pair(|features| features.similarity(FingerprintKind::Rdk).map(Score::Number)),
-    aggregate: Aggregate::Mean,
-    why_missing: no_two_molecules,
+    ..MACCS_FTS
 };
 
 pub(super) const RDK_FTS_INVALID_ZERO: Metric = Metric {
     name: "rdk_fts_invalid_zero",
     description: "The same, over all rows: 0 where the prediction is no molecule.",
-    subject: Subject::Molecules,
-    needs: &[Need::Molecules, Need::Fingerprints],
     label: "RDK (invalid is 0)",
-    digits: 2,
-    better: Better::Higher,
-    range: Range::Unit,
     score: RowScore::Pair(|features| or_zero(features, FingerprintKind::Rdk)),
-    aggregate: Aggregate::Mean,
     why_missing: rows_say_why,
+    ..MACCS_FTS
 };
 
 pub(super) const MORGAN_FTS: Metric = Metric {
     name: "morgan_fts",
     description: "Tanimoto similarity of Morgan fingerprints of radius 2, over rows with two molecules.",
-    subject: Subject::Molecules,
-    needs: &[Need::Molecules, Need::Fingerprints],
     label: "Morgan",
-    digits: 2,
-    better: Better::Higher,
-    range: Range::Unit,
     score: RowScore::Pair(|features| features.similarity(FingerprintKind::Morgan).map(Score::Number)),
-    aggregate: Aggregate::Mean,
-    why_missing: no_two_molecules,
+    ..MACCS_FTS
 };
 
 pub(super) const MORGAN_FTS_INVALID_ZERO: Metric = Metric {
     name: "morgan_fts_invalid_zero",
     description: "The same, over all rows: 0 where the prediction is no molecule.",
-    subject: Subject::Molecules,
-    needs: &[Need::Molecules, Need::Fingerprints],
     label: "Morgan (invalid is 0)",
-    digits: 2,
-    better: Better::Higher,
-    range: Range::Unit,
     score: RowScore::Pair(|features| or_zero(features, FingerprintKind::Morgan)),
-    aggregate: Aggregate::Mean,
     why_missing: rows_say_why,
+    ..MACCS_FTS
 };
 
 /// Scores a prediction that is no molecule with 0.

@@ -22,27 +22,15 @@ pub(super) const HALLUCINATION_FULL: Metric = Metric {
 pub(super) const HALLUCINATION_SENTENCE: Metric = Metric {
     name: "hallucination_sentence",
     description: "How likely the caption's sentences are contradicted by each of the reference's.",
-    subject: Subject::Judgements,
-    needs: &[],
     label: "hallucination (sentences)",
-    digits: 3,
-    better: Better::Lower,
-    range: Range::Unit,
     score: RowScore::Judgement(Level::Sentence, |judged| hallucination(&judged.from_reference)),
-    aggregate: Aggregate::Mean,
-    why_missing: rows_say_why,
+    ..HALLUCINATION_FULL
 };
 
 pub(super) const HALLUCINATION_ATOMIC: Metric = Metric {
     name: "hallucination_atomic",
     description: "How likely the caption's facts are contradicted by each of the reference's.",
-    subject: Subject::Judgements,
-    needs: &[],
     label: "hallucination (facts)",
-    digits: 3,
-    better: Better::Lower,
-    range: Range::Unit,
     score: RowScore::Judgement(Level::Atomic, |judged| hallucination(&judged.from_reference)),
-    aggregate: Aggregate::Mean,
-    why_missing: rows_say_why,
+    ..HALLUCINATION_FULL
 };

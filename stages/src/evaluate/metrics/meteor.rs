@@ -26,15 +26,10 @@ pub(super) const METEOR: Metric = Metric {
 pub(super) const METEOR_NO_WORDNET: Metric = Metric {
     name: "meteor_no_wordnet",
     description: "METEOR without synonyms: exact words and stems.",
-    subject: Subject::Captions,
     needs: &[Need::Tokens, Need::Alignment],
     label: "METEOR (no WordNet)",
-    digits: 2,
-    better: Better::Higher,
-    range: Range::Unit,
     score: RowScore::Pair(|features| score(features, None)),
-    aggregate: Aggregate::Mean,
-    why_missing: rows_say_why,
+    ..METEOR
 };
 
 fn score(features: &Features<'_>, wordnet: Option<&WordNet>) -> Result<Score, Unscored> {

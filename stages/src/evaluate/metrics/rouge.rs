@@ -24,34 +24,22 @@ pub(super) const ROUGE1: Metric = Metric {
 pub(super) const ROUGE2: Metric = Metric {
     name: "rouge2",
     description: "F1 of the pairs of words that captions share.",
-    subject: Subject::Captions,
-    needs: &[],
     label: "ROUGE-2",
-    digits: 2,
-    better: Better::Higher,
-    range: Range::Unit,
     score: RowScore::Pair(|features| match scored(features)? {
         Rouge { reference_tokens: 1, .. } => {
             Err(Unscored::Because("a reference of one word has no pairs of words".to_owned()))
         }
         rouge => Ok(Score::Number(rouge.rouge2)),
     }),
-    aggregate: Aggregate::Mean,
-    why_missing: rows_say_why,
+    ..ROUGE1
 };
 
 pub(super) const ROUGE_L: Metric = Metric {
     name: "rougeL",
     description: "F1 of the longest common subsequence of words.",
-    subject: Subject::Captions,
-    needs: &[],
     label: "ROUGE-L",
-    digits: 2,
-    better: Better::Higher,
-    range: Range::Unit,
     score: RowScore::Pair(|features| scored(features).map(|rouge| Score::Number(rouge.rouge_l))),
-    aggregate: Aggregate::Mean,
-    why_missing: rows_say_why,
+    ..ROUGE1
 };
 
 /// Returns the scores of a pair whose reference has a word.
