@@ -268,19 +268,15 @@ fn check_bootstrap(params: &Params, subject: Subject) -> Result<(), FieldError> 
             let message = format!("`{name}` is for predictions, which `words` does not measure");
             return Err(FieldError::new(name, message));
         }
-        if bootstrap.resamples == 0 {
-            let path = format!("{name}.resamples");
-            return Err(FieldError::new(&*path, format!("`{path}` is at least 1")));
-        }
+        FieldError::check_counts([(format!("{name}.resamples"), bootstrap.resamples)])?;
         if !(bootstrap.confidence > 0.0 && bootstrap.confidence < 1.0) {
             let path = format!("{name}.confidence");
             let message = format!("`{path}` is between 0 and 1, not {}", bootstrap.confidence);
             return Err(FieldError::new(path, message));
         }
     }
-    if params.compare.as_ref().is_some_and(|compare| compare.permutations == Some(0)) {
-        return Err(FieldError::new("compare.permutations", "`compare.permutations` is at least 1"));
-    }
+    let permutations = params.compare.as_ref().and_then(|compare| compare.permutations);
+    FieldError::check_counts([("compare.permutations", permutations.unwrap_or(1))])?;
     if params.compare.is_none() && params.relative_entropy != Estimator::default() {
         let message = "`relative_entropy` changes nothing: there is no `compare`";
         return Err(FieldError::new("relative_entropy", message));

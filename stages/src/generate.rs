@@ -152,12 +152,10 @@ impl Stage for Generate {
             }
             _ => {}
         }
-        for (name, number) in [("max_new_tokens", params.max_new_tokens), ("batch_size", params.batch_size)] {
-            if number == 0 {
-                return Err(FieldError::new(name, format!("`{name}` is at least 1")));
-            }
-        }
-        Ok(())
+        FieldError::check_counts([
+            ("max_new_tokens", params.max_new_tokens),
+            ("batch_size", params.batch_size),
+        ])
     }
 
     fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), StageFailure> {

@@ -93,10 +93,7 @@ impl Stage for Reference {
 
     fn check(params: &Params) -> Result<(), FieldError> {
         params.prompts.check()?;
-        match params.max_length {
-            Some(0) => Err(FieldError::new("max_length", "`max_length` is at least 1")),
-            _ => Ok(()),
-        }
+        FieldError::check_counts([("max_length", params.max_length.unwrap_or(1))])
     }
 
     fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), StageFailure> {

@@ -223,14 +223,11 @@ impl Stage for Train {
             let message = format!("`max_grad_norm` is a number above 0, not {}", params.max_grad_norm);
             return Err(FieldError::new("max_grad_norm", message));
         }
-        let counts = [
-            ("batch_size", Some(params.batch_size)),
-            ("gradient_accumulation_steps", Some(params.gradient_accumulation_steps)),
-            ("max_length", params.max_length),
-        ];
-        if let Some((name, _)) = counts.into_iter().find(|(_, count)| *count == Some(0)) {
-            return Err(FieldError::new(name, format!("`{name}` is at least 1")));
-        }
+        FieldError::check_counts([
+            ("batch_size", params.batch_size),
+            ("gradient_accumulation_steps", params.gradient_accumulation_steps),
+            ("max_length", params.max_length.unwrap_or(1)),
+        ])?;
         let rows = params.batch_size.saturating_mul(params.gradient_accumulation_steps);
         if objective.needs_divergence() && rows == 1 {
             return Err(FieldError::new(

@@ -33,6 +33,22 @@ impl FieldError {
         Self::new(format!("{list}[{position}]"), message)
     }
 
+    /// Checks that numbers, each by the path of its field, are not 0.
+    ///
+    /// # Errors
+    /// The first that is.
+    pub fn check_counts<P: AsRef<str>, N: Default + PartialEq>(
+        counts: impl IntoIterator<Item = (P, N)>,
+    ) -> Result<(), Self> {
+        match counts.into_iter().find(|(_, count)| *count == N::default()) {
+            Some((path, _)) => {
+                let path = path.as_ref();
+                Err(Self::new(path, format!("`{path}` is at least 1")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Adds what to do about it.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
@@ -60,6 +76,13 @@ impl std::error::Error for FieldError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_count_of_0_is_named() {
+        assert_eq!(FieldError::check_counts([("steps", 1), ("rows", 2)]), Ok(()));
+        let error = FieldError::check_counts([("steps", 1), ("rows", 0), ("tokens", 0)]).unwrap_err();
+        assert_eq!(error, FieldError::new("rows", "`rows` is at least 1"));
+    }
 
     #[test]
     fn a_path_grows_outwards() {

@@ -64,17 +64,14 @@ impl Llama {
 
 impl Shape for Llama {
     fn check(&self) -> Result<(), FieldError> {
-        let sizes = [
+        FieldError::check_counts([
             ("hidden_size", self.hidden_size),
             ("intermediate_size", self.intermediate_size),
             ("num_hidden_layers", self.num_hidden_layers),
             ("num_attention_heads", self.num_attention_heads),
             ("num_key_value_heads", self.num_key_value_heads.unwrap_or(1)),
             ("max_position_embeddings", self.max_position_embeddings),
-        ];
-        if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
-            return Err(FieldError::new(*name, format!("`{name}` is at least 1")));
-        }
+        ])?;
         let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
         if hidden % (2 * heads) != 0 {
             let message =

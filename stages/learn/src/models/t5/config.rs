@@ -112,7 +112,7 @@ impl T5 {
 
 impl Shape for T5 {
     fn check(&self) -> Result<(), FieldError> {
-        let sizes = [
+        FieldError::check_counts([
             ("d_model", self.d_model),
             ("d_kv", self.d_kv),
             ("d_ff", self.d_ff),
@@ -120,10 +120,7 @@ impl Shape for T5 {
             ("num_decoder_layers", self.num_decoder_layers.unwrap_or(1)),
             ("num_heads", self.num_heads),
             ("n_positions", self.n_positions),
-        ];
-        if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
-            return Err(FieldError::new(*name, format!("`{name}` is at least 1")));
-        }
+        ])?;
         if !(0.0..1.0).contains(&self.dropout_rate) {
             let message = format!("`dropout_rate` is a share from 0 to below 1, not {}", self.dropout_rate);
             return Err(FieldError::new("dropout_rate", message));
