@@ -27,6 +27,18 @@ pub(crate) fn experiment() -> Experiment {
     Experiment::default()
 }
 
+/// Begins an experiment with a stage `model` that trains on `rows`, two of them in a step, and
+/// evaluates on them.
+pub(crate) fn training() -> Experiment {
+    experiment()
+        .rows()
+        .tokenizer()
+        .train("model")
+        .input("validation", "rows")
+        .set("batch_size", 2)
+        .set("gradient_accumulation_steps", 1)
+}
+
 impl Experiment {
     /// Sets the seed. To be called first.
     pub(crate) fn seed(mut self, seed: u64) -> Self {

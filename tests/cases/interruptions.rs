@@ -1,5 +1,13 @@
 //! Ctrl-C: once finishes cleanly, twice stops now.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::AsFd as _;
+use std::process::ChildStderr;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
 use rustix::process::Signal;
 
 use super::failures::{long_worker, worker_below};
@@ -25,15 +33,25 @@ fn wait_until_running(lab: &Lab) {
     wait_until("the first stage runs", || lab.run(["status", "x.toml"]).stdout.contains("running  first"));
 }
 
-/// Waits until the run has reported a first signal.
-pub(super) fn hear(stderr: &mut impl std::io::Read) -> String {
-    let mut said = Vec::new();
-    let mut byte = [0];
-    while !String::from_utf8_lossy(&said).contains("press Ctrl-C again") {
-        assert_eq!(stderr.read(&mut byte).unwrap(), 1, "ended: {}", String::from_utf8_lossy(&said));
-        said.push(byte[0]);
-    }
-    String::from_utf8_lossy(&said).into_owned()
+/// Waits until the run has reported a first signal, and returns what it wrote so far.
+///
+/// # Panics
+/// If it ends without, or does not in a minute.
+pub(super) fn wait_for_signal_report(stderr: &ChildStderr) -> String {
+    let mut stderr = File::from(stderr.as_fd().try_clone_to_owned().unwrap());
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut written = String::new();
+        let mut byte = [0];
+        // What comes after it is left to be read by others.
+        while !written.contains("press Ctrl-C again") && stderr.read(&mut byte).unwrap() == 1 {
+            written.push(char::from(byte[0]));
+        }
+        sender.send(written)
+    });
+    let written = receiver.recv_timeout(Duration::from_secs(60)).expect("the signal is reported in a minute");
+    assert!(written.contains("press Ctrl-C again"), "ended: {written}");
+    written
 }
 
 #[test]
@@ -44,7 +62,7 @@ fn once_lets_what_runs_end_and_begins_nothing() {
         wait_until_running(&lab);
         signal(child.id(), how);
         let mut stderr = child.stderr.take().unwrap();
-        hear(&mut stderr);
+        wait_for_signal_report(&stderr);
         lab.write("gate", "");
         let mut rest = String::new();
         std::io::Read::read_to_string(&mut stderr, &mut rest).unwrap();
@@ -64,9 +82,9 @@ fn twice_stops_now() {
     let lab = gated();
     let mut child = lab.spawn(["run", "x.toml"]);
     wait_until_running(&lab);
-    let mut stderr = child.stderr.take().unwrap();
+    let stderr = child.stderr.take().unwrap();
     signal(child.id(), Signal::INT);
-    hear(&mut stderr);
+    wait_for_signal_report(&stderr);
     signal(child.id(), Signal::INT);
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let mark = lab.cache().display().to_string();
@@ -88,7 +106,7 @@ fn an_interrupted_stage_is_not_retried() {
     wait_until_running(&lab);
     let mut stderr = child.stderr.take().unwrap();
     signal(child.id(), Signal::INT);
-    hear(&mut stderr);
+    wait_for_signal_report(&stderr);
     signal(child.id(), Signal::INT);
     let mut rest = String::new();
     std::io::Read::read_to_string(&mut stderr, &mut rest).unwrap();
@@ -117,9 +135,9 @@ fn twice_stops_a_worker_too() {
     let lab = long_worker();
     let mut child = lab.spawn(["run", "x.toml"]);
     worker_below(child.id());
-    let mut stderr = child.stderr.take().unwrap();
+    let stderr = child.stderr.take().unwrap();
     signal(child.id(), Signal::INT);
-    hear(&mut stderr);
+    wait_for_signal_report(&stderr);
     signal(child.id(), Signal::INT);
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let mark = lab.cache().display().to_string();

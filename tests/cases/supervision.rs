@@ -6,7 +6,7 @@ use std::process::Command;
 use rustix::process::Signal;
 
 use super::failures::{lab_has_no_sandbox, one};
-use super::interruptions::hear;
+use super::interruptions::wait_for_signal_report;
 use crate::lab::{Lab, Told, below, processes_naming, signal, wait_until};
 
 /// Returns a time to sleep that no other process sleeps, by which a sleeper is found again even if
@@ -67,10 +67,10 @@ fn a_daemon_ends_when_its_run_is_killed() {
 fn a_daemon_ends_when_the_run_is_stopped() {
     let seconds = sleep_of_its_own(4);
     let lab = one(&format!("{}; sleep 300", daemon(&seconds)), "");
-    let mut child = lab.spawn(["run", "x.toml"]);
+    let child = lab.spawn(["run", "x.toml"]);
     wait_until("the daemon runs", || sleepers(&seconds).len() == 1);
     signal(child.id(), Signal::INT);
-    hear(child.stderr.as_mut().unwrap());
+    wait_for_signal_report(child.stderr.as_ref().unwrap());
     signal(child.id(), Signal::INT);
     lab.told(child).expect(130);
     assert_eq!(sleepers(&seconds), Vec::<u32>::new());

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::experiment::{experiment, write_molecules};
+use crate::experiment::{self, write_molecules};
 use crate::lab::{Lab, ROWS, below, project, wait_until};
 
 /// Returns the names of all blobs of a cache, which are the digests of what they hold. What steps
@@ -119,13 +119,7 @@ fn training(parameters: &str) -> Lab {
 }
 
 fn training_of(model: &str, parameters: &str) -> Lab {
-    let lab = experiment()
-        .rows()
-        .tokenizer()
-        .train("model")
-        .input("validation", "rows")
-        .set("batch_size", 2)
-        .set("gradient_accumulation_steps", 1)
+    let lab = experiment::training()
         .lines(&format!("model.{model}\n{parameters}"))
         .table(["validation_loss"])
         .lab();

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use super::graph::has_crashed;
 use super::part::{Part, Random};
-use crate::experiment::{experiment, tiny_llama, write_molecules};
+use crate::experiment::{self, experiment, tiny_llama, write_molecules};
 use crate::lab::{Lab, below, signal, wait_until};
 
 /// Kills a run when something is kept, with all that it started, and puts its cache aside.
@@ -111,13 +111,7 @@ const COUNTED: &[&str] = &["wrong", "does not go on", "crashed"];
 fn checkpoints_of_a_training() {
     let part = Part::begin("damaged checkpoints", COUNTED);
     let training = || {
-        let lab = experiment()
-            .rows()
-            .tokenizer()
-            .train("model")
-            .input("validation", "rows")
-            .set("batch_size", 2)
-            .set("gradient_accumulation_steps", 1)
+        let lab = experiment::training()
             .set("learning_rate", 0.01)
             .set("length.steps", 800)
             .set("evals_per_epoch", 1)

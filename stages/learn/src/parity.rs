@@ -321,8 +321,8 @@ fn recomputed_activations_change_no_bit() {
     compare_recomputed("objectives/policy", network("objectives/policy"), &sequences, None);
 }
 
-/// Compares the gradients of a network that keeps everything with those of one that computes its
-/// layers anew.
+/// Compares the gradients of a network that keeps everything with those of one that recomputes
+/// its layers.
 fn compare_recomputed(name: &str, mut model: Network, sequences: &[Sequence], dropout: Option<Dropout>) {
     let sequences: Vec<&Sequence> = sequences.iter().collect();
     let mut gradients = |activations: Activations| -> Vec<(String, Vec<f32>)> {
