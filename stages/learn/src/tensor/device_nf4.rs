@@ -40,7 +40,7 @@ pub(crate) struct DevicePacked {
 
 /// How a matrix lies there.
 #[derive(Debug, Clone, Copy)]
-pub struct Layout {
+pub(crate) struct Layout {
     rows: usize,
     columns: usize,
     /// Whether scales are packed.
@@ -61,7 +61,7 @@ impl Layout {
 
 /// What a GPU does with such matrices.
 #[backend_extension(Cube, Fusion: cfg(feature = "cuda"))]
-pub trait Packed: Backend {
+pub(crate) trait Packed: Backend {
     /// Unpacks one.
     #[fusion(meta = |_words, _floats, layout| unpacked(layout))]
     fn nf4_unpack(words: IntTensor<Self>, floats: FloatTensor<Self>, layout: Layout) -> FloatTensor<Self>;
@@ -100,9 +100,10 @@ impl Packed for CubeBackend {
         // SAFETY: Units beyond the last number write nothing, and read no word that is not there.
         #[allow(unsafe_code, reason = "a kernel is launched without checks of bounds")]
         unsafe {
-            let launch = match layout.is_half {
-                true => unpack::launch_unchecked::<half::bf16>,
-                false => unpack::launch_unchecked::<f32>,
+            let launch = if layout.is_half {
+                unpack::launch_unchecked::<half::bf16>
+            } else {
+                unpack::launch_unchecked::<f32>
             };
             launch(
                 &client,
@@ -178,7 +179,7 @@ fn scale(
 /// Returns one of the eight levels of a word.
 #[cube]
 fn level(word: u32, floats: &[f32], levels_at: usize, #[comptime] place: usize) -> f32 {
-    let shift = comptime![(8 * (place / 2) + if place % 2 == 0 { 4 } else { 0 }) as u32];
+    let shift = comptime![(8 * (place / 2) + if place.is_multiple_of(2) { 4 } else { 0 }) as u32];
     floats[levels_at + ((word >> shift) & 15) as usize]
 }
 
@@ -220,7 +221,7 @@ fn times_few<F: Float>(
     #[comptime] is_double: bool,
     #[comptime] tokens: usize,
 ) {
-    let row = CUBE_POS as usize;
+    let row = CUBE_POS;
     let unit = UNIT_POS as usize;
     let in_row = columns / WORD;
     let mut sums = Array::<f32>::new(tokens);
@@ -265,7 +266,7 @@ fn times_few<F: Float>(
 
 impl DevicePacked {
     /// Moves a matrix to a GPU.
-    pub fn new(packed: &Nf4, device: &Device) -> Self {
+    pub(crate) fn new(packed: &Nf4, device: &Device) -> Self {
         let mut words = words(&packed.packed);
         let codes_at = words.len();
         let (mut floats, levels, offset) = match &packed.scales {
@@ -287,14 +288,14 @@ impl DevicePacked {
     }
 
     /// Unpacks it, `[rows, columns]`.
-    pub fn unpack(&self, dtype: FloatDType) -> Tensor<2> {
+    pub(crate) fn unpack(&self, dtype: FloatDType) -> Tensor<2> {
         let layout = Layout { is_half: dtype == FloatDType::BF16, ..self.layout };
         let (words, floats) = (self.words.clone().into_dispatch(), self.floats.clone().into_dispatch());
         Tensor::from_dispatch(Dispatch::nf4_unpack(words, floats, layout))
     }
 
     /// Multiplies `[tokens, columns]` with its transpose as it is, where tokens are few.
-    pub fn times(&self, x: &Tensor<2>) -> Option<Tensor<2>> {
+    pub(crate) fn times(&self, x: &Tensor<2>) -> Option<Tensor<2>> {
         let [tokens, columns] = x.dims();
         let is_fit = (1..=MAX_SKINNY_ROWS).contains(&tokens) && columns % WORD == 0 && !x.is_autodiff();
         is_fit.then(|| {
