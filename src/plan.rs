@@ -76,7 +76,16 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
                 values.iter().map(|value| value.path.len() + value.value.len() + 3).max().unwrap_or(0);
             for value in values {
                 let text = format!("{} = {}", value.path, value.value);
-                writeln!(out, "           {text:<width$}  # {}", value.origin, width = column.min(60))?;
+                let hides = match value.hides.as_slice() {
+                    [] => String::new(),
+                    hides => format!("  (hides {})", hides.join("; ")),
+                };
+                writeln!(
+                    out,
+                    "           {text:<width$}  # {}{hides}",
+                    value.origin,
+                    width = column.min(60)
+                )?;
             }
         }
     }

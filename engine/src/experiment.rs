@@ -2,10 +2,12 @@
 
 pub(crate) mod assemble;
 pub(crate) mod axes;
+pub(crate) mod defaults;
 pub(crate) mod layers;
 pub(crate) mod load;
 pub(crate) mod published;
 pub(crate) mod reference;
 pub(crate) mod settings;
 pub(crate) mod spec;
+pub(crate) mod stage_layers;
 pub(crate) mod table_spec;

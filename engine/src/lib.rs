@@ -62,6 +62,7 @@ pub use kind::context::{Context, Input};
 pub use kind::failure::{StageFailure, with_causes};
 pub use kind::input_file::{InputFile, NamedFile, SourceFiles};
 pub use kind::memory::{Amount, Estimate, EstimateContext, Machine, Memory, Need, OutputHint};
+pub use kind::picks::{By, Pick};
 pub use kind::ports::{Accepts, ArtifactType, OutputPort, Ports, Resources};
 pub use kind::schema::schema;
 pub use kind::stage::{Isolation, Kind, NoTuning, Parsed, Stage};

@@ -66,8 +66,16 @@ use crate::toml::value::{Content, Value};
 
 /// The fields of a stage's table that are its kind's, as text.
 fn read<S: Stage>(params: &str) -> Result<Parsed, FieldError> {
-    let (table, diagnostics) = parse(params, 0);
+    let (mut table, diagnostics) = parse(params, 0);
     assert_eq!(diagnostics, [], "the parameters are no TOML");
+    let written = Value { span: 0..params.len(), content: Content::Table(table.clone()) };
+    for pick in S::PICKS {
+        pick.apply(&mut table).map_err(|Diagnostic { span, message, help, .. }| FieldError {
+            path: written.path_of(&span).unwrap_or_default(),
+            message,
+            help,
+        })?;
+    }
     let table = Value { span: 0..params.len(), content: Content::Table(table) };
     let located = |Diagnostic { span, message, help, .. }: Diagnostic| FieldError {
         path: table.path_of(&span).unwrap_or_default(),

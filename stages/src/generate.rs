@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use corpus::{Direction, MissingField, Prediction};
 use engine::{
     ArtifactType, Component, Context, Estimate, EstimateContext, FieldError, InputFile, Isolation, NoTuning,
-    Ports, Resources, Stage, StageFailure,
+    Pick, Ports, Resources, Stage, StageFailure,
 };
 use learn::{
     Continuing, GenerateError, Generated, Generation, Kept, Model, Precision, Sizes, Strategy,
@@ -24,7 +24,7 @@ use crate::artifacts::{ADAPTER, PREDICTIONS, ROWS, WEIGHTS};
 use crate::support::adapters::check_base;
 use crate::support::devices::parse_device;
 use crate::support::memory::{is_on_cpu, memory, sizes, text_tokens};
-use crate::support::prompts::{read_prompt, read_text_prompt};
+use crate::support::prompts::{BY_DIRECTION, read_prompt, read_text_prompt};
 use crate::support::rows::{RowWriter, read_records, read_rows};
 
 /// What to ask a model.
@@ -96,6 +96,7 @@ impl Stage for Generate {
     const VERSION: u32 = 2;
     const ISOLATION: Isolation = Isolation::Subprocess;
     const ESTIMATES: bool = true;
+    const PICKS: &'static [Pick] = &[BY_DIRECTION];
     type Params = Params;
     type Tuning = NoTuning;
 

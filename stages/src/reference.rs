@@ -5,7 +5,7 @@ use std::path::Path;
 
 use corpus::Record;
 use engine::{
-    Context, Estimate, EstimateContext, FieldError, Isolation, NoTuning, Ports, Resources, Stage,
+    Context, Estimate, EstimateContext, FieldError, Isolation, NoTuning, Pick, Ports, Resources, Stage,
     StageFailure,
 };
 use learn::{Example, Examples, Feed, Model, Precision, ReferenceLogps, Sizes, reference_logps};
@@ -16,7 +16,7 @@ use crate::artifacts::{LOGPS, WEIGHTS};
 use crate::support::devices::parse_device;
 use crate::support::examples::{Reader, artifact_of};
 use crate::support::memory::{memory, sizes, text_tokens};
-use crate::support::prompts::Prompts;
+use crate::support::prompts::{BY_DIRECTIONS, Prompts};
 use crate::support::rows::{RowWriter, read_records};
 
 /// What to ask a model about.
@@ -68,6 +68,7 @@ impl Stage for Reference {
     const VERSION: u32 = 1;
     const ISOLATION: Isolation = Isolation::Subprocess;
     const ESTIMATES: bool = true;
+    const PICKS: &'static [Pick] = &[BY_DIRECTIONS];
     type Params = Params;
     type Tuning = NoTuning;
 

@@ -1,7 +1,7 @@
 //! `kind = "tokenizer"`: trains a tokenizer on rows, for models made from scratch.
 
 use engine::{
-    Component, Context, Estimate, EstimateContext, FieldError, Isolation, NoTuning, Ports, Stage,
+    Component, Context, Estimate, EstimateContext, FieldError, Isolation, NoTuning, Pick, Ports, Stage,
     StageFailure,
 };
 use learn::TokenizerModel;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{ROWS, TOKENIZER};
 use crate::support::memory::tokenizer_hint;
-use crate::support::prompts::Prompts;
+use crate::support::prompts::{BY_DIRECTIONS, Prompts};
 use crate::support::rows::read_rows;
 
 /// What to learn from.
@@ -42,6 +42,7 @@ impl Stage for Tokenizer {
     const ESTIMATES: bool = true;
     const RENAMED: &'static [(&'static str, &'static str)] =
         &[("model.bpe.vocabulary_size", "model.bpe.vocab_size")];
+    const PICKS: &'static [Pick] = &[BY_DIRECTIONS];
     type Params = Params;
     type Tuning = NoTuning;
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use engine::{
     ArtifactType, Component, Context, Estimate, EstimateContext, FieldError, Isolation, Memory, OutputHint,
-    Ports, Resources, Stage, StageFailure,
+    Pick, Ports, Resources, Stage, StageFailure,
 };
 use learn::{
     AdamW, AdapterMethod, Architecture, Compared, Feed, Length, Model, Objective, Point, Precision,
@@ -23,7 +23,7 @@ use crate::support::adapters::{check_base, name_base};
 use crate::support::devices::parse_devices;
 use crate::support::examples::{Reader, artifact_of};
 use crate::support::memory::{self, model_hint, most_tokens, sizes_of, text_tokens};
-use crate::support::prompts::Prompts;
+use crate::support::prompts::{BY_DIRECTIONS, Prompts};
 use crate::support::rows::{RowWriter, write_json};
 use crate::support::tensorboard::{curve_scalars, throughput_scalars, write_events};
 
@@ -143,6 +143,7 @@ impl Stage for Train {
         ("objective.apo-zero", "objective.apo_zero"),
         ("objective.apo-zero-unpaired", "objective.apo_zero_unpaired"),
     ];
+    const PICKS: &'static [Pick] = &[BY_DIRECTIONS];
     type Params = Params;
     type Tuning = Tuning;
 

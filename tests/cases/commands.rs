@@ -108,9 +108,9 @@ fn plan_resolved_says_where_each_value_comes_from() {
     assert_eq!(line(&plain, "take.count = 2"), "x.toml:10");
     assert_eq!(line(&plain, "distinct = false"), "assumed by `subset`");
     assert_eq!(line(&plain, "seed = 11"), "x.toml:5");
-    assert_eq!(line(&plain, "field = \"other\""), "x.toml:20");
+    assert_eq!(line(&plain, "field = \"other\""), "x.toml:20  (hides \"text\", x.toml:16)");
     assert_eq!(line(&plain, "inputs.rows = \"some.rows\""), "x.toml:14");
-    assert_eq!(line(&plan(&["--profile", "short"]), "take.count = 1"), "x.toml:24");
+    assert_eq!(line(&plan(&["--profile", "short"]), "take.count = 1"), "x.toml:24  (hides 2, x.toml:10)");
     let set =
         plan(&["--profile", "short", "--set", "stages.some.take.count=3", "--set", "experiment.seed=12"]);
     assert!(line(&set, "take.count = 3").contains("--set"), "{set}");

@@ -1,5 +1,6 @@
 //! What can be said in an experiment, by example: one file per kind of stage and per feature.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -255,7 +256,7 @@ fn later_layers_win() {
     let lab = lab();
     let resolved = lab.run(["plan", "include.toml", "--resolved"]).expect(0).stdout;
     for line in [
-        "take.count = 3            # parts/more.toml:5",
+        "take.count = 3            # parts/more.toml:5  (hides take.fraction = 0.5, parts/common.toml:13)",
         "seed = 7                  # include.toml:5",
         "path = \"rows.tsv\"         # parts/common.toml:7",
         "distinct = false          # assumed by `subset`",
@@ -264,7 +265,8 @@ fn later_layers_win() {
         let is_there = resolved.lines().any(|found| found.split_whitespace().eq(words.iter().copied()));
         assert!(is_there, "{line}\n{resolved}");
     }
-    assert!(!resolved.contains("take.fraction"), "a choice is replaced whole:\n{resolved}");
+    let is_there = resolved.lines().any(|line| line.trim_start().starts_with("take.fraction"));
+    assert!(!is_there, "a choice is replaced whole:\n{resolved}");
 }
 
 #[test]
@@ -278,15 +280,94 @@ fn a_profile_lies_over_the_file_and_a_set_value_over_the_profile() {
             .collect::<Vec<_>>()
     };
     let mini = resolved(&[]);
-    assert!(mini.contains(&"take.count = 1 # profiles.toml:22".to_owned()), "{mini:#?}");
+    let line = "take.count = 1 # profiles.toml:22 (hides take.fraction = 0.5, profiles.toml:9)";
+    assert!(mini.contains(&line.to_owned()), "{mini:#?}");
     assert!(mini.contains(&"distinct = true # profiles.toml:10".to_owned()), "{mini:#?}");
     let whole = resolved(&["--profile", "whole"]);
-    assert!(whole.contains(&"take.fraction = 1.0 # profiles.toml:27".to_owned()), "{whole:#?}");
+    let line = "take.fraction = 1.0 # profiles.toml:27 (hides 0.5, profiles.toml:9)";
+    assert!(whole.contains(&line.to_owned()), "{whole:#?}");
     assert!(whole.contains(&"seed = 9 # profiles.toml:26".to_owned()), "{whole:#?}");
     let set = resolved(&["--profile", "whole", "--set", "stages.half.take.fraction=0.25"]);
-    assert!(set.contains(&"take.fraction = 0.25 # --set:1".to_owned()), "{set:#?}");
+    let line = "take.fraction = 0.25 # --set:1 (hides 1.0, profiles.toml:27; 0.5, profiles.toml:9)";
+    assert!(set.contains(&line.to_owned()), "{set:#?}");
     let table = lab.run(["run", "profiles.toml"]).expect(0).stdout;
     assert!(table.contains("Small."), "a table says which profile made it:\n{table}");
+}
+
+#[test]
+fn the_nearest_file_wins() {
+    let lab = lab();
+    let resolved = |arguments: &[&str]| {
+        let told = lab.run(["plan", "layers.toml", "--resolved"].iter().chain(arguments)).expect(0);
+        let words = told.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        words.collect::<Vec<_>>()
+    };
+    let says = |resolved: &[String], text: &str| {
+        assert!(resolved.iter().any(|line| line.starts_with(text)), "{text}\n{resolved:#?}");
+    };
+    let mini = resolved(&[]);
+    let hidden = "(hides 1, parts/layered.toml:18; take.fraction = 0.5, parts/common.toml:13)";
+    says(&mini, &format!("take.count = 2 # layers.toml:8 {hidden}"));
+    says(&mini, "seed = 4 # parts/layered.toml:");
+    says(&mini, "distinct = true # layers.toml:18");
+    says(&mini, "path = \"parts/rows.csv\" # layers.toml:14");
+    let other = resolved(&["--profile", "other"]);
+    says(&other, "path = \"rows.jsonl\" # parts/small.toml:3");
+    says(&other, "take.fraction = 1.0 # layers.toml:22");
+    says(&other, "seed = 3 # parts/layered.toml:3");
+    says(&other, "inputs.rows = \"half.rows\" # layers.toml:23");
+}
+
+#[test]
+fn defaults_lie_below_what_a_stage_says() {
+    let lab = lab();
+    let resolved = |arguments: &[&str]| {
+        let told = lab.run(["plan", "defaults.toml", "--resolved"].iter().chain(arguments)).expect(0);
+        let mut stages: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut stage = String::new();
+        for line in told.stdout.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            if !line.starts_with(' ') {
+                stage = words.get(1).unwrap_or(&"").to_string();
+            }
+            stages.entry(stage.clone()).or_default().push(words.join(" "));
+        }
+        stages
+    };
+    let says = |resolved: &BTreeMap<String, Vec<String>>, stage: &str, text: &str| {
+        assert!(resolved[stage].iter().any(|line| line.starts_with(text)), "{stage}: {text}\n{resolved:#?}");
+    };
+    let mini = resolved(&[]);
+    says(&mini, "some", "take.count = 2 # defaults.toml:9");
+    says(&mini, "some", "inputs.rows = \"rows.rows\" # defaults.toml:8");
+    says(&mini, "some", "identity.field = \"caption\" # parts/defaults.toml:6");
+    says(&mini, "some", "distinct = true # parts/defaults.toml:10");
+    says(&mini, "half", "take.fraction = 0.5 # parts/common.toml:13");
+    says(&mini, "more", "take.fraction = 1.0 # defaults.toml:20");
+    says(&mini, "more", "inputs.rows = \"half.rows\" # defaults.toml:19");
+    let bare = resolved(&["--profile", "bare", "--set", "defaults.subset.take.count=3"]);
+    says(&bare, "some", "take.count = 3 # --set:1");
+    says(&bare, "some", "distinct = false # assumed by `subset`");
+    assert!(!bare["some"].iter().any(|line| line.contains("caption")), "{bare:#?}");
+}
+
+#[test]
+fn what_is_picked_has_the_key_of_what_is_written() {
+    let lab = lab();
+    let told = lab.run(["plan", "picks.toml", "--json"]).expect(0);
+    let nodes: Vec<serde_json::Value> = serde_json::from_str(&told.stdout).expect("JSON");
+    let key = |label: &str| &nodes.iter().find(|node| node["stage"] == label).expect("a stage")["key"];
+    for pair in [
+        ["model_picked", "model_written"],
+        ["picked[direction=mol2cap]", "written[direction=mol2cap]"],
+        ["picked[direction=cap2mol]", "written[direction=cap2mol]"],
+    ] {
+        assert_eq!(key(pair[0]), key(pair[1]), "{pair:?}");
+    }
+    let resolved = lab.run(["plan", "picks.toml", "--resolved"]).expect(0).stdout;
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = "prompt = \"parts/cap2mol.txt\" # picks.toml:13";
+    assert!(resolved.lines().any(|resolved| words(resolved) == line), "{resolved}");
 }
 
 #[test]

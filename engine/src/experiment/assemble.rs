@@ -1,20 +1,23 @@
 //! Layers to stages: merges what the layers declare, and reads everything but the kinds' parameters.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use crate::experiment::axes::{Axis, Variant, read_axes};
-use crate::experiment::layers::{Choices, Layer, hides, overlay};
+use crate::experiment::axes::read_axes;
+use crate::experiment::defaults::Defaults;
+use crate::experiment::layers::{Choices, Layer, Origin, overlay};
 use crate::experiment::settings::read_settings;
 use crate::experiment::spec::{Experiment, StageSpec, changes_nothing};
+use crate::experiment::stage_layers::{StageLayer, declared, merged, without_effect};
 use crate::experiment::table_spec::TableSpec;
 use crate::kind::name::is_name;
 use crate::kind::schema::choices_of;
 use crate::kind::stage::Kind;
 use crate::toml::deserialize::read;
 use crate::toml::diagnostic::{Diagnostic, nearest_or_all};
-use crate::toml::source_map::Span;
+use crate::toml::source_map::{SourceMap, Span};
 use crate::toml::value::{Content, Entry, TomlTable};
 
 /// Fills an experiment from its layers. `doubtful` lists where syntax errors are: what is wrong there
@@ -23,17 +26,22 @@ pub(crate) fn assemble(
     experiment: &mut Experiment,
     layers: Vec<Layer>,
     kinds: &'static [Kind],
+    sources: &SourceMap,
     doubtful: Vec<Span>,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     let choices = vec![None; kinds.len()];
-    Assembler { kinds, choices, doubtful, diagnostics }.assemble(experiment, layers);
+    let defaults = BTreeMap::new();
+    Assembler { kinds, choices, defaults, sources, doubtful, diagnostics }.assemble(experiment, layers);
 }
 
 struct Assembler<'a> {
     kinds: &'static [Kind],
     /// The choices of each kind, once a stage has needed them.
     choices: Vec<Option<Arc<Choices>>>,
+    /// The defaults of each kind that has any.
+    defaults: BTreeMap<usize, Defaults<'a>>,
+    sources: &'a SourceMap,
     doubtful: Vec<Span>,
     diagnostics: &'a mut Vec<Diagnostic>,
 }
@@ -42,13 +50,13 @@ impl Assembler<'_> {
     fn assemble(&mut self, experiment: &mut Experiment, mut layers: Vec<Layer>) {
         let mut head = TomlTable::new();
         let mut table = TomlTable::new();
-        let mut declared: IndexMap<String, Vec<(usize, Entry)>> = IndexMap::new();
+        let mut stages: IndexMap<String, Vec<(usize, Entry)>> = IndexMap::new();
         for (position, layer) in layers.iter_mut().enumerate() {
             // Moved out, for this is nearly all of a large experiment.
-            let stages = layer.root.get_mut("stages").map(|entry| &mut entry.value.content);
-            if let Some(Content::Table(below)) = stages {
+            let below = layer.root.get_mut("stages").map(|entry| &mut entry.value.content);
+            if let Some(Content::Table(below)) = below {
                 for (stage, entry) in std::mem::take(below) {
-                    declared.entry(stage).or_default().push((position, entry));
+                    stages.entry(stage).or_default().push((position, entry));
                 }
             }
         }
@@ -56,34 +64,39 @@ impl Assembler<'_> {
             for (name, entry) in &layer.root {
                 let below = entry.value.as_table();
                 match (name.as_str(), below) {
-                    ("experiment", Some(below)) => overlay(&mut head, below, &[], layer.how),
+                    ("experiment", Some(below)) => overlay(&mut head, below, &[], layer.overlay()),
                     ("table", Some(_)) => {
                         let over = TomlTable::from([(name.clone(), entry.clone())]);
-                        overlay(&mut table, &over, &[], layer.how);
+                        overlay(&mut table, &over, &[], layer.overlay());
                     }
                     ("stages", Some(_)) => {}
-                    ("profile", Some(_)) if !layer.is_override => {}
-                    ("experiment" | "table" | "stages" | "profile", None) => {
+                    ("defaults", Some(below)) => self.add_defaults(layer, below),
+                    ("experiment" | "defaults" | "table" | "stages", None) => {
                         let message = format!("`{name}` is a table, not {}", entry.value.describe());
                         self.diagnostics.push(Diagnostic::new(entry.value.span.clone(), message));
                     }
-                    _ if layer.is_override => {}
+                    _ if layer.origin != Origin::File => {}
                     _ => self.diagnostics.push(
                         Diagnostic::new(entry.key.clone(), format!("unknown part `{name}` of an experiment"))
                             .maybe_help(nearest_or_all(
                                 name,
                                 "an experiment has",
-                                ["experiment", "stages", "table", "profile"],
+                                ["experiment", "stages", "defaults", "table", "profile"],
                             )),
                     ),
                 }
             }
         }
         self.read_head(&head, experiment);
-        let own = |entries: &[(usize, Entry)]| entries.iter().any(|(layer, _)| !layers[*layer].is_override);
-        let known: Vec<String> =
-            declared.iter().filter(|(_, entries)| own(entries)).map(|(name, _)| name.clone()).collect();
-        for (name, entries) in declared {
+        let doubtful = &self.doubtful;
+        for defaults in self.defaults.values_mut() {
+            defaults.check(self.diagnostics, |span| is_within(doubtful, span));
+        }
+        let of_files = stages
+            .iter()
+            .filter(|(_, entries)| entries.iter().any(|(layer, _)| layers[*layer].origin == Origin::File));
+        let known: Vec<String> = of_files.map(|(name, _)| name.clone()).collect();
+        for (name, entries) in stages {
             if let Some(spec) = self.assemble_stage(&name, entries, &layers, &known) {
                 experiment.stages.insert(name, spec);
             }
@@ -103,6 +116,36 @@ impl Assembler<'_> {
                 Err(diagnostic) => self.diagnostics.push(diagnostic),
             }
         }
+    }
+
+    /// Adds what a layer has in `[defaults]`.
+    fn add_defaults(&mut self, layer: &Layer, table: &TomlTable) {
+        for (name, entry) in table {
+            let Some(position) = self.kinds.iter().position(|kind| kind.name() == name) else {
+                let names = self.kinds.iter().map(Kind::name);
+                if !self.is_doubtful(&entry.key) {
+                    self.diagnostics.push(
+                        Diagnostic::new(entry.key.clone(), format!("defaults of an unknown kind `{name}`"))
+                            .label("no such kind of stage")
+                            .maybe_help(nearest_or_all(name, "kinds", names)),
+                    );
+                }
+                continue;
+            };
+            let Content::Table(table) = &entry.value.content else {
+                let message = format!("defaults of `{name}` are a table, not {}", entry.value.describe());
+                self.diagnostics.push(Diagnostic::new(entry.value.span.clone(), message));
+                continue;
+            };
+            let (kinds, choices) = (self.kinds, self.choices_of(position));
+            let defaults = self.defaults.entry(position).or_insert_with(|| Defaults::of(&kinds[position]));
+            defaults.add(layer, table.clone(), &choices, self.diagnostics);
+        }
+    }
+
+    fn choices_of(&mut self, kind: usize) -> Arc<Choices> {
+        let kinds = self.kinds;
+        self.choices[kind].get_or_insert_with(|| choices_of(&kinds[kind]).into()).clone()
     }
 
     fn read_head(&mut self, head: &TomlTable, experiment: &mut Experiment) {
@@ -146,10 +189,12 @@ impl Assembler<'_> {
             return None;
         }
         let is_doubtful = entries.iter().any(|(_, entry)| self.is_doubtful(&entry.key));
-        let mut tables = Vec::new();
-        for (position, Entry { value, .. }) in entries {
+        let mut written = Vec::new();
+        for (position, Entry { value, key }) in entries {
             match value.content {
-                Content::Table(table) => tables.push((&layers[position], table, value.span)),
+                Content::Table(table) => {
+                    written.push(StageLayer { layer: &layers[position], key, table, span: value.span });
+                }
                 other => {
                     let message = format!("stage `{name}` is a table, not {}", other.describe());
                     self.diagnostics.push(Diagnostic::new(value.span, message));
@@ -157,25 +202,19 @@ impl Assembler<'_> {
                 }
             }
         }
-        if tables.iter().all(|(layer, ..)| layer.is_override) {
-            self.diagnostics.push(changes_nothing(name, key, known));
+        let is_addition =
+            |layer: &StageLayer<'_>| layer.layer.origin == Origin::File || layer.table.contains_key("kind");
+        if !written.iter().any(is_addition) {
+            self.diagnostics.push(changes_nothing(name, key, known.iter().map(String::as_str)));
             return None;
         }
-        let is_doubtful = is_doubtful || tables.iter().any(|(_, table, _)| self.has_doubtful(table));
-        let Some(kind_value) =
-            tables.iter().rev().find_map(|(_, table, _)| table.get("kind")).map(|entry| &entry.value)
-        else {
-            if is_doubtful {
+        let is_doubtful = is_doubtful || written.iter().any(|layer| self.has_doubtful(&layer.table));
+        let (kind_value, mut written) = match declared(name, written, self.kinds, self.sources) {
+            Ok(declared) => declared,
+            Err(diagnostic) => {
+                self.diagnostics.extend((!is_doubtful).then_some(diagnostic));
                 return None;
             }
-            let all: Vec<String> = self.kinds.iter().map(|kind| format!("`{}`", kind.name())).collect();
-            let message = format!("stage `{name}` has no `kind`");
-            self.diagnostics.push(
-                Diagnostic::new(key, message)
-                    .label("needs a `kind`")
-                    .help(format!("kinds: {}", all.join(", "))),
-            );
-            return None;
         };
         let Some(kind_name) = kind_value.as_text() else {
             let message = format!("the kind of stage `{name}` is a string, not {}", kind_value.describe());
@@ -198,23 +237,19 @@ impl Assembler<'_> {
             return None;
         };
         let kind = &self.kinds[position];
-        let choices = self.choices[position].get_or_insert_with(|| choices_of(kind).into()).clone();
-        let mut layered = tables.into_iter();
-        let (_, mut table, span) = layered.next().expect("some layer declares the stage");
-        let over: Vec<(&Layer, TomlTable, Span)> = layered.collect();
-        for (layer, over, _) in &over {
-            overlay(&mut table, over, &choices, layer.how);
-        }
+        let choices = self.choices_of(position);
+        let (key, span) = (written[0].key.clone(), written[0].span.clone());
         let before = self.diagnostics.len();
+        let defaults = self.defaults.get(&position).map(|defaults| defaults.table.clone());
+        let mut table = merged(name, kind, &mut written, defaults.as_deref(), &choices, self.diagnostics);
         let axes = table
             .shift_remove("axes")
             .map(|entry| read_axes(&entry.value, self.diagnostics))
             .unwrap_or_default();
         let is_broken = is_doubtful || self.diagnostics.len() > before;
-        for (_, over, _) in over.iter().filter(|(layer, ..)| layer.is_override) {
-            self.refuse_overridden_axes(name, over, &axes, &choices);
-        }
-        table.shift_remove("kind");
+        self.diagnostics.extend(without_effect(name, &written, &axes, &choices, self.sources));
+        written.pop();
+        let below = written.into_iter().map(|layer| layer.table).collect();
         let about = table.shift_remove("about").and_then(|entry| {
             let text = entry.value.as_text().map(str::to_owned);
             if text.is_none() {
@@ -233,6 +268,8 @@ impl Assembler<'_> {
             except: take("except"),
             table,
             span,
+            defaults,
+            below,
             axes,
             about,
             choices,
@@ -241,36 +278,8 @@ impl Assembler<'_> {
         })
     }
 
-    /// An override of a field that every variant sets again would silently do nothing.
-    fn refuse_overridden_axes(&mut self, stage: &str, over: &TomlTable, axes: &[Axis], choices: &Choices) {
-        for (field, entry) in over.iter().filter(|(field, _)| *field != "axes") {
-            for axis in axes {
-                let place = vec![field.clone()];
-                let sets = |variant: &Variant| {
-                    let set = variant.overlay.get(field).map(|entry| &entry.value);
-                    set.is_some_and(|set| hides(set, &entry.value, axis.overlay(), choices, &place))
-                };
-                if let Some(variant) = axis.variants.iter().find(|variant| sets(variant)) {
-                    let message = format!("`{field}` of stage `{stage}` is set by its axis `{}`", axis.name);
-                    let help = if axis.is_scalar {
-                        format!("override `stages.{stage}.axes.{}.values` instead", axis.name)
-                    } else {
-                        format!(
-                            "override `stages.{stage}.axes.{}.{}.{field}` instead",
-                            axis.name, variant.name
-                        )
-                    };
-                    self.diagnostics.push(
-                        Diagnostic::new(entry.key.clone(), message).label("would have no effect").help(help),
-                    );
-                    return;
-                }
-            }
-        }
-    }
-
     fn is_doubtful(&self, span: &Span) -> bool {
-        self.doubtful.iter().any(|range| range.start <= span.start && span.start < range.end)
+        is_within(&self.doubtful, span)
     }
 
     /// Returns whether any name in a table stands where the syntax is wrong.
@@ -280,4 +289,9 @@ impl Assembler<'_> {
                 || entry.value.as_table().is_some_and(|below| self.has_doubtful(below))
         })
     }
+}
+
+/// Returns whether a span begins in one of some ranges.
+fn is_within(ranges: &[Span], span: &Span) -> bool {
+    ranges.iter().any(|range| range.start <= span.start && span.start < range.end)
 }

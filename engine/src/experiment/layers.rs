@@ -1,5 +1,7 @@
-//! The layers of an experiment: include, file, profile, `--set`. Later ones override earlier ones.
+//! The layers of an experiment: of each file its own part and its profile, then `--set`. Later ones
+//! override earlier ones.
 
+use crate::kind::stage::Kind;
 use crate::toml::value::{Content, Entry, TomlTable, Value};
 
 /// How a layer treats a choice that is there already.
@@ -11,12 +13,28 @@ pub(crate) enum Overlay {
     Leaf,
 }
 
-/// One layer of an experiment: a file, a part of a file, or an override.
+/// Where a layer comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A file, without its profiles.
+    File,
+    /// The part of a file that belongs to the profile in use.
+    Profile,
+    /// A value of the command line.
+    Set,
+}
+
+/// One layer of an experiment. A later one is nearer to the user, and overrides earlier ones.
 pub(crate) struct Layer {
     pub root: TomlTable,
-    pub how: Overlay,
-    /// Whether it comes from outside the stages' own declarations.
-    pub is_override: bool,
+    pub origin: Origin,
+}
+
+impl Layer {
+    /// Returns how it treats a choice that is there already.
+    pub(crate) fn overlay(&self) -> Overlay {
+        if self.origin == Origin::Set { Overlay::Leaf } else { Overlay::Whole }
+    }
 }
 
 /// Which fields of a stage are choices: their paths from the stage's table.
@@ -25,6 +43,18 @@ pub(crate) type Choices = [Vec<String>];
 /// Overlays `base` with `over`: tables merge key by key, choices and lists are replaced whole.
 pub(crate) fn overlay(base: &mut TomlTable, over: &TomlTable, choices: &Choices, how: Overlay) {
     overlay_below(base, over, choices, how, &mut Vec::new());
+}
+
+/// Overlays the table of a stage. What the layer above says in another way is taken off first.
+pub(crate) fn overlay_stage(
+    base: &mut TomlTable,
+    over: &TomlTable,
+    kind: &Kind,
+    choices: &Choices,
+    how: Overlay,
+) {
+    kind.picks().iter().for_each(|pick| pick.clear(base, over));
+    overlay(base, over, choices, how);
 }
 
 fn overlay_below(

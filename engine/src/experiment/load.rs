@@ -1,13 +1,14 @@
 //! Text to [`Experiment`]: files, profile and overrides merged, not yet planned.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 
 use crate::experiment::assemble::assemble;
 use crate::experiment::axes::nested;
-use crate::experiment::layers::{Layer, Overlay};
+use crate::experiment::layers::{Layer, Origin};
 use crate::experiment::published::Published;
 use crate::experiment::spec::{Experiment, Request, changes_nothing};
 use crate::kind::input_file::tidy;
@@ -34,33 +35,38 @@ impl Experiment {
             read,
             layers: Vec::new(),
             loaded: Vec::new(),
+            profile: request.profile.clone().unwrap_or_else(|| DEFAULT_PROFILE.to_owned()),
+            profiles: IndexSet::new(),
+            unused: Vec::new(),
+            note: None,
+            is_comparable: false,
+            is_incomplete: false,
             doubtful: Vec::new(),
         };
         loader.load_file(&request.file, None, &mut Vec::new());
-        let has_syntax_errors = !loader.diagnostics.is_empty();
+        let profile = loader.profile_in_use(request);
+        loader.check_unused_profiles();
+        for text in &request.set {
+            loader.add_override(text);
+        }
         let mut experiment = Self {
             sources: SourceMap::default(),
             diagnostics: Vec::new(),
-            has_syntax_errors,
+            has_syntax_errors: loader.is_incomplete,
             file: request.file.clone(),
             title: None,
             seed: 0,
             seed_span: None,
-            profile: None,
-            profile_note: None,
-            is_comparable: false,
+            profile,
+            profile_note: loader.note.take(),
+            is_comparable: loader.is_comparable,
             stages: IndexMap::new(),
             table: None,
             published: None,
             data: request.data.clone(),
         };
-        loader.add_profile(request, &mut experiment);
-        loader.check_other_profiles(experiment.profile.as_deref());
-        for text in &request.set {
-            loader.add_override(text);
-        }
         let (layers, doubtful) = (std::mem::take(&mut loader.layers), std::mem::take(&mut loader.doubtful));
-        assemble(&mut experiment, layers, kinds, doubtful, &mut loader.diagnostics);
+        assemble(&mut experiment, layers, kinds, &loader.sources, doubtful, &mut loader.diagnostics);
         loader.read_published(&mut experiment);
         experiment.sources = loader.sources;
         experiment.diagnostics = loader.diagnostics;
@@ -75,11 +81,23 @@ struct Loader<'a> {
     layers: Vec<Layer>,
     /// Files that are loaded already: each is loaded once, where it is first included.
     loaded: Vec<PathBuf>,
+    /// The profile that is used where files have it.
+    profile: String,
+    /// The profiles that files have.
+    profiles: IndexSet<String>,
+    /// The parts of the other profiles, each with the profile's name.
+    unused: Vec<(String, TomlTable)>,
+    note: Option<String>,
+    is_comparable: bool,
+    /// Whether a file, or a part of one, could not be read.
+    is_incomplete: bool,
     /// Where syntax errors are.
     doubtful: Vec<Span>,
 }
 
 impl Loader<'_> {
+    /// Adds the layers of a file: those of the files that it includes, its own, and that of its
+    /// profile.
     fn load_file(&mut self, path: &Path, asked_at: Option<&Span>, chain: &mut Vec<PathBuf>) {
         self.loaded.push(tidy(path));
         let name = path.display().to_string();
@@ -92,114 +110,127 @@ impl Loader<'_> {
                     base..base
                 });
                 let message = format!("failed to read `{name}`: {error}");
-                self.diagnostics.push(Diagnostic::new(span, message).help("check the path of the file"));
-                return;
+                return self
+                    .report_incomplete(Diagnostic::new(span, message).help("check the path of the file"));
             }
         };
         let base = self.sources.add(name, folder.clone(), text.clone());
-        let (root, diagnostics) = parse(&text, base);
+        let (mut root, diagnostics) = parse(&text, base);
         self.doubtful.extend(diagnostics.iter().map(|diagnostic| {
             let range = doubtful(&text, diagnostic.span.start - base);
             base + range.start..base + range.end
         }));
+        diagnostics.into_iter().for_each(|diagnostic| self.report_incomplete(diagnostic));
         if text.trim().is_empty() {
-            self.diagnostics.push(
+            self.report_incomplete(
                 Diagnostic::new(base..base, "the experiment file is empty")
                     .help("it needs at least one stage: `[stages.NAME]` with a `kind`"),
             );
         }
-        self.diagnostics.extend(diagnostics);
-        chain.push(tidy(path));
         let include = root.get("experiment").and_then(|entry| entry.value.as_table()?.get("include"));
-        for item in include.map(|entry| text_list(&entry.value, &mut self.diagnostics)).unwrap_or_default() {
-            let target = tidy(&folder.join(&item.0));
-            if chain.contains(&target) {
-                let message = format!("`{}` includes itself", item.0);
-                self.diagnostics.push(Diagnostic::new(item.1, message).help("take one of the includes out"));
-                continue;
-            }
-            if !self.loaded.contains(&target) {
-                self.load_file(&target, Some(&item.1), chain);
-            }
-        }
+        let include = include.map(|entry| entry.value.clone());
+        let profiles = root.shift_remove("profile").map(|entry| entry.value);
+        chain.push(tidy(path));
+        self.load_included(include.as_ref(), &folder, chain);
+        self.layers.push(Layer { root, origin: Origin::File });
+        self.load_profiles(profiles, &folder, chain);
         chain.pop();
-        self.layers.push(Layer { root, how: Overlay::Whole, is_override: false });
     }
 
-    fn add_profile(&mut self, request: &Request, experiment: &mut Experiment) {
-        let known: Vec<String> = self
-            .layers
-            .iter()
-            .flat_map(|layer| subtable(&layer.root, "profile"))
-            .map(|(name, _)| name.clone())
-            .collect();
-        let name = match &request.profile {
-            Some(name) if known.contains(name) => name.clone(),
-            Some(name) => {
-                let base = self.sources.add("--profile".to_owned(), PathBuf::new(), name.clone());
-                let help = nearest_or_all(name, "profiles", known.iter().map(String::as_str))
-                    .unwrap_or_else(|| "the files have no profiles".to_owned());
-                let message = format!("there is no profile `{name}`");
-                self.diagnostics.push(Diagnostic::new(base..base + name.len(), message).help(help));
-                return;
-            }
-            None if known.iter().any(|known| known == DEFAULT_PROFILE) => DEFAULT_PROFILE.to_owned(),
-            None => return,
-        };
-        let mut layers = Vec::new();
-        for layer in &self.layers {
-            let Some((_, entry)) = subtable(&layer.root, "profile").find(|(profile, _)| **profile == name)
-            else {
-                continue;
-            };
-            let Some(table) = entry.value.as_table() else {
-                self.diagnostics.push(Diagnostic::new(entry.value.span.clone(), "a profile is a table"));
-                continue;
-            };
-            for (field, below) in table {
-                match field.as_str() {
-                    "stages" | "experiment" | "table" => {}
-                    "note" => match &below.value.content {
-                        Content::Text(note) => experiment.profile_note = Some(note.clone()),
-                        _ => self
-                            .diagnostics
-                            .push(Diagnostic::new(below.value.span.clone(), "`note` is a string")),
-                    },
-                    "comparable" => match below.value.content {
-                        Content::Bool(truth) => experiment.is_comparable = truth,
-                        _ => self.diagnostics.push(Diagnostic::new(
-                            below.value.span.clone(),
-                            "`comparable` is `true` or `false`",
-                        )),
-                    },
-                    _ => self.diagnostics.extend(unknown_in_profile(&name, field, below)),
-                }
-            }
-            layers.push(Layer { root: table.clone(), how: Overlay::Whole, is_override: true });
-        }
-        self.layers.extend(layers);
-        experiment.profile = Some(name);
-    }
-
-    /// Checks the profiles that are not used, as far as it goes without using them.
-    fn check_other_profiles(&mut self, used: Option<&str>) {
-        let stages: Vec<String> = self
-            .layers
-            .iter()
-            .filter(|layer| !layer.is_override)
-            .flat_map(|layer| subtable(&layer.root, "stages"))
-            .map(|(name, _)| name.clone())
-            .collect();
+    fn load_included(&mut self, include: Option<&Value>, folder: &Path, chain: &mut Vec<PathBuf>) {
+        let Some(include) = include else { return };
         let mut diagnostics = Vec::new();
-        let profiles = self.layers.iter().filter(|layer| !layer.is_override);
-        for (name, entry) in profiles.flat_map(|layer| subtable(&layer.root, "profile")) {
-            let Some(profile) = entry.value.as_table().filter(|_| Some(name.as_str()) != used) else {
+        let items = text_list(include, &mut diagnostics);
+        diagnostics.into_iter().for_each(|diagnostic| self.report_incomplete(diagnostic));
+        for (text, span) in items {
+            let target = tidy(&folder.join(&text));
+            if chain.contains(&target) {
+                let message = format!("`{text}` includes itself");
+                self.report_incomplete(Diagnostic::new(span, message).help("take one of the includes out"));
+            } else if !self.loaded.contains(&target) {
+                self.load_file(&target, Some(&span), chain);
+            }
+        }
+    }
+
+    /// Adds the layers of a file's part of the profile in use, and keeps the other profiles.
+    fn load_profiles(&mut self, profiles: Option<Value>, folder: &Path, chain: &mut Vec<PathBuf>) {
+        let Some(Value { span, content }) = profiles else { return };
+        let Content::Table(profiles) = content else {
+            let message = format!("`profile` is a table, not {}", content.describe());
+            return self.diagnostics.push(Diagnostic::new(span, message));
+        };
+        for (name, Entry { value: Value { span, content }, .. }) in profiles {
+            self.profiles.insert(name.clone());
+            let Content::Table(table) = content else {
+                self.diagnostics.push(Diagnostic::new(span, "a profile is a table"));
                 continue;
             };
-            diagnostics
-                .extend(profile.iter().filter_map(|(field, below)| unknown_in_profile(name, field, below)));
-            for (stage, below) in subtable(profile, "stages").filter(|(stage, _)| !stages.contains(*stage)) {
-                diagnostics.push(changes_nothing(stage, below.key.clone(), &stages));
+            for (field, entry) in &table {
+                self.diagnostics.extend(wrong_in_profile(&name, field, entry));
+            }
+            if name != self.profile {
+                self.unused.push((name, table));
+                continue;
+            }
+            self.load_included(table.get("include").map(|entry| &entry.value), folder, chain);
+            match table.get("note").map(|entry| &entry.value.content) {
+                Some(Content::Text(note)) => self.note = Some(note.clone()),
+                _ => {}
+            }
+            match table.get("comparable").map(|entry| &entry.value.content) {
+                Some(Content::Bool(truth)) => self.is_comparable = *truth,
+                _ => {}
+            }
+            self.layers.push(Layer { root: table, origin: Origin::Profile });
+        }
+    }
+
+    /// Reports what is wrong with the files themselves: what is said of stages may be incomplete then.
+    fn report_incomplete(&mut self, diagnostic: Diagnostic) {
+        self.is_incomplete = true;
+        self.diagnostics.push(diagnostic);
+    }
+
+    /// Returns the profile that is used, if the files have it.
+    fn profile_in_use(&mut self, request: &Request) -> Option<String> {
+        if self.profiles.contains(&self.profile) {
+            return Some(self.profile.clone());
+        }
+        let name = request.profile.as_ref()?;
+        let base = self.sources.add("--profile".to_owned(), PathBuf::new(), name.clone());
+        let help = nearest_or_all(name, "profiles", self.profiles.iter().map(String::as_str))
+            .unwrap_or_else(|| "the files have no profiles".to_owned());
+        let message = format!("there is no profile `{name}`");
+        self.diagnostics.push(Diagnostic::new(base..base + name.len(), message).help(help));
+        None
+    }
+
+    /// Checks the profiles that are not used, as far as it goes without the files that they include.
+    fn check_unused_profiles(&mut self) {
+        let stages: IndexSet<&str> = self
+            .layers
+            .iter()
+            .flat_map(|layer| subtable(&layer.root, "stages"))
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let mut own: BTreeSet<(&str, &str)> = BTreeSet::new();
+        let mut including: BTreeSet<&str> = BTreeSet::new();
+        for (profile, table) in &self.unused {
+            let declares =
+                |entry: &Entry| entry.value.as_table().is_some_and(|stage| stage.contains_key("kind"));
+            let declared = subtable(table, "stages").filter(|(_, entry)| declares(entry));
+            own.extend(declared.map(|(stage, _)| (profile.as_str(), stage.as_str())));
+            including.extend(table.contains_key("include").then_some(profile.as_str()));
+        }
+        let mut diagnostics = Vec::new();
+        for (profile, table) in
+            self.unused.iter().filter(|(profile, _)| !including.contains(profile.as_str()))
+        {
+            for (stage, entry) in subtable(table, "stages") {
+                if !stages.contains(stage.as_str()) && !own.contains(&(profile, stage)) {
+                    diagnostics.push(changes_nothing(stage, entry.key.clone(), stages.iter().copied()));
+                }
             }
         }
         self.diagnostics.extend(diagnostics);
@@ -222,18 +253,15 @@ impl Loader<'_> {
                 .iter()
                 .any(|layer| subtable(&layer.root, "stages").any(|(name, _)| name == second)),
             "experiment" => ["seed", "title"].contains(&second),
+            "defaults" => !second.is_empty(),
             "table" => true,
             _ => false,
         };
         if !known || parts.any(str::is_empty) {
-            let stages: Vec<String> = self
-                .layers
-                .iter()
-                .flat_map(|layer| subtable(&layer.root, "stages"))
-                .map(|(name, _)| name.clone())
-                .collect();
+            let stages = self.layers.iter().flat_map(|layer| subtable(&layer.root, "stages"));
+            let stages: IndexSet<&str> = stages.map(|(name, _)| name.as_str()).collect();
             let help = match first {
-                "stages" => nearest_or_all(second, "stages", stages.iter().map(String::as_str)),
+                "stages" => nearest_or_all(second, "stages", stages.iter().copied()),
                 _ => {
                     Some("write `--set stages.NAME.FIELD=VALUE` or `--set experiment.seed=VALUE`".to_owned())
                 }
@@ -250,7 +278,7 @@ impl Loader<'_> {
         });
         parsed.span = value_base..all.end;
         let root = nested(path, &key, parsed);
-        self.layers.push(Layer { root, how: Overlay::Leaf, is_override: true });
+        self.layers.push(Layer { root, origin: Origin::Set });
     }
 
     fn read_published(&mut self, experiment: &mut Experiment) {
@@ -281,12 +309,21 @@ impl Loader<'_> {
     }
 }
 
-fn unknown_in_profile(profile: &str, field: &str, entry: &Entry) -> Option<Diagnostic> {
-    let known = ["stages", "experiment", "table", "note", "comparable"];
-    let message = format!("unknown field `{field}` in profile `{profile}`");
-    (!known.contains(&field)).then(|| {
-        Diagnostic::new(entry.key.clone(), message).maybe_help(nearest_or_all(field, "a profile has", known))
-    })
+/// Returns what is wrong with one field of a profile.
+fn wrong_in_profile(profile: &str, field: &str, entry: &Entry) -> Option<Diagnostic> {
+    let known = ["stages", "defaults", "experiment", "table", "include", "note", "comparable"];
+    let expected = match (field, &entry.value.content) {
+        ("note", Content::Text(_)) | ("comparable", Content::Bool(_)) => return None,
+        ("note", _) => "`note` is a string",
+        ("comparable", _) => "`comparable` is `true` or `false`",
+        _ if known.contains(&field) => return None,
+        _ => {
+            let message = format!("unknown field `{field}` in profile `{profile}`");
+            let help = nearest_or_all(field, "a profile has", known);
+            return Some(Diagnostic::new(entry.key.clone(), message).maybe_help(help));
+        }
+    };
+    Some(Diagnostic::new(entry.value.span.clone(), expected))
 }
 
 /// Returns the entries of a table inside a root, or none.

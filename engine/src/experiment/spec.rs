@@ -1,12 +1,13 @@
 //! An experiment as written, and each of its stages before axes multiply it.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 
 use crate::experiment::axes::Axis;
-use crate::experiment::layers::Choices;
+use crate::experiment::layers::{Choices, overlay_stage};
 use crate::experiment::published::Published;
 use crate::experiment::settings::Settings;
 use crate::experiment::table_spec::TableSpec;
@@ -44,6 +45,10 @@ pub(crate) struct StageSpec {
     /// All layers, with axes and the engine's own fields taken off; inputs still on.
     pub table: TomlTable,
     pub span: Span,
+    /// The defaults of its kind, which lie below all layers.
+    pub defaults: Option<Arc<TomlTable>>,
+    /// What its layers say, but for the nearest one; empty where only one speaks of the stage.
+    pub below: Vec<TomlTable>,
     pub axes: Vec<Axis>,
     pub only: Option<Value>,
     pub except: Option<Value>,
@@ -52,6 +57,32 @@ pub(crate) struct StageSpec {
     pub settings: Settings,
     /// Whether it has a mistake that was reported already, so that nothing more is said of it.
     pub is_broken: bool,
+}
+
+impl StageSpec {
+    /// Overlays its table with a variant of one of its axes.
+    pub(crate) fn overlay(&self, table: &mut TomlTable, axis: &Axis, variant: usize) {
+        let over = &axis.variants[variant].overlay;
+        overlay_stage(table, over, self.kind, &self.choices, axis.overlay());
+    }
+
+    /// Picks what the kind reads from the tables that have more.
+    ///
+    /// # Errors
+    /// What is wrong with the fields that take part.
+    pub(crate) fn pick(&self, table: &mut Cow<'_, TomlTable>) -> Result<(), Diagnostic> {
+        for pick in self.kind.picks() {
+            if !pick.applies(table) {
+                continue;
+            }
+            pick.apply(table.to_mut()).map_err(|mut diagnostic| {
+                diagnostic.message =
+                    format!("stage `{}` ({}): {}", self.name, self.kind.name(), diagnostic.message);
+                diagnostic
+            })?;
+        }
+        Ok(())
+    }
 }
 
 /// An experiment as written: everything resolved that text alone can resolve.
@@ -105,8 +136,12 @@ pub(crate) fn unknown_stage(name: &str, span: Span, stages: &IndexMap<String, St
 }
 
 /// Reports that a profile changes a stage that does not exist.
-pub(crate) fn changes_nothing(stage: &str, key: Span, stages: &[String]) -> Diagnostic {
+pub(crate) fn changes_nothing<'a>(
+    stage: &str,
+    key: Span,
+    stages: impl IntoIterator<Item = &'a str> + Clone,
+) -> Diagnostic {
     Diagnostic::new(key, format!("a profile changes stage `{stage}`, which is not there"))
         .label("no such stage")
-        .maybe_help(nearest_or_all(stage, "stages", stages.iter().map(String::as_str)))
+        .maybe_help(nearest_or_all(stage, "stages", stages))
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::kind::stage::Kind;
+use crate::toml::source_map::Span;
+use crate::toml::value::Value as TomlValue;
 
 /// Returns the paths of all fields of a kind that are choices: tables with one entry.
 pub(crate) fn choices_of(kind: &Kind) -> Vec<Vec<String>> {
@@ -20,13 +22,7 @@ fn walk(root: &Value, node: &Value, place: &mut Vec<String>, choices: &mut Vec<V
         return;
     }
     let node = resolve(root, node);
-    let branches: Vec<&Value> = ["oneOf", "anyOf"]
-        .iter()
-        .filter_map(|word| node.get(word)?.as_array())
-        .flatten()
-        .map(|branch| resolve(root, branch))
-        .filter(|branch| branch.get("type") != Some(&json!("null")))
-        .collect();
+    let branches = branches(root, node);
     if branches.iter().any(|branch| is_variant(branch)) {
         choices.push(place.clone());
     } else if let [only] = branches.as_slice() {
@@ -37,6 +33,13 @@ fn walk(root: &Value, node: &Value, place: &mut Vec<String>, choices: &mut Vec<V
         walk(root, below, place, choices, depth + 1);
         place.pop();
     }
+}
+
+/// Returns the alternatives of a node, but for the absence of a value.
+fn branches<'a>(root: &'a Value, node: &'a Value) -> Vec<&'a Value> {
+    let alternatives = ["oneOf", "anyOf"].iter().filter_map(|word| node.get(word)?.as_array()).flatten();
+    let alternatives = alternatives.map(|branch| resolve(root, branch));
+    alternatives.filter(|branch| branch.get("type") != Some(&json!("null"))).collect()
 }
 
 fn is_variant(branch: &Value) -> bool {
@@ -53,10 +56,62 @@ fn resolve<'a>(root: &'a Value, node: &'a Value) -> &'a Value {
         .unwrap_or(node)
 }
 
+/// Finds a field of a table that its kind does not have, at any depth: its path, where it is written,
+/// and the names that are known there. `common` names fields of the table that are not the kind's.
+pub(crate) fn unknown_field(
+    kind: &Kind,
+    table: &TomlValue,
+    common: &[&str],
+) -> Option<(Vec<String>, Span, Vec<String>)> {
+    let schema = kind.schema();
+    let known = schema.get("properties").and_then(Value::as_object);
+    let mut names: Vec<String> = known.into_iter().flat_map(Map::keys).cloned().collect();
+    names.extend(common.iter().map(|name| (*name).to_owned()));
+    let is_common = |name: &str| common.contains(&name);
+    table.as_table()?.iter().filter(|(name, _)| !is_common(name)).find_map(|(name, entry)| {
+        match known.and_then(|known| known.get(name)) {
+            None => Some((vec![name.clone()], entry.key.clone(), names.clone())),
+            Some(below) => unknown_below(&schema, below, &entry.value, vec![name.clone()], 0),
+        }
+    })
+}
+
+fn unknown_below(
+    root: &Value,
+    node: &Value,
+    value: &TomlValue,
+    place: Vec<String>,
+    depth: usize,
+) -> Option<(Vec<String>, Span, Vec<String>)> {
+    let table = value.as_table().filter(|_| depth <= 16)?;
+    let mut names: Vec<String> = Vec::new();
+    let mut is_open = true;
+    let mut fields: BTreeMap<&str, &Value> = BTreeMap::new();
+    let node = resolve(root, node);
+    for part in std::iter::once(node).chain(branches(root, node)) {
+        let properties = part.get("properties").and_then(Value::as_object);
+        for (name, below) in properties.into_iter().flatten() {
+            names.push(name.clone());
+            fields.entry(name).or_insert(below);
+        }
+        // A table of any names has a schema for its values; what is not a table has no properties.
+        is_open &= properties.is_none() || part.get("additionalProperties") != Some(&json!(false));
+    }
+    table.iter().find_map(|(name, entry)| {
+        let place: Vec<String> = place.iter().chain([name]).cloned().collect();
+        match fields.get(name.as_str()) {
+            Some(below) => unknown_below(root, below, &entry.value, place, depth + 1),
+            None if is_open => None,
+            None => Some((place, entry.key.clone(), names.clone())),
+        }
+    })
+}
+
 /// Returns a JSON Schema of experiment files, for editors.
 pub fn schema(kinds: &[Kind]) -> Value {
     let mut definitions = BTreeMap::new();
     let mut stages = Vec::new();
+    let mut defaults = Map::new();
     for kind in kinds {
         let mut own = kind.schema();
         // Definitions are shared by name among all kinds, so each kind gets its own room.
@@ -67,13 +122,17 @@ pub fn schema(kinds: &[Kind]) -> Value {
             definitions.extend(inner.into_iter().map(|(name, value)| (format!("{prefix}{name}"), value)));
         }
         object.remove("$schema");
+        // Which parameters are required is known only after all layers and axes are applied.
+        object.remove("required");
         let properties = object.entry("properties").or_insert_with(|| json!({}));
         let properties = properties.as_object_mut().expect("properties are an object");
+        properties.extend(common_fields(kind));
+        defaults.insert(kind.name().to_owned(), own.clone());
+        let object = own.as_object_mut().expect("parameters are a struct");
+        let properties = object["properties"].as_object_mut().expect("properties are an object");
         properties.insert("kind".to_owned(), json!({ "const": kind.name() }));
-        properties.extend(common_fields());
-        let required = object.entry("required").or_insert_with(|| json!([]));
-        // Which parameters are required is known only after profiles and axes are applied.
-        *required = json!(["kind"]);
+        properties.extend(stage_fields());
+        object.insert("required".to_owned(), json!(["kind"]));
         stages.push(own);
     }
     json!({
@@ -97,6 +156,7 @@ pub fn schema(kinds: &[Kind]) -> Value {
                     "anyOf": stages.into_iter().chain([json!({ "not": { "required": ["kind"] } })]).collect::<Vec<_>>()
                 }
             },
+            "defaults": { "type": "object", "properties": defaults, "additionalProperties": false },
             "profile": { "type": "object", "additionalProperties": { "type": "object" } },
             "table": {
                 "type": "object",
@@ -117,14 +177,12 @@ pub fn schema(kinds: &[Kind]) -> Value {
     })
 }
 
-fn common_fields() -> Map<String, Value> {
-    let fields = json!({
+/// Returns the fields that stages of a kind and their defaults have besides parameters.
+fn common_fields(kind: &Kind) -> Map<String, Value> {
+    let mut fields = object(json!({
         "about": { "type": "string", "description": "What this stage is for; not part of the key." },
         "inputs": { "type": "object", "additionalProperties": { "type": ["string", "array"] } },
-        "axes": { "type": "object", "additionalProperties": { "type": "object" } },
-        "only": { "type": "array", "items": { "type": "object" } },
-        "except": { "type": "array", "items": { "type": "object" } },
-        "seed": { "type": "integer", "minimum": 0 },
+        "remove": { "type": "array", "items": { "type": "string" } },
         "resources": {
             "type": "object",
             "properties": { "cores": { "type": "integer", "minimum": 1 }, "memory": { "type": "string" } },
@@ -133,8 +191,25 @@ fn common_fields() -> Map<String, Value> {
         "timeout_seconds": { "type": "number", "exclusiveMinimum": 0 },
         "retries": { "type": "integer", "minimum": 0 },
         "retry_on": { "type": "array", "items": { "enum": ["failed", "exited", "killed", "timed-out"] } }
-    });
-    match fields {
+    }));
+    if kind.is_seeded() {
+        fields.insert("seed".to_owned(), json!({ "type": "integer", "minimum": 0 }));
+    }
+    fields
+}
+
+/// Returns the fields that only stages have.
+fn stage_fields() -> Map<String, Value> {
+    object(json!({
+        "replace": { "type": "boolean" },
+        "axes": { "type": "object", "additionalProperties": { "type": "object" } },
+        "only": { "type": "array", "items": { "type": "object" } },
+        "except": { "type": "array", "items": { "type": "object" } }
+    }))
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
         Value::Object(fields) => fields,
         _ => unreachable!("written as an object"),
     }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::kind::context::Context;
 use crate::kind::failure::StageFailure;
 use crate::kind::memory::{Estimate, EstimateContext};
+use crate::kind::picks::{By, Pick};
 use crate::kind::ports::{Ports, Resources};
 use crate::kind::renamed::Renamed;
 use crate::process::job::Job;
@@ -34,6 +35,8 @@ pub trait Stage: 'static {
     /// called now: `("inputs.without", "inputs.exclude")`. A `*` stands for any name, or for the
     /// items of a list. An old word is an error that names the new one.
     const RENAMED: &'static [(&'static str, &'static str)] = &[];
+    /// Tables from which other fields pick entries, before parameters are read.
+    const PICKS: &'static [Pick] = &[];
     /// Everything that decides what it makes. All of it is part of the key.
     type Params: DeserializeOwned + Serialize + JsonSchema;
     /// How it is computed, where that changes no byte of the result: outside the key, by its type. A
@@ -114,6 +117,7 @@ pub struct Kind {
     seeded: bool,
     isolation: Isolation,
     renamed: &'static [(&'static str, &'static str)],
+    picks: &'static [Pick],
     /// Only where the kind estimates anything.
     estimate: Option<EstimateFn>,
     parse: Parse,
@@ -136,6 +140,7 @@ impl Kind {
             seeded: S::SEEDED,
             isolation: S::ISOLATION,
             renamed: S::RENAMED,
+            picks: S::PICKS,
             estimate: if S::ESTIMATES { Some(estimate::<S>) } else { None },
             parse: parse::<S>,
             run: run::<S>,
@@ -168,7 +173,13 @@ impl Kind {
         Renamed(self.renamed)
     }
 
-    /// Returns the JSON Schema of its parameters and its tuning, which are fields of one table.
+    /// Returns the tables from which other fields pick entries.
+    pub(crate) fn picks(&self) -> &'static [Pick] {
+        self.picks
+    }
+
+    /// Returns the JSON Schema of its parameters and its tuning, which are fields of one table, and of
+    /// the fields that pick among them.
     pub fn schema(&self) -> serde_json::Value {
         (self.schema)()
     }
@@ -257,5 +268,39 @@ fn schema_of<S: Stage>() -> serde_json::Value {
         let fields = fields.or_insert_with(|| serde_json::json!({}));
         fields.as_object_mut().expect("an object in every schema").extend(more.clone());
     }
+    S::PICKS.iter().for_each(|pick| add_pick(&mut schema, *pick));
     schema
+}
+
+/// Adds the fields of a pick that are no parameters.
+fn add_pick(schema: &mut serde_json::Value, pick: Pick) {
+    let Pick { from, names, by } = pick;
+    let (field, of_field) = match by {
+        By::Name { field, into } => {
+            let entry = schema["properties"][into].clone();
+            let entries: serde_json::Map<_, _> =
+                names.iter().map(|name| ((*name).to_owned(), entry.clone())).collect();
+            if let Some(required) = schema["required"].as_array_mut() {
+                required.retain(|name| name != into);
+            }
+            let description = format!("In place of `{into}`: `{field}` picks one of these.");
+            let table = serde_json::json!({
+                "type": "object",
+                "properties": entries,
+                "additionalProperties": false,
+                "description": description
+            });
+            (from, table)
+        }
+        By::List { field } => {
+            let description = format!("Which of `{from}` are used; all of them if not given.");
+            let list = serde_json::json!({
+                "type": "array",
+                "items": { "enum": names },
+                "description": description
+            });
+            (field, list)
+        }
+    };
+    schema["properties"][field] = of_field;
 }

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use cache::{Value, Visible};
 
 use crate::experiment::axes::Assignment;
-use crate::experiment::layers::overlay;
 use crate::experiment::reference::Reference;
 use crate::experiment::spec::{Experiment, StageSpec};
 use crate::kind::input_file;
@@ -350,15 +349,18 @@ fn combine(stage: usize, spec: &StageSpec) -> Result<Vec<Combination<'_>>, Vec<D
         combinations = combinations
             .into_iter()
             .flat_map(|combination| {
-                axis.variants.iter().enumerate().map(move |(variant, of)| {
+                (0..axis.variants.len()).map(move |variant| {
                     let mut table = combination.table.clone().into_owned();
-                    overlay(&mut table, &of.overlay, &spec.choices, axis.overlay());
+                    spec.overlay(&mut table, axis, variant);
                     let mut own = combination.own.clone();
                     own.push(((stage, position), variant));
                     Combination { own, table: Cow::Owned(table) }
                 })
             })
             .collect();
+    }
+    for combination in &mut combinations {
+        spec.pick(&mut combination.table).map_err(|diagnostic| vec![diagnostic])?;
     }
     Ok(combinations)
 }
@@ -368,9 +370,11 @@ pub(crate) fn table_of(spec: &StageSpec, stage: usize, assignment: &Assignment) 
     let mut table = spec.table.clone();
     for ((of, axis), variant) in assignment {
         if *of == stage {
-            let axis = &spec.axes[*axis];
-            overlay(&mut table, &axis.variants[*variant].overlay, &spec.choices, axis.overlay());
+            spec.overlay(&mut table, &spec.axes[*axis], *variant);
         }
     }
-    table
+    let mut table = Cow::Owned(table);
+    // What cannot be picked was reported when the node was planned.
+    let _ = spec.pick(&mut table);
+    table.into_owned()
 }

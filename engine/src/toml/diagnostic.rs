@@ -136,7 +136,10 @@ impl Report {
         diagnostics.sort_by(|a, b| {
             (a.span.start, a.span.end, &a.message).cmp(&(b.span.start, b.span.end, &b.message))
         });
-        diagnostics.dedup();
+        // What several stages have from one place, such as a default, is wrong once.
+        diagnostics.dedup_by(|a, b| {
+            a.span == b.span && a.help == b.help && without_stage(&a.message) == without_stage(&b.message)
+        });
         (!diagnostics.is_empty()).then(|| Self {
             diagnostics: diagnostics
                 .iter()
@@ -163,6 +166,11 @@ impl fmt::Display for Report {
 }
 
 impl std::error::Error for Report {}
+
+/// Returns a message without the name of the stage that it begins with.
+fn without_stage(message: &str) -> &str {
+    message.strip_prefix("stage `").and_then(|rest| rest.split_once('`')).map_or(message, |(_, rest)| rest)
+}
 
 /// Returns "did you mean `x`?" for the nearest valid name, if one is near.
 pub(crate) fn did_you_mean<'a>(given: &str, valid: impl IntoIterator<Item = &'a str>) -> Option<String> {

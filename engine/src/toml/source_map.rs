@@ -69,6 +69,16 @@ impl SourceMap {
         &self.locate(span).0.folder
     }
 
+    /// Returns the text of a span as it is written, or the first line of it.
+    pub(crate) fn text(&self, span: &Span) -> String {
+        let (source, local) = self.locate(span);
+        let text = &source.text[local];
+        match text.split_once('\n') {
+            Some((first, _)) => format!("{} …", first.trim_end()),
+            None => text.to_owned(),
+        }
+    }
+
     /// Returns `file:line` of a span's beginning.
     pub(crate) fn line(&self, span: &Span) -> String {
         let position = self.position(span);

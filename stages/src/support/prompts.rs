@@ -4,9 +4,20 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use corpus::{Direction, Prompt, TextPrompt};
-use engine::{FieldError, InputFile, StageFailure};
+use engine::{By, FieldError, InputFile, Pick, StageFailure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// The directions that prompts are for.
+const DIRECTIONS: &[&str] = &["mol2cap", "cap2mol"];
+
+/// `prompts`, of which `direction` picks the one `prompt`.
+pub(crate) const BY_DIRECTION: Pick =
+    Pick { from: "prompts", names: DIRECTIONS, by: By::Name { field: "direction", into: "prompt" } };
+
+/// `prompts`, of which `directions` keeps some.
+pub(crate) const BY_DIRECTIONS: Pick =
+    Pick { from: "prompts", names: DIRECTIONS, by: By::List { field: "directions" } };
 
 /// The files with the prompts, by direction.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
