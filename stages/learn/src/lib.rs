@@ -19,6 +19,8 @@ mod objectives;
 mod parity;
 mod profiling;
 mod tensor;
+#[cfg(test)]
+mod testing;
 mod text;
 mod train;
 

@@ -11,8 +11,6 @@ mod internlm2;
 mod recomputed;
 mod t5;
 
-use std::path::PathBuf;
-
 use burn_tensor::Tensor;
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -26,13 +24,10 @@ use crate::tensor::device::{is_cpu, tested_device};
 use crate::tensor::layers::Storage;
 use crate::tensor::low_rank::Dropout;
 use crate::tensor::parameters::Parameters;
+use crate::testing::golden;
 use crate::text::batches::Packed;
 use crate::text::sequence::{Sequence, TokenLimit};
 use crate::train::gradients::{self, Activations};
-
-pub(crate) fn golden(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
-}
 
 /// Longer than any text here.
 const LONG: TokenLimit = TokenLimit::Together(1000);

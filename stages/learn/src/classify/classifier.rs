@@ -280,7 +280,7 @@ mod tests {
     /// A folder with the model of the reference values, and a tokenizer of a few words that pads.
     fn folder(change: impl Fn(&mut Value)) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        let golden = crate::parity::golden("deberta_v3");
+        let golden = crate::testing::golden("deberta_v3");
         for file in ["model.safetensors", "tokenizer.json"] {
             std::fs::copy(golden.join(file), folder.path().join(file)).unwrap();
         }

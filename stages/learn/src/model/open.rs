@@ -160,12 +160,9 @@ fn is_adapter(name: &str) -> bool {
 mod tests {
     use super::*;
     use crate::models::t5::T5ForConditionalGeneration;
+    use crate::testing::golden;
     use tempfile::TempDir;
     use weights::Tensor as Entry;
-
-    fn golden(name: &str) -> PathBuf {
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
-    }
 
     /// A copy of a model with another configuration and, of the tensors that stay, other ones:
     /// those that `change` gives for each.

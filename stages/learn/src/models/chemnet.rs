@@ -406,7 +406,7 @@ mod tests {
     use super::*;
 
     fn golden() -> PathBuf {
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/chemnet")
+        crate::testing::golden("chemnet")
     }
 
     fn go_on(_: usize) -> bool {

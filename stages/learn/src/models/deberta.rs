@@ -373,8 +373,9 @@ fn in_order(x: Tensor<3>, rows: usize) -> Tensor<4> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parity::{GoldenTensors as Expected, difference, golden, numbers};
+    use crate::parity::{GoldenTensors as Expected, difference, numbers};
     use crate::tensor::device::tested_device;
+    use crate::testing::golden;
 
     fn open(name: &str) -> DebertaV2ForSequenceClassification {
         let folder = ModelFolder::open(golden(name)).unwrap();

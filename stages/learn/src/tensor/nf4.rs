@@ -196,15 +196,12 @@ pub(crate) fn dynamic_map() -> [f32; 256] {
 mod tests {
     use super::*;
     use safetensors::SafeTensors;
-    use std::path::PathBuf;
 
     struct Golden(Vec<u8>);
 
     impl Golden {
         fn open() -> Self {
-            let path =
-                PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/nf4/expected.safetensors");
-            Self(std::fs::read(path).unwrap())
+            Self(std::fs::read(crate::testing::golden("nf4/expected.safetensors")).unwrap())
         }
 
         fn bytes(&self, name: &str) -> Vec<u8> {

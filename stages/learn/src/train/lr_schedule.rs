@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn warm_up_and_cosine() {
         let rate = LearningRate { peak: 0.01, warmup_steps: 5, steps: 50, schedule: Schedule::Cosine };
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/optim/expected.json");
+        let path = crate::testing::golden("optim/expected.json");
         let expected: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         let steps = expected["trajectory"].as_array().unwrap();
         assert_eq!(steps.len(), 50);

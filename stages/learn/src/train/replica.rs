@@ -210,9 +210,10 @@ fn add(sum: &mut Gradients, more: Gradients) {
 mod tests {
     use super::*;
     use crate::model::open_network;
-    use crate::parity::{golden, numbers};
+    use crate::parity::numbers;
     use crate::tensor::device::{is_cpu, tested_device};
     use crate::tensor::layers::Storage;
+    use crate::testing::golden;
     use weights::ModelFolder;
 
     fn network() -> Network {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::model::random_model::shape;
-use crate::parity::golden;
 use crate::tensor::nf4::Nf4;
+use crate::testing::golden;
 use weights::ModelFolder;
 
 fn sizes(name: &str) -> Sizes {

@@ -291,7 +291,7 @@ impl Relative {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parity::golden;
+    use crate::testing::golden;
 
     #[test]
     fn buckets_are_transformers() {
