@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
     /// The length of the texts in tokens [default: 512, or the model's limit if that is lower].
     #[arg(long, value_name = "COUNT", requires = "model")]
     tokens: Option<u32>,
-    /// The number of prompts that each thread generates for at once.
+    /// The number of prompts that each thread, or a GPU, generates for at once.
     #[arg(long, value_name = "COUNT", requires = "model", default_value_t = 1)]
     batch: u32,
     /// The device: `cpu`, `cuda`, `cuda:N` or `wgpu`.
@@ -88,7 +88,8 @@ fn print_needs(model: &str, arguments: &Arguments) -> Result<(), CliError> {
     let mut out = terminal::stdout();
     writeln!(out, "model     {model_type}, {parameters} parameters")?;
     let has = available.map_or_else(|| "unknown memory".to_owned(), bytes);
-    writeln!(out, "device    {device}, {has}; {} threads, texts of {tokens} tokens", cores())?;
+    let threads = if device == "cpu" { format!("{} threads, ", cores()) } else { String::new() };
+    writeln!(out, "device    {device}, {has}; {threads}texts of {tokens} tokens")?;
     writeln!(out)?;
     let heads = ["weights", "moments", "gradients", "activations", "cache", "logits", "total"];
     let heads: Vec<String> = heads.iter().map(|head| format!("{head:>12}")).collect();

@@ -132,6 +132,7 @@ impl Stage for Generate {
                     (Precision::Bf16, false) => Kept::Bf16,
                     _ => Kept::F32,
                 },
+                is_on_cpu: is_on_cpu(context),
             });
             memory(&need, context, prompt_tokens)
         };

@@ -22,7 +22,7 @@ use crate::artifacts::{JUDGEMENTS, PREDICTIONS, ROWS, WEIGHTS};
 use crate::support::devices::parse_device;
 use crate::support::judgements::{Judged, Judgement, Level};
 use crate::support::kept::KeptRows;
-use crate::support::memory::{memory, sizes};
+use crate::support::memory::{memory, sizes, threads};
 use crate::support::rows::{ROWS_FILE, read_records, read_rows};
 
 /// How many rows are judged before they are kept.
@@ -109,7 +109,7 @@ impl Stage for Judge {
     fn estimate(_: &Params, _: &NoTuning, context: &EstimateContext<'_>) -> Estimate {
         let of = |sizes: Sizes| {
             let tokens = sizes.longest().min(Classifier::MOST_TOKENS as u64);
-            memory(&sizes.judging(tokens, u64::from(context.cores())), context, tokens)
+            memory(&sizes.judging(tokens, threads(context)), context, tokens)
         };
         let memory = sizes(context, "model").map_or_else(|unknown| unknown, of);
         Estimate { memory, ..Estimate::default() }

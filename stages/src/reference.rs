@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::artifacts::{LOGPS, WEIGHTS};
 use crate::support::devices::parse_device;
 use crate::support::examples::{Reader, artifact_of};
-use crate::support::memory::{memory, sizes, text_tokens};
+use crate::support::memory::{memory, sizes, text_tokens, threads};
 use crate::support::prompts::{BY_DIRECTIONS, Prompts};
 use crate::support::rows::{RowWriter, read_records};
 
@@ -86,7 +86,7 @@ impl Stage for Reference {
     fn estimate(params: &Params, _: &NoTuning, context: &EstimateContext<'_>) -> Estimate {
         let of = |sizes: Sizes| {
             let tokens = text_tokens(&sizes, params.max_length);
-            memory(&sizes.asking(tokens, u64::from(context.cores())), context, tokens)
+            memory(&sizes.asking(tokens, threads(context)), context, tokens)
         };
         let memory = sizes(context, "model").map_or_else(|unknown| unknown, of);
         Estimate { memory, ..Estimate::default() }

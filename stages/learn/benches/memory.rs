@@ -100,6 +100,7 @@ fn estimate(sizes: &Sizes, name: &str, adapter: &str, tokens: u64) -> Need {
             new_tokens: 64,
             threads: THREADS as u64,
             kept: Kept::F32,
+            is_on_cpu: true,
         }),
         _ => sizes.training(&Training {
             adapter: adapter_of(adapter).as_ref(),

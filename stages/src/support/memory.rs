@@ -50,6 +50,11 @@ pub(crate) fn is_on_cpu(context: &EstimateContext<'_>) -> bool {
     context.device().split(',').all(|device| device.trim() == "cpu")
 }
 
+/// Returns how many threads compute side by side: on a GPU, one.
+pub(crate) fn threads(context: &EstimateContext<'_>) -> u64 {
+    if is_on_cpu(context) { u64::from(context.cores()) } else { 1 }
+}
+
 /// Says what a stage needs: of the machine, or of a device with memory of its own.
 pub(crate) fn memory(need: &learn::Need, context: &EstimateContext<'_>, tokens: u64) -> Memory {
     let amount = Amount { least: need.least(), likely: need.all() };

@@ -103,7 +103,10 @@ pub(crate) fn shape_named(shape: &str) -> Result<Map<String, Value>, String> {
 /// # Errors
 /// What is wrong, and what to do.
 pub fn bench_model(folder: &Path, bench: &ModelBench) -> Result<ModelMeasured, String> {
-    let device = bench.device.parse().map_err(|error: learn::DeviceError| error.to_string())?;
+    let device: learn::DeviceName = bench.device.parse().map_err(|error| with_causes(&error))?;
+    let is_on_cpu = device == learn::DeviceName::Cpu;
+    // A GPU computes one batch after the other.
+    let threads = if is_on_cpu { bench.threads } else { 1 };
     let read = weights::ModelFolder::open(folder).map_err(|error| with_causes(&error))?;
     let sizes = Sizes::read(read.config()).map_err(|error| error.to_string())?;
     let qlora: Qlora = serde_json::from_str("{}").expect("everything has a default");
@@ -122,7 +125,7 @@ pub fn bench_model(folder: &Path, bench: &ModelBench) -> Result<ModelMeasured, S
     model.only_compute_in(bench.precision).map_err(|error| with_causes(&error))?;
     let load_seconds = began.elapsed().as_secs_f64();
     let load_peak_bytes = peak_bytes();
-    let prompts = u64::from(bench.prompts) * u64::from(bench.threads);
+    let prompts = u64::from(bench.prompts) * u64::from(threads);
     // Words that the tokenizer has; what they are does not matter.
     let prompt = |number: u64| -> Vec<u32> {
         (0..u64::from(bench.prompt_tokens)).map(|at| ((number * 7 + at * 11) % 13 + 2) as u32).collect()
@@ -135,7 +138,7 @@ pub fn bench_model(folder: &Path, bench: &ModelBench) -> Result<ModelMeasured, S
             batch_size: bench.prompts as usize,
         };
         let began = Instant::now();
-        let made = generate(&model, &all, &generation, bench.threads as usize, &|_| true);
+        let made = generate(&model, &all, &generation, threads as usize, &|_| true);
         let made = made.map_err(|error| with_causes(&error))?;
         let tokens = made.iter().flatten().map(|output| output.tokens.len() as u64).sum();
         Ok((began.elapsed().as_secs_f64(), tokens))
@@ -144,13 +147,19 @@ pub fn bench_model(folder: &Path, bench: &ModelBench) -> Result<ModelMeasured, S
     time(1)?;
     let (prefill, first) = time(1)?;
     let (both, tokens) = time(bench.new_tokens)?;
+    // A GPU keeps what is not packed in the precision of products.
+    let estimated_kept = match bench.precision {
+        Precision::Bf16 if !is_on_cpu && !bench.is_packed => learn::Kept::Bf16,
+        _ => kept,
+    };
     let estimated = sizes.generation(&learn::Continuing {
         prompts: u64::from(bench.prompts),
         beams: 1,
         prompt_tokens: u64::from(bench.prompt_tokens),
         new_tokens: u64::from(bench.new_tokens),
-        threads: u64::from(bench.threads),
-        kept,
+        threads: u64::from(threads),
+        kept: estimated_kept,
+        is_on_cpu,
     });
     Ok(ModelMeasured {
         parameters: sizes.parameters(),

@@ -43,7 +43,9 @@ pub fn model_needs(
             .map_err(|problem| format!("`{model}` is no folder, and {problem}"))?
     };
     let sizes = Sizes::read(&config).map_err(|error| format!("{model}: {error}"))?;
-    let (tokens, threads) = (text_tokens(&sizes, tokens), u64::from(threads));
+    let (tokens, is_on_cpu) = (text_tokens(&sizes, tokens), device == "cpu");
+    // A GPU computes one batch after the other.
+    let threads = if is_on_cpu { u64::from(threads) } else { 1 };
     if sizes.model_type() == "deberta-v2" {
         let work = vec![("judging", sizes.judging(tokens, threads))];
         return Ok(ModelNeeds {
@@ -60,6 +62,7 @@ pub fn model_needs(
         new_tokens: tokens,
         threads,
         kept: Kept::F32,
+        is_on_cpu,
     });
     let default = "everything has a default";
     let lora = AdapterMethod::Lora(serde_json::from_str("{}").expect(default));
@@ -73,7 +76,7 @@ pub fn model_needs(
             threads,
             compared: Compared::Nothing,
             recomputes: false,
-            is_on_cpu: device == "cpu",
+            is_on_cpu,
         })
     };
     let work = vec![

@@ -21,7 +21,7 @@
 //!   and one of them all of the above and its weights unpacked. Times `4 t layers T`.
 //! - **Logits.** `V` for each token that is predicted, twice: themselves, and their derivatives.
 //! - **Generation** remembers keys and values, `2 layers rows K (prompt + output)`, for `T` batches
-//!   at a time; while it reads prompts, scores of one layer, `3 rows heads prompt²`, and the widest
+//!   at a time, on a GPU for one; while it reads prompts, scores of one layer, `3 rows heads prompt²`, and the widest
 //!   of its states.
 //! - **Reading and writing** holds one tensor more than the model: a packed one as it was, or the
 //!   copy that is written.
@@ -119,10 +119,12 @@ pub struct Continuing {
     pub prompt_tokens: u64,
     /// The most tokens of an output.
     pub new_tokens: u64,
-    /// How many threads compute, a batch each.
+    /// How many threads compute on the CPU, a batch each. A GPU computes one batch after the other.
     pub threads: u64,
     /// How projections are kept.
     pub kept: Kept,
+    /// Whether it is computed on the CPU.
+    pub is_on_cpu: bool,
 }
 
 /// How many bytes something needs, by what they are for.
@@ -233,8 +235,9 @@ impl Sizes {
 
     /// Returns what a generation needs.
     pub fn generation(&self, of: &Continuing) -> Need {
+        let threads = if of.is_on_cpu { of.threads } else { 1 };
         let [prompts, beams, prompt_tokens, new_tokens, threads] =
-            [of.prompts, of.beams, of.prompt_tokens, of.new_tokens, of.threads].map(Count::from);
+            [of.prompts, of.beams, of.prompt_tokens, of.new_tokens, threads].map(Count::from);
         let rows = prompts * beams;
         let (layers, keys) = self.decoding();
         let is_apart = matches!(self.outline.limit, Limit::Each(_));

@@ -77,6 +77,30 @@ fn less_learns_with_adapters_and_takes_less() {
 }
 
 #[test]
+fn a_gpu_keeps_one_cache_whatever_the_threads() {
+    let sizes = sizes("7b");
+    let needed = |threads: u64, is_on_cpu: bool| {
+        let continuing = Continuing {
+            prompts: 32,
+            beams: 1,
+            prompt_tokens: 512,
+            new_tokens: 512,
+            threads,
+            kept: Kept::Bf16,
+            is_on_cpu,
+        };
+        sizes.generation(&continuing)
+    };
+    let [one, sixteen] = [1, 16].map(|threads| needed(threads, false));
+    assert_eq!(one, sixteen);
+    assert_eq!(one.all() >> 30, 52);
+    // Two numbers for each of 512 + 512 + 64 tokens, in 32 layers and one that is being replaced.
+    assert_eq!(one.cache, 4 * 2 * 32 * 4096 * (512 + 512 + 64) * 33);
+    let [cpu, both] = [1, 2].map(|threads| needed(threads, true));
+    assert_eq!((cpu.cache, both.cache), (one.cache, 2 * one.cache));
+}
+
+#[test]
 fn what_is_not_known_is_said() {
     let config = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap();
     let refused = |text: &str| Sizes::read(&config(text)).unwrap_err().to_string();
