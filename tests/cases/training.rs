@@ -464,6 +464,9 @@ fn sixteen_bits_are_another_key_and_learn_as_well() {
     let (single, last) = (single.last().unwrap(), rounded.last().unwrap());
     assert!(rounded[0] > 5.0 && *last < 1.5 && (single - last).abs() < 0.3, "{single} {rounded:?}");
     assert_eq!(rounded, losses(half, "1").0);
+    // Rounded weights alone are nearer to f32.
+    let (weights, _) = losses("precision = \"bf16_weights\"", "2");
+    assert!(weights != rounded && (single - weights.last().unwrap()).abs() < 0.3, "{single} {weights:?}");
     // The default is what it was before there was a choice.
     lab.edit("x.toml", "objective.sft = {}", "objective.sft = {}\nprecision = \"f32\"");
     assert_eq!(lab.run(["run", "x.toml"]).expect(0).ran(), [""; 0]);

@@ -44,7 +44,7 @@ impl Packed {
         match &self.device {
             Some(packed) => packed.unpack(match precision {
                 Precision::F32 => FloatDType::F32,
-                Precision::Bf16 => FloatDType::BF16,
+                Precision::Bf16 | Precision::Bf16Weights => FloatDType::BF16,
             }),
             None => Tensor::from_data(TensorData::new(self.host.dequantise(), self.host.shape), device),
         }

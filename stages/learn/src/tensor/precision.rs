@@ -1,6 +1,6 @@
 //! What matrix products are computed in.
 
-use burn_tensor::{DType, Device, FloatDType, Tensor};
+use burn_tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,9 @@ pub enum Precision {
     /// Factors and products rounded to 16 bits, eight of them for the exponent (bfloat16); what is
     /// added up in between is in f32.
     Bf16,
+    /// Weights rounded to bfloat16, and products in f32: for devices whose sums of bf16 products are
+    /// not accumulated in f32. Attention is in f32.
+    Bf16Weights,
 }
 
 impl Precision {
@@ -28,6 +31,9 @@ impl Precision {
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
+
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::Bf16Weights];
 
     /// Says whether a device computes in it.
     pub(crate) fn is_known_to(self, device: &Device) -> bool {
@@ -40,13 +46,24 @@ impl Precision {
             Self::F32 => fused::linear(x, weight),
             Self::Bf16 if is_cpu(&x.device()) => round(fused::linear(round(x), round(weight))),
             Self::Bf16 => to_bf16(x).matmul(to_bf16(weight).transpose()).cast(FloatDType::F32),
+            Self::Bf16Weights => fused::linear(x, round(weight)),
         }
+    }
+
+    /// Returns numbers as weights in products have them.
+    pub(crate) fn rounded(self, numbers: Vec<f32>) -> Vec<f32> {
+        if self == Self::F32 {
+            return numbers;
+        }
+        let count = numbers.len();
+        let rounded = round(Tensor::<1>::from_data(TensorData::new(numbers, [count]), &Device::flex()));
+        rounded.into_data().try_into_vec().expect("rounded numbers are f32")
     }
 
     /// Multiplies matrices, or stacks of them, as they stand.
     pub(crate) fn matmul<const D: usize>(self, a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
         match self {
-            Self::F32 => a.matmul(b),
+            Self::F32 | Self::Bf16Weights => a.matmul(b),
             Self::Bf16 if is_cpu(&a.device()) => round(round(a).matmul(round(b))),
             Self::Bf16 => to_bf16(a).matmul(to_bf16(b)).cast(FloatDType::F32),
         }
@@ -99,6 +116,30 @@ mod tests {
         }
         let same = actual.iter().zip(expected).filter(|(actual, expected)| actual == expected).count();
         assert!(same * 10 >= actual.len() * 9, "{same} of {}", actual.len());
+    }
+
+    #[test]
+    fn weights_alone_are_rounded_and_products_are_in_f32() {
+        let [tokens, inner, out] = [5, 48, 7];
+        let device = Device::flex();
+        let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device);
+        let (x, weight) = (random([tokens, inner]), random([out, inner]));
+        let expected = fused::linear(x.clone(), round(weight.clone()));
+        for weight in [weight.clone(), to_bf16(weight)] {
+            let x = x.clone().autodiff().require_grad();
+            let actual = Precision::Bf16Weights.linear(x.clone(), weight.clone().autodiff());
+            let mut gradients = actual.clone().sum().backward();
+            assert_eq!(numbers(actual.inner()), numbers(expected.clone()));
+            let grad_x = numbers(x.grad_remove(&mut gradients).unwrap());
+            let ones = Tensor::<2>::ones([tokens, out], &device);
+            let exact = numbers(ones.matmul(round(weight)));
+            for (actual, expected) in grad_x.iter().zip(&exact) {
+                assert!((actual - expected).abs() < 1e-5, "{actual} {expected}");
+            }
+        }
+        let (a, b) = (random([3, 4]), random([4, 2]));
+        let product = Precision::Bf16Weights.matmul(a.clone(), b.clone());
+        assert_eq!(numbers(product), numbers(a.matmul(b)));
     }
 
     #[test]
