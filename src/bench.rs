@@ -5,7 +5,10 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use stages::{ModelBench, ModelMeasured, Precision, QloraBench, QloraMeasured};
+use stages::{
+    MatmulMeasured, ModelBench, ModelMeasured, Precision, QloraBench, QloraMeasured, TrainBench,
+    TrainMeasured,
+};
 
 use crate::error::CliError;
 use crate::terminal;
@@ -24,6 +27,12 @@ enum What {
     Model(ModelArguments),
     /// Train adapters on a model whose projections are quantised to four bits.
     Qlora(QloraArguments),
+    /// Train a model for many steps, and report its losses and its memory after each.
+    Train(TrainArguments),
+    /// Multiply large matrices, and compare the products with exact ones.
+    Matmul(MatmulArguments),
+    /// Write a model with random weights and keep it, for several measurements of one model.
+    Write(WriteArguments),
 }
 
 /// The model and where it runs.
@@ -49,7 +58,7 @@ struct Subject {
     /// The number of threads [default: all cores].
     #[arg(long, value_name = "THREADS")]
     threads: Option<u32>,
-    /// The precision of matrix products: `f32` or `bf16`.
+    /// The precision of matrix products: `f32`, `bf16` or `bf16_weights`.
     #[arg(long, value_name = "PRECISION", default_value = "f32", value_parser = precision)]
     precision: Precision,
     /// Print as JSON.
@@ -95,6 +104,58 @@ struct QloraArguments {
     rank: u32,
 }
 
+/// A training of many steps.
+#[derive(Debug, Clone, clap::Args)]
+struct TrainArguments {
+    #[command(flatten)]
+    subject: Subject,
+    /// The number of texts in a step.
+    #[arg(long, value_name = "COUNT", default_value_t = 4)]
+    batch: u32,
+    /// The length of a text in tokens.
+    #[arg(long, value_name = "TOKENS", default_value_t = 128)]
+    tokens: u32,
+    /// The number of steps.
+    #[arg(long, value_name = "COUNT", default_value_t = 200)]
+    steps: u32,
+    /// The learning rate, which stays the same.
+    #[arg(long, value_name = "RATE", default_value_t = 3e-4)]
+    learning_rate: f64,
+    /// Train LoRA adapters of this rank on all projections, in place of all weights.
+    #[arg(long, value_name = "RANK")]
+    rank: Option<u32>,
+}
+
+/// Products of matrices.
+#[derive(Debug, Clone, clap::Args)]
+struct MatmulArguments {
+    /// The device: `cpu`, `cuda`, `cuda:N` or `wgpu`.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: String,
+    /// The number of threads [default: all cores].
+    #[arg(long, value_name = "THREADS")]
+    threads: Option<u32>,
+    /// The precision of the products [default: all that the device computes in].
+    #[arg(long, value_name = "PRECISION", value_parser = precision)]
+    precision: Option<Precision>,
+    /// Print as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A model to keep.
+#[derive(Debug, Clone, clap::Args)]
+struct WriteArguments {
+    /// The folder to write it to; it must not exist.
+    folder: PathBuf,
+    /// The shape: `tiny`, `small`, `1b` (TinyLlama-1.1B) or `7b` (LLaMA-2-7B).
+    #[arg(long, value_name = "SHAPE", default_value = "tiny", value_parser = shape)]
+    shape: String,
+    /// The type of its weights: `f32`, `f16` or `bf16`.
+    #[arg(long, value_name = "TYPE", default_value = "bf16", value_parser = dtype)]
+    dtype: String,
+}
+
 fn shape(text: &str) -> Result<String, String> {
     stages::check_shape(text).map(|()| text.to_owned())
 }
@@ -104,7 +165,8 @@ fn dtype(text: &str) -> Result<String, String> {
 }
 
 fn precision(text: &str) -> Result<Precision, String> {
-    serde_json::from_value(text.into()).map_err(|_| "the precision must be `f32` or `bf16`".to_owned())
+    serde_json::from_value(text.into())
+        .map_err(|_| "the precision must be `f32`, `bf16` or `bf16_weights`".to_owned())
 }
 
 /// Runs the command.
@@ -132,6 +194,27 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
                 return Err(CliError::Usage(why.to_owned()));
             }
             arguments.subject.with_folder(|folder, device| measure_qlora(folder, device, &arguments))
+        }
+        What::Train(arguments) => {
+            let TrainArguments { batch, tokens, steps, rank, learning_rate, .. } = arguments;
+            if batch == 0 || steps == 0 || rank == Some(0) {
+                return Err(CliError::Usage(
+                    "`--batch`, `--steps` and `--rank` must be at least 1".to_owned(),
+                ));
+            }
+            if tokens < 2 {
+                let why = "`--tokens` must be at least 2: a text has a prompt and an output";
+                return Err(CliError::Usage(why.to_owned()));
+            }
+            if !(learning_rate.is_finite() && learning_rate > 0.0) {
+                return Err(CliError::Usage("`--learning-rate` must be above 0".to_owned()));
+            }
+            arguments.subject.with_folder(|folder, device| measure_train(folder, device, &arguments))
+        }
+        What::Matmul(arguments) => measure_matmul(&arguments),
+        What::Write(WriteArguments { folder, shape, dtype }) => {
+            create_folder(&folder)?;
+            stages::write_random_model(&shape, &dtype, &folder).map_err(CliError::Io)
         }
     }
 }
@@ -222,11 +305,16 @@ fn write_memory(
     Ok(())
 }
 
+fn write_json(out: &mut impl io::Write, measured: &impl serde::Serialize) -> Result<(), CliError> {
+    let text = serde_json::to_string_pretty(measured).expect("plain data");
+    writeln!(out, "{}", terminal::json(&text))?;
+    Ok(())
+}
+
 fn measure_model(folder: &Path, device: String, arguments: &ModelArguments) -> Result<(), CliError> {
-    let threads = arguments.subject.threads();
     let bench = ModelBench {
         device,
-        threads,
+        threads: arguments.subject.threads(),
         prompts: arguments.batch,
         prompt_tokens: arguments.prompt,
         new_tokens: arguments.new,
@@ -236,9 +324,7 @@ fn measure_model(folder: &Path, device: String, arguments: &ModelArguments) -> R
     let measured = stages::bench_model(folder, &bench).map_err(CliError::Input)?;
     let mut out = terminal::stdout();
     if arguments.subject.json {
-        let text = serde_json::to_string_pretty(&measured).expect("plain data");
-        writeln!(out, "{}", terminal::json(&text))?;
-        return Ok(());
+        return write_json(&mut out, &measured);
     }
     let ModelMeasured { load_seconds, load_peak_bytes, peak_bytes, .. } = measured;
     let kept = if bench.is_packed { "projections in NF4" } else { "f32" };
@@ -257,8 +343,8 @@ fn measure_model(folder: &Path, device: String, arguments: &ModelArguments) -> R
     )?;
     writeln!(
         out,
-        "prefill   {:.1} tokens/s: {threads} threads, {} prompts each, of {} tokens",
-        measured.prefill_tokens_per_second, bench.prompts, bench.prompt_tokens
+        "prefill   {:.1} tokens/s: {} threads, {} prompts each, of {} tokens",
+        measured.prefill_tokens_per_second, measured.threads, bench.prompts, bench.prompt_tokens
     )?;
     writeln!(
         out,
@@ -281,9 +367,7 @@ fn measure_qlora(folder: &Path, device: String, arguments: &QloraArguments) -> R
     let measured: QloraMeasured = stages::bench_qlora(folder, &bench).map_err(CliError::Input)?;
     let mut out = terminal::stdout();
     if arguments.subject.json {
-        let text = serde_json::to_string_pretty(&measured).expect("plain data");
-        writeln!(out, "{}", terminal::json(&text))?;
-        return Ok(());
+        return write_json(&mut out, &measured);
     }
     writeln!(out, "model     {} parameters, {} of them trained", measured.parameters, measured.learning)?;
     writeln!(out, "load      {:.2} s, with quantisation", measured.load_seconds)?;
@@ -300,4 +384,81 @@ fn measure_qlora(folder: &Path, device: String, arguments: &QloraArguments) -> R
         measured.limit_operations_per_second / 1e12
     )?;
     write_memory(&mut out, measured.peak_bytes, measured.estimated_bytes, measured.device_peak_bytes)
+}
+
+fn measure_train(folder: &Path, device: String, arguments: &TrainArguments) -> Result<(), CliError> {
+    let bench = TrainBench {
+        device,
+        threads: arguments.subject.threads(),
+        batch: arguments.batch,
+        tokens: arguments.tokens,
+        steps: arguments.steps,
+        learning_rate: arguments.learning_rate,
+        rank: arguments.rank,
+        precision: arguments.subject.precision,
+    };
+    let measured: TrainMeasured = stages::bench_train(folder, &bench).map_err(CliError::Input)?;
+    let mut out = terminal::stdout();
+    if arguments.subject.json {
+        return write_json(&mut out, &measured);
+    }
+    writeln!(out, "model     {} parameters, {} of them trained", measured.parameters, measured.learning)?;
+    writeln!(
+        out,
+        "step      {:.3} s: {} texts of {} tokens, {:.1} tokens/s",
+        measured.step_seconds, bench.batch, bench.tokens, measured.tokens_per_second
+    )?;
+    // The first step, the last, and some between.
+    let last = measured.losses.len() - 1;
+    let mut steps: Vec<usize> = (0..=4).map(|quarter| quarter * last / 4).collect();
+    steps.dedup();
+    for step in steps {
+        let device = measured.device_memory_bytes[step];
+        let device = device.map_or_else(String::new, |held| format!(", {} of the device", bytes(held)));
+        let held = peak(measured.memory_bytes[step]);
+        writeln!(
+            out,
+            "loss      {:.4} in step {}; {held} in memory{device}",
+            measured.losses[step],
+            step + 1
+        )?;
+    }
+    write_memory(&mut out, measured.peak_bytes, measured.estimated_bytes, measured.device_peak_bytes)
+}
+
+fn measure_matmul(arguments: &MatmulArguments) -> Result<(), CliError> {
+    if arguments.threads == Some(0) {
+        return Err(CliError::Usage("`--threads` must be at least 1".to_owned()));
+    }
+    let device = stages::check_device(&arguments.device).map_err(CliError::Usage)?;
+    let threads = arguments.threads.unwrap_or_else(crate::machine::cores);
+    let measured = stages::bench_matmul(&device, arguments.precision, threads).map_err(CliError::Input)?;
+    let mut out = terminal::stdout();
+    if arguments.json {
+        return write_json(&mut out, &measured);
+    }
+    for product in &measured {
+        let MatmulMeasured { precision, operations_per_second, accuracy, .. } = product;
+        let precision = serde_json::to_value(precision).expect("plain data");
+        let name = precision.as_str().unwrap_or_default();
+        let Some(operations_per_second) = operations_per_second else {
+            writeln!(out, "{name:<10}this device does not compute in it")?;
+            continue;
+        };
+        let sums = match (product.is_tf32, product.accumulates_in_f32) {
+            (true, _) => "factors are rounded to TF32",
+            (false, Some(true)) => "sums are accumulated in f32",
+            (false, _) => "sums are accumulated in less than f32",
+        };
+        let errors: Vec<String> =
+            accuracy.iter().map(|accuracy| format!("{:.1e}", accuracy.relative_error)).collect();
+        writeln!(
+            out,
+            "{name:<10}{:.3} TFLOP/s; relative error {}, of a vector {}; {sums}",
+            operations_per_second / 1e12,
+            errors[0],
+            errors[1]
+        )?;
+    }
+    Ok(())
 }

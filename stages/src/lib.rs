@@ -30,8 +30,11 @@ pub use learn::{KnownModel, Precision, known_models};
 pub use source::describe_model;
 pub use support::devices::{check_device, devices};
 pub use tools::bench::{
-    ModelBench, ModelMeasured, QloraBench, QloraMeasured, bench_model, bench_qlora, check_shape,
-    check_weight_type, write_random_model,
+    ModelBench, ModelMeasured, bench_model, check_shape, check_weight_type, write_random_model,
+};
+pub use tools::bench_matmul::{MatmulMeasured, bench_matmul};
+pub use tools::bench_training::{
+    QloraBench, QloraMeasured, TrainBench, TrainMeasured, bench_qlora, bench_train,
 };
 pub use tools::mergekit::import_mergekit;
 pub use tools::model_needs::{ModelNeeds, model_needs};

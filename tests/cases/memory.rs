@@ -196,10 +196,75 @@ fn a_bench_of_qlora_trains_and_says_how_fast() {
     };
     refused(&["--steps", "0"], "`--batch`, `--steps` and `--rank` must be at least 1");
     refused(&["--tokens", "1"], "`--tokens` must be at least 2");
-    refused(&["--precision", "f8"], "the precision must be `f32` or `bf16`");
+    refused(&["--precision", "f8"], "the precision must be `f32`, `bf16` or `bf16_weights`");
     refused(&["--device", "cuda"], "this program was built without `cuda`");
     // What only the model knows is found when there is one.
     lab.run(["bench", "qlora", "--tokens", "600"]).expect(3).says(&["the model takes no text of 600 tokens"]);
+}
+
+#[test]
+fn a_bench_of_a_training_reports_the_loss_and_the_memory_of_each_step() {
+    let lab = Lab::new();
+    let _ = lab.run(["bench", "write", "kept", "--shape", "tiny"]).expect(0);
+    lab.run(["bench", "write", "kept"]).expect(2).says(&["failed to create the folder kept"]);
+    let asked = ["bench", "train", "--model", "kept", "--batch", "2", "--tokens", "12", "--steps", "8"];
+    let measured = |arguments: &[&str]| -> Value {
+        let told = lab.run(asked.iter().chain(arguments).chain(&["--threads", "2", "--json"])).expect(0);
+        serde_json::from_str(&told.stdout).unwrap()
+    };
+    let losses = |found: &Value| -> Vec<f64> {
+        found["losses"].as_array().unwrap().iter().map(|loss| loss.as_f64().unwrap()).collect()
+    };
+    let [single, half, lora] = [
+        measured(&["--learning-rate", "0.003"]),
+        measured(&["--learning-rate", "0.003", "--precision", "bf16"]),
+        measured(&["--rank", "4"]),
+    ];
+    assert_eq!((&single["parameters"], &single["learning"]), (&1_059_968.into(), &1_059_968.into()));
+    assert!(lora["learning"].as_u64() < single["learning"].as_u64() && losses(&lora).len() == 8);
+    let (single_losses, half_losses) = (losses(&single), losses(&half));
+    assert_eq!(single_losses.len(), 8);
+    assert!(single_losses[7] < single_losses[0], "{single_losses:?}");
+    assert_ne!(single_losses, half_losses);
+    for (single, half) in single_losses.iter().zip(&half_losses) {
+        assert!((single - half).abs() < 0.01 * single, "{single} {half}");
+    }
+    for of in ["memory_bytes", "device_memory_bytes"] {
+        assert_eq!(single[of].as_array().unwrap().len(), 8);
+    }
+    assert!(single["memory_bytes"][7].as_u64() > Some(0) && single["device_memory_bytes"][7].is_null());
+    lab.run(asked).expect(0).shows(&[
+        "model     1059968 parameters",
+        "in step 1;",
+        "in step 8;",
+        "estimated",
+    ]);
+    for (arguments, what) in [
+        (["--steps", "0"], "`--batch`, `--steps` and `--rank` must be at least 1"),
+        (["--tokens", "1"], "`--tokens` must be at least 2"),
+        (["--learning-rate", "0"], "`--learning-rate` must be above 0"),
+    ] {
+        lab.run(["bench", "train"].iter().chain(&arguments)).expect(2).says(&[what]);
+    }
+}
+
+#[test]
+fn a_bench_of_products_says_how_near_to_exact_they_are() {
+    let lab = Lab::new();
+    let told = lab.run(["bench", "matmul", "--threads", "1", "--json"]).expect(0);
+    let found: Value = serde_json::from_str(&told.stdout).unwrap();
+    for (at, precision) in ["f32", "bf16"].into_iter().enumerate() {
+        let product = &found[at];
+        assert_eq!(product["precision"], precision);
+        assert!(product["operations_per_second"].as_f64() > Some(0.0), "{product}");
+        assert_eq!((&product["accumulates_in_f32"], &product["is_tf32"]), (&true.into(), &false.into()));
+        assert_eq!(product["accuracy"].as_array().unwrap().len(), 2);
+    }
+    let told = lab.run(["bench", "matmul", "--threads", "1", "--precision", "bf16"]).expect(0);
+    assert!(!told.stdout.contains("f32       "), "{}", told.stdout);
+    told.shows(&["bf16      ", "TFLOP/s; relative error", "sums are accumulated in f32"]);
+    lab.run(["bench", "matmul", "--threads", "0"]).expect(2).says(&["`--threads` must be at least 1"]);
+    lab.run(["bench", "matmul", "--device", "cuda"]).expect(2).says(&["built without `cuda`"]);
 }
 
 #[test]

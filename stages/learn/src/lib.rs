@@ -35,7 +35,9 @@ pub use model::{Model, ModelError, OpenError, RandomModelError, shape, shapes, w
 pub use models::{Architecture, ChemNet, ChemNetError, KnownModel, known_models};
 pub use network::{Shape, TensorError, UnusableConfig};
 pub use objectives::{Feed, Logp, Loss, MicroBatch, Objective, Outputs, Share};
-pub use profiling::{ProcessMemory, device_memory, matmul_rate, process_memory};
+pub use profiling::{
+    MatmulAccuracy, ProcessMemory, device_memory, matmul_accuracy, matmul_rate, process_memory,
+};
 pub use tensor::device::{DeviceError, DeviceName, available, check};
 pub use tensor::precision::Precision;
 pub use text::TokenizerModel;

@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
-use burn_tensor::{Device, Distribution, Tensor};
+use burn_tensor::{Device, Distribution, Tensor, TensorData};
 use rayon::prelude::*;
 
 use crate::tensor::device::{self, DeviceError, DeviceName, is_cpu};
 use crate::tensor::parallel::threads_for;
 use crate::tensor::precision::Precision;
+use crate::tensor::random::{Purpose, Random};
 
 /// How often a product is made.
 const TIMES: usize = 8;
@@ -45,6 +46,58 @@ pub fn matmul_rate(name: &DeviceName, precision: Precision, threads: usize) -> R
     make(TIMES);
     let operations = 2.0 * (size as f64).powi(3) * (TIMES * threads) as f64;
     Ok(operations / began.elapsed().as_secs_f64())
+}
+
+/// How near the matrix products of a device are to exact ones.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct MatmulAccuracy {
+    /// The rows of the left factor. One is a product of a vector with a matrix, as in generation.
+    pub rows: usize,
+    /// The error of a product of random factors with 4,096 numbers to each sum: the norm of the difference from the
+    /// product in double precision, over its norm. The factors are those that the precision allows.
+    pub relative_error: f64,
+    /// What a sum of 8,192 ones is. It is 8,192 where sums are accumulated in f32, and less in bfloat16.
+    pub sum_of_ones: f64,
+}
+
+/// Compares products of a device with those of the host in double precision, for matrices and for
+/// vectors.
+///
+/// # Errors
+/// [`DeviceError`].
+pub fn matmul_accuracy(name: &DeviceName, precision: Precision) -> Result<Vec<MatmulAccuracy>, DeviceError> {
+    let device = device::open(name)?;
+    if !precision.is_known_to(&device) {
+        return Err(DeviceError::Precision);
+    }
+    Ok([256, 1].into_iter().map(|rows| accuracy(rows, precision, &device)).collect())
+}
+
+fn accuracy(rows: usize, precision: Precision, device: &Device) -> MatmulAccuracy {
+    const INNER: usize = 4096;
+    const ONES: usize = 8192;
+    const COLUMNS: usize = 256;
+    let mut random = Random::new(0, Purpose::Weights, rows as u64);
+    let mut factor = |rows: usize| precision.rounded(random.normal(rows * INNER, 1.0));
+    let (x, weight) = (factor(rows), factor(COLUMNS));
+    let on_device = |numbers: &[f32], rows: usize| {
+        Tensor::<2>::from_data(TensorData::new(numbers.to_vec(), [rows, INNER]), device)
+    };
+    let product = precision.linear(on_device(&x, rows), on_device(&weight, COLUMNS));
+    let product: Vec<f32> = product.into_data().try_into_vec().expect("products are f32");
+    let (mut errors, mut squares) = (0.0, 0.0);
+    for (at, number) in product.iter().enumerate() {
+        let row = &x[at / COLUMNS * INNER..][..INNER];
+        let column = &weight[at % COLUMNS * INNER..][..INNER];
+        let exact: f64 = row.iter().zip(column).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+        errors += (f64::from(*number) - exact).powi(2);
+        squares += exact.powi(2);
+    }
+    let ones = |rows: usize| Tensor::<2>::ones([rows, ONES], device);
+    let sums = precision.linear(ones(rows), ones(COLUMNS)).into_data().try_into_vec::<f32>();
+    let sums = sums.expect("products are f32");
+    let least = sums.into_iter().fold(f32::INFINITY, f32::min);
+    MatmulAccuracy { rows, relative_error: (errors / squares).sqrt(), sum_of_ones: f64::from(least) }
 }
 
 /// The memory of this process.
@@ -91,6 +144,18 @@ mod tests {
     fn the_cpu_multiplies_and_has_no_pool() {
         assert!(matmul_rate(&DeviceName::Cpu, Precision::F32, 1).unwrap() > 1e7);
         assert_eq!(device_memory(&DeviceName::Cpu).unwrap(), None);
+    }
+
+    #[test]
+    fn the_cpus_sums_are_accumulated_in_f32() {
+        for (precision, most) in [(Precision::F32, 2e-6), (Precision::Bf16, 2e-3)] {
+            let measured = matmul_accuracy(&DeviceName::Cpu, precision).unwrap();
+            assert_eq!(measured.iter().map(|accuracy| accuracy.rows).collect::<Vec<_>>(), [256, 1]);
+            for accuracy in measured {
+                assert!(accuracy.relative_error < most, "{accuracy:?}");
+                assert_eq!(accuracy.sum_of_ones, 8192.0);
+            }
+        }
     }
 
     #[test]
