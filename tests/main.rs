@@ -12,6 +12,7 @@ mod cases {
     mod exits;
     mod failures;
     mod fcd;
+    mod gpu;
     mod house;
     mod index;
     mod inputs;

@@ -2,6 +2,8 @@
 
     python qlora.py 7b --batch 4 --tokens 512 --steps 5 --rank 64
 
+With `--dense` projections stay in bf16, which is LoRA in place of QLoRA and needs no bitsandbytes.
+
 Weights are random; gradients are checkpointed layer by layer, products are in bf16, AdamW is torch's, as in ours.
 """
 import argparse
@@ -9,7 +11,6 @@ import json
 import statistics
 import time
 
-import bitsandbytes as bnb
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -27,7 +28,10 @@ arguments.add_argument("--batch", type=int, default=4)
 arguments.add_argument("--tokens", type=int, default=512)
 arguments.add_argument("--steps", type=int, default=5)
 arguments.add_argument("--rank", type=int, default=64)
+arguments.add_argument("--dense", action="store_true")
 asked = arguments.parse_args()
+if not asked.dense:
+    import bitsandbytes as bnb
 
 hidden, wide, layers, heads, keys, vocabulary, positions = SHAPES[asked.shape]
 config = LlamaConfig(
@@ -57,7 +61,8 @@ def pack(module):
 torch.set_default_dtype(torch.bfloat16)
 model = LlamaForCausalLM(config)
 torch.set_default_dtype(torch.float32)
-pack(model.model)
+if not asked.dense:
+    pack(model.model)
 model = model.to("cuda")
 model.enable_input_require_grads()
 model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -95,7 +100,7 @@ limit = 2 * 8192**3 * 8 / (time.perf_counter() - begun)
 print(json.dumps({
     "gpu": torch.cuda.get_device_name(),
     "torch": torch.__version__,
-    "bitsandbytes": bnb.__version__,
+    "bitsandbytes": None if asked.dense else bnb.__version__,
     "learning": sum(parameter.numel() for parameter in learning),
     "step_seconds": step_seconds,
     "tokens_per_second": asked.batch * asked.tokens / step_seconds,
