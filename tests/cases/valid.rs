@@ -352,6 +352,43 @@ fn defaults_lie_below_what_a_stage_says() {
 }
 
 #[test]
+fn two_experiments_are_one_with_names_of_their_own() {
+    let lab = lab();
+    let file = "namespaces.toml";
+    let told = lab.run(["plan", file, "--json"]).expect(0);
+    let nodes: Vec<serde_json::Value> = serde_json::from_str(&told.stdout).expect("JSON");
+    let key = |label: &str| &nodes.iter().find(|node| node["stage"] == label).expect("a stage")["key"];
+    assert_eq!(key("one/rows"), key("two/rows"), "what is equal has one key");
+    assert_ne!(key("one/half"), key("two/half"));
+    let resolved = |stage: &str| {
+        let text = lab.run(["plan", file, "--resolved"]).expect(0).stdout;
+        let own = text.lines().skip_while(|line| line.split_whitespace().nth(1) != Some(stage)).skip(1);
+        let own = own.take_while(|line| line.starts_with(' '));
+        own.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join("\n")
+    };
+    // Each file has its own seed and its own defaults.
+    assert!(resolved("one/half").contains("seed = 4 # parts/layered.toml:17"), "{}", resolved("one/half"));
+    assert!(resolved("two/half").contains("seed = 1 # parts/common.toml:3"), "{}", resolved("two/half"));
+    assert!(resolved("half").contains("seed = 9 # namespaces.toml:6"), "{}", resolved("half"));
+    assert!(
+        resolved("two/half").contains("distinct = true # namespaces.toml:12"),
+        "{}",
+        resolved("two/half")
+    );
+    assert!(resolved("half").contains("distinct = false # assumed"), "{}", resolved("half"));
+    assert!(resolved("two/half").contains("take.count = 2 # namespaces.toml:9"), "{}", resolved("two/half"));
+    assert!(resolved("one/some").contains("take.count = 2 # namespaces.toml:33"), "{}", resolved("one/some"));
+    lab.run(["run", file, "--until", "one/words"]).expect(0);
+    lab.run(["show", file, "one/words"]).expect(0);
+    lab.run(["log", file, "one/words"]).expect(0);
+    for format in ["dot", "mermaid", "svg"] {
+        lab.run(["graph", file, "--format", format]).expect(0).shows(&["two/half"]);
+    }
+    let set = lab.run(["plan", file, "--set", "stages.one/half.take.count=1", "--resolved"]).expect(0);
+    set.shows(&["--set:1"]);
+}
+
+#[test]
 fn what_is_picked_has_the_key_of_what_is_written() {
     let lab = lab();
     let told = lab.run(["plan", "picks.toml", "--json"]).expect(0);

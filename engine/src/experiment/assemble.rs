@@ -8,11 +8,12 @@ use indexmap::IndexMap;
 use crate::experiment::axes::read_axes;
 use crate::experiment::defaults::Defaults;
 use crate::experiment::layers::{Choices, Layer, Origin, overlay};
+use crate::experiment::reference::Reference;
 use crate::experiment::settings::read_settings;
 use crate::experiment::spec::{Experiment, StageSpec, changes_nothing};
 use crate::experiment::stage_layers::{StageLayer, declared, merged, without_effect};
 use crate::experiment::table_spec::TableSpec;
-use crate::kind::name::is_name;
+use crate::kind::name::{is_name, is_stage_name, qualified, split_namespace};
 use crate::kind::schema::choices_of;
 use crate::kind::stage::Kind;
 use crate::toml::deserialize::read;
@@ -39,8 +40,8 @@ struct Assembler<'a> {
     kinds: &'static [Kind],
     /// The choices of each kind, once a stage has needed them.
     choices: Vec<Option<Arc<Choices>>>,
-    /// The defaults of each kind that has any.
-    defaults: BTreeMap<usize, Defaults<'a>>,
+    /// The defaults of each kind that has any, in each namespace.
+    defaults: BTreeMap<(String, usize), Defaults<'a>>,
     sources: &'a SourceMap,
     doubtful: Vec<Span>,
     diagnostics: &'a mut Vec<Diagnostic>,
@@ -48,15 +49,16 @@ struct Assembler<'a> {
 
 impl Assembler<'_> {
     fn assemble(&mut self, experiment: &mut Experiment, mut layers: Vec<Layer>) {
-        let mut head = TomlTable::new();
+        let mut heads: IndexMap<&str, TomlTable> = IndexMap::new();
         let mut table = TomlTable::new();
         let mut stages: IndexMap<String, Vec<(usize, Entry)>> = IndexMap::new();
         for (position, layer) in layers.iter_mut().enumerate() {
+            let namespace = layer.namespace.clone();
             // Moved out, for this is nearly all of a large experiment.
             let below = layer.root.get_mut("stages").map(|entry| &mut entry.value.content);
             if let Some(Content::Table(below)) = below {
                 for (stage, entry) in std::mem::take(below) {
-                    stages.entry(stage).or_default().push((position, entry));
+                    stages.entry(qualified(&namespace, &stage)).or_default().push((position, entry));
                 }
             }
         }
@@ -64,13 +66,16 @@ impl Assembler<'_> {
             for (name, entry) in &layer.root {
                 let below = entry.value.as_table();
                 match (name.as_str(), below) {
-                    ("experiment", Some(below)) => overlay(&mut head, below, &[], layer.overlay()),
+                    ("experiment", Some(below)) => {
+                        overlay(heads.entry(&layer.namespace).or_default(), below, &[], layer.overlay());
+                    }
+                    ("table", Some(_)) if !layer.namespace.is_empty() => {}
                     ("table", Some(_)) => {
                         let over = TomlTable::from([(name.clone(), entry.clone())]);
                         overlay(&mut table, &over, &[], layer.overlay());
                     }
                     ("stages", Some(_)) => {}
-                    ("defaults", Some(below)) => self.add_defaults(layer, below),
+                    ("defaults", Some(below)) => self.add_defaults(layer, below, experiment),
                     ("experiment" | "defaults" | "table" | "stages", None) => {
                         let message = format!("`{name}` is a table, not {}", entry.value.describe());
                         self.diagnostics.push(Diagnostic::new(entry.value.span.clone(), message));
@@ -87,17 +92,22 @@ impl Assembler<'_> {
                 }
             }
         }
-        self.read_head(&head, experiment);
+        for (namespace, head) in &heads {
+            self.read_head(namespace, head, experiment);
+        }
         let doubtful = &self.doubtful;
         for defaults in self.defaults.values_mut() {
             defaults.check(self.diagnostics, |span| is_within(doubtful, span));
         }
-        let of_files = stages
-            .iter()
-            .filter(|(_, entries)| entries.iter().any(|(layer, _)| layers[*layer].origin == Origin::File));
+        let of_files = stages.iter().filter(|(name, entries)| {
+            let layers = entries.iter().map(|(layer, _)| &layers[*layer]);
+            let mut own = layers.filter(|layer| layer.namespace == split_namespace(name).0);
+            own.any(|layer| layer.origin == Origin::File)
+        });
         let known: Vec<String> = of_files.map(|(name, _)| name.clone()).collect();
+        self.refuse_stages_named_as_namespaces(&stages, experiment);
         for (name, entries) in stages {
-            if let Some(spec) = self.assemble_stage(&name, entries, &layers, &known) {
+            if let Some(spec) = self.assemble_stage(&name, entries, &layers, &known, experiment) {
                 experiment.stages.insert(name, spec);
             }
         }
@@ -119,16 +129,26 @@ impl Assembler<'_> {
     }
 
     /// Adds what a layer has in `[defaults]`.
-    fn add_defaults(&mut self, layer: &Layer, table: &TomlTable) {
+    fn add_defaults(&mut self, layer: &Layer, table: &TomlTable, experiment: &Experiment) {
         for (name, entry) in table {
-            let Some(position) = self.kinds.iter().position(|kind| kind.name() == name) else {
-                let names = self.kinds.iter().map(Kind::name);
-                if !self.is_doubtful(&entry.key) {
-                    self.diagnostics.push(
-                        Diagnostic::new(entry.key.clone(), format!("defaults of an unknown kind `{name}`"))
+            // `[defaults."t2/train"]` is of a namespace.
+            let full = qualified(&layer.namespace, name);
+            let (namespace, of_kind) = split_namespace(&full);
+            let position = self.kinds.iter().position(|kind| kind.name() == of_kind);
+            let is_there = namespace.is_empty() || experiment.namespaces.contains_key(namespace);
+            let Some(position) = position.filter(|_| is_there) else {
+                let diagnostic = match position {
+                    Some(_) => unknown_namespace(namespace, entry.key.clone(), experiment),
+                    None => {
+                        let message = format!("defaults of an unknown kind `{of_kind}`");
+                        let names = self.kinds.iter().map(Kind::name);
+                        Diagnostic::new(entry.key.clone(), message)
                             .label("no such kind of stage")
-                            .maybe_help(nearest_or_all(name, "kinds", names)),
-                    );
+                            .maybe_help(nearest_or_all(of_kind, "kinds", names))
+                    }
+                };
+                if !self.is_doubtful(&entry.key) {
+                    self.diagnostics.push(diagnostic);
                 }
                 continue;
             };
@@ -138,7 +158,10 @@ impl Assembler<'_> {
                 continue;
             };
             let (kinds, choices) = (self.kinds, self.choices_of(position));
-            let defaults = self.defaults.entry(position).or_insert_with(|| Defaults::of(&kinds[position]));
+            let defaults = self
+                .defaults
+                .entry((namespace.to_owned(), position))
+                .or_insert_with(|| Defaults::of(&kinds[position]));
             defaults.add(layer, table.clone(), &choices, self.diagnostics);
         }
     }
@@ -148,13 +171,18 @@ impl Assembler<'_> {
         self.choices[kind].get_or_insert_with(|| choices_of(&kinds[kind]).into()).clone()
     }
 
-    fn read_head(&mut self, head: &TomlTable, experiment: &mut Experiment) {
+    /// Reads `[experiment]`. Of the files of a namespace only the seed counts.
+    fn read_head(&mut self, namespace: &str, head: &TomlTable, experiment: &mut Experiment) {
         for (name, entry) in head {
             match (name.as_str(), &entry.value.content) {
+                ("title", Content::Text(_)) if !namespace.is_empty() => {}
                 ("title", Content::Text(title)) => experiment.title = Some(title.clone()),
                 ("seed", Content::Integer(seed @ 0..)) => {
-                    experiment.seed = *seed as u64;
-                    experiment.seed_span = Some(entry.value.span.clone());
+                    let (seed, span) = (*seed as u64, Some(entry.value.span.clone()));
+                    match experiment.namespaces.get_mut(namespace) {
+                        Some(namespace) => (namespace.seed, namespace.seed_span) = (seed, span),
+                        None => (experiment.seed, experiment.seed_span) = (seed, span),
+                    }
                 }
                 _ if self.is_doubtful(&entry.key) => {}
                 ("include", _) => {}
@@ -175,19 +203,63 @@ impl Assembler<'_> {
         }
     }
 
+    /// A name with `/` could mean either.
+    fn refuse_stages_named_as_namespaces(
+        &mut self,
+        stages: &IndexMap<String, Vec<(usize, Entry)>>,
+        experiment: &Experiment,
+    ) {
+        for (name, namespace) in &experiment.namespaces {
+            let Some((_, stage)) = stages.get(name).and_then(|entries| entries.first()) else { continue };
+            let place = self.sources.line(&stage.key);
+            let message = format!("the namespace `{name}` has the name of a stage, in {place}");
+            self.diagnostics.push(
+                Diagnostic::new(namespace.span.clone(), message)
+                    .label("names a stage as well")
+                    .help("give the namespace another name"),
+            );
+        }
+    }
+
+    /// Reports a stage whose name cannot be, or that is of a namespace and not there.
+    fn check_stage_name(
+        &mut self,
+        name: &str,
+        layers: &[&Layer],
+        key: &Span,
+        known: &[String],
+        experiment: &Experiment,
+    ) -> Option<()> {
+        let (namespace, own) = split_namespace(name);
+        let is_there = namespace.is_empty() || experiment.namespaces.contains_key(namespace);
+        let diagnostic = if !is_name(own) || !is_stage_name(name) {
+            Diagnostic::new(key.clone(), format!("`{name}` cannot name a stage"))
+                .help("use letters, digits, `_` and `-`")
+        } else if !is_there {
+            unknown_namespace(namespace, key.clone(), experiment)
+        } else if layers.iter().all(|layer| layer.namespace != namespace) {
+            let names = known.iter().map(String::as_str);
+            Diagnostic::new(key.clone(), format!("there is no stage `{name}`"))
+                .label("no such stage")
+                .maybe_help(nearest_or_all(name, "stages", names))
+        } else {
+            return Some(());
+        };
+        self.diagnostics.push(diagnostic);
+        None
+    }
+
     fn assemble_stage(
         &mut self,
         name: &str,
         entries: Vec<(usize, Entry)>,
         layers: &[Layer],
         known: &[String],
+        experiment: &Experiment,
     ) -> Option<StageSpec> {
         let key = entries[0].1.key.clone();
-        if !is_name(name) {
-            let message = format!("`{name}` cannot name a stage");
-            self.diagnostics.push(Diagnostic::new(key, message).help("use letters, digits, `_` and `-`"));
-            return None;
-        }
+        let of_stage: Vec<&Layer> = entries.iter().map(|(layer, _)| &layers[*layer]).collect();
+        self.check_stage_name(name, &of_stage, &key, known, experiment)?;
         let is_doubtful = entries.iter().any(|(_, entry)| self.is_doubtful(&entry.key));
         let mut written = Vec::new();
         for (position, Entry { value, key }) in entries {
@@ -240,12 +312,18 @@ impl Assembler<'_> {
         let choices = self.choices_of(position);
         let (key, span) = (written[0].key.clone(), written[0].span.clone());
         let before = self.diagnostics.len();
-        let defaults = self.defaults.get(&position).map(|defaults| defaults.table.clone());
+        let of_kind = (split_namespace(name).0.to_owned(), position);
+        let defaults = self.defaults.get(&of_kind).map(|defaults| defaults.table.clone());
         let mut table = merged(name, kind, &mut written, defaults.as_deref(), &choices, self.diagnostics);
-        let axes = table
+        let mut axes = table
             .shift_remove("axes")
             .map(|entry| read_axes(&entry.value, self.diagnostics))
             .unwrap_or_default();
+        if !experiment.namespaces.is_empty() {
+            let variants = axes.iter_mut().flat_map(|axis| &mut axis.variants);
+            let overlays = variants.map(|variant| &mut variant.overlay);
+            std::iter::once(&mut table).chain(overlays).for_each(|table| self.qualify_inputs(table));
+        }
         let is_broken = is_doubtful || self.diagnostics.len() > before;
         self.diagnostics.extend(without_effect(name, &written, &axes, &choices, self.sources));
         written.pop();
@@ -278,6 +356,27 @@ impl Assembler<'_> {
         })
     }
 
+    /// Writes the references of inputs as seen from outside their namespaces.
+    fn qualify_inputs(&self, table: &mut TomlTable) {
+        let inputs = table.get_mut("inputs").map(|entry| &mut entry.value.content);
+        let Some(Content::Table(inputs)) = inputs else { return };
+        for entry in inputs.values_mut() {
+            let items = match &mut entry.value.content {
+                Content::List(items) => items.as_mut_slice(),
+                _ => std::slice::from_mut(&mut entry.value),
+            };
+            for item in items {
+                let namespace = self.sources.namespace(&item.span);
+                if let Content::Text(text) = &mut item.content
+                    && !namespace.is_empty()
+                    && Reference::parse(text).is_ok()
+                {
+                    *text = qualified(namespace, text);
+                }
+            }
+        }
+    }
+
     fn is_doubtful(&self, span: &Span) -> bool {
         is_within(&self.doubtful, span)
     }
@@ -294,4 +393,13 @@ impl Assembler<'_> {
 /// Returns whether a span begins in one of some ranges.
 fn is_within(ranges: &[Span], span: &Span) -> bool {
     ranges.iter().any(|range| range.start <= span.start && span.start < range.end)
+}
+
+/// Reports that no file is included under a name.
+fn unknown_namespace(namespace: &str, span: Span, experiment: &Experiment) -> Diagnostic {
+    let names = experiment.namespaces.keys().map(String::as_str);
+    let help = nearest_or_all(namespace, "namespaces", names).unwrap_or_else(|| {
+        "a name has a `/` only if its file is included under a name: `include = { NAME = FILE }`".to_owned()
+    });
+    Diagnostic::new(span, format!("there is no namespace `{namespace}`")).help(help)
 }

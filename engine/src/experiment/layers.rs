@@ -28,6 +28,8 @@ pub(crate) enum Origin {
 pub(crate) struct Layer {
     pub root: TomlTable,
     pub origin: Origin,
+    /// The namespace that its names belong to; empty for that of the experiment itself.
+    pub namespace: String,
 }
 
 impl Layer {

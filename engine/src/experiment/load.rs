@@ -10,8 +10,9 @@ use crate::experiment::assemble::assemble;
 use crate::experiment::axes::nested;
 use crate::experiment::layers::{Layer, Origin};
 use crate::experiment::published::Published;
-use crate::experiment::spec::{Experiment, Request, changes_nothing};
+use crate::experiment::spec::{Experiment, Namespace, Request, changes_nothing};
 use crate::kind::input_file::tidy;
+use crate::kind::name::{is_name, qualified};
 use crate::kind::stage::Kind;
 use crate::toml::diagnostic::{Diagnostic, nearest_or_all};
 use crate::toml::parse::{doubtful, parse, parse_value};
@@ -35,6 +36,8 @@ impl Experiment {
             read,
             layers: Vec::new(),
             loaded: Vec::new(),
+            namespace: String::new(),
+            namespaces: IndexMap::new(),
             profile: request.profile.clone().unwrap_or_else(|| DEFAULT_PROFILE.to_owned()),
             profiles: IndexSet::new(),
             unused: Vec::new(),
@@ -57,6 +60,7 @@ impl Experiment {
             title: None,
             seed: 0,
             seed_span: None,
+            namespaces: std::mem::take(&mut loader.namespaces),
             profile,
             profile_note: loader.note.take(),
             is_comparable: loader.is_comparable,
@@ -81,18 +85,35 @@ struct Loader<'a> {
     layers: Vec<Layer>,
     /// Files that are loaded already: each is loaded once, where it is first included.
     loaded: Vec<PathBuf>,
+    /// The namespace of the file that is being loaded.
+    namespace: String,
+    namespaces: IndexMap<String, Namespace>,
     /// The profile that is used where files have it.
     profile: String,
     /// The profiles that files have.
     profiles: IndexSet<String>,
-    /// The parts of the other profiles, each with the profile's name.
-    unused: Vec<(String, TomlTable)>,
+    /// The parts of the other profiles.
+    unused: Vec<UnusedProfile>,
     note: Option<String>,
     is_comparable: bool,
     /// Whether a file, or a part of one, could not be read.
     is_incomplete: bool,
     /// Where syntax errors are.
     doubtful: Vec<Span>,
+}
+
+/// A file's part of a profile that is not in use.
+struct UnusedProfile {
+    name: String,
+    namespace: String,
+    table: TomlTable,
+}
+
+/// A file to include, and the namespace that it gets.
+struct Included {
+    path: String,
+    span: Span,
+    namespace: Option<(String, Span)>,
 }
 
 impl Loader<'_> {
@@ -114,7 +135,7 @@ impl Loader<'_> {
                     .report_incomplete(Diagnostic::new(span, message).help("check the path of the file"));
             }
         };
-        let base = self.sources.add(name, folder.clone(), text.clone());
+        let base = self.sources.add_to(self.namespace.clone(), name, folder.clone(), text.clone());
         let (mut root, diagnostics) = parse(&text, base);
         self.doubtful.extend(diagnostics.iter().map(|diagnostic| {
             let range = doubtful(&text, diagnostic.span.start - base);
@@ -132,7 +153,7 @@ impl Loader<'_> {
         let profiles = root.shift_remove("profile").map(|entry| entry.value);
         chain.push(tidy(path));
         self.load_included(include.as_ref(), &folder, chain);
-        self.layers.push(Layer { root, origin: Origin::File });
+        self.layers.push(Layer { root, origin: Origin::File, namespace: self.namespace.clone() });
         self.load_profiles(profiles, &folder, chain);
         chain.pop();
     }
@@ -140,16 +161,40 @@ impl Loader<'_> {
     fn load_included(&mut self, include: Option<&Value>, folder: &Path, chain: &mut Vec<PathBuf>) {
         let Some(include) = include else { return };
         let mut diagnostics = Vec::new();
-        let items = text_list(include, &mut diagnostics);
+        let items = read_include(include, &mut diagnostics);
         diagnostics.into_iter().for_each(|diagnostic| self.report_incomplete(diagnostic));
-        for (text, span) in items {
-            let target = tidy(&folder.join(&text));
+        for Included { path, span, namespace } in items {
+            let target = tidy(&folder.join(&path));
             if chain.contains(&target) {
-                let message = format!("`{text}` includes itself");
+                let message = format!("`{path}` includes itself");
                 self.report_incomplete(Diagnostic::new(span, message).help("take one of the includes out"));
-            } else if !self.loaded.contains(&target) {
-                self.load_file(&target, Some(&span), chain);
+                continue;
             }
+            let Some((name, named_at)) = namespace else {
+                if !self.loaded.contains(&target) {
+                    self.load_file(&target, Some(&span), chain);
+                }
+                continue;
+            };
+            let full = qualified(&self.namespace, &name);
+            match self.namespaces.get(&full) {
+                Some(other) if other.path == target => continue,
+                Some(other) => {
+                    let place = self.sources.line(&other.span);
+                    let message =
+                        format!("the namespace `{name}` is taken by `{}`, in {place}", other.path.display());
+                    let diagnostic = Diagnostic::new(named_at, message).label("names two files");
+                    self.report_incomplete(diagnostic.help("use another name for one of them"));
+                    continue;
+                }
+                None => {}
+            }
+            let namespace = Namespace { path: target.clone(), span: named_at, seed: 0, seed_span: None };
+            self.namespaces.insert(full.clone(), namespace);
+            // Loaded apart: what it includes is its own, even if it was included before.
+            let outer = (std::mem::replace(&mut self.namespace, full), std::mem::take(&mut self.loaded));
+            self.load_file(&target, Some(&span), chain);
+            (self.namespace, self.loaded) = outer;
         }
     }
 
@@ -170,7 +215,8 @@ impl Loader<'_> {
                 self.diagnostics.extend(wrong_in_profile(&name, field, entry));
             }
             if name != self.profile {
-                self.unused.push((name, table));
+                let namespace = self.namespace.clone();
+                self.unused.push(UnusedProfile { name, namespace, table });
                 continue;
             }
             self.load_included(table.get("include").map(|entry| &entry.value), folder, chain);
@@ -182,7 +228,8 @@ impl Loader<'_> {
                 Some(Content::Bool(truth)) => self.is_comparable = *truth,
                 _ => {}
             }
-            self.layers.push(Layer { root: table, origin: Origin::Profile });
+            let namespace = self.namespace.clone();
+            self.layers.push(Layer { root: table, origin: Origin::Profile, namespace });
         }
     }
 
@@ -208,32 +255,37 @@ impl Loader<'_> {
 
     /// Checks the profiles that are not used, as far as it goes without the files that they include.
     fn check_unused_profiles(&mut self) {
-        let stages: IndexSet<&str> = self
-            .layers
-            .iter()
-            .flat_map(|layer| subtable(&layer.root, "stages"))
-            .map(|(name, _)| name.as_str())
-            .collect();
-        let mut own: BTreeSet<(&str, &str)> = BTreeSet::new();
+        let stages = self.stage_names();
+        let mut own: BTreeSet<(&str, String)> = BTreeSet::new();
         let mut including: BTreeSet<&str> = BTreeSet::new();
-        for (profile, table) in &self.unused {
+        for UnusedProfile { name, namespace, table } in &self.unused {
             let declares =
                 |entry: &Entry| entry.value.as_table().is_some_and(|stage| stage.contains_key("kind"));
             let declared = subtable(table, "stages").filter(|(_, entry)| declares(entry));
-            own.extend(declared.map(|(stage, _)| (profile.as_str(), stage.as_str())));
-            including.extend(table.contains_key("include").then_some(profile.as_str()));
+            own.extend(declared.map(|(stage, _)| (name.as_str(), qualified(namespace, stage))));
+            including.extend(table.contains_key("include").then_some(name.as_str()));
         }
         let mut diagnostics = Vec::new();
-        for (profile, table) in
-            self.unused.iter().filter(|(profile, _)| !including.contains(profile.as_str()))
-        {
+        let checked = self.unused.iter().filter(|unused| !including.contains(unused.name.as_str()));
+        for UnusedProfile { name, namespace, table } in checked {
             for (stage, entry) in subtable(table, "stages") {
-                if !stages.contains(stage.as_str()) && !own.contains(&(profile, stage)) {
-                    diagnostics.push(changes_nothing(stage, entry.key.clone(), stages.iter().copied()));
+                let stage = qualified(namespace, stage);
+                if !stages.contains(&stage) && !own.contains(&(name.as_str(), stage.clone())) {
+                    let known = stages.iter().map(String::as_str);
+                    diagnostics.push(changes_nothing(&stage, entry.key.clone(), known));
                 }
             }
         }
         self.diagnostics.extend(diagnostics);
+    }
+
+    /// Returns the names of all stages that layers speak of.
+    fn stage_names(&self) -> IndexSet<String> {
+        let names = |layer: &Layer| {
+            let stages = subtable(&layer.root, "stages");
+            stages.map(|(name, _)| qualified(&layer.namespace, name)).collect::<Vec<_>>()
+        };
+        self.layers.iter().flat_map(names).collect()
     }
 
     fn add_override(&mut self, text: &str) {
@@ -248,20 +300,16 @@ impl Loader<'_> {
         let mut parts = path.split('.').map(str::trim);
         let (first, second) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let known = match first {
-            "stages" => self
-                .layers
-                .iter()
-                .any(|layer| subtable(&layer.root, "stages").any(|(name, _)| name == second)),
+            "stages" => self.stage_names().contains(second),
             "experiment" => ["seed", "title"].contains(&second),
             "defaults" => !second.is_empty(),
             "table" => true,
             _ => false,
         };
         if !known || parts.any(str::is_empty) {
-            let stages = self.layers.iter().flat_map(|layer| subtable(&layer.root, "stages"));
-            let stages: IndexSet<&str> = stages.map(|(name, _)| name.as_str()).collect();
+            let stages = self.stage_names();
             let help = match first {
-                "stages" => nearest_or_all(second, "stages", stages.iter().copied()),
+                "stages" => nearest_or_all(second, "stages", stages.iter().map(String::as_str)),
                 _ => {
                     Some("write `--set stages.NAME.FIELD=VALUE` or `--set experiment.seed=VALUE`".to_owned())
                 }
@@ -278,7 +326,7 @@ impl Loader<'_> {
         });
         parsed.span = value_base..all.end;
         let root = nested(path, &key, parsed);
-        self.layers.push(Layer { root, origin: Origin::Set });
+        self.layers.push(Layer { root, origin: Origin::Set, namespace: String::new() });
     }
 
     fn read_published(&mut self, experiment: &mut Experiment) {
@@ -331,23 +379,41 @@ fn subtable<'a>(root: &'a TomlTable, name: &str) -> impl Iterator<Item = (&'a St
     root.get(name).and_then(|entry| entry.value.as_table()).into_iter().flatten()
 }
 
-fn text_list(value: &Value, diagnostics: &mut Vec<Diagnostic>) -> Vec<(String, Span)> {
-    let Some(items) = value.as_list() else {
-        diagnostics.push(Diagnostic::new(
-            value.span.clone(),
-            format!("expected a list of strings, not {}", value.describe()),
-        ));
-        return Vec::new();
+/// Reads which files to include: a list of paths and of tables `{ NAMESPACE = path }`, or such a table.
+fn read_include(value: &Value, diagnostics: &mut Vec<Diagnostic>) -> Vec<Included> {
+    let mut included = Vec::new();
+    let mut wrong = |value: &Value, expected: &str| {
+        let message = format!("expected {expected}, not {}", value.describe());
+        diagnostics.push(Diagnostic::new(value.span.clone(), message).help("write `include = [\"FILE\"]`"));
     };
-    let mut texts = Vec::new();
-    for item in items {
-        match item.as_text() {
-            Some(text) => texts.push((text.to_owned(), item.span.clone())),
-            None => diagnostics.push(Diagnostic::new(
-                item.span.clone(),
-                format!("expected a string, not {}", item.describe()),
-            )),
+    if value.as_list().is_none() && value.as_table().is_none() {
+        wrong(value, "a list of files, or a table of namespaces");
+        return included;
+    }
+    for item in value.items() {
+        match &item.content {
+            Content::Text(path) => {
+                included.push(Included { path: path.clone(), span: item.span.clone(), namespace: None });
+            }
+            Content::Table(table) => {
+                for (name, Entry { key, value }) in table {
+                    let Some(path) = value.as_text() else {
+                        wrong(value, "a file");
+                        continue;
+                    };
+                    let namespace = Some((name.clone(), key.clone()));
+                    included.push(Included { path: path.to_owned(), span: value.span.clone(), namespace });
+                }
+            }
+            _ => wrong(item, "a file, or a table of namespaces"),
         }
     }
-    texts
+    let is_named = |included: &Included| included.namespace.as_ref().is_none_or(|(name, _)| is_name(name));
+    let (included, misnamed): (Vec<_>, Vec<_>) = included.into_iter().partition(is_named);
+    diagnostics.extend(misnamed.into_iter().filter_map(|Included { namespace, .. }| {
+        let (name, span) = namespace?;
+        let diagnostic = Diagnostic::new(span, format!("`{name}` cannot name a namespace"));
+        Some(diagnostic.help("use letters, digits, `_` and `-`"))
+    }));
+    included
 }

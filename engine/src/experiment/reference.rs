@@ -1,6 +1,6 @@
 //! How one stage names another: `stage[axis=variant,axis=*].output`.
 
-use crate::kind::name::is_name;
+use crate::kind::name::{is_name, is_stage_name};
 use crate::toml::diagnostic::Diagnostic;
 use crate::toml::source_map::Span;
 
@@ -53,11 +53,11 @@ impl Reference {
             None if rest.is_empty() => None,
             None => return Err(format!("`{rest}` is not understood; {shape}")),
         };
-        let names = std::iter::once(head).chain(output.as_deref());
-        for name in names {
-            if !is_name(name) {
-                return Err(format!("`{name}` is not a name; {shape}"));
-            }
+        if !is_stage_name(head) {
+            return Err(format!("`{head}` is not a name; {shape}"));
+        }
+        if let Some(name) = output.as_deref().filter(|name| !is_name(name)) {
+            return Err(format!("`{name}` is not a name; {shape}"));
         }
         Ok(Self { stage: head.to_owned(), selectors, output })
     }
@@ -83,11 +83,12 @@ mod tests {
         );
         assert_eq!(reference.output.as_deref(), Some("weights"));
         assert_eq!(Reference::parse("a").unwrap().output, None);
+        assert_eq!(Reference::parse("t2/a[x=1].rows").unwrap().stage, "t2/a");
     }
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["", "a b", "a[", "a[x]", "a]", "a.", "a.b.c", "a[x=1]b"] {
+        for text in ["", "a b", "a[", "a[x]", "a]", "a.", "a.b.c", "a[x=1]b", "/a", "a//b", "t2/"] {
             assert!(Reference::parse(text).is_err(), "{text}");
         }
     }

@@ -11,6 +11,7 @@ use crate::experiment::layers::{Choices, overlay_stage};
 use crate::experiment::published::Published;
 use crate::experiment::settings::Settings;
 use crate::experiment::table_spec::TableSpec;
+use crate::kind::name::split_namespace;
 use crate::kind::stage::Kind;
 use crate::toml::diagnostic::{Diagnostic, did_you_mean, nearest_or_all};
 use crate::toml::source_map::{SourceMap, Span};
@@ -85,6 +86,16 @@ impl StageSpec {
     }
 }
 
+/// A file that is included under a name: its stages are called `NAME/STAGE`.
+#[derive(Debug, Clone)]
+pub(crate) struct Namespace {
+    pub path: PathBuf,
+    /// Where its name is written.
+    pub span: Span,
+    pub seed: u64,
+    pub seed_span: Option<Span>,
+}
+
 /// An experiment as written: everything resolved that text alone can resolve.
 #[derive(Debug, Clone)]
 pub struct Experiment {
@@ -95,6 +106,7 @@ pub struct Experiment {
     pub(crate) title: Option<String>,
     pub(crate) seed: u64,
     pub(crate) seed_span: Option<Span>,
+    pub(crate) namespaces: IndexMap<String, Namespace>,
     pub(crate) profile: Option<String>,
     pub(crate) profile_note: Option<String>,
     pub(crate) is_comparable: bool,
@@ -120,6 +132,14 @@ impl Experiment {
     /// Returns the profile that is applied, if there is one.
     pub fn profile(&self) -> Option<&str> {
         self.profile.as_deref()
+    }
+
+    /// Returns the seed of the file that a stage belongs to, and where it is written.
+    pub(crate) fn seed_of(&self, stage: &str) -> (u64, Option<&Span>) {
+        match self.namespaces.get(split_namespace(stage).0) {
+            Some(namespace) => (namespace.seed, namespace.seed_span.as_ref()),
+            None => (self.seed, self.seed_span.as_ref()),
+        }
     }
 
     /// Returns the names of the stages, in the order of the files.

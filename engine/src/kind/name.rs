@@ -62,6 +62,22 @@ pub(crate) fn is_name(text: &str) -> bool {
         && text.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-')
 }
 
+/// Returns whether a text can be the name of a stage in full, with the namespaces that it is in.
+pub(crate) fn is_stage_name(text: &str) -> bool {
+    text.split('/').all(is_name)
+}
+
+/// Returns the name of something in a namespace as seen from outside. The namespace of an experiment
+/// itself is empty.
+pub(crate) fn qualified(namespace: &str, name: &str) -> String {
+    if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") }
+}
+
+/// Returns the namespace of a name as seen from outside, and the name in it.
+pub(crate) fn split_namespace(name: &str) -> (&str, &str) {
+    name.rsplit_once('/').unwrap_or(("", name))
+}
+
 /// Returns the folder of an input below a stage's folder: `inputs/PORT` or `inputs/PORT/LABEL`.
 pub(crate) fn input_folder(port: &Name, label: Option<&str>) -> PathBuf {
     let mut folder = PathBuf::from("inputs").join(&**port);

@@ -145,7 +145,11 @@ pub fn schema(kinds: &[Kind]) -> Value {
                 "type": "object",
                 "properties": {
                     "title": { "type": "string" },
-                    "include": { "type": "array", "items": { "type": "string" } },
+                    "include": {
+                        "type": ["array", "object"],
+                        "items": { "type": ["string", "object"], "additionalProperties": { "type": "string" } },
+                        "additionalProperties": { "type": "string" }
+                    },
                     "seed": { "type": "integer", "minimum": 0 }
                 },
                 "additionalProperties": false

@@ -198,7 +198,7 @@ impl<'a> PlanBuilder<'a> {
             return Ok(None);
         }
         match combination.table.get("seed").map(|entry| &entry.value) {
-            None => Ok(Some(self.experiment.seed)),
+            None => Ok(Some(self.experiment.seed_of(&spec.name).0)),
             Some(TomlValue { content: Content::Integer(seed @ 0..), .. }) => Ok(Some(*seed as u64)),
             Some(node) => Err(Diagnostic::new(node.span.clone(), "`seed` is an integer of at least 0")),
         }

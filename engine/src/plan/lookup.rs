@@ -5,6 +5,7 @@ use indexmap::IndexMap;
 use crate::experiment::axes::{Assignment, AxisId};
 use crate::experiment::reference::{Choice, Reference};
 use crate::experiment::spec::StageSpec;
+use crate::kind::name::split_namespace;
 use crate::plan::node::Node;
 use crate::toml::diagnostic::nearest_or_all;
 
@@ -63,17 +64,22 @@ impl<'a> Lookup<'a> {
         assignment: &Assignment,
         name: &str,
     ) -> Result<AxisId, (String, Option<String>)> {
-        let matching: Vec<AxisId> = assignment
-            .iter()
-            .map(|(axis, _)| *axis)
-            .filter(|axis| {
+        let named = |is_stage: &dyn Fn(&str, &str) -> bool| -> Vec<AxisId> {
+            let axes = assignment.iter().map(|(axis, _)| *axis);
+            axes.filter(|axis| {
                 let own = self.axis_name(*axis);
                 own == name
                     || name.split_once('.').is_some_and(|(stage, axis_name)| {
-                        axis_name == own && stage == self.stage_name(axis.0)
+                        axis_name == own && is_stage(stage, self.stage_name(axis.0))
                     })
             })
-            .collect();
+            .collect()
+        };
+        let mut matching = named(&|written, stage| written == stage);
+        if matching.is_empty() {
+            // A file that is included under a name writes its own stages without that name.
+            matching = named(&|written, stage| split_namespace(stage).1 == written);
+        }
         match matching.as_slice() {
             [axis] => Ok(*axis),
             [] => {

@@ -51,7 +51,7 @@ pub fn resolved(plan: &Plan, node: usize) -> Vec<ResolvedValue> {
     if let Some(seed) = node.seed {
         let place = ["seed".to_owned()];
         let own = root.at(&place);
-        let origin = match own.map(|written| &written.span).or(plan.experiment.seed_span.as_ref()) {
+        let origin = match own.map(|written| &written.span).or(plan.experiment.seed_of(&spec.name).1) {
             Some(span) => plan.experiment.sources.line(span),
             None => "assumed by the experiment".to_owned(),
         };

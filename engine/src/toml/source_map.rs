@@ -14,6 +14,8 @@ pub(crate) struct Source {
     pub name: String,
     /// The folder that relative paths in it start from.
     pub folder: PathBuf,
+    /// The namespace that the names in it belong to; empty for that of the experiment itself.
+    pub namespace: String,
     /// Its text. Every diagnostic in a report holds it too.
     pub text: Arc<str>,
     base: usize,
@@ -37,9 +39,14 @@ pub(crate) struct Position<'a> {
 impl SourceMap {
     /// Adds a text and returns where its spans begin.
     pub(crate) fn add(&mut self, name: String, folder: PathBuf, text: String) -> usize {
+        self.add_to(String::new(), name, folder, text)
+    }
+
+    /// Adds a text whose names belong to a namespace.
+    pub(crate) fn add_to(&mut self, namespace: String, name: String, folder: PathBuf, text: String) -> usize {
         // One byte between two texts, so that an empty span at an end has one owner.
         let base = self.sources.last().map_or(0, |last| last.base + last.text.len() + 1);
-        self.sources.push(Source { name, folder, text: text.into(), base });
+        self.sources.push(Source { name, folder, namespace, text: text.into(), base });
         base
     }
 
@@ -67,6 +74,11 @@ impl SourceMap {
     /// Returns the folder that a path written at `span` starts from.
     pub(crate) fn folder(&self, span: &Span) -> &Path {
         &self.locate(span).0.folder
+    }
+
+    /// Returns the namespace that names written at `span` belong to.
+    pub(crate) fn namespace(&self, span: &Span) -> &str {
+        &self.locate(span).0.namespace
     }
 
     /// Returns the text of a span as it is written, or the first line of it.
