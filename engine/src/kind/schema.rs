@@ -135,6 +135,30 @@ pub fn schema(kinds: &[Kind]) -> Value {
         object.insert("required".to_owned(), json!(["kind"]));
         stages.push(own);
     }
+    let stages: Vec<Value> = stages.into_iter().chain([json!({ "not": { "required": ["kind"] } })]).collect();
+    definitions.insert(
+        "stages".to_owned(),
+        json!({ "type": "object", "additionalProperties": { "anyOf": stages } }),
+    );
+    // `NAMESPACE/KIND` is known only by the files that are included.
+    let of_namespaces = json!({ "/": { "type": "object" } });
+    definitions.insert(
+        "defaults".to_owned(),
+        json!({
+            "type": "object",
+            "properties": defaults,
+            "patternProperties": of_namespaces,
+            "additionalProperties": false
+        }),
+    );
+    definitions.insert(
+        "include".to_owned(),
+        json!({
+            "type": ["array", "object"],
+            "items": { "type": ["string", "object"], "additionalProperties": { "type": "string" } },
+            "additionalProperties": { "type": "string" }
+        }),
+    );
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "pipeline experiment",
@@ -145,23 +169,25 @@ pub fn schema(kinds: &[Kind]) -> Value {
                 "type": "object",
                 "properties": {
                     "title": { "type": "string" },
-                    "include": {
-                        "type": ["array", "object"],
-                        "items": { "type": ["string", "object"], "additionalProperties": { "type": "string" } },
-                        "additionalProperties": { "type": "string" }
-                    },
+                    "include": { "$ref": "#/$defs/include" },
                     "seed": { "type": "integer", "minimum": 0 }
                 },
                 "additionalProperties": false
             },
-            "stages": {
+            "stages": { "$ref": "#/$defs/stages" },
+            "defaults": { "$ref": "#/$defs/defaults" },
+            "profile": {
                 "type": "object",
                 "additionalProperties": {
-                    "anyOf": stages.into_iter().chain([json!({ "not": { "required": ["kind"] } })]).collect::<Vec<_>>()
+                    "type": "object",
+                    "properties": {
+                        "stages": { "$ref": "#/$defs/stages" },
+                        "defaults": { "$ref": "#/$defs/defaults" },
+                        "include": { "$ref": "#/$defs/include" },
+                        "note": { "type": "string" }
+                    }
                 }
             },
-            "defaults": { "type": "object", "properties": defaults, "additionalProperties": false },
-            "profile": { "type": "object", "additionalProperties": { "type": "object" } },
             "table": {
                 "type": "object",
                 "properties": {
