@@ -319,6 +319,18 @@ fn the_nearest_file_wins() {
 }
 
 #[test]
+fn an_axis_hides_what_a_farther_layer_sets() {
+    let lab = lab();
+    let resolved = lab.run(["plan", "axis-over-profile.toml", "--resolved"]).expect(0).stdout;
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = resolved.lines().map(words).collect();
+    for value in ["0.5", "1.0"] {
+        let start = format!("take.fraction = {value} # axis-over-profile.toml:7 (hides take.count = 1, ");
+        assert!(lines.iter().any(|line| line.starts_with(&start)), "{start}\n{resolved}");
+    }
+}
+
+#[test]
 fn defaults_lie_below_what_a_stage_says() {
     let lab = lab();
     let resolved = |arguments: &[&str]| {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use crate::experiment::axes::read_axes;
-use crate::experiment::defaults::Defaults;
+use crate::experiment::defaults::{Defaults, unknown_kind};
 use crate::experiment::layers::{Choices, Layer, Origin, overlay};
 use crate::experiment::reference::Reference;
 use crate::experiment::settings::read_settings;
@@ -139,13 +139,7 @@ impl Assembler<'_> {
             let Some(position) = position.filter(|_| is_there) else {
                 let diagnostic = match position {
                     Some(_) => unknown_namespace(namespace, entry.key.clone(), experiment),
-                    None => {
-                        let message = format!("defaults of an unknown kind `{of_kind}`");
-                        let names = self.kinds.iter().map(Kind::name);
-                        Diagnostic::new(entry.key.clone(), message)
-                            .label("no such kind of stage")
-                            .maybe_help(nearest_or_all(of_kind, "kinds", names))
-                    }
+                    None => unknown_kind(of_kind, entry.key.clone(), self.kinds),
                 };
                 if !self.is_doubtful(&entry.key) {
                     self.diagnostics.push(diagnostic);

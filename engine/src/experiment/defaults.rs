@@ -13,6 +13,13 @@ use crate::toml::value::{Content, TomlTable, Value};
 /// The fields of every stage that defaults may give as well.
 const COMMON_FIELDS: [&str; 6] = ["about", "inputs", "resources", "timeout_seconds", "retries", "retry_on"];
 
+/// Reports defaults of a kind that there is none of.
+pub(crate) fn unknown_kind(name: &str, span: Span, kinds: &[Kind]) -> Diagnostic {
+    Diagnostic::new(span, format!("defaults of an unknown kind `{name}`"))
+        .label("no such kind of stage")
+        .maybe_help(nearest_or_all(name, "kinds", kinds.iter().map(Kind::name)))
+}
+
 /// The defaults of one kind, merged from all layers.
 pub(crate) struct Defaults<'a> {
     kind: &'a Kind,

@@ -8,11 +8,12 @@ use indexmap::{IndexMap, IndexSet};
 
 use crate::experiment::assemble::assemble;
 use crate::experiment::axes::nested;
+use crate::experiment::defaults::unknown_kind;
 use crate::experiment::layers::{Layer, Origin};
 use crate::experiment::published::Published;
 use crate::experiment::spec::{Experiment, Namespace, Request, changes_nothing};
 use crate::kind::input_file::tidy;
-use crate::kind::name::{is_name, qualified};
+use crate::kind::name::{is_name, qualified, split_namespace};
 use crate::kind::stage::Kind;
 use crate::toml::diagnostic::{Diagnostic, nearest_or_all};
 use crate::toml::parse::{doubtful, parse, parse_value};
@@ -48,7 +49,7 @@ impl Experiment {
         };
         loader.load_file(&request.file, None, &mut Vec::new());
         let profile = loader.profile_in_use(request);
-        loader.check_unused_profiles();
+        loader.check_unused_profiles(kinds);
         for text in &request.set {
             loader.add_override(text);
         }
@@ -214,6 +215,11 @@ impl Loader<'_> {
             for (field, entry) in &table {
                 self.diagnostics.extend(wrong_in_profile(&name, field, entry));
             }
+            if let Some((_, entry)) = subtable(&table, "experiment").find(|(field, _)| *field == "include") {
+                let message = format!("profile `{name}` includes files in `experiment`");
+                let help = format!("write `include` in `[profile.{name}]` itself");
+                self.diagnostics.push(Diagnostic::new(entry.key.clone(), message).help(help));
+            }
             if name != self.profile {
                 let namespace = self.namespace.clone();
                 self.unused.push(UnusedProfile { name, namespace, table });
@@ -254,7 +260,7 @@ impl Loader<'_> {
     }
 
     /// Checks the profiles that are not used, as far as it goes without the files that they include.
-    fn check_unused_profiles(&mut self) {
+    fn check_unused_profiles(&mut self, kinds: &[Kind]) {
         let stages = self.stage_names();
         let mut own: BTreeSet<(&str, String)> = BTreeSet::new();
         let mut including: BTreeSet<&str> = BTreeSet::new();
@@ -266,6 +272,12 @@ impl Loader<'_> {
             including.extend(table.contains_key("include").then_some(name.as_str()));
         }
         let mut diagnostics = Vec::new();
+        for (name, entry) in self.unused.iter().flat_map(|unused| subtable(&unused.table, "defaults")) {
+            let kind = split_namespace(name).1;
+            if kinds.iter().all(|known| known.name() != kind) {
+                diagnostics.push(unknown_kind(kind, entry.key.clone(), kinds));
+            }
+        }
         let checked = self.unused.iter().filter(|unused| !including.contains(unused.name.as_str()));
         for UnusedProfile { name, namespace, table } in checked {
             for (stage, entry) in subtable(table, "stages") {
