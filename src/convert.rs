@@ -6,6 +6,7 @@ use report::{graph, table};
 /// Returns a finished table as a value to render.
 pub(crate) fn table(finished: &engine::Table) -> table::Table {
     table::Table {
+        name: finished.name.clone(),
         title: finished.title.clone(),
         columns: finished.columns.iter().map(column).collect(),
         rows: finished.rows.iter().map(row).collect(),
@@ -49,16 +50,20 @@ fn cell(cell: &engine::Cell) -> table::Cell {
             engine::CellValue::Mean { mean, std, n } => {
                 table::CellValue::Mean { mean: *mean, std: *std, n: *n }
             }
+            engine::CellValue::Absent { reason } => table::CellValue::Absent { reason: reason.clone() },
             engine::CellValue::Missing { reason } => table::CellValue::Missing { reason: reason.clone() },
         },
         published: cell.published,
         provenance: provenance.collect(),
+        definition: cell.definition.clone(),
+        differs: cell.differs.clone(),
     }
 }
 
 fn delta(delta: &engine::Delta) -> table::Delta {
     let cells = delta.cells.iter().map(|cell| table::DeltaCell {
         ours: cell.ours,
+        is_absent: cell.is_absent,
         published: cell.published,
         printed: cell.printed,
         printed_scale: cell.printed_scale,

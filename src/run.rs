@@ -11,7 +11,7 @@ use crate::exit_code::INTERRUPTED;
 use crate::machine::machine;
 use crate::progress::{Listener, Mode};
 use crate::session::{ExperimentArguments, Session, Use, memory_forecast};
-use crate::table::{Format, print_table};
+use crate::table::{Format, print_tables};
 use crate::terminal;
 use crate::worker;
 
@@ -67,17 +67,17 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     let wanted = arguments.until.is_empty() && arguments.only.is_empty();
     if wanted && !report.was_interrupted {
         let reasons = |node: usize| reason(&session, &report, node);
-        if let Some(table) = engine::fill(&session.plan, cache, &report.traces, &reasons) {
-            has_gaps = crate::table::has_gaps(&table);
-            let table_printed = if arguments.json {
-                let table = compact(&report::table::json(&convert::table(&table)));
+        let tables = engine::fill(&session.plan, cache, &report.traces, &reasons);
+        has_gaps = tables.iter().any(crate::table::has_gaps);
+        if arguments.json {
+            for table in &tables {
+                let table = compact(&report::table::json(&convert::table(table)));
                 let table = terminal::json(&table);
-                writeln!(terminal::stdout(), "{{\"event\":\"table\",\"table\":{table}}}")
-                    .map_err(CliError::from)
-            } else {
-                print_table(&table, arguments.format)
-            };
-            printed = printed.and(table_printed);
+                let written = writeln!(terminal::stdout(), "{{\"event\":\"table\",\"table\":{table}}}");
+                printed = printed.and(written.map_err(CliError::from));
+            }
+        } else if !tables.is_empty() {
+            printed = printed.and(print_tables(&tables, arguments.format));
         }
     }
     match () {

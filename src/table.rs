@@ -1,4 +1,4 @@
-//! `pipeline table FILE`: the table, from existing results.
+//! `pipeline table FILE`: the tables, from existing results.
 
 use std::io::Write as _;
 
@@ -10,7 +10,7 @@ use crate::error::CliError;
 use crate::session::{ExperimentArguments, Session, Use};
 use crate::terminal;
 
-/// Print the table from existing results, without running anything.
+/// Print the tables from existing results, without running anything.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -18,6 +18,9 @@ pub(crate) struct Arguments {
     /// The format of the table.
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+    /// Print only this table, `[tables.NAME]`, or `table` for `[table]`. Can be repeated.
+    #[arg(long, value_name = "NAME")]
+    table: Vec<String>,
 }
 
 /// How a table is printed.
@@ -48,28 +51,57 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
             _ => format!("`{label}` has not been run"),
         }
     };
-    let Some(table) = engine::fill(&session.plan, cache, &traces, &reason) else {
+    let mut tables = engine::fill(&session.plan, cache, &traces, &reason);
+    if tables.is_empty() {
         return Err(CliError::Usage(format!("{} has no `[table]`", arguments.experiment.file.display())));
-    };
-    print_table(&table, arguments.format)?;
-    if has_gaps(&table) { Err(CliError::Stage) } else { Ok(()) }
+    }
+    if !arguments.table.is_empty() {
+        tables = select(tables, &arguments.table)?;
+    }
+    print_tables(&tables, arguments.format)?;
+    if tables.iter().any(has_gaps) { Err(CliError::Stage) } else { Ok(()) }
 }
 
-/// Prints a table to standard output.
-pub(crate) fn print_table(table: &Table, format: Format) -> Result<(), CliError> {
+/// Returns the tables of these names, in the order of the experiment.
+fn select(mut tables: Vec<Table>, names: &[String]) -> Result<Vec<Table>, CliError> {
+    let known: Vec<String> = tables.iter().map(|table| name(table).to_owned()).collect();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
+        let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+        let known = known.join(", ");
+        return Err(CliError::Usage(format!("there is no table `{unknown}`; tables: {known}")));
+    }
+    tables.retain(|table| names.iter().any(|wanted| wanted == name(table)));
+    Ok(tables)
+}
+
+/// Returns the name of a table: that of `[tables.NAME]`, or `table`.
+fn name(table: &Table) -> &str {
+    table.name.as_deref().unwrap_or("table")
+}
+
+/// Prints tables to standard output, one after the other; as JSON, several are a list.
+pub(crate) fn print_tables(tables: &[Table], format: Format) -> Result<(), CliError> {
     let width = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
-    let table = convert::table(table);
-    let text = match format {
-        Format::Text => table::text(&table, width),
-        Format::Markdown => table::markdown(&table),
-        Format::Csv => table::csv(&table),
-        Format::Json => terminal::json(&table::json(&table)).into_owned(),
+    let text = |table: &Table| {
+        let table = convert::table(table);
+        let mut text = match format {
+            Format::Text => table::text(&table, width),
+            Format::Markdown => table::markdown(&table),
+            Format::Csv => table::csv(&table),
+            Format::Json => terminal::json(&table::json(&table)).into_owned(),
+        };
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text
+    };
+    let texts: Vec<String> = tables.iter().map(text).collect();
+    let text = match (format, texts.as_slice()) {
+        (Format::Json, [_, _, ..]) => format!("[\n{}]\n", texts.join(",\n")),
+        _ => texts.join("\n"),
     };
     let mut out = terminal::stdout();
     out.write_all(text.as_bytes())?;
-    if !text.ends_with('\n') {
-        out.write_all(b"\n")?;
-    }
     Ok(out.flush()?)
 }
 

@@ -143,7 +143,7 @@ impl Experiment {
 
     /// Adds a row to the table.
     pub(crate) fn row(mut self, label: &str, from: &str) -> Self {
-        self.text.push_str(&format!("\n[[table.row]]\nlabel = \"{label}\"\nfrom = \"{from}\"\n"));
+        self.text.push_str(&format!("\n[table.rows.\"{label}\"]\nfrom = \"{from}\"\n"));
         self
     }
 

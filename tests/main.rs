@@ -27,6 +27,7 @@ mod cases {
     mod running;
     mod sharing;
     mod supervision;
+    mod tables;
     mod terminal;
     mod training;
     mod valid;

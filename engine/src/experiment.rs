@@ -10,4 +10,5 @@ pub(crate) mod reference;
 pub(crate) mod settings;
 pub(crate) mod spec;
 pub(crate) mod stage_layers;
+pub(crate) mod table_layers;
 pub(crate) mod table_spec;

@@ -6,6 +6,7 @@ pub(crate) mod input_file;
 pub(crate) mod memory;
 pub(crate) mod metrics_file;
 pub(crate) mod name;
+pub(crate) mod output_column;
 pub(crate) mod picks;
 pub(crate) mod ports;
 pub(crate) mod renamed;

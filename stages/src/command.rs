@@ -28,11 +28,12 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use engine::{
-    Accepts, ArtifactType, Context, FieldError, NamedFile, NoTuning, Ports, Program, Stage, StageFailure,
-    while_nothing_starts,
+    Accepts, ArtifactType, Better, Context, Definition, FieldError, NamedFile, NoTuning, OutputColumn, Ports,
+    Program, Stage, StageFailure, while_nothing_starts,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{SeqAccess, Visitor, value::SeqAccessDeserializer};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::artifacts;
@@ -61,9 +62,79 @@ struct Output {
     /// The type of the artifact.
     #[serde(rename = "type", default)]
     artifact_type: OutputType,
-    /// The numbers for tables that the program writes to `metrics.json` in this output.
+    /// The numbers for tables that the program writes to `metrics.json` in this output: their names,
+    /// or tables that say how they are shown, which is not part of the key.
     #[serde(default)]
-    columns: Vec<String>,
+    columns: Vec<Column>,
+}
+
+/// A number for tables, and how they show it. Only the name is part of the key.
+#[derive(Debug)]
+struct Column(OutputColumn);
+
+/// A column that says how it is shown.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct DescribedColumn {
+    /// Its name in `metrics.json`.
+    metric: String,
+    /// The heading.
+    label: Option<String>,
+    /// The number of decimals.
+    digits: Option<u8>,
+    /// Which way is better.
+    #[schemars(with = "Option<BetterName>")]
+    better: Option<Better>,
+    /// What the number is computed by, in a few words.
+    definition: Option<String>,
+}
+
+/// Which way is better.
+#[derive(JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "only its schema is used")]
+enum BetterName {
+    Higher,
+    Lower,
+}
+
+impl Serialize for Column {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.name.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Column {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Column;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a number, or a table with `metric`")
+            }
+            fn visit_str<E>(self, name: &str) -> Result<Column, E> {
+                Ok(Column(OutputColumn::new(name)))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Column, A::Error> {
+                let DescribedColumn { metric, label, digits, better, definition } =
+                    DescribedColumn::deserialize(MapAccessDeserializer::new(map))?;
+                let definition = definition.map(|text| Definition { parts: vec![text], files: Vec::new() });
+                let label = label.unwrap_or_else(|| metric.clone());
+                Ok(Column(OutputColumn { label, digits, better, definition, ..OutputColumn::new(metric) }))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl JsonSchema for Column {
+    fn schema_name() -> Cow<'static, str> {
+        "Column".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let described = generator.subschema_for::<DescribedColumn>();
+        json_schema!({ "anyOf": [{ "type": "string" }, described] })
+    }
 }
 
 /// The name of an artifact type.
@@ -167,7 +238,8 @@ impl Stage for Command {
     fn ports(params: &Params) -> Ports {
         let ports = Ports::new().any_other_inputs(Accepts::Any);
         params.outputs.iter().fold(ports, |ports, (name, output)| {
-            ports.scored_output(name, output.artifact_type.artifact_type(), output.columns.clone())
+            let columns = output.columns.iter().map(|column| column.0.clone()).collect();
+            ports.scored_output(name, output.artifact_type.artifact_type(), columns)
         })
     }
 
@@ -347,8 +419,12 @@ mod tests {
         let of = |params: &str| ports::<Command>(params).unwrap();
         let ports = || Ports::new().any_other_inputs(Accepts::Any);
         assert_eq!(of("run = 'true'\noutputs.a = {}"), ports().output("a", artifacts::FILES));
-        let scored = ports().scored_output("a", artifacts::SCORES, vec!["x".to_owned()]);
+        let scored = ports().scored_output("a", artifacts::SCORES, vec![OutputColumn::new("x")]);
         assert_eq!(of("run = ['true']\noutputs.a = { type = 'scores', columns = ['x'] }"), scored);
+        let column = OutputColumn { label: "X".to_owned(), digits: Some(3), ..OutputColumn::new("x") };
+        let scored = ports().scored_output("a", artifacts::SCORES, vec![column]);
+        let described = "columns = [{ metric = 'x', label = 'X', digits = 3 }]";
+        assert_eq!(of(&format!("run = 'true'\noutputs.a = {{ type = 'scores', {described} }}")), scored);
     }
 
     #[test]

@@ -4,9 +4,11 @@
 //! is missing, with its reason; it is never 0.
 
 mod column;
+mod definition;
 mod features;
 mod judged;
 mod metric;
+mod metric_list;
 mod metrics;
 mod pairs;
 mod resampling;
@@ -22,14 +24,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{JUDGEMENTS, PREDICTIONS, ROWS, SCORES};
 pub use metric::{Better, MetricSummary, metrics};
-use metric::{Metric, Need, Subject};
+use metric::{Need, Subject};
+use metric_list::MetricList;
 
 /// What to measure, and how.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Params {
-    /// The metrics to compute.
-    metrics: Vec<&'static Metric>,
+    /// The metrics to compute: their names, or names of sets of them.
+    metrics: MetricList,
     /// The field of rows with the text to measure, by default `caption`; with `direction` the one
     /// with the model's output, by default `output`.
     field: Option<String>,
@@ -177,6 +180,7 @@ impl Params {
                 _ => {
                     let message =
                         format!("`{}` measures {ours} and `{}` {theirs}", narrowest.name, metric.name);
+                    let position = self.metrics.written(position);
                     return Err(FieldError::at("metrics", position, message).help("use a stage for each"));
                 }
             }
@@ -219,7 +223,7 @@ impl Stage for Evaluate {
             false => Ports::new().input("predictions", PREDICTIONS),
         };
         let columns = match params.subject() {
-            Ok(Subject::Rows) => texts::columns(&params.metrics),
+            Ok(Subject::Rows) => texts::columns(params),
             Ok(subject) => totals::columns(params, subject),
             Err(_) => Vec::new(),
         };
@@ -254,7 +258,10 @@ impl Stage for Evaluate {
 fn check_metrics(params: &Params) -> Result<(), FieldError> {
     let metrics = &params.metrics;
     match (1..metrics.len()).find(|at| metrics[..*at].contains(&metrics[*at])) {
-        Some(position) => Err(FieldError::at("metrics", position, "`metrics` names one twice")),
+        Some(position) => {
+            let message = format!("`metrics` names `{}` twice", metrics[position].name);
+            Err(FieldError::at("metrics", metrics.written(position), message))
+        }
         None => Ok(()),
     }
 }
@@ -286,7 +293,10 @@ fn check_bootstrap(params: &Params, subject: Subject) -> Result<(), FieldError> 
 
 /// Checks that the files that metrics read are named, and no others.
 fn check_files(params: &Params) -> Result<(), FieldError> {
-    let position = |need: Need| params.metrics.iter().position(|metric| metric.needs(need));
+    let position = |need: Need| {
+        let position = params.metrics.iter().position(|metric| metric.needs(need));
+        position.map(|position| params.metrics.written(position))
+    };
     match (position(Need::WordNet), &params.wordnet) {
         (Some(position), None) => {
             let error = FieldError::at("metrics", position, "`meteor` needs WordNet's files");
@@ -417,12 +427,21 @@ mod tests {
     #[test]
     fn ports_follow_what_is_measured() {
         let of = |params: &str| ports::<Evaluate>(params).unwrap();
-        let columns = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let words =
-            columns(&["words_mean", "words_std", "words_median", "words_min", "words_max", "words_rows"]);
+        let read = |metrics: &[&str]| -> Params {
+            serde_json::from_value(json!({ "metrics": metrics })).expect("parameters")
+        };
+        let words = texts::columns(&read(&["words"]));
+        let names = |columns: &[engine::OutputColumn]| {
+            columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            names(&words),
+            ["words_mean", "words_std", "words_median", "words_min", "words_max", "words_rows"]
+        );
         let rows = Ports::new().input("rows", ROWS);
         assert_eq!(of("metrics = ['words']"), rows.scored_output("scores", SCORES, words));
-        let captions = || columns(&["bleu2", "rows", "empty_predictions"]);
+        let captions = || totals::columns(&read(&["bleu2"]), Subject::Captions);
+        assert_eq!(names(&captions()), ["bleu2", "rows", "empty_predictions"]);
         let predictions = || Ports::new().input("predictions", PREDICTIONS_TYPE);
         assert_eq!(of("metrics = ['bleu2']"), predictions().scored_output("scores", SCORES, captions()));
         let outputs = Ports::new().input("rows", ROWS).optional("references", ROWS);
@@ -430,6 +449,37 @@ mod tests {
             of("metrics = ['bleu2']\ndirection = 'mol2cap'"),
             outputs.scored_output("scores", SCORES, captions())
         );
+    }
+
+    #[test]
+    fn columns_say_how_they_are_shown_and_what_they_are_computed_by() {
+        let column = |params: &str, name: &str| {
+            let ports = ports::<Evaluate>(params).unwrap();
+            let columns = ports.columns().find(|column| column.name == name).cloned();
+            columns.unwrap_or_else(|| panic!("no column `{name}`"))
+        };
+        let bleu = column("metrics = 'captions'", "bleu2");
+        let shown = (bleu.label.as_str(), bleu.digits, bleu.better, bleu.is_default);
+        assert_eq!(shown, ("BLEU-2", Some(2), Some(engine::Better::Higher), true));
+        let definition = |params: &str, name: &str| {
+            let definition = column(params, name).definition.expect("a definition");
+            (definition.parts.join(", "), definition.files.join(", "))
+        };
+        let of = |parts: &str, files: &str| (parts.to_owned(), files.to_owned());
+        assert_eq!(definition("metrics = ['bleu2']", "bleu2"), of("words between white space", ""));
+        assert_eq!(
+            definition("metrics = ['bleu2']\ntokens.wordpiece = 'a/vocab.txt'", "bleu2"),
+            of("word pieces of vocab.txt", "tokens.wordpiece")
+        );
+        assert_eq!(definition("metrics = ['rouge1']", "rouge1"), of("", ""));
+        assert_eq!(
+            definition("metrics = ['rouge1']\npairing = 'shuffled'", "rouge1"),
+            of("references of other rows", "")
+        );
+        assert!(!column("metrics = ['exact']", "rows").is_default);
+        let low = column("metrics = ['exact']\nbootstrap.resamples = 10", "exact_low");
+        assert_eq!((low.label.as_str(), low.is_default), ("exact low", false));
+        assert_eq!(low.definition.expect("a definition").parts, ["95 % of 10 resamples"]);
     }
 
     const PREDICTIONS_TYPE: engine::ArtifactType = crate::artifacts::PREDICTIONS;

@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use engine::{
-    ArtifactType, Component, Context, Estimate, EstimateContext, FieldError, Isolation, Memory, OutputHint,
-    Pick, Ports, Resources, Stage, StageFailure,
+    ArtifactType, Better, Component, Context, Estimate, EstimateContext, FieldError, Isolation, Memory,
+    OutputColumn, OutputHint, Pick, Ports, Resources, Stage, StageFailure,
 };
 use learn::{
     AdamW, AdapterMethod, Architecture, Compared, Feed, Length, Model, Objective, Point, Precision,
@@ -156,7 +156,7 @@ impl Stage for Train {
             .input("rows", params.examples())
             .optional("validation", params.examples())
             .output("model", WEIGHTS)
-            .scored_output("curves", CURVES, SCORES.iter().map(|name| (*name).to_owned()).collect())
+            .scored_output("curves", CURVES, columns())
             .output("throughput", THROUGHPUT);
         let ports = match (params.objective.needs_reference(), params.objective.needs_divergence()) {
             (true, true) => ports.optional("reference", WEIGHTS),
@@ -391,6 +391,19 @@ fn memory_of(
 /// The numbers that a training gives a table.
 const SCORES: [&str; 3] = ["validation_loss", "best_step", "steps"];
 
+/// Returns their columns in tables: the loss, and by name the steps.
+fn columns() -> Vec<OutputColumn> {
+    let column = |name: &str| OutputColumn {
+        label: name.replace('_', " "),
+        ..if name == SCORES[0] {
+            OutputColumn { better: Some(Better::Lower), ..OutputColumn::new(name) }
+        } else {
+            OutputColumn { digits: Some(0), ..OutputColumn::by_name_only(name) }
+        }
+    };
+    SCORES.map(column).to_vec()
+}
+
 /// What the steps since the last line of the log took.
 #[derive(Default)]
 struct Pace {
@@ -544,7 +557,7 @@ mod tests {
                 .input("rows", rows.clone())
                 .optional("validation", rows)
                 .output("model", WEIGHTS)
-                .scored_output("curves", CURVES, SCORES.map(str::to_owned).to_vec())
+                .scored_output("curves", CURVES, columns())
                 .output("throughput", THROUGHPUT)
         };
         let (scratch, weights) = (("tokenizer", TOKENIZER), ("model", WEIGHTS));

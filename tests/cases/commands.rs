@@ -33,13 +33,15 @@ note = "The short one."
 stages.some.take.count = 1
 
 [table]
-rows = ["field"]
 columns = ["words_mean", { metric = "words_rows", label = "rows" }]
 published = "printed.toml"
 
-[[table.delta]]
-row = "text"
-minus = "other"
+[table.rows]
+"{field}" = { from = "scores" }
+nobody = {}
+
+[table.deltas]
+"text - other" = {}
 "#;
 
 fn words() -> Lab {
@@ -170,7 +172,7 @@ fn the_table_comes_in_every_format() {
     lab.run(["table", "x.toml"]).expect(4).says(&["there is no cache"]);
     let text = lab.run(["run", "x.toml"]).expect(0).stdout;
     assert_eq!(lab.run(["table", "x.toml"]).expect(0).stdout, text);
-    for piece in ["Counting", "words_mean", "rows", "2.5", "text - other", "nobody"] {
+    for piece in ["Counting", "words (mean)", "rows", "2.5", "text - other", "nobody"] {
         assert!(text.contains(piece), "no `{piece}` in\n{text}");
     }
     let table = |format: &str| lab.run(["table", "x.toml", "--format", format]).expect(0).stdout;
@@ -202,7 +204,10 @@ fn the_table_comes_in_every_format() {
 fn a_profile_says_its_note_in_the_table() {
     let lab = words();
     let told = lab.run(["run", "x.toml", "--profile", "short"]).expect(0);
-    let _ = told.shows(&["The short one.", "not comparable with the published ones"]);
+    let _ = told.shows(&[
+        "The short one.",
+        "Nothing says whether these numbers are comparable with the published ones.",
+    ]);
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn any_tokenizer_can_split_captions() {
 #[test]
 fn what_cannot_be_computed_is_missing_with_its_reason() {
     let lab = molecules(
-        "metrics = [\"maccs_fts\", \"validity\"]\n\n[table]\ncolumns = [\"maccs_fts\", \"validity\"]\n[[table.row]]\nlabel = \"all\"\nfrom = \"scores\"",
+        "metrics = [\"maccs_fts\", \"validity\"]\n\n[table]\ncolumns = [\"maccs_fts\", \"validity\"]\n[table.rows.all]\nfrom = \"scores\"",
     );
     lab.write("outputs.tsv", "id\tmolecule\tcaption\tguess\na\tCC\tx\tC(\nb\tC\ty\tno\n");
     let reason = "none of 2 rows has two molecules to compare";
@@ -172,7 +172,7 @@ fn metrics_that_do_not_go_together_are_refused_before_anything_runs() {
     refused(both, "`bleu2` measures captions (mol2cap) and `validity` molecules");
     refused(captions("metrics = [\"validity\"]"), "`metrics` measure molecules (cap2mol), and `direction`");
     refused(captions("metrics = [\"words\"]"), "`direction` is for outputs of a model");
-    refused(captions("metrics = [\"rouge1\", \"rouge1\"]"), "`metrics` names one twice");
+    refused(captions("metrics = [\"rouge1\", \"rouge1\"]"), "`metrics` names `rouge1` twice");
     refused(
         captions("metrics = [\"rouge1\"]\ntokens.wordpiece = \"outputs.tsv\""),
         "`tokens` changes nothing",
@@ -361,7 +361,7 @@ fn two_models_are_held_against_each_other_by_permutations() {
         "{}\n[table]\ncolumns = [\"rouge1\", \"rouge1_gain\", \"rouge1_permutation_p\"]\nfrom = \"scores\"",
         compare("2000")
     ));
-    table.run(["run", "x.toml"]).expect(0).shows(&["rouge1_permutation_p"]);
+    table.run(["run", "x.toml"]).expect(0).shows(&["ROUGE-1 permutation p"]);
 }
 
 #[test]

@@ -241,7 +241,6 @@ run = "cd inputs/guesses; for each in *; do echo $each $(cat $each/level); done 
 outputs.out = {}
 
 [table]
-rows = ["method"]
 average = ["draw"]
 columns = ["accuracy"]
 "#;
@@ -286,7 +285,7 @@ fn a_table_shows_published_numbers_differences_and_gaps() {
         .lines(&format!("[table]\ntitle = \"Captions\"\n{columns}\npublished = \"printed.toml\""))
         .row("ours", "good")
         .row("theirs", "bad")
-        .lines("[[table.delta]]\nrow = \"ours\"\nminus = \"theirs\"")
+        .lines("[table.rows.old]\n[table.deltas.\"ours - theirs\"]")
         .lab();
     lab.write("printed.toml", "columns = [\"bleu\"]\n[rows]\nours = [0.72]\ntheirs = [0.43]\nold = [0.04]\n");
     let told = lab.run(["run", "x.toml", "--keep-going"]).expect(3);

@@ -55,17 +55,13 @@ note = "Profile HERE"
 columns = [{ metric = "n HERE", label = "column HERE" }, { metric = "m", label = "m" }]
 title = "Table HERE"
 
-[[table.row]]
-label = "row HERE"
+[table.rows."row HERE"]
 from = "scores[number=aRAW]"
 
-[[table.row]]
-label = "other"
+[table.rows.other]
 from = "scores[number=b]"
 
-[[table.delta]]
-row = "row HERE"
-minus = "other"
+[table.deltas."row HERE - other"]
 "#;
 
 fn hostile() -> Lab {

@@ -284,11 +284,11 @@ fn a_profile_lies_over_the_file_and_a_set_value_over_the_profile() {
     assert!(mini.contains(&line.to_owned()), "{mini:#?}");
     assert!(mini.contains(&"distinct = true # profiles.toml:10".to_owned()), "{mini:#?}");
     let whole = resolved(&["--profile", "whole"]);
-    let line = "take.fraction = 1.0 # profiles.toml:27 (hides 0.5, profiles.toml:9)";
+    let line = "take.fraction = 1.0 # profiles.toml:26 (hides 0.5, profiles.toml:9)";
     assert!(whole.contains(&line.to_owned()), "{whole:#?}");
-    assert!(whole.contains(&"seed = 9 # profiles.toml:26".to_owned()), "{whole:#?}");
+    assert!(whole.contains(&"seed = 9 # profiles.toml:25".to_owned()), "{whole:#?}");
     let set = resolved(&["--profile", "whole", "--set", "stages.half.take.fraction=0.25"]);
-    let line = "take.fraction = 0.25 # --set:1 (hides 1.0, profiles.toml:27; 0.5, profiles.toml:9)";
+    let line = "take.fraction = 0.25 # --set:1 (hides 1.0, profiles.toml:26; 0.5, profiles.toml:9)";
     assert!(set.contains(&line.to_owned()), "{set:#?}");
     let table = lab.run(["run", "profiles.toml"]).expect(0).stdout;
     assert!(table.contains("Small."), "a table says which profile made it:\n{table}");

@@ -12,11 +12,11 @@ use crate::experiment::reference::Reference;
 use crate::experiment::settings::read_settings;
 use crate::experiment::spec::{Experiment, StageSpec, changes_nothing};
 use crate::experiment::stage_layers::{StageLayer, declared, merged, without_effect};
-use crate::experiment::table_spec::TableSpec;
+use crate::experiment::table_layers::TableLayers;
+use crate::experiment::table_spec::{TableDeclaration, TableSpec};
 use crate::kind::name::{is_name, is_stage_name, qualified, split_namespace};
 use crate::kind::schema::choices_of;
 use crate::kind::stage::Kind;
-use crate::toml::deserialize::read;
 use crate::toml::diagnostic::{Diagnostic, nearest_or_all};
 use crate::toml::source_map::{SourceMap, Span};
 use crate::toml::value::{Content, Entry, TomlTable};
@@ -50,7 +50,7 @@ struct Assembler<'a> {
 impl Assembler<'_> {
     fn assemble(&mut self, experiment: &mut Experiment, mut layers: Vec<Layer>) {
         let mut heads: IndexMap<&str, TomlTable> = IndexMap::new();
-        let mut table = TomlTable::new();
+        let mut tables: IndexMap<Option<String>, TableLayers> = IndexMap::new();
         let mut stages: IndexMap<String, Vec<(usize, Entry)>> = IndexMap::new();
         for (position, layer) in layers.iter_mut().enumerate() {
             let namespace = layer.namespace.clone();
@@ -69,14 +69,20 @@ impl Assembler<'_> {
                     ("experiment", Some(below)) => {
                         overlay(heads.entry(&layer.namespace).or_default(), below, &[], layer.overlay());
                     }
-                    ("table", Some(_)) if !layer.namespace.is_empty() => {}
                     ("table", Some(_)) => {
-                        let over = TomlTable::from([(name.clone(), entry.clone())]);
-                        overlay(&mut table, &over, &[], layer.overlay());
+                        // What is the table of a file is one of many where it is included by a name.
+                        let name = (!layer.namespace.is_empty()).then(|| layer.namespace.clone());
+                        tables.entry(name).or_default().add(layer, entry, self.diagnostics);
+                    }
+                    ("tables", Some(below)) => {
+                        for (name, entry) in below {
+                            let name = qualified(&layer.namespace, name);
+                            tables.entry(Some(name)).or_default().add(layer, entry, self.diagnostics);
+                        }
                     }
                     ("stages", Some(_)) => {}
                     ("defaults", Some(below)) => self.add_defaults(layer, below, experiment),
-                    ("experiment" | "defaults" | "table" | "stages", None) => {
+                    ("experiment" | "defaults" | "table" | "tables" | "stages", None) => {
                         let message = format!("`{name}` is a table, not {}", entry.value.describe());
                         self.diagnostics.push(Diagnostic::new(entry.value.span.clone(), message));
                     }
@@ -86,7 +92,7 @@ impl Assembler<'_> {
                             .maybe_help(nearest_or_all(
                                 name,
                                 "an experiment has",
-                                ["experiment", "stages", "defaults", "table", "profile"],
+                                ["experiment", "stages", "defaults", "table", "tables", "profile"],
                             )),
                     ),
                 }
@@ -117,13 +123,24 @@ impl Assembler<'_> {
                     .help("it needs at least one: `[stages.NAME]` with a `kind`"),
             );
         }
-        if let Some(entry) = table.shift_remove("table").filter(|entry| {
-            !self.is_doubtful(&entry.key)
-                && !entry.value.as_table().is_some_and(|table| self.has_doubtful(table))
-        }) {
-            match read::<TableSpec>(&entry.value) {
-                Ok(spec) => experiment.table = Some((spec, entry.value)),
-                Err(diagnostic) => self.diagnostics.push(diagnostic),
+        self.read_tables(tables, experiment);
+    }
+
+    /// Reads the tables of the files themselves or, if they have none, those of their namespaces.
+    fn read_tables(&mut self, tables: IndexMap<Option<String>, TableLayers>, experiment: &mut Experiment) {
+        let layered = tables.into_iter().filter_map(|(name, layers)| Some((name, layers.finish()?)));
+        // Conditions alone, which an included file states for all that include it, make no table.
+        let layered: Vec<_> = layered.filter(|(_, table)| !table.has_only_conditions()).collect();
+        let has_own = layered.iter().any(|(_, table)| table.is_own);
+        for (name, layered) in layered.into_iter().filter(|(_, table)| table.is_own || !has_own) {
+            let is_doubtful = self.is_doubtful(&layered.key)
+                || layered.value.as_table().is_some_and(|table| self.has_doubtful(table));
+            if is_doubtful {
+                continue;
+            }
+            match TableSpec::read(layered, self.sources) {
+                Ok(spec) => experiment.tables.push(TableDeclaration { name, spec, published: None }),
+                Err(of_table) => self.diagnostics.extend(of_table),
             }
         }
     }
@@ -169,7 +186,11 @@ impl Assembler<'_> {
     fn read_head(&mut self, namespace: &str, head: &TomlTable, experiment: &mut Experiment) {
         for (name, entry) in head {
             match (name.as_str(), &entry.value.content) {
-                ("title", Content::Text(_)) if !namespace.is_empty() => {}
+                ("title", Content::Text(title)) if !namespace.is_empty() => {
+                    if let Some(namespace) = experiment.namespaces.get_mut(namespace) {
+                        namespace.title = Some(title.clone());
+                    }
+                }
                 ("title", Content::Text(title)) => experiment.title = Some(title.clone()),
                 ("seed", Content::Integer(seed @ 0..)) => {
                     let (seed, span) = (*seed as u64, Some(entry.value.span.clone()));

@@ -43,7 +43,6 @@ impl Experiment {
             profiles: IndexSet::new(),
             unused: Vec::new(),
             note: None,
-            is_comparable: false,
             is_incomplete: false,
             doubtful: Vec::new(),
         };
@@ -64,10 +63,8 @@ impl Experiment {
             namespaces: std::mem::take(&mut loader.namespaces),
             profile,
             profile_note: loader.note.take(),
-            is_comparable: loader.is_comparable,
             stages: IndexMap::new(),
-            table: None,
-            published: None,
+            tables: Vec::new(),
             data: request.data.clone(),
         };
         let (layers, doubtful) = (std::mem::take(&mut loader.layers), std::mem::take(&mut loader.doubtful));
@@ -96,7 +93,6 @@ struct Loader<'a> {
     /// The parts of the other profiles.
     unused: Vec<UnusedProfile>,
     note: Option<String>,
-    is_comparable: bool,
     /// Whether a file, or a part of one, could not be read.
     is_incomplete: bool,
     /// Where syntax errors are.
@@ -190,7 +186,8 @@ impl Loader<'_> {
                 }
                 None => {}
             }
-            let namespace = Namespace { path: target.clone(), span: named_at, seed: 0, seed_span: None };
+            let namespace =
+                Namespace { path: target.clone(), span: named_at, title: None, seed: 0, seed_span: None };
             self.namespaces.insert(full.clone(), namespace);
             // Loaded apart: what it includes is its own, even if it was included before.
             let outer = (std::mem::replace(&mut self.namespace, full), std::mem::take(&mut self.loaded));
@@ -228,10 +225,6 @@ impl Loader<'_> {
             self.load_included(table.get("include").map(|entry| &entry.value), folder, chain);
             match table.get("note").map(|entry| &entry.value.content) {
                 Some(Content::Text(note)) => self.note = Some(note.clone()),
-                _ => {}
-            }
-            match table.get("comparable").map(|entry| &entry.value.content) {
-                Some(Content::Bool(truth)) => self.is_comparable = *truth,
                 _ => {}
             }
             let namespace = self.namespace.clone();
@@ -315,7 +308,7 @@ impl Loader<'_> {
             "stages" => self.stage_names().contains(second),
             "experiment" => ["seed", "title"].contains(&second),
             "defaults" => !second.is_empty(),
-            "table" => true,
+            "table" | "tables" => true,
             _ => false,
         };
         if !known || parts.any(str::is_empty) {
@@ -342,28 +335,25 @@ impl Loader<'_> {
     }
 
     fn read_published(&mut self, experiment: &mut Experiment) {
-        let Some((spec, value)) = &experiment.table else {
-            return;
-        };
-        let Some(path) = &spec.published else {
-            return;
-        };
-        let span = value.at(&["published".to_owned()]).map_or(value.span.clone(), |value| value.span.clone());
-        let path = self.sources.folder(&span).join(path);
-        match (self.read)(&path) {
-            Ok(text) => {
-                let folder = path.parent().map(Path::to_owned).unwrap_or_default();
-                let base = self.sources.add(path.display().to_string(), folder, text.clone());
-                let (root, diagnostics) = parse(&text, base);
-                self.diagnostics.extend(diagnostics);
-                experiment.published = Some(Published::read(&root, &mut self.diagnostics));
-            }
-            Err(error) => {
-                let message = format!("failed to read the published numbers `{}`: {error}", path.display());
-                self.diagnostics.push(
-                    Diagnostic::new(span, message)
-                        .help("check the path, which starts from this file's folder"),
-                );
+        for table in &mut experiment.tables {
+            let Some(file) = table.spec.published.as_ref().map(|published| &published.file) else { continue };
+            let path = self.sources.folder(&file.span).join(&file.text);
+            match (self.read)(&path) {
+                Ok(text) => {
+                    let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+                    let base = self.sources.add(path.display().to_string(), folder, text.clone());
+                    let (root, diagnostics) = parse(&text, base);
+                    self.diagnostics.extend(diagnostics);
+                    table.published = Some(Published::read(&root, &mut self.diagnostics));
+                }
+                Err(error) => {
+                    let message =
+                        format!("failed to read the published numbers `{}`: {error}", path.display());
+                    self.diagnostics.push(
+                        Diagnostic::new(file.span.clone(), message)
+                            .help("check the path, which starts from this file's folder"),
+                    );
+                }
             }
         }
     }
@@ -371,11 +361,16 @@ impl Loader<'_> {
 
 /// Returns what is wrong with one field of a profile.
 fn wrong_in_profile(profile: &str, field: &str, entry: &Entry) -> Option<Diagnostic> {
-    let known = ["stages", "defaults", "experiment", "table", "include", "note", "comparable"];
+    let known = ["stages", "defaults", "experiment", "table", "tables", "include", "note"];
     let expected = match (field, &entry.value.content) {
-        ("note", Content::Text(_)) | ("comparable", Content::Bool(_)) => return None,
+        ("note", Content::Text(_)) => return None,
         ("note", _) => "`note` is a string",
-        ("comparable", _) => "`comparable` is `true` or `false`",
+        ("comparable", _) => {
+            let help = "write `[table.comparable.NAME]` with `stage` and `is`, the fields that it must have: \
+                        conditions are checked in every profile";
+            let message = "`comparable` of a profile is now a condition of the table";
+            return Some(Diagnostic::new(entry.key.clone(), message).label("renamed").help(help));
+        }
         _ if known.contains(&field) => return None,
         _ => {
             let message = format!("unknown field `{field}` in profile `{profile}`");

@@ -1,18 +1,23 @@
 //! The numbers that a paper prints, from a file of their own.
 
-use std::collections::BTreeMap;
-
 use crate::toml::diagnostic::{Diagnostic, nearest_or_all};
-use crate::toml::value::{Content, TomlTable, Value};
+use crate::toml::value::{Content, Entry, Spanned, TomlTable, Value};
 
 /// The numbers that a paper prints.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Published {
-    pub(crate) columns: Vec<String>,
-    pub(crate) rows: Vec<(String, Vec<f64>)>,
-    pub(crate) deltas: BTreeMap<String, Vec<f64>>,
+    pub(crate) columns: Vec<Spanned>,
+    pub(crate) rows: Vec<PublishedRow>,
+    pub(crate) deltas: Vec<PublishedRow>,
     /// What one unit of a metric is in the unit of the printed deltas: 100 for percentage points.
     pub(crate) delta_scale: Vec<f64>,
+}
+
+/// A row of printed numbers, or a row of printed differences; one number for each column.
+#[derive(Debug, Clone)]
+pub(crate) struct PublishedRow {
+    pub(crate) name: Spanned,
+    pub(crate) values: Vec<f64>,
 }
 
 impl Published {
@@ -24,13 +29,11 @@ impl Published {
             match name.as_str() {
                 "columns" => {
                     let items = entry.value.as_list().unwrap_or_default();
-                    published.columns =
-                        items.iter().filter_map(|item| item.as_text().map(str::to_owned)).collect();
+                    let spanned = |item: &Value| Some(Spanned::new(item.as_text()?, &item.span));
+                    published.columns = items.iter().filter_map(spanned).collect();
                 }
                 "rows" => published.rows = rows_of(&entry.value, diagnostics),
-                "delta_printed" => {
-                    published.deltas = rows_of(&entry.value, diagnostics).into_iter().collect()
-                }
+                "delta_printed" => published.deltas = rows_of(&entry.value, diagnostics),
                 "delta_scale" => published.delta_scale = numbers(&entry.value, diagnostics),
                 other if known.contains(&other) => {}
                 other => diagnostics.push(
@@ -42,36 +45,45 @@ impl Published {
                 ),
             }
         }
-        for (label, values) in &published.rows {
-            if values.len() != published.columns.len() {
-                let label_of = format!("{} for {} columns", values.len(), published.columns.len());
-                let message = format!("published row `{label}` does not have one number per column");
-                let span = root.get("rows").and_then(|entry| entry.value.at(std::slice::from_ref(label)));
-                diagnostics.push(
-                    Diagnostic::new(span.map_or(0..0, |value| value.span.clone()), message).label(label_of),
-                );
+        let columns = published.columns.len();
+        for (what, rows) in [("row", &published.rows), ("delta", &published.deltas)] {
+            for PublishedRow { name, values } in rows.iter().filter(|row| row.values.len() != columns) {
+                let label = format!("{} for {columns} columns", values.len());
+                let message = format!("published {what} `{}` does not have one number per column", name.text);
+                diagnostics.push(Diagnostic::new(name.span.clone(), message).label(label));
             }
+        }
+        if let (Some(entry), true) =
+            (root.get("delta_scale"), ![0, columns].contains(&published.delta_scale.len()))
+        {
+            let label = format!("{} for {columns} columns", published.delta_scale.len());
+            let message = "`delta_scale` does not have one number per column";
+            diagnostics.push(Diagnostic::new(entry.value.span.clone(), message).label(label));
         }
         published
     }
 
-    pub(crate) fn row(&self, label: &str) -> Option<&[f64]> {
-        self.rows.iter().find(|(name, _)| name == label).map(|(_, values)| values.as_slice())
+    pub(crate) fn row(&self, label: &str) -> Option<&PublishedRow> {
+        self.rows.iter().find(|row| row.name.text == label)
     }
 
     pub(crate) fn cell(&self, label: &str, metric: &str) -> Option<f64> {
-        let column = self.columns.iter().position(|name| name == metric)?;
-        self.row(label)?.get(column).copied()
+        self.row(label)?.values.get(self.position(metric)?).copied()
     }
 
     pub(crate) fn printed(&self, delta: &str, metric: &str) -> Option<(f64, f64)> {
-        let column = self.columns.iter().position(|name| name == metric)?;
-        let value = *self.deltas.get(delta)?.get(column)?;
+        let column = self.position(metric)?;
+        let delta = self.deltas.iter().find(|row| row.name.text == delta)?;
+        let value = *delta.values.get(column)?;
         Some((value, self.delta_scale.get(column).copied().unwrap_or(1.0)))
+    }
+
+    fn position(&self, metric: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.text == metric)
     }
 }
 
-fn rows_of(value: &Value, diagnostics: &mut Vec<Diagnostic>) -> Vec<(String, Vec<f64>)> {
+fn rows_of(value: &Value, diagnostics: &mut Vec<Diagnostic>) -> Vec<PublishedRow> {
     let Some(table) = value.as_table() else {
         diagnostics.push(Diagnostic::new(
             value.span.clone(),
@@ -79,7 +91,11 @@ fn rows_of(value: &Value, diagnostics: &mut Vec<Diagnostic>) -> Vec<(String, Vec
         ));
         return Vec::new();
     };
-    table.iter().map(|(name, entry)| (name.clone(), numbers(&entry.value, diagnostics))).collect()
+    let row = |(name, entry): (&String, &Entry)| PublishedRow {
+        name: Spanned::new(name, &entry.key),
+        values: numbers(&entry.value, diagnostics),
+    };
+    table.iter().map(row).collect()
 }
 
 fn numbers(value: &Value, diagnostics: &mut Vec<Diagnostic>) -> Vec<f64> {

@@ -8,9 +8,8 @@ use indexmap::IndexMap;
 
 use crate::experiment::axes::Axis;
 use crate::experiment::layers::{Choices, overlay_stage};
-use crate::experiment::published::Published;
 use crate::experiment::settings::Settings;
-use crate::experiment::table_spec::TableSpec;
+use crate::experiment::table_spec::TableDeclaration;
 use crate::kind::name::split_namespace;
 use crate::kind::stage::Kind;
 use crate::toml::diagnostic::{Diagnostic, did_you_mean, nearest_or_all};
@@ -92,6 +91,8 @@ pub(crate) struct Namespace {
     pub path: PathBuf,
     /// Where its name is written.
     pub span: Span,
+    /// The heading of its tables.
+    pub title: Option<String>,
     pub seed: u64,
     pub seed_span: Option<Span>,
 }
@@ -109,10 +110,8 @@ pub struct Experiment {
     pub(crate) namespaces: IndexMap<String, Namespace>,
     pub(crate) profile: Option<String>,
     pub(crate) profile_note: Option<String>,
-    pub(crate) is_comparable: bool,
     pub(crate) stages: IndexMap<String, StageSpec>,
-    pub(crate) table: Option<(TableSpec, Value)>,
-    pub(crate) published: Option<Published>,
+    pub(crate) tables: Vec<TableDeclaration>,
     pub(crate) data: Option<PathBuf>,
 }
 

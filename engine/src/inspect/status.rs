@@ -87,10 +87,8 @@ pub fn forecast(plan: &Plan, keys: &Keys, cache: Option<&Cache>) -> Result<Vec<S
 fn leave_out_unneeded(plan: &Plan, states: &mut [State]) {
     let mut has_consumer = vec![false; states.len()];
     let mut is_needed = vec![false; states.len()];
-    for table in plan.table.iter() {
-        for node in table.nodes() {
-            is_needed[node] = true;
-        }
+    for node in plan.table_nodes() {
+        is_needed[node] = true;
     }
     for node in plan.nodes() {
         for edge in node.inputs() {

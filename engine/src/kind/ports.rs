@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::kind::name::{InvalidName, Name};
+use crate::kind::output_column::OutputColumn;
 
 /// The type of an artifact. The engine compares types and knows none.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -93,7 +94,7 @@ pub struct OutputPort {
     /// The type of what it makes.
     pub artifact_type: ArtifactType,
     /// The numbers that a table can take from its `metrics.json`.
-    pub columns: Vec<String>,
+    pub columns: Vec<OutputColumn>,
 }
 
 /// What goes into a stage and what comes out.
@@ -149,7 +150,12 @@ impl Ports {
     }
 
     /// Adds an output with numbers for tables in its `metrics.json`.
-    pub fn scored_output(mut self, name: &str, artifact_type: ArtifactType, columns: Vec<String>) -> Self {
+    pub fn scored_output(
+        mut self,
+        name: &str,
+        artifact_type: ArtifactType,
+        columns: Vec<OutputColumn>,
+    ) -> Self {
         match Name::new(name) {
             Ok(name) => self.outputs.push(OutputPort { name, artifact_type, columns }),
             Err(invalid) => {
@@ -157,6 +163,11 @@ impl Ports {
             }
         }
         self
+    }
+
+    /// Returns the numbers that tables can take from any of the outputs.
+    pub fn columns(&self) -> impl Iterator<Item = &OutputColumn> {
+        self.outputs.iter().flat_map(|output| &output.columns)
     }
 
     pub(crate) fn port(&self, name: &str) -> Option<(&Accepts, Arity)> {

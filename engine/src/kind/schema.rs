@@ -151,6 +151,7 @@ pub fn schema(kinds: &[Kind]) -> Value {
             "additionalProperties": false
         }),
     );
+    definitions.insert("table".to_owned(), table_schema());
     definitions.insert(
         "include".to_owned(),
         json!({
@@ -184,26 +185,80 @@ pub fn schema(kinds: &[Kind]) -> Value {
                         "stages": { "$ref": "#/$defs/stages" },
                         "defaults": { "$ref": "#/$defs/defaults" },
                         "include": { "$ref": "#/$defs/include" },
+                        "table": { "$ref": "#/$defs/table" },
+                        "tables": { "type": "object", "additionalProperties": { "$ref": "#/$defs/table" } },
                         "note": { "type": "string" }
                     }
                 }
             },
-            "table": {
-                "type": "object",
-                "properties": {
-                    "title": { "type": "string" },
-                    "from": { "type": "string" },
-                    "rows": { "type": "array", "items": { "type": "string" } },
-                    "columns": { "type": "array", "items": { "type": ["string", "object"] } },
-                    "average": { "type": "array", "items": { "type": "string" } },
-                    "published": { "type": "string" },
-                    "row": { "type": "array", "items": { "type": "object" } },
-                    "delta": { "type": "array", "items": { "type": "object" } }
-                },
-                "additionalProperties": false
-            }
+            "table": { "$ref": "#/$defs/table" },
+            "tables": { "type": "object", "additionalProperties": { "$ref": "#/$defs/table" } }
         },
         "$defs": definitions
+    })
+}
+
+/// Returns the schema of a table.
+fn table_schema() -> Value {
+    let references = json!({ "type": ["string", "array"], "items": { "type": "string" } });
+    let strings = json!({ "type": "array", "items": { "type": "string" } });
+    let column = |required: &[&str]| {
+        json!({
+            "type": "object",
+            "properties": {
+                "metric": { "type": "string", "description": "In a list: the name of the metric." },
+                "label": { "type": "string", "description": "The heading." },
+                "digits": { "type": "integer", "minimum": 0, "maximum": 255 },
+                "better": { "enum": ["higher", "lower"] }
+            },
+            "required": required,
+            "additionalProperties": false
+        })
+    };
+    let listed =
+        json!({ "type": "array", "items": { "anyOf": [{ "type": "string" }, column(&["metric"])] } });
+    let by_name = |properties: Value, required: &[&str]| {
+        let entry = json!({
+            "type": "object",
+            "properties": properties,
+            "required": required,
+            "additionalProperties": false
+        });
+        json!({ "type": "object", "additionalProperties": entry })
+    };
+    let row = json!({
+        "from": references,
+        "published": { "type": "string", "description": "The published row beside it." }
+    });
+    let delta = json!({
+        "row": { "type": "string" },
+        "minus": { "type": "string" },
+        "printed": { "type": "string" }
+    });
+    let condition = json!({
+        "stage": { "type": "string" },
+        "is": { "type": "object", "description": "The fields that the stage must have." },
+        "says": { "type": "string" }
+    });
+    let published = json!({
+        "type": "object",
+        "properties": { "file": { "type": "string" }, "except": strings },
+        "additionalProperties": false
+    });
+    json!({
+        "type": "object",
+        "properties": {
+            "title": { "type": "string" },
+            "from": references,
+            "rows": by_name(row, &[]),
+            "columns": { "anyOf": [listed, { "type": "object", "additionalProperties": column(&[]) }] },
+            "average": strings,
+            "published": { "anyOf": [{ "type": "string" }, published] },
+            "deltas": by_name(delta, &[]),
+            "comparable": by_name(condition, &[]),
+            "remove": { "type": "array", "items": { "type": "string" }, "description": "What lower layers say." }
+        },
+        "additionalProperties": false
     })
 }
 

@@ -8,7 +8,9 @@ use crate::plan::expand::PlanBuilder;
 use crate::plan::lookup::Lookup;
 use crate::plan::node::{FileUse, Node};
 use crate::plan::order::order;
-use crate::plan::table::{PlannedTable, plan_table};
+use crate::plan::table::comparable::Paths;
+use crate::plan::table::planned::PlannedTable;
+use crate::plan::table::planner::plan_table;
 use crate::toml::diagnostic::{Diagnostic, Report, nearest_or_all};
 
 /// A file that a parameter names and that could not be read.
@@ -29,7 +31,7 @@ pub struct Plan {
     nodes: Vec<Node>,
     by_stage: Vec<Vec<usize>>,
     pub(crate) files: Vec<FileUse>,
-    pub(crate) table: Option<PlannedTable>,
+    pub(crate) tables: Vec<PlannedTable>,
 }
 
 impl Plan {
@@ -49,10 +51,11 @@ impl Plan {
             }
         }
         // Stages on a cycle never came to be; what reads them is not to blame.
-        let mut table = None;
-        if let (Some((spec, node)), false) = (&experiment.table, experiment.has_syntax_errors) {
-            match plan_table(spec, node, builder.lookup(), builder.has_gaps()) {
-                Ok(planned) => table = Some(planned),
+        let mut tables = Vec::new();
+        let paths = Paths { sources: &experiment.sources, data: experiment.data.as_deref() };
+        for table in experiment.tables.iter().filter(|_| !experiment.has_syntax_errors) {
+            match plan_table(table, builder.lookup(), paths) {
+                Ok(planned) => tables.push(planned),
                 Err(of_table) if !builder.has_gaps() => diagnostics.extend(of_table),
                 Err(_) => {}
             }
@@ -60,7 +63,7 @@ impl Plan {
         let (nodes, by_stage, files) = builder.finish();
         match Report::of(diagnostics, &experiment.sources) {
             Some(report) => Err(report),
-            None => Ok(Self { experiment, nodes, by_stage, files, table }),
+            None => Ok(Self { experiment, nodes, by_stage, files, tables }),
         }
     }
 
@@ -72,6 +75,16 @@ impl Plan {
     /// Returns all nodes; the inputs of a node stand before it.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// Returns the names of its tables: those of `[tables.NAME]`, and none for `[table]`.
+    pub fn tables(&self) -> impl Iterator<Item = Option<&str>> {
+        self.tables.iter().map(|table| table.name.as_deref())
+    }
+
+    /// Returns the nodes that fill its tables.
+    pub(crate) fn table_nodes(&self) -> impl Iterator<Item = usize> + '_ {
+        self.tables.iter().flat_map(PlannedTable::nodes)
     }
 
     /// Returns the nodes that `stage` or `stage[axis=variant]` names.

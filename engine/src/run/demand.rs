@@ -69,8 +69,7 @@ impl<'a> Demand<'a> {
                 consumers[from].push(position);
             }
         }
-        let table = plan.table.iter().flat_map(|table| table.nodes());
-        let in_table: BTreeSet<usize> = table.map(|node| leaders[node]).collect();
+        let in_table: BTreeSet<usize> = plan.table_nodes().map(|node| leaders[node]).collect();
         let forced: BTreeSet<usize> = options.force.iter().map(|node| leaders[*node]).collect();
         let traces = cache.index().recipes(keys.recipes())?;
         let whole = |(node, trace): (usize, Option<Trace>)| match trace {
@@ -130,8 +129,7 @@ impl<'a> Demand<'a> {
     pub(crate) fn targets(&self) -> Vec<usize> {
         let wanted: BTreeSet<usize> = if self.options.targets.is_empty() {
             let ends = (0..self.leaders.len()).filter(|node| self.consumers[self.leaders[*node]].is_empty());
-            let table = self.plan.table.as_ref().map(|table| table.nodes().collect::<Vec<_>>());
-            ends.chain(table.into_iter().flatten()).collect()
+            ends.chain(self.plan.table_nodes()).collect()
         } else {
             self.options.targets.iter().copied().collect()
         };

@@ -51,7 +51,7 @@ pub(crate) fn check_outputs(declared: &[OutputPort], scratch: &Path) -> Result<(
         let metrics: serde_json::Value = serde_json::from_slice(&text).map_err(|error| {
             StageFailure::new(format!("`outputs/{}/{METRICS_FILE}` is not JSON: {error}", output.name))
         })?;
-        for column in &output.columns {
+        for column in output.columns.iter().map(|column| column.name.as_str()) {
             let is_missing_with_reason = metrics.get(column).and_then(|value| value.get("missing")).is_some();
             if let (Err(problem), false) = (read_metric(&metrics, column), is_missing_with_reason) {
                 return Err(StageFailure::new(format!("it promised the column `{column}`, but {problem}")));

@@ -2,11 +2,13 @@
 //!
 //! Numbers are kept at full precision; whoever renders them rounds them, once.
 
-use crate::experiment::table_spec::Column;
+use crate::plan::table::planned::Column;
 
 /// Holds a finished table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table {
+    /// Is the name of `[tables.NAME]`; none for `[table]`.
+    pub name: Option<String>,
     /// Is the heading.
     pub title: String,
     /// Lists the columns, one metric each.
@@ -51,6 +53,10 @@ pub struct Cell {
     pub published: Option<f64>,
     /// Lists the artifacts that our number was read from.
     pub provenance: Vec<Provenance>,
+    /// Says by what our number was computed, where stages can differ in that.
+    pub definition: Option<String>,
+    /// Says how the definition differs from that of the first row.
+    pub differs: Option<String>,
 }
 
 /// Holds our number, or why there is none.
@@ -66,6 +72,11 @@ pub enum CellValue {
         std: f64,
         /// Counts the numbers averaged.
         n: usize,
+    },
+    /// Marks a cell that is meant to be empty: the row has no such column.
+    Absent {
+        /// Says why.
+        reason: String,
     },
     /// Marks a number that could not be had.
     Missing {
@@ -99,6 +110,8 @@ pub struct Delta {
 pub struct DeltaCell {
     /// Is the difference of our rows, in the metric's unit.
     pub ours: Option<f64>,
+    /// Says that one of our rows has no such number, and is not meant to.
+    pub is_absent: bool,
     /// Is the difference recomputed from the published rows, in the metric's unit.
     pub published: Option<f64>,
     /// Is the difference as the paper prints it, in the paper's unit.

@@ -1,6 +1,6 @@
 //! Cells from artifacts: each number read from the bytes that a stage made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cache::{Cache, Trace};
 
@@ -9,83 +9,120 @@ use crate::plan::graph::Plan;
 use crate::table::cells::{Cell, CellValue, Delta, DeltaCell, Provenance, Row, RowOrigin, Table};
 
 use crate::experiment::published::Published;
-use crate::experiment::table_spec::DeltaSpec;
-use crate::plan::table::PlannedTable;
+use crate::experiment::spec::Experiment;
+use crate::kind::name::split_namespace;
+use crate::plan::table::planned::{Column, PlannedCell, PlannedDelta, PlannedRow, PlannedTable};
 
-/// Fills the table with the numbers that are there. `traces` holds the finished work by node,
+/// Fills the tables with the numbers that are there. `traces` holds the finished work by node,
 /// `reasons` why other nodes have none.
 pub fn fill(
     plan: &Plan,
     cache: &Cache,
     traces: &[Option<Trace>],
     reasons: &dyn Fn(usize) -> String,
-) -> Option<Table> {
-    let planned = plan.table.as_ref()?;
-    let published = plan.experiment.published.as_ref();
+) -> Vec<Table> {
     let mut files = MetricFiles { plan, cache, traces, reasons, read: BTreeMap::new() };
+    let tables = plan.tables.iter().map(|planned| {
+        let declaration = plan.experiment.tables.iter().find(|table| table.name == planned.name);
+        fill_table(planned, declaration.and_then(|table| table.published.as_ref()), &mut files)
+    });
+    tables.collect()
+}
+
+fn fill_table(planned: &PlannedTable, published: Option<&Published>, files: &mut MetricFiles<'_>) -> Table {
+    let plan = files.plan;
+    let cell_of =
+        |row: &str, column: &Column| published.and_then(|published| published.cell(row, &column.name));
     let mut rows: Vec<Row> = Vec::new();
     for row in &planned.rows {
-        let cells = planned.columns.iter().zip(&row.cells).map(|(column, nodes)| {
-            let published = published.and_then(|published| published.cell(&row.published, &column.name));
-            files.cell(nodes, &column.name, published)
+        let origin = if row.is_made() {
+            RowOrigin::Made { stage: stages_of(row, plan) }
+        } else {
+            RowOrigin::PublishedOnly
+        };
+        let cells = planned.columns.iter().enumerate().map(|(at, column)| {
+            let published = cell_of(&row.published, column);
+            let empty = |value| Cell { published, ..Cell::empty(value) };
+            match row.cells.get(at) {
+                Some(PlannedCell::Made { nodes, definition, differs }) => Cell {
+                    definition: definition.clone(),
+                    differs: differs.clone(),
+                    ..files.cell(nodes, &column.name, published)
+                },
+                Some(PlannedCell::Absent { reason }) => empty(CellValue::Absent { reason: reason.clone() }),
+                None => {
+                    let reason = "no stage makes this published row".to_owned();
+                    empty(CellValue::Missing { reason })
+                }
+            }
         });
-        let cells = cells.collect();
-        let stages: std::collections::BTreeSet<&str> =
-            row.cells.iter().flatten().map(|(node, _)| plan.stage_name(plan.nodes()[*node].stage)).collect();
-        let stage = stages.into_iter().collect::<Vec<_>>().join(", ");
-        rows.push(Row { label: row.label.clone(), origin: RowOrigin::Made { stage }, cells });
-    }
-    for (label, _) in published.map(|published| published.rows.as_slice()).unwrap_or_default() {
-        if planned.rows.iter().any(|row| row.published == *label) {
-            continue;
-        }
-        let cells = planned.columns.iter().map(|column| Cell {
-            value: CellValue::Missing { reason: "no stage makes this published row".to_owned() },
-            published: published.and_then(|published| published.cell(label, &column.name)),
-            provenance: Vec::new(),
-        });
-        rows.push(Row { label: label.clone(), origin: RowOrigin::PublishedOnly, cells: cells.collect() });
+        rows.push(Row { label: row.label.clone(), origin, cells: cells.collect() });
     }
     let deltas = planned.deltas.iter().map(|delta| fill_delta(delta, planned, &rows, published)).collect();
-    let mut notes = Vec::new();
-    if let Some(note) = &plan.experiment.profile_note {
-        notes.push(note.clone());
-    }
-    if let (Some(_), Some(profile), false) =
-        (published, &plan.experiment.profile, plan.experiment.is_comparable)
-    {
-        notes.push(format!("Profile `{profile}`: these numbers are not comparable with the published ones."));
-    }
-    let title = planned.title.clone().unwrap_or_else(|| plan.experiment.title());
-    Some(Table { title, columns: planned.columns.clone(), rows, deltas, notes })
+    // Rows that are only published stand below those that are made.
+    let (made, only_published): (Vec<Row>, Vec<Row>) =
+        rows.into_iter().partition(|row| row.origin != RowOrigin::PublishedOnly);
+    let notes = plan.experiment.profile_note.iter().chain(&planned.comparability).cloned().collect();
+    let title = planned.title.clone().unwrap_or_else(|| title_of(planned, &plan.experiment));
+    let rows = made.into_iter().chain(only_published).collect();
+    Table { name: planned.name.clone(), title, columns: planned.columns.clone(), rows, deltas, notes }
+}
+
+/// Returns the title of the file that a table is in: the experiment, or one that it includes under a
+/// name.
+fn title_of(table: &PlannedTable, experiment: &Experiment) -> String {
+    let name = table.name.as_deref().unwrap_or_default();
+    let namespace = experiment.namespaces.get(name).or_else(|| {
+        let (namespace, _) = split_namespace(name);
+        experiment.namespaces.get(namespace)
+    });
+    namespace.and_then(|namespace| namespace.title.clone()).unwrap_or_else(|| experiment.title())
+}
+
+/// Returns the names of the stages that fill a row.
+fn stages_of(row: &PlannedRow, plan: &Plan) -> String {
+    let nodes = row.cells.iter().filter_map(|cell| match cell {
+        PlannedCell::Made { nodes, .. } => Some(nodes),
+        PlannedCell::Absent { .. } => None,
+    });
+    let stages: BTreeSet<&str> =
+        nodes.flatten().map(|(node, _)| plan.stage_name(plan.nodes()[*node].stage)).collect();
+    stages.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 fn fill_delta(
-    delta: &DeltaSpec,
+    delta: &PlannedDelta,
     planned: &PlannedTable,
     rows: &[Row],
     published: Option<&Published>,
 ) -> Delta {
-    let row = |label: &str| rows.iter().find(|row| row.label == label);
-    let label = format!("{} - {}", delta.row, delta.minus);
-    let printed_name = delta.printed.clone().unwrap_or_else(|| label.clone());
     let number = |cell: &Cell| match cell.value {
         CellValue::Number(value) | CellValue::Mean { mean: value, .. } => Some(value),
-        CellValue::Missing { .. } => None,
+        CellValue::Absent { .. } | CellValue::Missing { .. } => None,
     };
-    let cells = planned.columns.iter().enumerate().map(|(position, column)| {
-        let cell = |label: &str| row(label).map(|row| &row.cells[position]);
-        let both =
-            |of: &dyn Fn(&Cell) -> Option<f64>| Some(of(cell(&delta.row)?)? - of(cell(&delta.minus)?)?);
-        let printed = published.and_then(|published| published.printed(&printed_name, &column.name));
+    let is_absent = |row: &Row, at: usize| {
+        row.origin == RowOrigin::PublishedOnly || matches!(row.cells[at].value, CellValue::Absent { .. })
+    };
+    let cells = planned.columns.iter().enumerate().map(|(at, column)| {
+        let (row, minus) = (&rows[delta.row], &rows[delta.minus]);
+        let both = |of: &dyn Fn(&Cell) -> Option<f64>| Some(of(&row.cells[at])? - of(&minus.cells[at])?);
+        let printed = published.and_then(|published| published.printed(&delta.printed, &column.name));
         DeltaCell {
             ours: both(&number),
+            is_absent: is_absent(row, at) || is_absent(minus, at),
             published: both(&|cell| cell.published),
             printed: printed.map(|(value, _)| value),
             printed_scale: printed.map_or(1.0, |(_, scale)| scale),
         }
     });
-    Delta { label: delta.label.clone().unwrap_or(label), cells: cells.collect() }
+    Delta { label: delta.label.clone(), cells: cells.collect() }
+}
+
+impl Cell {
+    /// Makes a cell without a number.
+    fn empty(value: CellValue) -> Self {
+        Self { value, published: None, provenance: Vec::new(), definition: None, differs: None }
+    }
 }
 
 /// The metric files of artifacts, each read once.
@@ -121,7 +158,7 @@ impl MetricFiles<'_> {
             (None, [only]) => CellValue::Number(*only),
             (None, several) => mean(several),
         };
-        Cell { value, published, provenance }
+        Cell { published, provenance, ..Cell::empty(value) }
     }
 
     fn number(&mut self, node: usize, output: &str, metric: &str) -> Result<(String, f64), String> {

@@ -33,6 +33,19 @@ pub(crate) struct Entry {
     pub value: Value,
 }
 
+/// A text and where it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Spanned {
+    pub text: String,
+    pub span: Span,
+}
+
+impl Spanned {
+    pub(crate) fn new(text: &str, span: &Span) -> Self {
+        Self { text: text.to_owned(), span: span.clone() }
+    }
+}
+
 impl Content {
     /// Returns what kind of value it is, for messages.
     pub(crate) fn describe(&self) -> &'static str {

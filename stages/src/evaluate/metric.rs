@@ -4,14 +4,14 @@
 use std::fmt;
 
 use corpus::Direction;
-use engine::{Context, StageFailure};
+use engine::{Context, OutputColumn, StageFailure};
 use metrics::bleu::Counts;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{DeserializeSeed, EnumAccess, VariantAccess as _, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::json;
 
 use super::Params;
+use super::definition::definition;
 use super::features::Features;
 use super::metrics::METRICS;
 use super::scorer::Scored;
@@ -115,6 +115,17 @@ pub enum Better {
     Lower,
     /// Nearer to 0, or to nothing in particular.
     Neither,
+}
+
+impl Better {
+    /// Returns the same as tables have it.
+    pub(super) fn in_tables(self) -> Option<engine::Better> {
+        match self {
+            Self::Higher => Some(engine::Better::Higher),
+            Self::Lower => Some(engine::Better::Lower),
+            Self::Neither => None,
+        }
+    }
 }
 
 /// The numbers that a row may have.
@@ -228,6 +239,17 @@ impl Metric {
         }
     }
 
+    /// Returns its column in tables.
+    pub(super) fn column(&self, params: &Params) -> OutputColumn {
+        OutputColumn {
+            label: self.label.to_owned(),
+            digits: Some(self.digits),
+            better: self.better.in_tables(),
+            definition: Some(definition(params, self)),
+            ..OutputColumn::new(self.name)
+        }
+    }
+
     /// Returns how many cores can share its work.
     pub(super) fn cores(&self) -> u32 {
         let cores = |need: &Need| match need {
@@ -281,41 +303,6 @@ impl Serialize for Metric {
     }
 }
 
-impl<'de> Deserialize<'de> for &'static Metric {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // As an enum, so that an error is at the characters of the name.
-        deserializer.deserialize_enum("Metric", NAMES, MetricVisitor)
-    }
-}
-
-struct MetricVisitor;
-
-impl<'de> Visitor<'de> for MetricVisitor {
-    type Value = &'static Metric;
-
-    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("the name of a metric")
-    }
-
-    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Self::Value, E> {
-        Metric::named(name).ok_or_else(|| E::unknown_variant(name, NAMES))
-    }
-
-    fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<Self::Value, A::Error> {
-        let (metric, content) = access.variant_seed(self)?;
-        content.unit_variant()?;
-        Ok(metric)
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for MetricVisitor {
-    type Value = &'static Metric;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_identifier(self)
-    }
-}
-
 impl JsonSchema for Metric {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Metric".into()
@@ -331,17 +318,6 @@ impl JsonSchema for Metric {
     }
 }
 
-/// The names of all metrics.
-const NAMES: &[&str] = &{
-    let mut names = [""; METRICS.len()];
-    let mut at = 0;
-    while at < METRICS.len() {
-        names[at] = METRICS[at].name;
-        at += 1;
-    }
-    names
-};
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -349,17 +325,10 @@ mod tests {
     #[test]
     fn a_metric_is_written_by_its_name() {
         for metric in METRICS {
-            let json = serde_json::to_value(metric).expect("JSON");
-            assert_eq!(json, metric.name);
-            let read: &'static Metric = serde_json::from_value(json).expect("a metric");
-            assert_eq!(read, *metric);
+            assert_eq!(serde_json::to_value(metric).expect("JSON"), metric.name);
+            assert_eq!(Metric::named(metric.name), Some(*metric), "two metrics have one name");
         }
-        let mut names = NAMES.to_vec();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), METRICS.len(), "two metrics have one name");
-        let error = serde_json::from_value::<&'static Metric>("bleu9".into()).expect_err("unknown");
-        assert!(error.to_string().starts_with("unknown variant `bleu9`, expected one of `words`, `bleu2`"));
+        assert_eq!(Metric::named("bleu9"), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use engine::{Context, StageFailure};
+use engine::{Context, OutputColumn, StageFailure};
 use metrics::bootstrap::{draw, interval, p_of_differences};
 use metrics::permutation::Permutations;
 use metrics::relative_entropy::{self, by_kernel_density, relative_entropy};
@@ -29,23 +29,45 @@ const SIDES: [&str; 2] = ["higher", "lower"];
 /// Of the two distributions of a score, and the other way round.
 const RELATIVE_ENTROPY: [&str; 2] = ["relative_entropy", "relative_entropy_reversed"];
 
-/// Returns the columns for tables.
-pub(super) fn columns(params: &Params) -> Vec<String> {
+/// Returns the columns for tables. They are shown by name only.
+pub(super) fn columns(params: &Params) -> Vec<OutputColumn> {
     let mut columns = Vec::new();
     for metric in resampleable(params) {
-        let mut add = |end: &str| columns.push(name(metric, end));
-        if params.bootstrap.is_some() {
-            INTERVAL.into_iter().for_each(&mut add);
+        let mut add = |end: &str, digits: Option<u8>, by: &str| {
+            let column = metric.column(params);
+            let definition = column.definition.map(|mut definition| {
+                definition.parts.push(by.to_owned());
+                definition
+            });
+            columns.push(OutputColumn {
+                label: format!("{} {}", metric.label, end.replace('_', " ")),
+                digits,
+                definition,
+                ..OutputColumn::by_name_only(name(metric, end))
+            });
+        };
+        let digits = Some(metric.digits);
+        let interval = |of: &Bootstrap| format!("{} % of {} resamples", of.confidence * 100.0, of.resamples);
+        if let Some(bootstrap) = &params.bootstrap {
+            INTERVAL.into_iter().for_each(|end| add(end, digits, &interval(bootstrap)));
         }
         if let Some(compare) = &params.compare {
-            GAIN.into_iter().for_each(&mut add);
-            if compare.permutations.is_some() {
-                add(PERMUTATION_P);
+            let interval = interval(&compare.bootstrap());
+            for end in GAIN {
+                let is_p = end.ends_with("_p");
+                add(end, if is_p { None } else { digits }, &interval);
+            }
+            if let Some(permutations) = compare.permutations {
+                add(PERMUTATION_P, None, &format!("at most {permutations} permutations"));
             }
             if metric.max_order().is_none() {
-                SIDES.into_iter().for_each(&mut add);
+                SIDES.into_iter().for_each(|end| add(end, None, "compared row by row"));
                 if metric.range != Range::Integers {
-                    RELATIVE_ENTROPY.into_iter().for_each(&mut add);
+                    let estimator = match params.relative_entropy {
+                        Estimator::Bins => "counts in bins",
+                        Estimator::KernelDensity => "Gaussian kernels",
+                    };
+                    RELATIVE_ENTROPY.into_iter().for_each(|end| add(end, None, estimator));
                 }
             }
         }

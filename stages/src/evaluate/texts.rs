@@ -1,6 +1,6 @@
 //! Measures the text of a field of rows.
 
-use engine::{Context, StageFailure};
+use engine::{Context, OutputColumn, StageFailure};
 use metrics::summary::{Sorted, Summary};
 use serde_json::json;
 
@@ -18,9 +18,23 @@ const STATISTICS: [&str; 6] = ["mean", "std", "median", "min", "max", "rows"];
 const BIN: f64 = 1.0;
 
 /// Returns the columns for tables.
-pub(super) fn columns(metrics: &[&Metric]) -> Vec<String> {
-    let each = |metric: &&Metric| STATISTICS.map(|statistic| format!("{}_{statistic}", metric.name));
-    metrics.iter().flat_map(each).collect()
+pub(super) fn columns(params: &Params) -> Vec<OutputColumn> {
+    let column = |metric: &Metric, statistic: &str| {
+        let digits = match statistic {
+            "mean" | "std" => Some(metric.digits),
+            "rows" => Some(0),
+            _ => None,
+        };
+        OutputColumn {
+            name: format!("{}_{statistic}", metric.name),
+            label: format!("{} ({statistic})", metric.label),
+            digits,
+            is_default: statistic == "mean",
+            ..metric.column(params)
+        }
+    };
+    let each = |metric: &&'static Metric| STATISTICS.map(|statistic| column(metric, statistic));
+    params.metrics.iter().flat_map(each).collect()
 }
 
 /// Measures all rows.

@@ -1,6 +1,6 @@
 //! Scores all predictions, and says what the scores come to.
 
-use engine::{Context, StageFailure};
+use engine::{Context, OutputColumn, StageFailure};
 use serde_json::{Map, Value, json};
 
 use super::column::Column;
@@ -27,11 +27,16 @@ const INVALID: &str = "invalid_predictions";
 const INVALID_REFERENCES: &str = "invalid_references";
 
 /// Returns the columns for tables.
-pub(super) fn columns(params: &Params, subject: Subject) -> Vec<String> {
-    let mut columns: Vec<String> = params.metrics.iter().map(|metric| metric.name.to_owned()).collect();
-    columns.extend([ROWS, EMPTY].map(str::to_owned));
+pub(super) fn columns(params: &Params, subject: Subject) -> Vec<OutputColumn> {
+    let count = |name: &str| OutputColumn {
+        label: name.replace('_', " "),
+        digits: Some(0),
+        ..OutputColumn::by_name_only(name)
+    };
+    let mut columns: Vec<OutputColumn> = params.metrics.iter().map(|metric| metric.column(params)).collect();
+    columns.extend([ROWS, EMPTY].map(count));
     if subject == Subject::Molecules {
-        columns.extend([INVALID, INVALID_REFERENCES].map(str::to_owned));
+        columns.extend([INVALID, INVALID_REFERENCES].map(count));
     }
     columns.extend(resampling::columns(params));
     columns
@@ -46,7 +51,7 @@ pub(super) fn measure(params: &Params, context: &mut Context) -> Result<(), Stag
     let mut pairs = Pairs::open(params, context)?.read()?.peekable();
     let mut totals = Totals::new(params);
     let mut sets: Vec<(&Metric, Box<dyn SetScore>)> = Vec::new();
-    for metric in &params.metrics {
+    for metric in params.metrics.iter() {
         if let Aggregate::Set(open) = metric.aggregate {
             sets.push((metric, open(params)?));
         }

@@ -7,6 +7,9 @@ use serde::Serialize;
 /// Holds a finished table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Table {
+    /// Names the table, where an experiment has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Is the heading.
     pub title: String,
     /// Lists the columns, one metric each.
@@ -75,6 +78,12 @@ pub struct Cell {
     pub published: Option<f64>,
     /// Lists the artifacts that our number was read from.
     pub provenance: Vec<Provenance>,
+    /// Says by what our number was computed, where that can differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub definition: Option<String>,
+    /// Says how the definition differs from that of the first row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub differs: Option<String>,
 }
 
 /// Holds our number, or why there is none.
@@ -91,6 +100,11 @@ pub enum CellValue {
         std: f64,
         /// Counts the numbers averaged.
         n: usize,
+    },
+    /// Marks a cell that is meant to be empty: the row has no such column.
+    Absent {
+        /// Says why.
+        reason: String,
     },
     /// Marks a number that could not be had.
     Missing {
@@ -124,6 +138,9 @@ pub struct Delta {
 pub struct DeltaCell {
     /// Is the difference of our rows, in the metric's unit.
     pub ours: Option<f64>,
+    /// Says that one of our rows has no such number, and is not meant to.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_absent: bool,
     /// Is the difference recomputed from the published rows, in the metric's unit.
     pub published: Option<f64>,
     /// Is the difference as the paper prints it, in the paper's unit.

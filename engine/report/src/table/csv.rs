@@ -6,17 +6,24 @@ use crate::table::normalize::normalize;
 /// Returns the table as CSV with a header, one line per row.
 ///
 /// Each column gives `<name>` and `<name>_published`, and `<name>_std` and `<name>_n` where any cell
-/// of the table is an average. The last field, `missing`, holds the reasons for empty ones. Text
+/// of the table is an average. The last field, `missing`, holds the reasons for empty ones; before
+/// it stands `definition` where numbers are computed otherwise than those of the first row. Text
 /// that a spreadsheet would run as a formula is left as it is: this is for programs.
 pub fn csv(table: &Table) -> String {
     let table = normalize(table);
     let averaged = Averaged::of(&table);
     let mut out = String::new();
     let columns = table.columns.iter().flat_map(|column| averaged.names(column));
-    line(&mut out, [vec!["label".to_owned()], columns.collect(), vec!["missing".to_owned()]]);
+    let has_definitions = table.rows.iter().flat_map(|row| &row.cells).any(|cell| cell.differs.is_some());
+    let last = |definition: String, missing: String| {
+        if has_definitions { vec![definition, missing] } else { vec![missing] }
+    };
+    let names = last("definition".to_owned(), "missing".to_owned());
+    line(&mut out, [vec!["label".to_owned()], columns.collect(), names]);
     for row in &table.rows {
         let cells = row.cells.iter().flat_map(|cell| averaged.fields(cell));
-        line(&mut out, [vec![row.label.clone()], cells.collect(), vec![missing(&table, row)]]);
+        let last = last(definition(&table, row), missing(&table, row));
+        line(&mut out, [vec![row.label.clone()], cells.collect(), last]);
     }
     out
 }
@@ -51,7 +58,7 @@ impl Averaged {
         let (value, std, n) = match cell.value {
             CellValue::Number(value) => (exact(value), String::new(), String::new()),
             CellValue::Mean { mean, std, n } => (exact(mean), exact(std), n.to_string()),
-            CellValue::Missing { .. } => Default::default(),
+            CellValue::Absent { .. } | CellValue::Missing { .. } => Default::default(),
         };
         let mut fields = vec![value, cell.published.map(exact).unwrap_or_default()];
         if self == Self::Somewhere {
@@ -71,15 +78,26 @@ fn missing(table: &Table, row: &Row) -> String {
         return "published only".to_owned();
     }
     let reasons = table.columns.iter().zip(&row.cells).filter_map(|(column, cell)| {
-        let CellValue::Missing { reason } = &cell.value else {
-            return None;
-        };
-        Some(match cell.blamed(row) {
-            Some(stage) => format!("{}: {stage}: {reason}", column.name),
-            None => format!("{}: {reason}", column.name),
-        })
+        match (&cell.value, cell.blamed(row)) {
+            (CellValue::Missing { reason }, Some(stage)) => {
+                Some(format!("{}: {stage}: {reason}", column.name))
+            }
+            (CellValue::Missing { reason } | CellValue::Absent { reason }, _) => {
+                Some(format!("{}: {reason}", column.name))
+            }
+            _ => None,
+        }
     });
     reasons.collect::<Vec<_>>().join("; ")
+}
+
+fn definition(table: &Table, row: &Row) -> String {
+    let differences = table
+        .columns
+        .iter()
+        .zip(&row.cells)
+        .filter_map(|(column, cell)| Some(format!("{}: {}", column.name, cell.differs.as_ref()?)));
+    differences.collect::<Vec<_>>().join("; ")
 }
 
 fn line(out: &mut String, groups: [Vec<String>; 3]) {
@@ -116,6 +134,15 @@ mod tests {
         a,0.30000000000000004,0.3,,,error: scores[a]: out of memory
         "old, ""b""",,0.5,,,published only
         "#);
+    }
+
+    #[test]
+    fn other_definitions_have_a_field() {
+        let mut other = cell(CellValue::Number(2.0), None);
+        other.differs = Some("words, not pieces".into());
+        let absent = cell(CellValue::Absent { reason: "no such column".into() }, None);
+        let rows = vec![made("a", vec![cell(CellValue::Number(1.0), None), absent]), made("b", vec![other])];
+        assert_snapshot!(csv(&table(vec![column("x"), column("y")], rows)), @r"");
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(crate) struct FormattedRow {
 /// Is one cell; either half may be empty, never both.
 pub(crate) struct FormattedCell {
     pub ours: String,
-    /// Is the number of the footnote that says why the cell is missing.
+    /// Is the number of the footnote that says why the cell is empty, or how its number differs.
     pub footnote: Option<usize>,
     /// Is the published number, in its brackets.
     pub published: String,
@@ -120,7 +120,7 @@ fn column_digits(table: &Table, at: usize) -> u8 {
         match cell.value {
             CellValue::Number(value) => values.push(value),
             CellValue::Mean { mean, std, .. } => values.extend([mean, std]),
-            CellValue::Missing { .. } => {}
+            CellValue::Absent { .. } | CellValue::Missing { .. } => {}
         }
         values.extend(cell.published);
     }
@@ -141,7 +141,7 @@ impl Spread {
         let cells = table.rows.iter().flat_map(|row| &row.cells);
         let mut counts = cells.filter_map(|cell| match cell.value {
             CellValue::Mean { n, .. } => Some(n),
-            CellValue::Number(_) | CellValue::Missing { .. } => None,
+            CellValue::Number(_) | CellValue::Absent { .. } | CellValue::Missing { .. } => None,
         });
         match counts.next() {
             None => Self::None,
@@ -172,13 +172,16 @@ fn format_cell(row: &Row, cell: &Cell, style: (u8, Spread), footnotes: &mut Foot
     let (digits, spread) = style;
     let shown = |value: f64| number(value, Some(digits));
     let published = cell.published.map(|value| format!("({})", shown(value))).unwrap_or_default();
+    // A number whose definition is another than that of the first row.
+    let mut differs = || cell.differs.as_ref().map(|differs| footnotes.number(cell.blamed(row), differs));
     let (ours, footnote) = match &cell.value {
-        CellValue::Number(value) => (shown(*value), None),
+        CellValue::Number(value) => (shown(*value), differs()),
         CellValue::Mean { mean, std, n } => {
             let text = format!("{} ± {}", shown(*mean), shown(*std));
             let counted = spread == Spread::Uneven;
-            (if counted { format!("{text} (n={n})") } else { text }, None)
+            (if counted { format!("{text} (n={n})") } else { text }, differs())
         }
+        CellValue::Absent { reason } => (NOTHING.to_owned(), Some(footnotes.number(None, reason))),
         // Nothing failed: the experiment never meant to make this cell.
         CellValue::Missing { .. } if row.origin == RowOrigin::PublishedOnly => {
             let blank = if published.is_empty() { NOTHING } else { "" };
@@ -238,7 +241,9 @@ impl Deltas<'_> {
                 number: value.map_or_else(|| absent.to_owned(), |value| signed(value, digits)),
                 verdict: Verdict::Agrees,
             };
-            let mut lines = vec![line("ours", &|at, cell| plain(cell.ours, digits[at], MISSING))];
+            let mut lines = vec![line("ours", &|at, cell| {
+                plain(cell.ours, digits[at], if cell.is_absent { NOTHING } else { MISSING })
+            })];
             if published {
                 lines.push(line("published", &|at, cell| plain(cell.published, digits[at], NOTHING)));
             }
@@ -274,7 +279,10 @@ impl Deltas<'_> {
     fn has_numbers(&self, at: usize) -> bool {
         let mut cells = self.table.rows.iter().map(|row| &row.cells[at]);
         self.table.columns[at].digits.is_some()
-            || cells.any(|cell| cell.published.is_some() || !matches!(cell.value, CellValue::Missing { .. }))
+            || cells.any(|cell| {
+                let is_empty = matches!(cell.value, CellValue::Missing { .. } | CellValue::Absent { .. });
+                cell.published.is_some() || !is_empty
+            })
     }
 
     /// Returns whether rounding alone can explain a printed difference: half of its own last
@@ -329,7 +337,7 @@ pub(crate) mod tests {
     use crate::table::cells::Provenance;
 
     pub(crate) fn table(columns: Vec<Column>, rows: Vec<Row>) -> Table {
-        Table { title: "A table".into(), columns, rows, deltas: Vec::new(), notes: Vec::new() }
+        Table { name: None, title: "A table".into(), columns, rows, deltas: Vec::new(), notes: Vec::new() }
     }
 
     pub(crate) fn column(name: &str) -> Column {
@@ -342,11 +350,7 @@ pub(crate) mod tests {
 
     pub(crate) fn published_only(label: &str, published: Vec<Option<f64>>) -> Row {
         let missing = || CellValue::Missing { reason: "no stage".into() };
-        let cells = published.into_iter().map(|published| Cell {
-            value: missing(),
-            published,
-            provenance: Vec::new(),
-        });
+        let cells = published.into_iter().map(|published| Cell { published, ..cell(missing(), None) });
         Row { label: label.into(), origin: RowOrigin::PublishedOnly, cells: cells.collect() }
     }
 
@@ -356,12 +360,12 @@ pub(crate) mod tests {
             artifact: "c0ffee".into(),
             path: "metrics.json#accuracy".into(),
         };
-        Cell { value, published, provenance: vec![provenance] }
+        Cell { value, published, provenance: vec![provenance], definition: None, differs: None }
     }
 
     pub(crate) fn failed(reason: &str) -> Cell {
         let value = CellValue::Missing { reason: reason.into() };
-        Cell { value, published: None, provenance: Vec::new() }
+        Cell { provenance: Vec::new(), ..cell(value, None) }
     }
 
     pub(crate) fn numbers(ours: &[f64], published: &[f64]) -> Vec<Cell> {
@@ -399,8 +403,13 @@ pub(crate) mod tests {
                 published_only("Älter", vec![Some(0.3), Some(66.16), None]),
             ],
         );
-        let delta =
-            |ours, published, printed, printed_scale| DeltaCell { ours, published, printed, printed_scale };
+        let delta = |ours, published, printed, printed_scale| DeltaCell {
+            ours,
+            is_absent: false,
+            published,
+            printed,
+            printed_scale,
+        };
         table.deltas = vec![Delta {
             label: "left - Älter".into(),
             cells: vec![
@@ -418,6 +427,7 @@ pub(crate) mod tests {
         let table = table(vec![column("accuracy")], rows);
         let cell = DeltaCell {
             ours: None,
+            is_absent: false,
             published: Some(published),
             printed: Some(printed),
             printed_scale: scale,
@@ -449,6 +459,20 @@ pub(crate) mod tests {
         assert_eq!(formatted.footnotes.len(), 1);
         assert_eq!(formatted.footnotes[0].reason, "out of memory at step 3");
         assert_eq!(formatted.rows[1].cells[2].footnote, Some(1));
+    }
+
+    #[test]
+    fn another_definition_is_marked_and_an_absent_number_is_no_failure() {
+        let number = |number| cell(CellValue::Number(number), None);
+        let other = Cell { differs: Some("words, where the first row has pieces".into()), ..number(0.4) };
+        let absent = CellValue::Absent { reason: "stage `b` has no such column".into() };
+        let rows =
+            vec![made("a", vec![number(0.5), number(1.0)]), made("b", vec![other, cell(absent, None)])];
+        let formatted = FormattedTable::of(&table(vec![column("x"), column("y")], rows));
+        let cells = &formatted.rows[1].cells;
+        assert_eq!((cells[0].ours.as_str(), cells[0].footnote), ("0.4", Some(1)));
+        assert_eq!((cells[1].ours.as_str(), cells[1].footnote), (NOTHING, Some(2)));
+        assert_eq!(formatted.footnotes[0].reason, "words, where the first row has pieces");
     }
 
     #[test]

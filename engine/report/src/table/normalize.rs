@@ -25,7 +25,13 @@ impl Cell {
 }
 
 fn normalized_row(row: &Row, width: usize) -> Row {
-    let absent = Cell { value: missing("no value was given"), published: None, provenance: Vec::new() };
+    let absent = Cell {
+        value: missing("no value was given"),
+        published: None,
+        provenance: Vec::new(),
+        definition: None,
+        differs: None,
+    };
     Row {
         label: row.label.clone(),
         origin: row.origin.clone(),
@@ -36,11 +42,7 @@ fn normalized_row(row: &Row, width: usize) -> Row {
 }
 
 fn normalized_cell(cell: &Cell) -> Cell {
-    Cell {
-        value: normalized_value(&cell.value),
-        published: finite(cell.published),
-        provenance: cell.provenance.clone(),
-    }
+    Cell { value: normalized_value(&cell.value), published: finite(cell.published), ..cell.clone() }
 }
 
 fn normalized_value(value: &CellValue) -> CellValue {
@@ -57,7 +59,8 @@ fn normalized_value(value: &CellValue) -> CellValue {
 }
 
 fn normalized_delta(delta: &Delta, width: usize) -> Delta {
-    let absent = DeltaCell { ours: None, published: None, printed: None, printed_scale: 1.0 };
+    let absent =
+        DeltaCell { ours: None, is_absent: false, published: None, printed: None, printed_scale: 1.0 };
     Delta {
         label: delta.label.clone(),
         cells: (0..width)
@@ -70,6 +73,7 @@ fn normalized_delta_cell(cell: &DeltaCell) -> DeltaCell {
     let scale = cell.printed_scale;
     DeltaCell {
         ours: finite(cell.ours),
+        is_absent: cell.is_absent,
         published: finite(cell.published),
         printed: finite(cell.printed),
         printed_scale: if scale.is_finite() && scale > 0.0 { scale } else { 1.0 },

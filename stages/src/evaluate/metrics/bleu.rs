@@ -5,7 +5,7 @@ use metrics::bleu::Counts;
 use super::super::features::Features;
 use super::super::metric::{Aggregate, Better, Metric, Need, Range, RowScore, Score, Subject, Unscored};
 
-pub(super) const BLEU2: Metric = Metric {
+pub(in super::super) const BLEU2: Metric = Metric {
     name: "bleu2",
     description: "BLEU of captions over tokens, to bigrams.",
     subject: Subject::Captions,
@@ -19,7 +19,7 @@ pub(super) const BLEU2: Metric = Metric {
     why_missing: |_, _| no_n_gram(2),
 };
 
-pub(super) const BLEU4: Metric = Metric {
+pub(in super::super) const BLEU4: Metric = Metric {
     name: "bleu4",
     description: "BLEU of captions over tokens, to 4-grams.",
     label: "BLEU-4",
@@ -28,7 +28,7 @@ pub(super) const BLEU4: Metric = Metric {
     ..BLEU2
 };
 
-pub(super) const BLEU: Metric = Metric {
+pub(in super::super) const BLEU: Metric = Metric {
     name: "bleu",
     description: "BLEU of molecules over characters, to 4-grams.",
     subject: Subject::Molecules,

@@ -7,7 +7,7 @@ use super::super::metric::{
     Aggregate, Better, Metric, Need, Range, RowScore, Score, Subject, Unscored, rows_say_why,
 };
 
-pub(super) const EXACT: Metric = Metric {
+pub(in super::super) const EXACT: Metric = Metric {
     name: "exact",
     description: "The share of predictions that are their molecule, compared by canonical SMILES.",
     subject: Subject::Molecules,
@@ -21,7 +21,7 @@ pub(super) const EXACT: Metric = Metric {
     why_missing: rows_say_why,
 };
 
-pub(super) const EXACT_INCHI: Metric = Metric {
+pub(in super::super) const EXACT_INCHI: Metric = Metric {
     name: "exact_inchi",
     description: "The same, compared by InChI: some tautomers are one molecule.",
     label: "exact (InChI)",
@@ -29,7 +29,7 @@ pub(super) const EXACT_INCHI: Metric = Metric {
     ..EXACT
 };
 
-pub(super) const EXACT_STRING: Metric = Metric {
+pub(in super::super) const EXACT_STRING: Metric = Metric {
     name: "exact_string",
     description: "The share of predictions that are their reference, character by character.",
     subject: Subject::Predictions,

@@ -7,7 +7,7 @@ use super::super::metric::{
     Aggregate, Better, Metric, Need, Range, RowScore, Score, Subject, Unscored, rows_say_why,
 };
 
-pub(super) const MACCS_FTS: Metric = Metric {
+pub(in super::super) const MACCS_FTS: Metric = Metric {
     name: "maccs_fts",
     description: "Tanimoto similarity of MACCS keys, over rows with two molecules.",
     subject: Subject::Molecules,
@@ -21,7 +21,7 @@ pub(super) const MACCS_FTS: Metric = Metric {
     why_missing: no_two_molecules,
 };
 
-pub(super) const MACCS_FTS_INVALID_ZERO: Metric = Metric {
+pub(in super::super) const MACCS_FTS_INVALID_ZERO: Metric = Metric {
     name: "maccs_fts_invalid_zero",
     description: "The same, over all rows: 0 where the prediction is no molecule.",
     label: "MACCS (invalid is 0)",
@@ -30,7 +30,7 @@ pub(super) const MACCS_FTS_INVALID_ZERO: Metric = Metric {
     ..MACCS_FTS
 };
 
-pub(super) const RDK_FTS: Metric = Metric {
+pub(in super::super) const RDK_FTS: Metric = Metric {
     name: "rdk_fts",
     description: "Tanimoto similarity of RDKit's path fingerprints, over rows with two molecules.",
     label: "RDK",
@@ -38,7 +38,7 @@ pub(super) const RDK_FTS: Metric = Metric {
     ..MACCS_FTS
 };
 
-pub(super) const RDK_FTS_INVALID_ZERO: Metric = Metric {
+pub(in super::super) const RDK_FTS_INVALID_ZERO: Metric = Metric {
     name: "rdk_fts_invalid_zero",
     description: "The same, over all rows: 0 where the prediction is no molecule.",
     label: "RDK (invalid is 0)",
@@ -47,7 +47,7 @@ pub(super) const RDK_FTS_INVALID_ZERO: Metric = Metric {
     ..MACCS_FTS
 };
 
-pub(super) const MORGAN_FTS: Metric = Metric {
+pub(in super::super) const MORGAN_FTS: Metric = Metric {
     name: "morgan_fts",
     description: "Tanimoto similarity of Morgan fingerprints of radius 2, over rows with two molecules.",
     label: "Morgan",
@@ -55,7 +55,7 @@ pub(super) const MORGAN_FTS: Metric = Metric {
     ..MACCS_FTS
 };
 
-pub(super) const MORGAN_FTS_INVALID_ZERO: Metric = Metric {
+pub(in super::super) const MORGAN_FTS_INVALID_ZERO: Metric = Metric {
     name: "morgan_fts_invalid_zero",
     description: "The same, over all rows: 0 where the prediction is no molecule.",
     label: "Morgan (invalid is 0)",

@@ -4,7 +4,7 @@ use metrics::levenshtein;
 
 use super::super::metric::{Aggregate, Better, Metric, Range, RowScore, Score, Subject, rows_say_why};
 
-pub(super) const LEVENSHTEIN: Metric = Metric {
+pub(in super::super) const LEVENSHTEIN: Metric = Metric {
     name: "levenshtein",
     description: "Edit distance in characters.",
     subject: Subject::Predictions,

@@ -7,7 +7,7 @@ use super::super::metric::{
     Aggregate, Better, Metric, Range, RowScore, Score, Subject, Unscored, rows_say_why,
 };
 
-pub(super) const ROUGE1: Metric = Metric {
+pub(in super::super) const ROUGE1: Metric = Metric {
     name: "rouge1",
     description: "F1 of the words that captions share.",
     subject: Subject::Captions,
@@ -21,7 +21,7 @@ pub(super) const ROUGE1: Metric = Metric {
     why_missing: rows_say_why,
 };
 
-pub(super) const ROUGE2: Metric = Metric {
+pub(in super::super) const ROUGE2: Metric = Metric {
     name: "rouge2",
     description: "F1 of the pairs of words that captions share.",
     label: "ROUGE-2",
@@ -34,7 +34,7 @@ pub(super) const ROUGE2: Metric = Metric {
     ..ROUGE1
 };
 
-pub(super) const ROUGE_L: Metric = Metric {
+pub(in super::super) const ROUGE_L: Metric = Metric {
     name: "rougeL",
     description: "F1 of the longest common subsequence of words.",
     label: "ROUGE-L",

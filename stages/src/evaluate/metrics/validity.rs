@@ -2,7 +2,7 @@
 
 use super::super::metric::{Aggregate, Better, Metric, Need, Range, RowScore, Score, Subject, rows_say_why};
 
-pub(super) const VALIDITY: Metric = Metric {
+pub(in super::super) const VALIDITY: Metric = Metric {
     name: "validity",
     description: "The share of predictions that are molecules.",
     subject: Subject::Molecules,
