@@ -90,7 +90,7 @@ pub(crate) fn graph(plan: &Plan, states: &[graph::State]) -> graph::Graph {
             .max_by_key(urgency)
             .unwrap_or(graph::State::Unknown),
         name: stage.name,
-        kind: stage.kind.to_owned(),
+        kind: stage.kind.clone(),
     });
     let edges =
         stages.edges.into_iter().map(|edge| graph::Edge { from: edge.from, to: edge.to, port: edge.port });

@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
             .enumerate()
             .map(|(at, (node, state))| {
                 serde_json::json!({
-                    "stage": node.label(), "kind": node.kind().name(), "state": state.state.word(),
+                    "stage": node.label(), "kind": session.plan.kind_name(at), "state": state.state.word(),
                     "key": session.keys.recipe(at), "seconds": state.seconds,
                     "memory": memory_as_json(memory_forecast.of(at)),
                 })
@@ -58,8 +58,12 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     let width =
         session.plan.nodes().iter().map(|node| node.label().chars().count()).max().unwrap_or(0).min(60);
     for (at, (node, state)) in session.plan.nodes().iter().zip(&states).enumerate() {
-        let mut line =
-            format!("{:<10} {:<width$}  {:<10}", state.state.word(), node.label(), node.kind().name());
+        let mut line = format!(
+            "{:<10} {:<width$}  {:<10}",
+            state.state.word(),
+            node.label(),
+            session.plan.kind_name(at)
+        );
         if let Some(before) = state.seconds {
             line.push_str(&format!("  about {}", seconds(before)));
         }

@@ -23,6 +23,7 @@ mod cases {
     mod laws;
     mod memory;
     mod models;
+    mod own_kinds;
     mod preferences;
     mod running;
     mod sharing;

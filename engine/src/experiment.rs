@@ -3,8 +3,10 @@
 pub(crate) mod assemble;
 pub(crate) mod axes;
 pub(crate) mod defaults;
+pub(crate) mod excerpts;
 pub(crate) mod layers;
 pub(crate) mod load;
+pub(crate) mod own_kind;
 pub(crate) mod published;
 pub(crate) mod reference;
 pub(crate) mod settings;

@@ -65,7 +65,7 @@ pub use kind::output_column::{Better, Definition, OutputColumn};
 pub use kind::picks::{By, Pick};
 pub use kind::ports::{Accepts, ArtifactType, OutputPort, Ports, Resources};
 pub use kind::schema::schema;
-pub use kind::stage::{Isolation, Kind, NoTuning, Parsed, Stage};
+pub use kind::stage::{Excerpt, Isolation, Kind, NoTuning, Parsed, ReadExcerpt, Stage};
 pub use plan::graph::{Plan, UnreadableFile};
 pub use plan::key::Keys;
 pub use plan::memory_forecast::{Fit, MemoryForecast};

@@ -15,8 +15,11 @@
 //! Python's hash seed (0), which decide how programs sort and iterate.
 //!
 //! Where the system can, it may write nowhere else. Its output goes to the log. The program
-//! itself is not part of the key: name scripts in `files`, and put a version of foreign tools
-//! into `parameters`.
+//! itself is not part of the key: name scripts in `files`, and in `environment` the lock file or the
+//! container that has the foreign tools.
+
+mod environment;
+mod lock_file;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,14 +31,15 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use engine::{
-    Accepts, ArtifactType, Better, Context, Definition, FieldError, NamedFile, NoTuning, OutputColumn, Ports,
-    Program, Stage, StageFailure, while_nothing_starts,
+    Accepts, ArtifactType, Better, Context, Definition, Excerpt, FieldError, NamedFile, NoTuning,
+    OutputColumn, Ports, Program, Stage, StageFailure, while_nothing_starts,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use self::environment::{ContainerRunner, Environment};
 use crate::artifacts;
 use crate::support::rows::write_json;
 
@@ -53,6 +57,9 @@ pub(crate) struct Params {
     /// Values for the program.
     #[serde(default)]
     parameters: BTreeMap<String, serde_json::Value>,
+    /// What it runs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    environment: Option<Environment>,
 }
 
 /// One output.
@@ -232,6 +239,8 @@ impl Stage for Command {
     /// 2: a line ends at the first part that fails; names and executable bits of `files` are keyed;
     /// labels of inputs keep all their characters; locale, time zone and hash seed are fixed.
     const VERSION: u32 = 2;
+    const EXCERPT: Option<Excerpt> =
+        Some(Excerpt { field: "environment", read: environment::read_lock_file });
     type Params = Params;
     type Tuning = NoTuning;
 
@@ -267,7 +276,10 @@ impl Stage for Command {
                 return Err(FieldError::at("files", position, message));
             }
         }
-        Ok(())
+        match &params.environment {
+            Some(environment) => environment.check().map_err(|error| error.within("environment")),
+            None => Ok(()),
+        }
     }
 
     fn run(params: &Params, _: &NoTuning, context: &mut Context) -> Result<(), StageFailure> {
@@ -307,14 +319,19 @@ impl Stage for Command {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             environment.push((format!("PARAM_{name}"), text.into()));
         }
-        context.run_program(&Program { arguments, environment, without: LEFT_OUT.to_vec() }).map_err(
-            |failure| {
-                let message = format!("the program {}", failure.message);
-                failure
-                    .with_message(message)
-                    .help("its output is in the log; it may write only below its own folder")
-            },
-        )
+        let image = params.environment.as_ref().and_then(Environment::image);
+        let arguments = match image {
+            Some(image) => ContainerRunner::find(image)?.wrap(image, &scratch, &environment, arguments),
+            None => arguments,
+        };
+        let program =
+            Program { arguments, environment, without: LEFT_OUT.to_vec(), is_contained: image.is_some() };
+        context.run_program(&program).map_err(|failure| {
+            let message = format!("the program {}", failure.message);
+            failure
+                .with_message(message)
+                .help("its output is in the log; it may write only below its own folder")
+        })
     }
 }
 

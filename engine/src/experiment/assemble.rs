@@ -7,7 +7,8 @@ use indexmap::IndexMap;
 
 use crate::experiment::axes::read_axes;
 use crate::experiment::defaults::{Defaults, unknown_kind};
-use crate::experiment::layers::{Choices, Layer, Origin, overlay};
+use crate::experiment::layers::{Choices, Layer, Origin, Overlay, overlay};
+use crate::experiment::own_kind::{OwnKind, PROGRAM_KIND};
 use crate::experiment::reference::Reference;
 use crate::experiment::settings::read_settings;
 use crate::experiment::spec::{Experiment, StageSpec, changes_nothing};
@@ -33,7 +34,9 @@ pub(crate) fn assemble(
 ) {
     let choices = vec![None; kinds.len()];
     let defaults = BTreeMap::new();
-    Assembler { kinds, choices, defaults, sources, doubtful, diagnostics }.assemble(experiment, layers);
+    let own_kinds = IndexMap::new();
+    let mut assembler = Assembler { kinds, choices, defaults, own_kinds, sources, doubtful, diagnostics };
+    assembler.assemble(experiment, layers);
 }
 
 struct Assembler<'a> {
@@ -42,6 +45,9 @@ struct Assembler<'a> {
     choices: Vec<Option<Arc<Choices>>>,
     /// The defaults of each kind that has any, in each namespace.
     defaults: BTreeMap<(String, usize), Defaults<'a>>,
+    /// The kinds that the experiment makes of programs, by their names with those of their namespaces,
+    /// each with the defaults of its stages.
+    own_kinds: IndexMap<String, (Arc<OwnKind>, Arc<TomlTable>)>,
     sources: &'a SourceMap,
     doubtful: Vec<Span>,
     diagnostics: &'a mut Vec<Diagnostic>,
@@ -62,10 +68,13 @@ impl Assembler<'_> {
                 }
             }
         }
+        self.read_own_kinds(&layers);
+        experiment.own_kinds = self.own_kinds.values().map(|(own, _)| own.clone()).collect();
         for layer in &layers {
             for (name, entry) in &layer.root {
                 let below = entry.value.as_table();
                 match (name.as_str(), below) {
+                    ("kinds", Some(_)) => {}
                     ("experiment", Some(below)) => {
                         overlay(heads.entry(&layer.namespace).or_default(), below, &[], layer.overlay());
                     }
@@ -82,7 +91,7 @@ impl Assembler<'_> {
                     }
                     ("stages", Some(_)) => {}
                     ("defaults", Some(below)) => self.add_defaults(layer, below, experiment),
-                    ("experiment" | "defaults" | "table" | "tables" | "stages", None) => {
+                    ("experiment" | "defaults" | "kinds" | "table" | "tables" | "stages", None) => {
                         let message = format!("`{name}` is a table, not {}", entry.value.describe());
                         self.diagnostics.push(Diagnostic::new(entry.value.span.clone(), message));
                     }
@@ -92,7 +101,7 @@ impl Assembler<'_> {
                             .maybe_help(nearest_or_all(
                                 name,
                                 "an experiment has",
-                                ["experiment", "stages", "defaults", "table", "tables", "profile"],
+                                ["experiment", "stages", "defaults", "kinds", "table", "tables", "profile"],
                             )),
                     ),
                 }
@@ -145,18 +154,66 @@ impl Assembler<'_> {
         }
     }
 
+    /// Reads `[kinds]`, of which all layers of a namespace are merged.
+    fn read_own_kinds(&mut self, layers: &[Layer]) {
+        let mut all: IndexMap<&str, TomlTable> = IndexMap::new();
+        for layer in layers {
+            let below = layer.root.get("kinds").and_then(|entry| entry.value.as_table());
+            let merged = all.entry(&layer.namespace).or_default();
+            below.into_iter().for_each(|below| overlay(merged, below, &[], Overlay::Whole));
+        }
+        for (namespace, (name, entry)) in
+            all.iter().flat_map(|(namespace, kinds)| kinds.iter().map(move |kind| (*namespace, kind)))
+        {
+            if self.is_doubtful(&entry.key)
+                || entry.value.as_table().is_some_and(|table| self.has_doubtful(table))
+            {
+                continue;
+            }
+            if self.kinds.iter().any(|kind| kind.name() == name) {
+                let message = format!("`{name}` is a kind of the program");
+                self.diagnostics.push(
+                    Diagnostic::new(entry.key.clone(), message)
+                        .label("taken")
+                        .help("use another name: stages of two kinds could not be told apart"),
+                );
+                continue;
+            }
+            match OwnKind::read(name, entry) {
+                Ok(own) => {
+                    let defaults = Arc::new(own.settings().clone());
+                    self.own_kinds.insert(qualified(namespace, name), (own, defaults));
+                }
+                Err(diagnostics) => self.diagnostics.extend(diagnostics),
+            }
+        }
+    }
+
+    /// Returns the names of all kinds that the files of a namespace have, the program's first.
+    fn kind_names(&self, namespace: &str) -> impl Iterator<Item = &str> + Clone {
+        let own = self.own_kinds.keys().map(|name| split_namespace(name));
+        let own = own.filter(move |(of, _)| *of == namespace).map(|(_, name)| name);
+        self.kinds.iter().map(|kind| -> &str { kind.name() }).chain(own)
+    }
+
     /// Adds what a layer has in `[defaults]`.
     fn add_defaults(&mut self, layer: &Layer, table: &TomlTable, experiment: &Experiment) {
         for (name, entry) in table {
             // `[defaults."t2/train"]` is of a namespace.
             let full = qualified(&layer.namespace, name);
+            if let (Some((_, defaults)), Some(below)) =
+                (self.own_kinds.get_mut(&full), entry.value.as_table())
+            {
+                overlay(Arc::make_mut(defaults), below, &[], layer.overlay());
+                continue;
+            }
             let (namespace, of_kind) = split_namespace(&full);
             let position = self.kinds.iter().position(|kind| kind.name() == of_kind);
             let is_there = namespace.is_empty() || experiment.namespaces.contains_key(namespace);
             let Some(position) = position.filter(|_| is_there) else {
                 let diagnostic = match position {
                     Some(_) => unknown_namespace(namespace, entry.key.clone(), experiment),
-                    None => unknown_kind(of_kind, entry.key.clone(), self.kinds),
+                    None => unknown_kind(of_kind, entry.key.clone(), self.kind_names(namespace)),
                 };
                 if !self.is_doubtful(&entry.key) {
                     self.diagnostics.push(diagnostic);
@@ -303,32 +360,36 @@ impl Assembler<'_> {
                 return None;
             }
         };
+        let of_file = self.sources.namespace(&kind_value.span);
         let Some(kind_name) = kind_value.as_text() else {
             let message = format!("the kind of stage `{name}` is a string, not {}", kind_value.describe());
-            self.diagnostics.push(
-                Diagnostic::new(kind_value.span.clone(), message).maybe_help(nearest_or_all(
-                    "",
-                    "kinds",
-                    self.kinds.iter().map(Kind::name),
-                )),
-            );
+            let diagnostic = Diagnostic::new(kind_value.span.clone(), message).maybe_help(nearest_or_all(
+                "",
+                "kinds",
+                self.kind_names(of_file),
+            ));
+            self.diagnostics.push(diagnostic);
             return None;
         };
-        let Some(position) = self.kinds.iter().position(|kind| kind.name() == kind_name) else {
-            let names = self.kinds.iter().map(Kind::name);
-            self.diagnostics.push(
-                Diagnostic::new(kind_value.span.clone(), format!("unknown kind `{kind_name}`"))
-                    .label("no such kind of stage")
-                    .maybe_help(nearest_or_all(kind_name, "kinds", names)),
-            );
+        let own = self.own_kinds.get(&qualified(of_file, kind_name)).cloned();
+        let runs = if own.is_some() { PROGRAM_KIND } else { kind_name };
+        let Some(position) = self.kinds.iter().position(|kind| kind.name() == runs) else {
+            let diagnostic = Diagnostic::new(kind_value.span.clone(), format!("unknown kind `{kind_name}`"))
+                .label("no such kind of stage")
+                .maybe_help(nearest_or_all(kind_name, "kinds", self.kind_names(of_file)));
+            self.diagnostics.push(diagnostic);
             return None;
         };
         let kind = &self.kinds[position];
-        let choices = self.choices_of(position);
+        // A parameter of an own kind is no choice: a table is a value as any other.
+        let choices = if own.is_some() { Arc::from([]) } else { self.choices_of(position) };
         let (key, span) = (written[0].key.clone(), written[0].span.clone());
         let before = self.diagnostics.len();
         let of_kind = (split_namespace(name).0.to_owned(), position);
-        let defaults = self.defaults.get(&of_kind).map(|defaults| defaults.table.clone());
+        let (own_kind, defaults) = match own {
+            Some((own, defaults)) => (Some(own), (!defaults.is_empty()).then_some(defaults)),
+            None => (None, self.defaults.get(&of_kind).map(|defaults| defaults.table.clone())),
+        };
         let mut table = merged(name, kind, &mut written, defaults.as_deref(), &choices, self.diagnostics);
         let mut axes = table
             .shift_remove("axes")
@@ -357,6 +418,7 @@ impl Assembler<'_> {
             name: name.to_owned(),
             key,
             kind,
+            own_kind,
             only: take("only"),
             except: take("except"),
             table,

@@ -14,10 +14,14 @@ use crate::toml::value::{Content, TomlTable, Value};
 const COMMON_FIELDS: [&str; 6] = ["about", "inputs", "resources", "timeout_seconds", "retries", "retry_on"];
 
 /// Reports defaults of a kind that there is none of.
-pub(crate) fn unknown_kind(name: &str, span: Span, kinds: &[Kind]) -> Diagnostic {
+pub(crate) fn unknown_kind<'a>(
+    name: &str,
+    span: Span,
+    kinds: impl Iterator<Item = &'a str> + Clone,
+) -> Diagnostic {
     Diagnostic::new(span, format!("defaults of an unknown kind `{name}`"))
         .label("no such kind of stage")
-        .maybe_help(nearest_or_all(name, "kinds", kinds.iter().map(Kind::name)))
+        .maybe_help(nearest_or_all(name, "kinds", kinds))
 }
 
 /// The defaults of one kind, merged from all layers.

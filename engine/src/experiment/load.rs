@@ -9,6 +9,7 @@ use indexmap::{IndexMap, IndexSet};
 use crate::experiment::assemble::assemble;
 use crate::experiment::axes::nested;
 use crate::experiment::defaults::unknown_kind;
+use crate::experiment::excerpts::read_excerpts;
 use crate::experiment::layers::{Layer, Origin};
 use crate::experiment::published::Published;
 use crate::experiment::spec::{Experiment, Namespace, Request, changes_nothing};
@@ -65,10 +66,14 @@ impl Experiment {
             profile_note: loader.note.take(),
             stages: IndexMap::new(),
             tables: Vec::new(),
+            own_kinds: Vec::new(),
             data: request.data.clone(),
         };
         let (layers, doubtful) = (std::mem::take(&mut loader.layers), std::mem::take(&mut loader.doubtful));
         assemble(&mut experiment, layers, kinds, &loader.sources, doubtful, &mut loader.diagnostics);
+        let read_text =
+            |path: &Path| read(path).map_err(|error| format!("failed to read `{}`: {error}", path.display()));
+        loader.diagnostics.extend(read_excerpts(&mut experiment, &loader.sources, &read_text));
         loader.read_published(&mut experiment);
         experiment.sources = loader.sources;
         experiment.diagnostics = loader.diagnostics;
@@ -265,10 +270,14 @@ impl Loader<'_> {
             including.extend(table.contains_key("include").then_some(name.as_str()));
         }
         let mut diagnostics = Vec::new();
+        let tables =
+            self.layers.iter().map(|layer| &layer.root).chain(self.unused.iter().map(|unused| &unused.table));
+        let defined = tables.flat_map(|table| subtable(table, "kinds")).map(|(name, _)| name.as_str());
+        let names: Vec<&str> = kinds.iter().map(|kind| -> &str { kind.name() }).chain(defined).collect();
         for (name, entry) in self.unused.iter().flat_map(|unused| subtable(&unused.table, "defaults")) {
             let kind = split_namespace(name).1;
-            if kinds.iter().all(|known| known.name() != kind) {
-                diagnostics.push(unknown_kind(kind, entry.key.clone(), kinds));
+            if !names.contains(&kind) {
+                diagnostics.push(unknown_kind(kind, entry.key.clone(), names.iter().copied()));
             }
         }
         let checked = self.unused.iter().filter(|unused| !including.contains(unused.name.as_str()));
@@ -361,7 +370,7 @@ impl Loader<'_> {
 
 /// Returns what is wrong with one field of a profile.
 fn wrong_in_profile(profile: &str, field: &str, entry: &Entry) -> Option<Diagnostic> {
-    let known = ["stages", "defaults", "experiment", "table", "tables", "include", "note"];
+    let known = ["stages", "defaults", "kinds", "experiment", "table", "tables", "include", "note"];
     let expected = match (field, &entry.value.content) {
         ("note", Content::Text(_)) => return None,
         ("note", _) => "`note` is a string",

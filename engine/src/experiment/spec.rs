@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 
 use crate::experiment::axes::Axis;
 use crate::experiment::layers::{Choices, overlay_stage};
+use crate::experiment::own_kind::OwnKind;
 use crate::experiment::settings::Settings;
 use crate::experiment::table_spec::TableDeclaration;
 use crate::kind::name::split_namespace;
@@ -42,6 +43,9 @@ pub(crate) struct StageSpec {
     pub name: String,
     pub key: Span,
     pub kind: &'static Kind,
+    /// The kind that the experiment makes of a program, if it is of one: `kind` is then the one that
+    /// runs programs.
+    pub own_kind: Option<Arc<OwnKind>>,
     /// All layers, with axes and the engine's own fields taken off; inputs still on.
     pub table: TomlTable,
     pub span: Span,
@@ -60,17 +64,30 @@ pub(crate) struct StageSpec {
 }
 
 impl StageSpec {
+    /// Returns the name of its kind, as the experiment has it.
+    pub(crate) fn kind_name(&self) -> &str {
+        self.own_kind.as_ref().map_or(self.kind.name(), |own| &own.name)
+    }
+
     /// Overlays its table with a variant of one of its axes.
     pub(crate) fn overlay(&self, table: &mut TomlTable, axis: &Axis, variant: usize) {
         let over = &axis.variants[variant].overlay;
         overlay_stage(table, over, self.kind, &self.choices, axis.overlay());
     }
 
-    /// Picks what the kind reads from the tables that have more.
+    /// Turns a table as it is written into one that the kind reads: a stage of the experiment's own kind
+    /// becomes that of a program, and what other fields pick is picked.
     ///
     /// # Errors
     /// What is wrong with the fields that take part.
     pub(crate) fn pick(&self, table: &mut Cow<'_, TomlTable>) -> Result<(), Diagnostic> {
+        if let Some(own) = &self.own_kind {
+            let program = own.program_of(table, &self.span).map_err(|mut diagnostic| {
+                diagnostic.message = format!("stage `{}` ({}): {}", self.name, own.name, diagnostic.message);
+                diagnostic
+            })?;
+            *table = Cow::Owned(program);
+        }
         for pick in self.kind.picks() {
             if !pick.applies(table) {
                 continue;
@@ -111,6 +128,8 @@ pub struct Experiment {
     pub(crate) profile: Option<String>,
     pub(crate) profile_note: Option<String>,
     pub(crate) stages: IndexMap<String, StageSpec>,
+    /// The kinds that it makes of programs.
+    pub(crate) own_kinds: Vec<Arc<OwnKind>>,
     pub(crate) tables: Vec<TableDeclaration>,
     pub(crate) data: Option<PathBuf>,
 }
@@ -139,6 +158,11 @@ impl Experiment {
             Some(namespace) => (namespace.seed, namespace.seed_span.as_ref()),
             None => (self.seed, self.seed_span.as_ref()),
         }
+    }
+
+    /// Returns the kinds that it defines, each with the JSON Schema of its parameters.
+    pub fn own_kinds(&self) -> Vec<(String, serde_json::Value)> {
+        self.own_kinds.iter().map(|own| (own.name.clone(), own.schema())).collect()
     }
 
     /// Returns the names of the stages, in the order of the files.

@@ -24,6 +24,12 @@ impl ArtifactType {
     }
 }
 
+impl From<String> for ArtifactType {
+    fn from(name: String) -> Self {
+        Self(Cow::Owned(name))
+    }
+}
+
 impl fmt::Display for ArtifactType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

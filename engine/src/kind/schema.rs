@@ -107,15 +107,17 @@ fn unknown_below(
     })
 }
 
-/// Returns a JSON Schema of experiment files, for editors.
-pub fn schema(kinds: &[Kind]) -> Value {
+/// Returns a JSON Schema of experiment files, for editors. `own_kinds` are kinds that an experiment
+/// defines, each with the schema of its parameters.
+pub fn schema(kinds: &[Kind], own_kinds: &[(String, Value)]) -> Value {
     let mut definitions = BTreeMap::new();
     let mut stages = Vec::new();
     let mut defaults = Map::new();
-    for kind in kinds {
-        let mut own = kind.schema();
+    let of_program = kinds.iter().map(|kind| (kind.name(), kind.is_seeded(), kind.schema()));
+    let of_experiment = own_kinds.iter().map(|(name, schema)| (name.as_str(), false, schema.clone()));
+    for (name, is_seeded, mut own) in of_program.chain(of_experiment) {
         // Definitions are shared by name among all kinds, so each kind gets its own room.
-        let prefix = format!("{}.", kind.name());
+        let prefix = format!("{name}.");
         rename_references(&mut own, &prefix);
         let object = own.as_object_mut().expect("parameters are a struct");
         if let Some(Value::Object(inner)) = object.remove("$defs") {
@@ -126,11 +128,11 @@ pub fn schema(kinds: &[Kind]) -> Value {
         object.remove("required");
         let properties = object.entry("properties").or_insert_with(|| json!({}));
         let properties = properties.as_object_mut().expect("properties are an object");
-        properties.extend(common_fields(kind));
-        defaults.insert(kind.name().to_owned(), own.clone());
+        properties.extend(common_fields(is_seeded));
+        defaults.insert(name.to_owned(), own.clone());
         let object = own.as_object_mut().expect("parameters are a struct");
         let properties = object["properties"].as_object_mut().expect("properties are an object");
-        properties.insert("kind".to_owned(), json!({ "const": kind.name() }));
+        properties.insert("kind".to_owned(), json!({ "const": name }));
         properties.extend(stage_fields());
         object.insert("required".to_owned(), json!(["kind"]));
         stages.push(own);
@@ -151,6 +153,7 @@ pub fn schema(kinds: &[Kind]) -> Value {
             "additionalProperties": false
         }),
     );
+    definitions.insert("kind".to_owned(), own_kind());
     definitions.insert("table".to_owned(), table_schema());
     definitions.insert(
         "include".to_owned(),
@@ -184,6 +187,7 @@ pub fn schema(kinds: &[Kind]) -> Value {
                     "properties": {
                         "stages": { "$ref": "#/$defs/stages" },
                         "defaults": { "$ref": "#/$defs/defaults" },
+                        "kinds": { "type": "object", "additionalProperties": { "$ref": "#/$defs/kind" } },
                         "include": { "$ref": "#/$defs/include" },
                         "table": { "$ref": "#/$defs/table" },
                         "tables": { "type": "object", "additionalProperties": { "$ref": "#/$defs/table" } },
@@ -191,6 +195,7 @@ pub fn schema(kinds: &[Kind]) -> Value {
                     }
                 }
             },
+            "kinds": { "type": "object", "additionalProperties": { "$ref": "#/$defs/kind" } },
             "table": { "$ref": "#/$defs/table" },
             "tables": { "type": "object", "additionalProperties": { "$ref": "#/$defs/table" } }
         },
@@ -262,8 +267,63 @@ fn table_schema() -> Value {
     })
 }
 
+/// Returns the schema of a kind that an experiment defines.
+fn own_kind() -> Value {
+    let parameter = json!({
+        "type": "object",
+        "properties": {
+            "type": { "enum": ["string", "integer", "number", "boolean", "list", "file"] },
+            "choices": { "type": "array", "items": { "type": "string" } },
+            "default": {},
+            "help": { "type": "string" }
+        },
+        "additionalProperties": false
+    });
+    let input = json!({
+        "type": "object",
+        "properties": {
+            "type": { "type": ["string", "array"] },
+            "optional": { "type": "boolean" },
+            "several": { "type": "boolean" }
+        },
+        "required": ["type"],
+        "additionalProperties": false
+    });
+    json!({
+        "type": "object",
+        "properties": {
+            "about": { "type": "string" },
+            "run": { "type": ["string", "array"], "items": { "type": "string" } },
+            "files": { "type": "array", "items": { "type": "string" } },
+            "inputs": {
+                "type": "object",
+                "additionalProperties": { "anyOf": [{ "type": ["string", "array"] }, input] }
+            },
+            "outputs": { "type": "object", "additionalProperties": { "type": "object" } },
+            "parameters": {
+                "type": "object",
+                "additionalProperties": { "anyOf": [{ "not": { "type": "object" } }, parameter] }
+            },
+            "environment": {
+                "type": "object",
+                "properties": {
+                    "lock": { "type": "string" },
+                    "packages": { "type": "array", "items": { "type": "string" } },
+                    "container": { "type": "string" }
+                },
+                "additionalProperties": false
+            },
+            "resources": { "type": "object" },
+            "timeout_seconds": { "type": "number", "exclusiveMinimum": 0 },
+            "retries": { "type": "integer", "minimum": 0 },
+            "retry_on": { "type": "array" }
+        },
+        "additionalProperties": false
+    })
+}
+
 /// Returns the fields that stages of a kind and their defaults have besides parameters.
-fn common_fields(kind: &Kind) -> Map<String, Value> {
+fn common_fields(is_seeded: bool) -> Map<String, Value> {
     let mut fields = object(json!({
         "about": { "type": "string", "description": "What this stage is for; not part of the key." },
         "inputs": { "type": "object", "additionalProperties": { "type": ["string", "array"] } },
@@ -277,7 +337,7 @@ fn common_fields(kind: &Kind) -> Map<String, Value> {
         "retries": { "type": "integer", "minimum": 0 },
         "retry_on": { "type": "array", "items": { "enum": ["failed", "exited", "killed", "timed-out"] } }
     }));
-    if kind.is_seeded() {
+    if is_seeded {
         fields.insert("seed".to_owned(), json!({ "type": "integer", "minimum": 0 }));
     }
     fields

@@ -37,6 +37,8 @@ pub trait Stage: 'static {
     const RENAMED: &'static [(&'static str, &'static str)] = &[];
     /// Tables from which other fields pick entries, before parameters are read.
     const PICKS: &'static [Pick] = &[];
+    /// A field that names a file of which only a part is keyed.
+    const EXCERPT: Option<Excerpt> = None;
     /// Everything that decides what it makes. All of it is part of the key.
     type Params: DeserializeOwned + Serialize + JsonSchema;
     /// How it is computed, where that changes no byte of the result: outside the key, by its type. A
@@ -75,6 +77,23 @@ pub trait Stage: 'static {
     /// [`StageFailure`], naming the file and the row.
     fn run(params: &Self::Params, tuning: &Self::Tuning, context: &mut Context) -> Result<(), StageFailure>;
 }
+
+/// A field that names a file of which only a part is seen: when the experiment is read, that part takes
+/// the field's place, so that nothing else of the file is keyed.
+#[derive(Debug, Clone, Copy)]
+pub struct Excerpt {
+    /// The name of the field.
+    pub field: &'static str,
+    /// Returns what takes the field's place, if anything does, given the field as written and a
+    /// function that reads a file by its path as written. An error has its path from the field.
+    pub read: ReadExcerpt,
+}
+
+/// See [`Excerpt::read`].
+pub type ReadExcerpt = fn(
+    &serde_json::Value,
+    &dyn Fn(&str) -> Result<String, String>,
+) -> Result<Option<serde_json::Value>, FieldError>;
 
 /// The tuning of kinds without any.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -118,6 +137,7 @@ pub struct Kind {
     isolation: Isolation,
     renamed: &'static [(&'static str, &'static str)],
     picks: &'static [Pick],
+    excerpt: Option<Excerpt>,
     /// Only where the kind estimates anything.
     estimate: Option<EstimateFn>,
     parse: Parse,
@@ -141,6 +161,7 @@ impl Kind {
             isolation: S::ISOLATION,
             renamed: S::RENAMED,
             picks: S::PICKS,
+            excerpt: S::EXCERPT,
             estimate: if S::ESTIMATES { Some(estimate::<S>) } else { None },
             parse: parse::<S>,
             run: run::<S>,
@@ -176,6 +197,11 @@ impl Kind {
     /// Returns the tables from which other fields pick entries.
     pub(crate) fn picks(&self) -> &'static [Pick] {
         self.picks
+    }
+
+    /// Returns the field that names a file of which only a part is keyed.
+    pub(crate) fn excerpt(&self) -> Option<Excerpt> {
+        self.excerpt
     }
 
     /// Returns the JSON Schema of its parameters and its tuning, which are fields of one table, and of

@@ -173,13 +173,13 @@ impl<'a> PlanBuilder<'a> {
         if spec.kind.is_seeded() {
             table.shift_remove("seed");
         } else if let Some(entry) = table.get("seed") {
-            let message = format!("stage `{}` of kind `{}` uses no seed", spec.name, spec.kind.name());
+            let message = format!("stage `{}` of kind `{}` uses no seed", spec.name, spec.kind_name());
             return Err(
                 Diagnostic::new(entry.key.clone(), message).help("take it out: it would change nothing")
             );
         }
         let node = TomlValue { span: spec.span.clone(), content: Content::Table(table) };
-        let parsed = spec.kind.parse(&node).map_err(|mut diagnostic| {
+        let mut parsed = spec.kind.parse(&node).map_err(|mut diagnostic| {
             match spec.kind.renamed().at(&node, &diagnostic.span) {
                 Some(message) => {
                     diagnostic = Diagnostic::new(diagnostic.span, message).label("renamed");
@@ -187,9 +187,12 @@ impl<'a> PlanBuilder<'a> {
                 None => list_fields(&mut diagnostic, spec, &node),
             }
             diagnostic.message =
-                format!("stage `{}` ({}): {}", spec.name, spec.kind.name(), diagnostic.message);
+                format!("stage `{}` ({}): {}", spec.name, spec.kind_name(), diagnostic.message);
             diagnostic
         })?;
+        if let Some(own) = &spec.own_kind {
+            parsed.ports = own.ports(parsed.ports);
+        }
         Ok(parsed)
     }
 
@@ -256,7 +259,7 @@ impl<'a> PlanBuilder<'a> {
                 let help = nearest_or_all(name, "its inputs", known)
                     .unwrap_or_else(|| "it takes no inputs".to_owned());
                 if let Some(message) = spec.kind.renamed().input(name) {
-                    let message = format!("stage `{}` ({}): {message}", spec.name, spec.kind.name());
+                    let message = format!("stage `{}` ({}): {message}", spec.name, spec.kind_name());
                     return Err(vec![Diagnostic::new(entry.key.clone(), message).label("renamed")]);
                 }
                 let message = format!("stage `{}` has no input `{name}`", spec.name);

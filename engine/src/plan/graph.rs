@@ -124,6 +124,11 @@ impl Plan {
         Report::of(diagnostics, &self.experiment.sources)
     }
 
+    /// Returns the name of a node's kind, as the experiment has it.
+    pub fn kind_name(&self, node: usize) -> &str {
+        self.spec(self.nodes[node].stage).kind_name()
+    }
+
     pub(crate) fn stage_name(&self, stage: usize) -> &str {
         &self.spec(stage).name
     }

@@ -19,7 +19,7 @@ pub struct PlannedStage {
     /// Its name.
     pub name: String,
     /// Its kind.
-    pub kind: &'static str,
+    pub kind: String,
     /// Its nodes, one for each combination of its axes.
     pub nodes: Vec<usize>,
 }
@@ -47,7 +47,7 @@ pub fn stage_graph(plan: &Plan) -> StageGraph {
     }
     let stages = order.iter().map(|stage| PlannedStage {
         name: plan.stage_name(*stage).to_owned(),
-        kind: plan.nodes()[by_stage[*stage][0]].kind().name(),
+        kind: plan.kind_name(by_stage[*stage][0]).to_owned(),
         nodes: by_stage[*stage].clone(),
     });
     let mut edges = Vec::new();

@@ -71,6 +71,8 @@ pub struct Program {
     pub environment: Vec<(String, OsString)>,
     /// Variables taken out of the environment.
     pub without: Vec<&'static str>,
+    /// Whether it confines what it runs itself, as a container does, and must be let do so.
+    pub is_contained: bool,
 }
 
 impl Program {
@@ -92,7 +94,9 @@ impl Program {
             command.env_remove(name);
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let options = ProcessOptions { log, lines: None, timeout, confined_to: Some(&[folder, keep]) };
+        let own: &[&Path] = &[folder, keep];
+        let confined_to = (!self.is_contained).then_some(own);
+        let options = ProcessOptions { log, lines: None, timeout, confined_to };
         options.run(&mut command, cancel)
     }
 }
@@ -258,6 +262,7 @@ mod tests {
             arguments: vec!["sh".into(), "-c".into(), script.into()],
             environment: vec![],
             without: vec![],
+            is_contained: false,
         };
         let log = File::create(&path).unwrap();
         let timeout = timeout.map(Duration::from_secs_f64);
@@ -306,8 +311,12 @@ mod tests {
     fn a_program_that_is_not_there_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let log = File::create(folder.path().join("log")).unwrap();
-        let program =
-            Program { arguments: vec!["no-such-program-here".into()], environment: vec![], without: vec![] };
+        let program = Program {
+            arguments: vec!["no-such-program-here".into()],
+            environment: vec![],
+            without: vec![],
+            is_contained: false,
+        };
         let error = program.run(folder.path(), folder.path(), log, None, &Cancel::new()).unwrap_err();
         assert!(error.message.contains("no-such-program-here"));
     }

@@ -104,6 +104,46 @@ impl Value {
         }
     }
 
+    /// Returns it as JSON, without places.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        match &self.content {
+            Content::Text(text) | Content::Time(text) => text.as_str().into(),
+            Content::Integer(integer) => (*integer).into(),
+            Content::Float(float) => (*float).into(),
+            Content::Bool(truth) => (*truth).into(),
+            Content::List(items) => items.iter().map(Self::to_json).collect(),
+            Content::Table(table) => {
+                let fields = table.iter().map(|(name, entry)| (name.clone(), entry.value.to_json()));
+                serde_json::Value::Object(fields.collect())
+            }
+        }
+    }
+
+    /// Makes a value of JSON that stands for what is written at some characters. What TOML does not
+    /// have is left out.
+    pub(crate) fn from_json(json: &serde_json::Value, span: &Span) -> Option<Self> {
+        let content = match json {
+            serde_json::Value::Null => return None,
+            serde_json::Value::Bool(truth) => Content::Bool(*truth),
+            serde_json::Value::Number(number) => match number.as_i64() {
+                Some(integer) => Content::Integer(integer),
+                None => Content::Float(number.as_f64()?),
+            },
+            serde_json::Value::String(text) => Content::Text(text.clone()),
+            serde_json::Value::Array(items) => {
+                Content::List(items.iter().filter_map(|item| Self::from_json(item, span)).collect())
+            }
+            serde_json::Value::Object(fields) => {
+                let entries = fields.iter().filter_map(|(name, json)| {
+                    let entry = Entry { key: span.clone(), value: Self::from_json(json, span)? };
+                    Some((name.clone(), entry))
+                });
+                Content::Table(entries.collect())
+            }
+        };
+        Some(Self { span: span.clone(), content })
+    }
+
     /// Returns where the value at a dotted path is written, such as `objective.dpo.beta` or
     /// `metrics[2]`; of what is not written, where the table is that it would be in.
     pub(crate) fn locate(&self, path: &str) -> &Span {
