@@ -2,6 +2,7 @@
 
 pub(crate) mod assemble;
 pub(crate) mod axes;
+pub(crate) mod combinations;
 pub(crate) mod defaults;
 pub(crate) mod excerpts;
 pub(crate) mod layers;

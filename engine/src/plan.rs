@@ -11,3 +11,6 @@ pub(crate) mod order;
 pub(crate) mod resolved;
 pub(crate) mod stage_graph;
 pub(crate) mod table;
+#[cfg(test)]
+mod tests;
+pub(crate) mod wanted;

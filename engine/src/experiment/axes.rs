@@ -38,8 +38,15 @@ impl Axis {
     }
 }
 
-/// An axis by the stage that declares it and its position there.
-pub(crate) type AxisId = (usize, usize);
+/// An axis by what declares it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum AxisId {
+    /// A stage, and the position of the axis among those of the stage.
+    Stage(usize, usize),
+    /// The experiment: all its seeds.
+    #[allow(dead_code, reason = "no experiment has several seeds yet")]
+    Seeds,
+}
 
 /// Which variant each axis has, in the order in which the axes joined.
 pub(crate) type Assignment = Vec<(AxisId, usize)>;

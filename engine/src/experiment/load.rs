@@ -62,6 +62,7 @@ impl Experiment {
             seed: 0,
             seed_span: None,
             namespaces: std::mem::take(&mut loader.namespaces),
+            seeds: None,
             profile,
             profile_note: loader.note.take(),
             stages: IndexMap::new(),

@@ -125,6 +125,8 @@ pub struct Experiment {
     pub(crate) seed: u64,
     pub(crate) seed_span: Option<Span>,
     pub(crate) namespaces: IndexMap<String, Namespace>,
+    /// The axis over its seeds, if it has several.
+    pub(crate) seeds: Option<Axis>,
     pub(crate) profile: Option<String>,
     pub(crate) profile_note: Option<String>,
     pub(crate) stages: IndexMap<String, StageSpec>,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use cache::{Value, Visible};
 
-use crate::experiment::axes::Assignment;
+use crate::experiment::axes::{Assignment, AxisId};
 use crate::experiment::reference::Reference;
 use crate::experiment::spec::{Experiment, StageSpec};
 use crate::kind::input_file;
@@ -13,6 +13,7 @@ use crate::kind::stage::Parsed;
 use crate::plan::join::join_inputs;
 use crate::plan::lookup::Lookup;
 use crate::plan::node::{FileUse, Node};
+use crate::plan::wanted::{Lists, Wanted};
 use crate::toml::diagnostic::{Diagnostic, nearest_or_all};
 use crate::toml::value::{Content, TomlTable, Value as TomlValue};
 
@@ -57,7 +58,12 @@ impl<'a> PlanBuilder<'a> {
 
     /// Returns the nodes so far, for looking them up.
     pub(crate) fn lookup(&self) -> Lookup<'_> {
-        Lookup { stages: &self.experiment.stages, nodes: &self.nodes, by_stage: &self.by_stage }
+        Lookup {
+            stages: &self.experiment.stages,
+            seeds: self.experiment.seeds.as_ref(),
+            nodes: &self.nodes,
+            by_stage: &self.by_stage,
+        }
     }
 
     /// Returns all nodes, the nodes of each stage, and the files that parameters name.
@@ -80,14 +86,18 @@ impl<'a> PlanBuilder<'a> {
     /// # Errors
     /// What is wrong with it; nothing if its inputs are to blame.
     pub(crate) fn add_stage(&mut self, stage: usize) -> Result<(), Vec<Diagnostic>> {
-        let added = self.expand(stage);
-        if added.is_err() {
+        let (added, files) = self.expand(stage).inspect_err(|_| {
             self.broken.insert(stage);
-        }
-        added
+        })?;
+        let first = self.nodes.len();
+        self.by_stage[stage] = (first..first + added.len()).collect();
+        self.nodes.extend(added);
+        self.files.extend(files);
+        Ok(())
     }
 
-    fn expand(&mut self, stage: usize) -> Result<(), Vec<Diagnostic>> {
+    /// Returns the nodes of a stage, and the files that their parameters name.
+    fn expand(&self, stage: usize) -> Result<(Vec<Node>, Vec<FileUse>), Vec<Diagnostic>> {
         let experiment = self.experiment;
         let spec = &experiment.stages[stage];
         if spec.is_broken {
@@ -96,6 +106,9 @@ impl<'a> PlanBuilder<'a> {
         let combinations = combine(stage, spec)?;
         let mut used_ports: BTreeSet<String> = BTreeSet::new();
         let mut added = Vec::new();
+        let mut files = Vec::new();
+        let lists = Lists::read(spec).map_err(|diagnostic| vec![diagnostic])?;
+        let mut wanted = Wanted::new(self.lookup(), &spec.name, &lists);
         let has_broken_input = self.has_broken_input(spec);
         for combination in &combinations {
             let parsed = self.parse(spec, combination).map_err(|diagnostic| vec![diagnostic])?;
@@ -104,12 +117,12 @@ impl<'a> PlanBuilder<'a> {
             }
             let seed = self.seed_of(spec, combination).map_err(|diagnostic| vec![diagnostic])?;
             let (parsed, paths) = self.resolve_files(spec, combination, parsed)?;
-            self.files.extend(paths);
+            files.extend(paths);
             let joined = join_inputs(self.lookup(), spec, &combination.table, &parsed.ports, &mut used_ports)
                 .map_err(|diagnostic| vec![diagnostic])?;
             for (mut assignment, inputs) in joined {
                 assignment.extend(combination.own.iter().copied());
-                if !self.is_wanted(spec, &assignment).map_err(|diagnostic| vec![diagnostic])? {
+                if !wanted.wants(&assignment).map_err(|diagnostic| vec![diagnostic])? {
                     continue;
                 }
                 added.push(Node {
@@ -139,6 +152,7 @@ impl<'a> PlanBuilder<'a> {
         if has_broken_input {
             return Err(Vec::new());
         }
+        wanted.finish().map_err(|diagnostic| vec![diagnostic])?;
         self.refuse_unused_inputs(spec, &combinations, &used_ports)?;
         if added.is_empty() {
             let message = format!("`only` and `except` leave nothing of stage `{}`", spec.name);
@@ -146,10 +160,7 @@ impl<'a> PlanBuilder<'a> {
             let span = list.map_or_else(|| spec.key.clone(), |node| node.span.clone());
             return Err(vec![Diagnostic::new(span, message)]);
         }
-        let first = self.nodes.len();
-        self.by_stage[stage] = (first..first + added.len()).collect();
-        self.nodes.extend(added);
-        Ok(())
+        Ok((added, files))
     }
 
     /// Returns whether an input is wrong itself: then this stage is not to blame.
@@ -270,57 +281,6 @@ impl<'a> PlanBuilder<'a> {
         }
         Ok(())
     }
-
-    fn is_wanted(&self, spec: &StageSpec, assignment: &Assignment) -> Result<bool, Diagnostic> {
-        let matches = |list: &TomlValue| -> Result<bool, Diagnostic> {
-            let Some(items) = list.as_list() else {
-                let message = format!("expected a list of combinations, not {}", list.describe());
-                return Err(
-                    Diagnostic::new(list.span.clone(), message).help("write `[{ axis = \"variant\" }]`")
-                );
-            };
-            for item in items {
-                if self.combination_matches(spec, item, assignment)? {
-                    return Ok(true);
-                }
-            }
-            Ok(false)
-        };
-        if let Some(list) = &spec.except
-            && matches(list)?
-        {
-            return Ok(false);
-        }
-        match &spec.only {
-            Some(list) => matches(list),
-            None => Ok(true),
-        }
-    }
-
-    fn combination_matches(
-        &self,
-        spec: &StageSpec,
-        item: &TomlValue,
-        assignment: &Assignment,
-    ) -> Result<bool, Diagnostic> {
-        let Some(table) = item.as_table() else {
-            let message = format!("a combination is a table, not {}", item.describe());
-            return Err(Diagnostic::new(item.span.clone(), message).help("write `{ axis = \"variant\" }`"));
-        };
-        let mut all = true;
-        for (name, entry) in table {
-            let axis = self.lookup().axis_named(assignment, name).map_err(|(problem, help)| {
-                Diagnostic::new(entry.key.clone(), format!("stage `{}` {problem}", spec.name))
-                    .maybe_help(help)
-            })?;
-            let wanted = entry.value.scalar_text().unwrap_or_default();
-            let wanted = self.lookup().variant_named(axis, &wanted).map_err(|(problem, help)| {
-                Diagnostic::new(entry.value.span.clone(), problem).maybe_help(help)
-            })?;
-            all &= assignment.contains(&(axis, wanted));
-        }
-        Ok(all)
-    }
 }
 
 /// Names all fields where one of a stage's table is unknown: a kind does not know which fields every
@@ -356,7 +316,7 @@ fn combine(stage: usize, spec: &StageSpec) -> Result<Vec<Combination<'_>>, Vec<D
                     let mut table = combination.table.clone().into_owned();
                     spec.overlay(&mut table, axis, variant);
                     let mut own = combination.own.clone();
-                    own.push(((stage, position), variant));
+                    own.push((AxisId::Stage(stage, position), variant));
                     Combination { own, table: Cow::Owned(table) }
                 })
             })
@@ -371,9 +331,12 @@ fn combine(stage: usize, spec: &StageSpec) -> Result<Vec<Combination<'_>>, Vec<D
 /// Returns the table of one node: the stage's, overlaid with the node's own variants.
 pub(crate) fn table_of(spec: &StageSpec, stage: usize, assignment: &Assignment) -> TomlTable {
     let mut table = spec.table.clone();
-    for ((of, axis), variant) in assignment {
-        if *of == stage {
-            spec.overlay(&mut table, &spec.axes[*axis], *variant);
+    for (axis, variant) in assignment {
+        match axis {
+            AxisId::Stage(of, position) if *of == stage => {
+                spec.overlay(&mut table, &spec.axes[*position], *variant);
+            }
+            _ => {}
         }
     }
     let mut table = Cow::Owned(table);

@@ -143,6 +143,11 @@ impl Plan {
     }
 
     fn lookup(&self) -> Lookup<'_> {
-        Lookup { stages: &self.experiment.stages, nodes: &self.nodes, by_stage: &self.by_stage }
+        Lookup {
+            stages: &self.experiment.stages,
+            seeds: self.experiment.seeds.as_ref(),
+            nodes: &self.nodes,
+            by_stage: &self.by_stage,
+        }
     }
 }

@@ -7,7 +7,7 @@ use crate::experiment::reference::{Choice, Reference};
 use crate::experiment::spec::{StageSpec, unknown_stage};
 use crate::kind::name::Name;
 use crate::kind::ports::Ports;
-use crate::plan::lookup::Lookup;
+use crate::plan::lookup::{Lookup, Selection, SelectionError};
 use crate::plan::node::{Edge, Node};
 use crate::toml::diagnostic::{Diagnostic, nearest_or_all};
 use crate::toml::value::{Content, TomlTable, Value as TomlValue};
@@ -122,57 +122,51 @@ fn resolve_input(
         return Err(unknown_stage(&reference.stage, item.span.clone(), lookup.stages));
     };
     let mut brought: Vec<(Vec<usize>, JoinedInput)> = Vec::new();
+    let mut selection = Selection::new(lookup, &reference.selectors);
+    let wrong = |error: SelectionError| {
+        let (message, help) = error.of_stage(&reference.stage);
+        Diagnostic::new(item.span.clone(), message).maybe_help(help)
+    };
     for position in lookup.nodes_of(from) {
         let node = &lookup.nodes[*position];
         let output = output_of(node, &reference)
             .map_err(|diagnostic| Diagnostic { span: item.span.clone(), ..diagnostic })?;
+        let Some(axes) = selection.select(&node.assignment).map_err(wrong)? else {
+            continue;
+        };
         let mut stays = node.assignment.clone();
         let mut gathered = Vec::new();
         let mut labels = Vec::new();
-        let mut is_selected = true;
-        for (name, choice) in &reference.selectors {
-            let axis = lookup.axis_named(&node.assignment, name).map_err(|(problem, help)| {
-                Diagnostic::new(item.span.clone(), format!("stage `{}` {problem}", reference.stage))
-                    .maybe_help(help)
-            })?;
-            let position = stays.iter().position(|(id, _)| *id == axis);
-            let Some(position) = position else {
-                let message = format!("stage `{}` has its axis `{name}` selected twice", reference.stage);
-                return Err(Diagnostic::new(item.span.clone(), message));
-            };
+        for ((_, choice), axis) in reference.selectors.iter().zip(axes) {
+            let position = stays.iter().position(|(id, _)| *id == axis).expect("an axis of the node");
             let (_, variant) = stays.remove(position);
-            match choice {
-                Choice::All => {
-                    gathered.push(variant);
-                    labels.push(lookup.variant_name(axis, variant).to_owned());
-                }
-                Choice::One(wanted) => {
-                    let wanted = lookup.variant_named(axis, wanted).map_err(|(problem, help)| {
-                        Diagnostic::new(item.span.clone(), problem).maybe_help(help)
-                    })?;
-                    is_selected &= variant == wanted;
-                }
+            if *choice == Choice::All {
+                gathered.push(variant);
+                labels.push(lookup.variant_name(axis, variant).to_owned());
             }
-        }
-        if !is_selected {
-            continue;
         }
         let label = (!labels.is_empty()).then(|| labels.join("/"));
         let edge = (label, *position, output.to_owned());
         brought.push((gathered, JoinedInput { assignment: stays, edges: vec![edge] }));
     }
+    selection.finish().map_err(wrong)?;
     // Gathered in the order in which the axes declare their variants, whatever the order in
     // which the axes themselves are written.
     brought.sort_by(|a, b| a.0.cmp(&b.0));
     let mut joined_inputs: Vec<JoinedInput> = Vec::new();
     let mut places: BTreeMap<Assignment, usize> = BTreeMap::new();
     for (gathered, input) in brought {
-        match places.get(&input.assignment) {
+        if gathered.is_empty() {
+            joined_inputs.push(input);
+            continue;
+        }
+        // Nodes with different axes may have the same ones in another order.
+        let mut place = input.assignment.clone();
+        place.sort_unstable();
+        match places.get(&place) {
             Some(place) => joined_inputs[*place].edges.extend(input.edges),
             None => {
-                if !gathered.is_empty() {
-                    places.insert(input.assignment.clone(), joined_inputs.len());
-                }
+                places.insert(place, joined_inputs.len());
                 joined_inputs.push(input);
             }
         }

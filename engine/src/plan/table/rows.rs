@@ -153,7 +153,7 @@ impl<'a> RowPlanner<'a> {
         for name in template.axes() {
             let mut is_somewhere = false;
             for node in nodes {
-                match self.axis_in(*node, name) {
+                match self.lookup.axis_in(self.assignment(*node), name) {
                     Ok(axis) => is_somewhere |= axis.is_some(),
                     Err((problem, help)) => {
                         let message = format!("stage `{}` {problem}", self.lookup.stage_name(stage));
@@ -163,11 +163,9 @@ impl<'a> RowPlanner<'a> {
                 }
             }
             if !is_somewhere {
-                let axes = self.axes_of(nodes);
-                let known: Vec<&str> = axes.iter().map(|axis| self.lookup.axis_name(*axis)).collect();
-                let help = nearest_or_all(name, "its axes", known);
-                let message = format!("stage `{}` has no axis `{name}`", self.lookup.stage_name(stage));
-                self.complain(span, message, help.or(Some("it has no axes".to_owned())));
+                let (problem, help) = self.lookup.no_axis(&self.lookup.axes_of(nodes), name);
+                let message = format!("stage `{}` {problem}", self.lookup.stage_name(stage));
+                self.complain(span, message, help);
                 return false;
             }
         }
@@ -220,7 +218,7 @@ impl<'a> RowPlanner<'a> {
             let first = variant_of(self.assignment(nodes[0]), *axis);
             nodes.iter().any(|node| variant_of(self.assignment(*node), *axis) != first)
         };
-        self.axes_of(nodes).into_iter().filter(move |axis| varies(axis) && !self.is_averaged(*axis))
+        self.lookup.axes_of(nodes).into_iter().filter(move |axis| varies(axis) && !self.is_averaged(*axis))
     }
 
     /// Makes the rows of a table that names none: one for each combination of the axes of the stages
@@ -379,31 +377,9 @@ impl<'a> RowPlanner<'a> {
         &self.lookup.nodes[node].assignment
     }
 
-    /// Returns the axes of some nodes, each once, in the order of their first appearance.
-    fn axes_of(&self, nodes: &[usize]) -> Vec<AxisId> {
-        let mut axes = Vec::new();
-        for (axis, _) in nodes.iter().flat_map(|node| self.assignment(*node)) {
-            if !axes.contains(axis) {
-                axes.push(*axis);
-            }
-        }
-        axes
-    }
-
     fn variant_in(&self, node: usize, name: &str) -> Option<(AxisId, usize)> {
-        let axis = self.axis_in(node, name).ok().flatten()?;
+        let axis = self.lookup.axis_in(self.assignment(node), name).ok().flatten()?;
         Some((axis, variant_of(self.assignment(node), axis)?))
-    }
-
-    /// Finds the axis of a node that a name means. None if it has no such axis: nodes of one stage may
-    /// have different axes.
-    fn axis_in(&self, node: usize, name: &str) -> Result<Option<AxisId>, (String, Option<String>)> {
-        let assignment = self.assignment(node);
-        let last = name.rsplit('.').next().unwrap_or(name);
-        if !assignment.iter().any(|(axis, _)| self.lookup.axis_name(*axis) == last) {
-            return Ok(None);
-        }
-        self.lookup.axis_named(assignment, name).map(Some)
     }
 }
 
