@@ -23,6 +23,10 @@ pub(crate) struct ExperimentArguments {
     /// Override one value: `stages.NAME.FIELD=VALUE`. Can be repeated.
     #[arg(long, value_name = "PATH=VALUE")]
     pub set: Vec<String>,
+    /// Make everything that uses a seed with this many, from the experiment's own on, in place of the
+    /// `seeds` that it says; tables show the mean.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub seeds: Option<u32>,
     /// The folder that `${data}` stands for [default: `$PIPELINE_DATA`].
     #[arg(long, value_name = "FOLDER")]
     pub data: Option<PathBuf>,
@@ -132,6 +136,7 @@ fn plan(arguments: &ExperimentArguments) -> Result<Plan, CliError> {
         file: arguments.file.clone(),
         profile: arguments.profile.clone(),
         set: arguments.set.clone(),
+        seeds: arguments.seeds,
         data: arguments.data.clone().or_else(|| environment_path("PIPELINE_DATA")),
     };
     let experiment = Experiment::load(&request, stages::KINDS, &read_text);

@@ -10,6 +10,7 @@ pub(crate) mod load;
 pub(crate) mod own_kind;
 pub(crate) mod published;
 pub(crate) mod reference;
+pub(crate) mod seeds;
 pub(crate) mod settings;
 pub(crate) mod spec;
 pub(crate) mod stage_layers;

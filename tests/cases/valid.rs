@@ -245,6 +245,45 @@ fn a_pin_takes_one_variant() {
 }
 
 #[test]
+fn nodes_of_one_stage_may_have_different_axes() {
+    let (lab, _) = run("axes-ragged.toml");
+    let words: Vec<String> =
+        labels(&lab, &["axes-ragged.toml"]).into_iter().filter(|label| label.starts_with("words")).collect();
+    let expected = [
+        "words[of=all]",
+        "words[size=large,of=part]",
+        "words[draw=1,size=small,of=part]",
+        "words[draw=2,size=small,of=part]",
+    ];
+    assert_eq!(words, expected);
+    let draws = lab.run(["show", "axes-ragged.toml", "small", "--file", "draws.txt"]).expect(0).stdout;
+    assert_eq!(draws, "1 2 ");
+}
+
+#[test]
+fn seeds_are_an_axis_over_everything_that_uses_one() {
+    let (lab, _) = run("seeds.toml");
+    let of = |stage: &str, more: &[&str]| {
+        let mut labels = labels(&lab, &[&["seeds.toml"], more].concat());
+        labels.retain(|label| label.split('[').next() == Some(stage));
+        labels
+    };
+    assert_eq!(of("smaller", &[]), ["smaller[seed=42]", "smaller[seed=43]", "smaller[seed=44]"]);
+    assert_eq!(
+        (of("words", &[]).len(), of("rows", &[]), of("fixed", &[])),
+        (3, vec!["rows".to_owned()], vec!["fixed".to_owned()])
+    );
+    assert_eq!(of("part", &["--seeds", "2"]), ["part[seed=42]", "part[seed=43]"]);
+    assert_eq!(of("part", &["--set", "experiment.seed=1"]), ["part"]);
+    let told = lab.run(["table", "seeds.toml", "--format", "json"]).expect(0);
+    let table: serde_json::Value = serde_json::from_str(&told.stdout).expect("JSON");
+    assert_eq!(table["rows"][0]["cells"][0]["value"]["mean"]["n"], 3);
+    // One seed in a list is the same as one without.
+    let keys = |set: &str| lab.run(["plan", "seeds.toml", "--keys", "--set", set]).expect(0).stdout;
+    assert_eq!(keys("experiment.seeds=[5]"), keys("experiment.seed=5"));
+}
+
+#[test]
 fn combinations_are_listed_or_left_out() {
     let found = labels(&lab(), &["only-and-except.toml"]);
     let expected = ["half[seed=1,size=small]", "half[seed=2,size=small]", "half[seed=2,size=large]"];

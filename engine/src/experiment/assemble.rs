@@ -10,6 +10,7 @@ use crate::experiment::defaults::{Defaults, unknown_kind};
 use crate::experiment::layers::{Choices, Layer, Origin, Overlay, overlay};
 use crate::experiment::own_kind::{OwnKind, PROGRAM_KIND};
 use crate::experiment::reference::Reference;
+use crate::experiment::seeds::{read_seeds, replace_seeds};
 use crate::experiment::settings::read_settings;
 use crate::experiment::spec::{Experiment, StageSpec, changes_nothing};
 use crate::experiment::stage_layers::{StageLayer, declared, merged, without_effect};
@@ -76,7 +77,9 @@ impl Assembler<'_> {
                 match (name.as_str(), below) {
                     ("kinds", Some(_)) => {}
                     ("experiment", Some(below)) => {
-                        overlay(heads.entry(&layer.namespace).or_default(), below, &[], layer.overlay());
+                        let head = heads.entry(&layer.namespace).or_default();
+                        replace_seeds(head, below);
+                        overlay(head, below, &[], layer.overlay());
                     }
                     ("table", Some(_)) => {
                         // What is the table of a file is one of many where it is included by a name.
@@ -257,6 +260,18 @@ impl Assembler<'_> {
                     }
                 }
                 _ if self.is_doubtful(&entry.key) => {}
+                ("seeds", _) if head.contains_key("seed") => {
+                    let place = self.sources.line(&head["seed"].key);
+                    let help = format!("`seeds` is an axis over the seed: take `seed` in {place} out");
+                    self.diagnostics.push(
+                        Diagnostic::new(entry.key.clone(), "the experiment has `seed` and `seeds`")
+                            .help(help),
+                    );
+                }
+                ("seeds", _) => match read_seeds(&entry.value) {
+                    Ok(seeds) => experiment.set_seeds(namespace, &seeds, &entry.value.span),
+                    Err(diagnostic) => self.diagnostics.push(diagnostic),
+                },
                 ("include", _) => {}
                 ("title", _) => {
                     self.diagnostics.push(Diagnostic::new(entry.value.span.clone(), "`title` is a string"))
@@ -269,7 +284,7 @@ impl Assembler<'_> {
                 }
                 _ => self.diagnostics.push(
                     Diagnostic::new(entry.key.clone(), format!("unknown field `{name}` of the experiment"))
-                        .maybe_help(nearest_or_all(name, "it has", ["title", "include", "seed"])),
+                        .maybe_help(nearest_or_all(name, "it has", ["title", "include", "seed", "seeds"])),
                 ),
             }
         }

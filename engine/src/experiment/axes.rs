@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::experiment::combinations::{Combination, read_combination, read_combinations};
 use crate::experiment::layers::Overlay;
 use crate::kind::name::is_name;
 use crate::toml::diagnostic::Diagnostic;
@@ -19,20 +20,28 @@ pub(crate) struct Variant {
 #[derive(Debug, Clone)]
 pub(crate) struct Axis {
     pub name: String,
-    /// Whether the variants are values of one field.
-    pub is_scalar: bool,
+    /// The field that the variants are values of, and where it is written. None if each variant is a
+    /// table.
+    pub field: Option<(Vec<String>, Span)>,
+    /// The combinations of other axes for which it exists. None if it always does.
+    pub only: Option<Vec<Combination>>,
     pub variants: Vec<Variant>,
 }
 
 impl Axis {
+    /// Returns whether the variants are values of one field.
+    pub(crate) fn is_scalar(&self) -> bool {
+        self.field.is_some()
+    }
+
     /// Returns how its variants overlay the stage.
     pub(crate) fn overlay(&self) -> Overlay {
-        if self.is_scalar { Overlay::Leaf } else { Overlay::Whole }
+        if self.is_scalar() { Overlay::Leaf } else { Overlay::Whole }
     }
 
     /// Finds a variant by its name; `1e-5` also finds `0.00001`.
     pub(crate) fn position(&self, wanted: &str) -> Option<usize> {
-        let number = wanted.parse::<f64>().ok().filter(|_| self.is_scalar);
+        let number = wanted.parse::<f64>().ok().filter(|_| self.is_scalar());
         let is_same = |name: &str| name == wanted || number.is_some_and(|number| name.parse() == Ok(number));
         self.variants.iter().position(|variant| is_same(&variant.name))
     }
@@ -43,9 +52,8 @@ impl Axis {
 pub(crate) enum AxisId {
     /// A stage, and the position of the axis among those of the stage.
     Stage(usize, usize),
-    /// The experiment: all its seeds.
-    #[allow(dead_code, reason = "no experiment has several seeds yet")]
-    Seeds,
+    /// The experiment, or a namespace in it: all its seeds. The position among all such axes.
+    Seeds(usize),
 }
 
 /// Which variant each axis has, in the order in which the axes joined.
@@ -90,7 +98,7 @@ fn read_axis(name: &str, entry: &Entry, diagnostics: &mut Vec<Diagnostic>) -> Op
         return read_scalar_axis(name, field, table, entry, diagnostics);
     }
     let mut variants = Vec::new();
-    for (variant, below) in table {
+    for (variant, below) in table.iter().filter(|(variant, _)| *variant != "only") {
         if !is_name(variant) {
             fail(
                 below.key.clone(),
@@ -118,14 +126,25 @@ fn read_axis(name: &str, entry: &Entry, diagnostics: &mut Vec<Diagnostic>) -> Op
             }
         }
     }
-    if table.is_empty() {
+    if table.keys().all(|variant| variant == "only") {
         return fail(
             entry.key.clone(),
             format!("axis `{name}` has no variants"),
             "give at least one, or remove it",
         );
     }
-    Some(Axis { name: name.to_owned(), is_scalar: false, variants })
+    let only = read_condition(table, diagnostics);
+    Some(Axis { name: name.to_owned(), field: None, only, variants })
+}
+
+/// Reads for which combinations of other axes an axis exists.
+fn read_condition(table: &TomlTable, diagnostics: &mut Vec<Diagnostic>) -> Option<Vec<Combination>> {
+    let value = &table.get("only")?.value;
+    let read = match value.as_table() {
+        Some(_) => read_combination(value).map(|combination| vec![combination]),
+        None => read_combinations(value),
+    };
+    read.map_err(|diagnostic| diagnostics.push(diagnostic)).ok()
 }
 
 fn read_scalar_axis(
@@ -136,10 +155,10 @@ fn read_scalar_axis(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Axis> {
     for (other, below) in table {
-        if other != "field" && other != "values" {
+        if !["field", "values", "only"].contains(&other.as_str()) {
             diagnostics.push(
                 Diagnostic::new(below.key.clone(), format!("unknown field `{other}` in axis `{name}`"))
-                    .help("a scalar axis has `field` and `values`"),
+                    .help("a scalar axis has `field` and `values`, and maybe `only`"),
             );
         }
     }
@@ -184,7 +203,8 @@ fn read_scalar_axis(
             }
         }
     }
-    Some(Axis { name: name.to_owned(), is_scalar: true, variants })
+    let only = read_condition(table, diagnostics);
+    Some(Axis { name: name.to_owned(), field: Some((parts(field).collect(), key)), only, variants })
 }
 
 /// Returns whether a value can stand in `stage[axis=value]`, and name a folder.
@@ -197,16 +217,21 @@ fn is_label(text: &str) -> bool {
 /// Makes the table that holds `value` at a dotted path.
 pub(crate) fn nested(path: &str, key: &Span, value: Value) -> TomlTable {
     let mut value = value;
-    let mut names = path.split('.').rev().peekable();
+    let mut names = parts(path).rev().peekable();
     loop {
         let name = names.next().expect("a split has at least one part");
         let span = value.span.clone();
-        let table = TomlTable::from([(name.trim().to_owned(), Entry { key: key.clone(), value })]);
+        let table = TomlTable::from([(name, Entry { key: key.clone(), value })]);
         if names.peek().is_none() {
             return table;
         }
         value = Value { span, content: Content::Table(table) };
     }
+}
+
+/// Returns the names in a dotted path.
+fn parts(path: &str) -> impl DoubleEndedIterator<Item = String> + '_ {
+    path.split('.').map(|name| name.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -62,6 +62,7 @@ impl Experiment {
             seed: 0,
             seed_span: None,
             namespaces: std::mem::take(&mut loader.namespaces),
+            seed_axes: Vec::new(),
             seeds: None,
             profile,
             profile_note: loader.note.take(),
@@ -75,6 +76,10 @@ impl Experiment {
         let read_text =
             |path: &Path| read(path).map_err(|error| format!("failed to read `{}`: {error}", path.display()));
         loader.diagnostics.extend(read_excerpts(&mut experiment, &loader.sources, &read_text));
+        if let Some(count) = request.seeds {
+            let base = loader.sources.add("--seeds".to_owned(), PathBuf::new(), count.to_string());
+            experiment.count_seeds(count, &(base..base + count.to_string().len()));
+        }
         loader.read_published(&mut experiment);
         experiment.sources = loader.sources;
         experiment.diagnostics = loader.diagnostics;
@@ -192,8 +197,14 @@ impl Loader<'_> {
                 }
                 None => {}
             }
-            let namespace =
-                Namespace { path: target.clone(), span: named_at, title: None, seed: 0, seed_span: None };
+            let namespace = Namespace {
+                path: target.clone(),
+                span: named_at,
+                title: None,
+                seed: 0,
+                seed_span: None,
+                seeds: None,
+            };
             self.namespaces.insert(full.clone(), namespace);
             // Loaded apart: what it includes is its own, even if it was included before.
             let outer = (std::mem::replace(&mut self.namespace, full), std::mem::take(&mut self.loaded));
@@ -316,7 +327,7 @@ impl Loader<'_> {
         let (first, second) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let known = match first {
             "stages" => self.stage_names().contains(second),
-            "experiment" => ["seed", "title"].contains(&second),
+            "experiment" => ["seed", "seeds", "title"].contains(&second),
             "defaults" => !second.is_empty(),
             "table" | "tables" => true,
             _ => false,

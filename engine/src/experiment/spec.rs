@@ -26,6 +26,8 @@ pub struct Request {
     pub profile: Option<String>,
     /// Overrides, each `path=value`.
     pub set: Vec<String>,
+    /// How many seeds in a row the experiment is to have, from its own; `None` for those it says.
+    pub seeds: Option<u32>,
     /// What `${data}` stands for.
     pub data: Option<PathBuf>,
 }
@@ -33,7 +35,7 @@ pub struct Request {
 impl Request {
     /// Requests a file without a profile or overrides.
     pub fn new(file: impl Into<PathBuf>) -> Self {
-        Self { file: file.into(), profile: None, set: Vec::new(), data: None }
+        Self { file: file.into(), profile: None, set: Vec::new(), seeds: None, data: None }
     }
 }
 
@@ -100,6 +102,14 @@ impl StageSpec {
         }
         Ok(())
     }
+
+    /// Finds an axis that the stage declares by its name, maybe written `stage.axis`.
+    pub(crate) fn own_axis(&self, name: &str) -> Option<usize> {
+        // In a file that is included under a name, the stage has no namespace.
+        let mut owners = [self.name.as_str(), split_namespace(&self.name).1].into_iter();
+        let name = owners.find_map(|owner| name.strip_prefix(owner)?.strip_prefix('.')).unwrap_or(name);
+        self.axes.iter().position(|axis| axis.name == name)
+    }
 }
 
 /// A file that is included under a name: its stages are called `NAME/STAGE`.
@@ -112,6 +122,8 @@ pub(crate) struct Namespace {
     pub title: Option<String>,
     pub seed: u64,
     pub seed_span: Option<Span>,
+    /// The position of the axis over its seeds among all, if it has several.
+    pub seeds: Option<usize>,
 }
 
 /// An experiment as written: everything resolved that text alone can resolve.
@@ -125,8 +137,10 @@ pub struct Experiment {
     pub(crate) seed: u64,
     pub(crate) seed_span: Option<Span>,
     pub(crate) namespaces: IndexMap<String, Namespace>,
-    /// The axis over its seeds, if it has several.
-    pub(crate) seeds: Option<Axis>,
+    /// All axes over seeds: its own, and those of its namespaces.
+    pub(crate) seed_axes: Vec<Axis>,
+    /// The position of the axis over its seeds, if it has several.
+    pub(crate) seeds: Option<usize>,
     pub(crate) profile: Option<String>,
     pub(crate) profile_note: Option<String>,
     pub(crate) stages: IndexMap<String, StageSpec>,

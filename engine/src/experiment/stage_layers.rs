@@ -201,7 +201,7 @@ pub(crate) fn without_effect(
                 let place = sources.line(&variant.overlay[field].key);
                 let message =
                     format!("`{field}` of stage `{stage}` is set by its axis `{}`, in {place}", axis.name);
-                let help = if axis.is_scalar {
+                let help = if axis.is_scalar() {
                     format!("override `stages.{stage}.axes.{}.values` instead", axis.name)
                 } else {
                     format!("override `stages.{stage}.axes.{}.{}.{field}` instead", axis.name, variant.name)
@@ -217,12 +217,12 @@ pub(crate) fn without_effect(
 /// Returns whether a layer of a stage writes a field of a variant.
 fn writes(table: &TomlTable, axis: &Axis, variant: &Variant, field: &str) -> bool {
     let place = ["axes".to_owned(), axis.name.clone(), variant.name.clone()];
-    let names = if axis.is_scalar { &place[..2] } else { &place };
+    let names = if axis.is_scalar() { &place[..2] } else { &place };
     let mut table = Some(table);
     for name in names {
         table = table.and_then(|table| table.get(name)?.value.as_table());
     }
-    table.is_some_and(|table| axis.is_scalar || table.contains_key(field))
+    table.is_some_and(|table| axis.is_scalar() || table.contains_key(field))
 }
 
 #[cfg(test)]

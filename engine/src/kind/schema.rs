@@ -174,7 +174,11 @@ pub fn schema(kinds: &[Kind], own_kinds: &[(String, Value)]) -> Value {
                 "properties": {
                     "title": { "type": "string" },
                     "include": { "$ref": "#/$defs/include" },
-                    "seed": { "type": "integer", "minimum": 0 }
+                    "seed": { "type": "integer", "minimum": 0 },
+                    "seeds": {
+                        "type": "array", "items": { "type": "integer", "minimum": 0 }, "minItems": 1,
+                        "uniqueItems": true
+                    }
                 },
                 "additionalProperties": false
             },

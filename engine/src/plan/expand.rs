@@ -5,20 +5,18 @@ use std::collections::BTreeSet;
 
 use cache::{Value, Visible};
 
-use crate::experiment::axes::{Assignment, AxisId};
 use crate::experiment::reference::Reference;
 use crate::experiment::spec::{Experiment, StageSpec};
 use crate::kind::input_file;
 use crate::kind::stage::Parsed;
+use crate::plan::combine::{MOST_NODES_PER_STAGE, OwnCombination, combine, too_many};
 use crate::plan::join::join_inputs;
 use crate::plan::lookup::Lookup;
 use crate::plan::node::{FileUse, Node};
+use crate::plan::seeds::{SeedOf, Seeds};
 use crate::plan::wanted::{Lists, Wanted};
 use crate::toml::diagnostic::{Diagnostic, nearest_or_all};
 use crate::toml::value::{Content, TomlTable, Value as TomlValue};
-
-/// More than this many nodes of one stage is a mistake in its axes.
-const MOST_NODES_PER_STAGE: usize = 100_000;
 
 /// The fields that a stage of every kind has.
 const COMMON_FIELDS: [&str; 10] = [
@@ -43,12 +41,6 @@ pub(crate) struct PlanBuilder<'a> {
     files: Vec<FileUse>,
 }
 
-/// One own variant per axis of a stage, with its table.
-struct Combination<'a> {
-    own: Assignment,
-    table: Cow<'a, TomlTable>,
-}
-
 impl<'a> PlanBuilder<'a> {
     /// Starts without nodes.
     pub(crate) fn new(experiment: &'a Experiment) -> Self {
@@ -60,7 +52,7 @@ impl<'a> PlanBuilder<'a> {
     pub(crate) fn lookup(&self) -> Lookup<'_> {
         Lookup {
             stages: &self.experiment.stages,
-            seeds: self.experiment.seeds.as_ref(),
+            seeds: &self.experiment.seed_axes,
             nodes: &self.nodes,
             by_stage: &self.by_stage,
         }
@@ -103,49 +95,61 @@ impl<'a> PlanBuilder<'a> {
         if spec.is_broken {
             return Err(Vec::new());
         }
-        let combinations = combine(stage, spec)?;
+        let alone = |diagnostic: Diagnostic| vec![diagnostic];
+        let lists = Lists::read(spec).map_err(alone)?;
+        let mut combinations = combine(stage, spec, &lists, &experiment.sources).map_err(alone)?;
+        let seeds = Seeds::new(experiment, spec).map_err(alone)?;
         let mut used_ports: BTreeSet<String> = BTreeSet::new();
         let mut added = Vec::new();
         let mut files = Vec::new();
-        let lists = Lists::read(spec).map_err(|diagnostic| vec![diagnostic])?;
-        let mut wanted = Wanted::new(self.lookup(), &spec.name, &lists);
+        let mut wanted = Wanted::new(self.lookup(), stage, &lists);
         let has_broken_input = self.has_broken_input(spec);
-        for combination in &combinations {
-            let parsed = self.parse(spec, combination).map_err(|diagnostic| vec![diagnostic])?;
+        for combination in &mut combinations {
+            let parsed = match self.parse(spec, combination) {
+                Ok(parsed) => parsed,
+                // Nobody wants it, so it need not make sense.
+                Err(_) if combination.is_ruled_out => {
+                    combination.table = Cow::Owned(TomlTable::new());
+                    continue;
+                }
+                Err(diagnostic) => return Err(alone(combination.contradiction.take().unwrap_or(diagnostic))),
+            };
             if has_broken_input {
                 continue;
             }
-            let seed = self.seed_of(spec, combination).map_err(|diagnostic| vec![diagnostic])?;
+            let seed = self.seed_of(spec, combination).map_err(alone)?;
             let (parsed, paths) = self.resolve_files(spec, combination, parsed)?;
             files.extend(paths);
             let joined = join_inputs(self.lookup(), spec, &combination.table, &parsed.ports, &mut used_ports)
-                .map_err(|diagnostic| vec![diagnostic])?;
-            for (mut assignment, inputs) in joined {
-                assignment.extend(combination.own.iter().copied());
-                if !wanted.wants(&assignment).map_err(|diagnostic| vec![diagnostic])? {
-                    continue;
-                }
-                added.push(Node {
-                    stage,
-                    label: self.lookup().label(&spec.name, &assignment),
-                    assignment,
-                    kind: spec.kind,
-                    params: parsed.params.clone(),
-                    tuning: parsed.tuning.clone(),
-                    components: parsed.components.clone(),
-                    seed,
-                    inputs,
-                    outputs: parsed.ports.outputs.clone(),
-                    resources: spec.settings.resources(parsed.resources),
-                });
-                if added.len() > MOST_NODES_PER_STAGE {
-                    let message = format!(
-                        "the axes of stage `{}` make more than {MOST_NODES_PER_STAGE} combinations",
-                        spec.name
-                    );
-                    return Err(vec![
-                        Diagnostic::new(spec.key.clone(), message).help("leave some out with `only`"),
-                    ]);
+                .map_err(alone)?;
+            for (inherited, inputs) in joined {
+                let assignment =
+                    inherited.into_iter().chain(combination.assignment.iter().copied()).collect();
+                let assigned = seeds.assign(assignment, seed);
+                let all_inputs = std::iter::repeat_n(inputs, assigned.len());
+                for ((assignment, seed), inputs) in assigned.into_iter().zip(all_inputs) {
+                    if !wanted.wants(&assignment).map_err(alone)? {
+                        continue;
+                    }
+                    if let Some(contradiction) = combination.contradiction.take() {
+                        return Err(alone(contradiction));
+                    }
+                    added.push(Node {
+                        stage,
+                        label: self.lookup().label(&spec.name, &assignment),
+                        assignment,
+                        kind: spec.kind,
+                        params: parsed.params.clone(),
+                        tuning: parsed.tuning.clone(),
+                        components: parsed.components.clone(),
+                        seed,
+                        inputs,
+                        outputs: parsed.ports.outputs.clone(),
+                        resources: spec.settings.resources(parsed.resources),
+                    });
+                    if added.len() > MOST_NODES_PER_STAGE {
+                        return Err(alone(too_many(spec)));
+                    }
                 }
             }
         }
@@ -178,7 +182,7 @@ impl<'a> PlanBuilder<'a> {
             })
     }
 
-    fn parse(&self, spec: &StageSpec, combination: &Combination<'_>) -> Result<Parsed, Diagnostic> {
+    fn parse(&self, spec: &StageSpec, combination: &OwnCombination<'_>) -> Result<Parsed, Diagnostic> {
         let mut table = combination.table.as_ref().clone();
         table.shift_remove("inputs");
         if spec.kind.is_seeded() {
@@ -207,13 +211,14 @@ impl<'a> PlanBuilder<'a> {
         Ok(parsed)
     }
 
-    fn seed_of(&self, spec: &StageSpec, combination: &Combination<'_>) -> Result<Option<u64>, Diagnostic> {
+    /// Returns the seed of a combination. None if it uses none.
+    fn seed_of(&self, spec: &StageSpec, combination: &OwnCombination<'_>) -> Result<SeedOf, Diagnostic> {
         if !spec.kind.is_seeded() {
-            return Ok(None);
+            return Ok(SeedOf::Nothing);
         }
         match combination.table.get("seed").map(|entry| &entry.value) {
-            None => Ok(Some(self.experiment.seed_of(&spec.name).0)),
-            Some(TomlValue { content: Content::Integer(seed @ 0..), .. }) => Ok(Some(*seed as u64)),
+            None => Ok(SeedOf::Experiment(self.experiment.seed_of(&spec.name).0)),
+            Some(TomlValue { content: Content::Integer(seed @ 0..), .. }) => Ok(SeedOf::Stage(*seed as u64)),
             Some(node) => Err(Diagnostic::new(node.span.clone(), "`seed` is an integer of at least 0")),
         }
     }
@@ -222,7 +227,7 @@ impl<'a> PlanBuilder<'a> {
     fn resolve_files(
         &self,
         spec: &StageSpec,
-        combination: &Combination<'_>,
+        combination: &OwnCombination<'_>,
         mut parsed: Parsed,
     ) -> Result<(Parsed, Vec<FileUse>), Vec<Diagnostic>> {
         let mut files = Vec::new();
@@ -258,14 +263,16 @@ impl<'a> PlanBuilder<'a> {
     fn refuse_unused_inputs(
         &self,
         spec: &StageSpec,
-        combinations: &[Combination<'_>],
+        combinations: &[OwnCombination<'_>],
         used: &BTreeSet<String>,
     ) -> Result<(), Vec<Diagnostic>> {
         let inputs =
             combinations.iter().filter_map(|combination| combination.table.get("inputs")?.value.as_table());
         for (name, entry) in inputs.flatten() {
             if !used.contains(name) {
-                let parsed = self.parse(spec, &combinations[0]).map_err(|diagnostic| vec![diagnostic])?;
+                let with = |combination: &&OwnCombination<'_>| combination.table.contains_key("inputs");
+                let first = combinations.iter().find(with).expect("the input is from one");
+                let parsed = self.parse(spec, first).map_err(|diagnostic| vec![diagnostic])?;
                 let known: Vec<&str> = parsed.ports.inputs.iter().map(|port| port.name.as_str()).collect();
                 let help = nearest_or_all(name, "its inputs", known)
                     .unwrap_or_else(|| "it takes no inputs".to_owned());
@@ -296,51 +303,4 @@ fn list_fields(diagnostic: &mut Diagnostic, spec: &StageSpec, node: &TomlValue) 
         names.extend(spec.kind.is_seeded().then(|| "seed".to_owned()));
         diagnostic.help = nearest_or_all(name, "fields", names.iter().map(String::as_str));
     }
-}
-
-/// Multiplies a stage's own axes out, the last one fastest.
-fn combine(stage: usize, spec: &StageSpec) -> Result<Vec<Combination<'_>>, Vec<Diagnostic>> {
-    let mut combinations = vec![Combination { own: Vec::new(), table: Cow::Borrowed(&spec.table) }];
-    for (position, axis) in spec.axes.iter().enumerate() {
-        if combinations.len() * axis.variants.len() > MOST_NODES_PER_STAGE {
-            let message = format!(
-                "the axes of stage `{}` make more than {MOST_NODES_PER_STAGE} combinations",
-                spec.name
-            );
-            return Err(vec![Diagnostic::new(spec.key.clone(), message).help("leave some out with `only`")]);
-        }
-        combinations = combinations
-            .into_iter()
-            .flat_map(|combination| {
-                (0..axis.variants.len()).map(move |variant| {
-                    let mut table = combination.table.clone().into_owned();
-                    spec.overlay(&mut table, axis, variant);
-                    let mut own = combination.own.clone();
-                    own.push((AxisId::Stage(stage, position), variant));
-                    Combination { own, table: Cow::Owned(table) }
-                })
-            })
-            .collect();
-    }
-    for combination in &mut combinations {
-        spec.pick(&mut combination.table).map_err(|diagnostic| vec![diagnostic])?;
-    }
-    Ok(combinations)
-}
-
-/// Returns the table of one node: the stage's, overlaid with the node's own variants.
-pub(crate) fn table_of(spec: &StageSpec, stage: usize, assignment: &Assignment) -> TomlTable {
-    let mut table = spec.table.clone();
-    for (axis, variant) in assignment {
-        match axis {
-            AxisId::Stage(of, position) if *of == stage => {
-                spec.overlay(&mut table, &spec.axes[*position], *variant);
-            }
-            _ => {}
-        }
-    }
-    let mut table = Cow::Owned(table);
-    // What cannot be picked was reported when the node was planned.
-    let _ = spec.pick(&mut table);
-    table.into_owned()
 }

@@ -145,7 +145,7 @@ impl Plan {
     fn lookup(&self) -> Lookup<'_> {
         Lookup {
             stages: &self.experiment.stages,
-            seeds: self.experiment.seeds.as_ref(),
+            seeds: &self.experiment.seed_axes,
             nodes: &self.nodes,
             by_stage: &self.by_stage,
         }

@@ -16,8 +16,8 @@ pub(crate) type Problem = (String, Option<String>);
 #[derive(Clone, Copy)]
 pub(crate) struct Lookup<'a> {
     pub stages: &'a IndexMap<String, StageSpec>,
-    /// The axis over the experiment's seeds, if it has several.
-    pub seeds: Option<&'a Axis>,
+    /// The axes over the seeds of the experiment.
+    pub seeds: &'a [Axis],
     pub nodes: &'a [Node],
     /// The nodes of each stage, in the order of the experiment.
     pub by_stage: &'a [Vec<usize>],
@@ -43,7 +43,7 @@ impl<'a> Lookup<'a> {
     pub(crate) fn axis(self, axis: AxisId) -> &'a Axis {
         match axis {
             AxisId::Stage(stage, position) => &self.stages[stage].axes[position],
-            AxisId::Seeds => self.seeds.expect("only an experiment with seeds has their axis"),
+            AxisId::Seeds(position) => &self.seeds[position],
         }
     }
 
@@ -55,7 +55,7 @@ impl<'a> Lookup<'a> {
     fn owner_name(self, axis: AxisId) -> &'a str {
         match axis {
             AxisId::Stage(stage, _) => self.stage_name(stage),
-            AxisId::Seeds => "experiment",
+            AxisId::Seeds(_) => "experiment",
         }
     }
 
@@ -66,7 +66,7 @@ impl<'a> Lookup<'a> {
     /// Returns whether the variants of an axis are seeds.
     pub(crate) fn is_seed_axis(self, axis: AxisId) -> bool {
         let axis = self.axis(axis);
-        axis.is_scalar && axis.variants.iter().all(|variant| variant.overlay.contains_key("seed"))
+        axis.is_scalar() && axis.variants.iter().all(|variant| variant.overlay.contains_key("seed"))
     }
 
     pub(crate) fn axis_names(self) -> Vec<String> {
@@ -81,13 +81,6 @@ impl<'a> Lookup<'a> {
     /// nodes of one stage may have different axes.
     pub(crate) fn axis_in(self, assignment: &Assignment, name: &str) -> Result<Option<AxisId>, Problem> {
         self.axis_among(assignment.iter().map(|(axis, _)| *axis), name)
-    }
-
-    /// Finds the axis that a name means among those of a stage's nodes; else says what is wrong with
-    /// the name, and what would be right.
-    pub(crate) fn axis_of(self, stage: usize, name: &str) -> Result<AxisId, Problem> {
-        let axes = self.axes_of(self.nodes_of(stage));
-        self.axis_among(axes.iter().copied(), name)?.ok_or_else(|| self.no_axis(&axes, name))
     }
 
     /// Returns the axes of some nodes, each once, in the order of their first appearance.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cache::Value;
 
 use crate::experiment::spec::StageSpec;
-use crate::plan::expand::table_of;
+use crate::plan::combine::table_of;
 use crate::plan::graph::Plan;
 use crate::plan::node::Node;
 use crate::toml::source_map::Span;
@@ -51,7 +51,12 @@ pub fn resolved(plan: &Plan, node: usize) -> Vec<ResolvedValue> {
     if let Some(seed) = node.seed {
         let place = ["seed".to_owned()];
         let own = root.at(&place);
-        let origin = match own.map(|written| &written.span).or(plan.experiment.seed_of(&spec.name).1) {
+        let experiment = &plan.experiment;
+        let of_experiment = || match experiment.seeds_of(&spec.name) {
+            Some(axis) => experiment.seed_axes[axis].field.as_ref().map(|(_, span)| span),
+            None => experiment.seed_of(&spec.name).1,
+        };
+        let origin = match own.map(|written| &written.span).or_else(of_experiment) {
             Some(span) => plan.experiment.sources.line(span),
             None => "assumed by the experiment".to_owned(),
         };
