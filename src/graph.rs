@@ -37,10 +37,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     let mut drawn = Vec::with_capacity(states.len());
     for (at, state) in states.iter().enumerate() {
         let has_failed = match (&session.cache, state.state) {
-            (Some(cache), State::Run | State::Maybe) => cache
-                .index()
-                .last_execution(session.keys.recipe(at))?
-                .is_some_and(|last| last.outcome != "done"),
+            (Some(cache), State::Run | State::Maybe) => {
+                session.last_execution(cache, at)?.is_some_and(|last| last.outcome != "done")
+            }
             _ => false,
         };
         drawn.push(match state.state {

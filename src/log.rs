@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 
 /// Runs the command.
 pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
-    let session = Session::open(&arguments.experiment, Use::Look)?;
+    let session = Session::open_for(&arguments.experiment, Use::Look, &[&arguments.stage])?;
     let node = session.select_one(&arguments.stage)?;
     let cache = session.cache(&arguments.experiment)?;
     let state = &forecast(&session.plan, &session.keys, Some(cache))?[node];
@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     };
     let log = match of_result {
         Some(log) => Some(log),
-        None => cache.index().last_execution(session.keys.recipe(node))?.map(|last| last.log),
+        None => session.last_execution(cache, node)?.map(|last| last.log),
     };
     let label = session.plan.nodes()[node].label();
     let Some(log) = log else {

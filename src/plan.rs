@@ -46,8 +46,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
             .map(|(at, (node, state))| {
                 serde_json::json!({
                     "stage": node.label(), "kind": session.plan.kind_name(at), "state": state.state.word(),
-                    "key": session.keys.recipe(at), "seconds": state.seconds,
-                    "memory": memory_as_json(memory_forecast.of(at)),
+                    "key": session.keys.recipe(at), "needed": session.plan.is_needed(at),
+                    "seconds": state.seconds, "memory": memory_as_json(memory_forecast.of(at)),
                 })
             })
             .collect();
@@ -67,11 +67,15 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
         if let Some(before) = state.seconds {
             line.push_str(&format!("  about {}", seconds(before)));
         }
-        if state.state != State::Hit {
+        if !session.plan.is_needed(at) {
+            line.push_str("  no table reads it");
+        } else if state.state != State::Hit {
             line.push_str(&memory(&memory_forecast, at, &machine));
         }
         if arguments.keys {
-            line.push_str(&format!("  {}", session.keys.recipe(at)));
+            let key =
+                session.keys.recipe(at).map_or_else(|| "key not known".to_owned(), |key| key.to_string());
+            line.push_str(&format!("  {key}"));
         }
         writeln!(out, "{}", line.trim_end())?;
         if arguments.resolved {
@@ -106,6 +110,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
         count(State::Maybe),
         count(State::NotNeeded)
     )?;
+    let unread = (0..states.len()).filter(|node| !session.plan.is_needed(*node)).count();
+    if unread > 0 {
+        writeln!(out, "no table reads {unread} of them; `pipeline run FILE --until STAGE` makes one")?;
+    }
     Ok(out.flush()?)
 }
 

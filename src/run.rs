@@ -52,7 +52,9 @@ pub(crate) struct Arguments {
 /// Runs the command.
 pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     let device = stages::check_device(&arguments.device).map_err(CliError::Usage)?;
-    let session = Session::open(&arguments.experiment, Use::Keep)?;
+    let named = arguments.until.iter().chain(&arguments.only).chain(&arguments.force);
+    let named: Vec<&str> = named.map(String::as_str).collect();
+    let session = Session::open_for(&arguments.experiment, Use::Keep, &named)?;
     let cache = session.cache(&arguments.experiment)?;
     let options = options(&arguments, &session, device)?;
     let cancel = Cancel::for_a_process_of_its_own();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use cache::{Cache, CacheError, Sources};
+use cache::{Cache, CacheError, Execution, Sources};
 use engine::{Experiment, Keys, Machine, MemoryForecast, Plan, Request, SourceFiles, UnreadableFile};
 
 use crate::error::CliError;
@@ -88,7 +88,20 @@ pub(crate) struct Session {
 impl Session {
     /// Opens everything that a command on an experiment needs.
     pub(crate) fn open(arguments: &ExperimentArguments, use_of_cache: Use) -> Result<Self, CliError> {
-        let plan = plan(arguments)?;
+        Self::open_for(arguments, use_of_cache, &[])
+    }
+
+    /// Opens everything that a command on an experiment needs, for stages that need not be targets.
+    pub(crate) fn open_for(
+        arguments: &ExperimentArguments,
+        use_of_cache: Use,
+        stages: &[&str],
+    ) -> Result<Self, CliError> {
+        let mut plan = plan(arguments)?;
+        for stage in stages {
+            let nodes = plan.select(stage).map_err(CliError::Usage)?;
+            plan.require(&nodes)?;
+        }
         let folder = arguments.cache.folder(Some(&arguments.file));
         let cache = match use_of_cache {
             Use::Keep => Some(Cache::open(&folder)?),
@@ -103,6 +116,14 @@ impl Session {
     pub(crate) fn cache(&self, arguments: &ExperimentArguments) -> Result<&Cache, CliError> {
         let absent = || CacheError::Absent { path: arguments.cache.folder(Some(&arguments.file)) };
         self.cache.as_ref().ok_or_else(|| CliError::Cache(absent()))
+    }
+
+    /// Returns the last attempt at a node.
+    pub(crate) fn last_execution(&self, cache: &Cache, node: usize) -> Result<Option<Execution>, CliError> {
+        Ok(match self.keys.recipe(node) {
+            Some(recipe) => cache.index().last_execution(recipe)?,
+            None => None,
+        })
     }
 
     /// Returns the nodes that a text names.

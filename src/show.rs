@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
 
 /// Runs the command.
 pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
-    let session = Session::open(&arguments.experiment, Use::Look)?;
+    let session = Session::open_for(&arguments.experiment, Use::Look, &[&arguments.stage])?;
     let node = session.select_one(&arguments.stage)?;
     let cache = session.cache(&arguments.experiment)?;
     let state = forecast(&session.plan, &session.keys, Some(cache))?.swap_remove(node);

@@ -22,11 +22,17 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     let mut out = BufWriter::new(terminal::stdout());
     let width =
         session.plan.nodes().iter().map(|node| node.label().chars().count()).max().unwrap_or(0).min(60);
+    let are_needed = (0..states.len()).all(|node| session.plan.is_needed(node));
+    let column = if are_needed { 8 } else { 10 };
     for (at, (node, state)) in session.plan.nodes().iter().zip(&states).enumerate() {
-        let mut word = if state.state == State::Hit { "done" } else { "missing" };
+        let mut word = match state.state {
+            State::Hit => "done",
+            _ if session.plan.is_needed(at) => "missing",
+            _ => "not needed",
+        };
         let mut more = String::new();
         if let Some(cache) = &session.cache {
-            let last = cache.index().last_execution(session.keys.recipe(at))?;
+            let last = session.last_execution(cache, at)?;
             if state.state != State::Hit && is_running(&session, &states, at) {
                 word = "running";
             } else if let Some(last) = &last
@@ -44,7 +50,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
                 more = format!("{more}  {}", cache.folder().join(log).display());
             }
         }
-        writeln!(out, "{}", format!("{word:<8} {:<width$}{more}", node.label()).trim_end())?;
+        writeln!(out, "{}", format!("{word:<column$} {:<width$}{more}", node.label()).trim_end())?;
     }
     Ok(out.flush()?)
 }
@@ -57,5 +63,6 @@ fn is_running(session: &Session, states: &[engine::StageState], at: usize) -> bo
     let inputs = session.plan.nodes()[at].inputs().iter();
     let artifacts: Option<Vec<_>> =
         inputs.map(|edge| states[edge.from].trace.as_ref()?.output(&edge.output)).collect();
-    artifacts.is_some_and(|artifacts| cache.is_held(session.keys.trace(&session.plan, at, &artifacts)))
+    let key = artifacts.and_then(|artifacts| session.keys.trace(&session.plan, at, &artifacts));
+    key.is_some_and(|key| cache.is_held(key))
 }

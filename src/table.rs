@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     let traces: Vec<_> = states.into_iter().map(|state| state.trace).collect();
     let reason = |node: usize| {
         let label = session.plan.nodes()[node].label();
-        match cache.index().last_execution(session.keys.recipe(node)) {
+        match session.last_execution(cache, node) {
             Ok(Some(last)) if last.outcome != "done" => {
                 format!("`{label}` {}: {}", last.outcome, last.message)
             }

@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
 
 /// Runs the command.
 pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
-    let session = Session::open(&arguments.experiment, Use::Look)?;
+    let session = Session::open_for(&arguments.experiment, Use::Look, &[&arguments.stage])?;
     let mut out = terminal::stdout();
     for node in session.select(&arguments.stage)? {
         let label = session.plan.nodes()[node].label();
@@ -30,7 +30,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
             State::Maybe => "may run: it depends on the content of its inputs",
             State::NotNeeded => "has no result, and nothing needs it",
         };
-        writeln!(out, "{label} {verdict}  (recipe {})", explanation.key.short())?;
+        let key = explanation.key.map_or_else(|| "not known".to_owned(), |key| key.short());
+        writeln!(out, "{label} {verdict}  (recipe {key})")?;
         for (position, link) in explanation.chain.iter().enumerate() {
             let indent = if position == 0 { "  " } else { "    " };
             if position > 0 {

@@ -29,6 +29,7 @@ mod cases {
     mod sharing;
     mod supervision;
     mod tables;
+    mod targets;
     mod terminal;
     mod training;
     mod valid;

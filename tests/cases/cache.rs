@@ -39,6 +39,20 @@ printf '{"lines": %d, "rows": %d}' $lines $(wc -l < inputs/rows/rows.jsonl) > ou
     lab
 }
 
+/// Runs all stages: those that the table of [`mixed`] reads and those that it does not.
+const ALL: [&str; 10] = [
+    "run",
+    "x.toml",
+    "--until",
+    "count",
+    "--until",
+    "words",
+    "--until",
+    "words_half",
+    "--until",
+    "words_rest",
+];
+
 /// Returns everything that a finished run can be asked for: the table with the digest of each
 /// artifact behind it, and what stands outside the table.
 fn outcome(lab: &Lab) -> String {
@@ -54,7 +68,7 @@ fn a_run_killed_at_any_moment_leaves_a_cache_that_the_next_run_uses() {
     const KILLS: u32 = 50;
     let undisturbed = mixed();
     let began = std::time::Instant::now();
-    assert_eq!(undisturbed.run(["run", "x.toml"]).expect(0).ran().len(), 12);
+    assert_eq!(undisturbed.run(ALL).expect(0).ran().len(), 12);
     let took = began.elapsed();
     let reference = outcome(&undisturbed);
 
@@ -66,8 +80,7 @@ fn a_run_killed_at_any_moment_leaves_a_cache_that_the_next_run_uses() {
     while kills < KILLS {
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let moment = took.mul_f64(f64::from(random) / f64::from(u32::MAX));
-        let mut child =
-            lab.command(["run", "x.toml"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = lab.command(ALL).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(moment);
         child.kill().unwrap();
         let was_killed = child.wait().unwrap().code().is_none();
@@ -76,11 +89,11 @@ fn a_run_killed_at_any_moment_leaves_a_cache_that_the_next_run_uses() {
         crate::lab::wait_until("nothing runs any more", || processes_naming(&mark).is_empty());
         // Several kills in a row on one cache are harder on it than one; then it must complete.
         if kills % 3 == 0 || !was_killed || kills == KILLS {
-            let told = lab.run(["run", "x.toml"]).expect(0);
+            let told = lab.run(ALL).expect(0);
             assert!(!told.stderr.contains("warning"), "needed repair after {moment:?}:\n{}", told.stderr);
             assert_eq!(outcome(&lab), reference, "after a kill at {moment:?}");
             lab.run(["cache", "verify"]).expect(0);
-            assert!(lab.run(["run", "x.toml"]).expect(0).ran().is_empty());
+            assert!(lab.run(ALL).expect(0).ran().is_empty());
             lab = mixed();
         }
     }

@@ -64,6 +64,9 @@ from = "scores[number=b]"
 [table.deltas."row HERE - other"]
 "#;
 
+/// Runs all stages: the table and what it does not read.
+const ALL: [&str; 7] = ["run", "x.toml", "-k", "--force", "talks", "--force", "fails"];
+
 fn hostile() -> Lab {
     let lab = Lab::new();
     let escaped: String = HOSTILE.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect();
@@ -145,13 +148,10 @@ fn no_command_prints_what_a_terminal_would_act_on() {
         }
     };
     all(&lab);
-    for arguments in [
-        &["run", "x.toml", "-k"][..],
-        &["run", "x.toml", "-k", "--json"],
-        &["run", "x.toml", "-k", "--format", "csv"],
-    ] {
-        let told = lab.run(arguments).expect(3);
-        is_clean(arguments, &told);
+    for more in [&[][..], &["--json"], &["--format", "csv"]] {
+        let arguments = [&ALL, more].concat();
+        let told = lab.run(&arguments).expect(3);
+        is_clean(&arguments, &told);
         // What failed is told with its log, and its words can be read.
         assert!(format!("{}{}", told.stdout, told.stderr).contains("PWNED"), "{told:?}");
     }
@@ -168,7 +168,7 @@ fn no_command_prints_what_a_terminal_would_act_on() {
 #[test]
 fn a_damaged_cache_and_a_wrong_experiment_are_told_without_commands() {
     let lab = hostile();
-    lab.run(["run", "x.toml", "-k"]).expect(3);
+    lab.run(ALL).expect(3);
     lab.damage(&fs::read(lab.path(&format!("noise {HOSTILE}.txt"))).unwrap());
     for arguments in
         [&["cache", "verify"][..], &["show", "x.toml", "talks"], &["cache", "verify", "--repair"]]
@@ -200,7 +200,7 @@ fn a_damaged_cache_and_a_wrong_experiment_are_told_without_commands() {
 #[test]
 fn files_and_logs_are_written_as_they_are_where_programs_read() {
     let lab = hostile();
-    lab.run(["run", "x.toml", "-k"]).expect(3);
+    lab.run(ALL).expect(3);
     let noise = fs::read(lab.path(&format!("noise {HOSTILE}.txt"))).unwrap();
     let inside = format!("noise {HOSTILE}.txt");
     let output = lab.command(["show", "x.toml", "talks", "--file", &inside]).output().unwrap();

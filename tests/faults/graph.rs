@@ -35,6 +35,7 @@ while read -r file; do
     echo "== $file"
     cat "$file"
 done < tmp/list > outputs/out/everything
+echo "{\"files\": $(wc -l < tmp/list)}" > outputs/scores/metrics.json
 "#;
     experiment()
         .seed(3)
@@ -53,6 +54,7 @@ done < tmp/list > outputs/out/everything
         .input("x", "tail[side=*]")
         .input("rest", "rest")
         .command("everything", everything)
+        .set("outputs.scores", serde_json::json!({ "type": "scores", "columns": ["files"] }))
         .input("leaf", "leaf[number=*]")
         .input("pair", "pair[number=*]")
         .input("mix", "mix[side=*]")
@@ -61,9 +63,8 @@ done < tmp/list > outputs/out/everything
         .input("words", "words")
         .input("half", "words_half")
         .input("rest", "rest")
-        .table(["words_mean", "words_std", "words_rows"])
-        .row("all", "words")
-        .row("half", "words_half")
+        .table(["files"])
+        .row("all", "everything")
 }
 
 /// How many stages it has.

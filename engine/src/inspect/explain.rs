@@ -39,8 +39,8 @@ pub struct Link {
 pub struct Explanation {
     /// What it would do.
     pub state: State,
-    /// Its recipe key.
-    pub key: Key,
+    /// Its recipe key, if it is known.
+    pub key: Option<Key>,
     /// The stage itself, then the upstream stages whose changes reach it.
     pub chain: Vec<Link>,
 }
@@ -68,9 +68,11 @@ pub fn explain(
             continue;
         }
         let label = plan.nodes()[node].label().to_owned();
-        let current = keys.document(plan, node);
+        let (Some(key), Some(current)) = (keys.recipe(node), keys.document(plan, node)) else {
+            continue;
+        };
         let earlier = cache.index().history(&experiment, &label)?;
-        let others = earlier.iter().filter(|seen| seen.key != keys.recipe(node));
+        let others = earlier.iter().filter(|seen| seen.key != key);
         // The nearest is the one with the fewest differences; among equals the newest.
         let nearest = others.min_by_key(|seen| differences(&seen.recipe, &current).len());
         let Some(nearest) = nearest else {
@@ -93,7 +95,7 @@ pub fn explain(
                 .inputs
                 .iter()
                 .find(|input| edge.port == input.port && input.label == edge.label);
-            if was.is_some_and(|was| was.from != keys.recipe(edge.from)) {
+            if was.is_some_and(|was| Some(was.from) != keys.recipe(edge.from)) {
                 open.push(edge.from);
             }
         }
@@ -103,9 +105,8 @@ pub fn explain(
                     .inputs()
                     .iter()
                     .find(|edge| port_of(&edge.port, edge.label.as_deref()) == port);
-                if let Some(edge) = edge {
-                    change.after =
-                        format!("{} ({})", plan.nodes()[edge.from].label(), keys.recipe(edge.from).short());
+                if let Some((edge, key)) = edge.and_then(|edge| Some((edge, keys.recipe(edge.from)?))) {
+                    change.after = format!("{} ({})", plan.nodes()[edge.from].label(), key.short());
                 }
             }
         }

@@ -14,7 +14,7 @@ pub enum State {
     Run,
     /// It would run unless its inputs come out as they were before.
     Maybe,
-    /// Its result is not there, and nothing that would run needs it.
+    /// Its result is not there, and nothing that would run needs it, or no table reads it.
     NotNeeded,
 }
 
@@ -48,7 +48,7 @@ pub struct StageState {
 pub fn forecast(plan: &Plan, keys: &Keys, cache: Option<&Cache>) -> Result<Vec<StageState>, CacheError> {
     let count = plan.nodes().len();
     let mut traces: Vec<Option<Trace>> = match cache {
-        Some(cache) => cache.index().recipes(keys.recipes())?,
+        Some(cache) => keys.spread(cache.index().recipes(&keys.known())?),
         None => vec![None; count],
     };
     let mut states: Vec<State> = Vec::with_capacity(count);
@@ -62,20 +62,24 @@ pub fn forecast(plan: &Plan, keys: &Keys, cache: Option<&Cache>) -> Result<Vec<S
         let state = match (cache, artifacts) {
             (None, _) => State::Run,
             (Some(cache), Some(artifacts)) => {
-                traces[position] = cache.index().trace(keys.trace(plan, position, &artifacts))?;
+                if let Some(key) = keys.trace(plan, position, &artifacts) {
+                    traces[position] = cache.index().trace(key)?;
+                }
                 if traces[position].is_some() { State::Hit } else { State::Run }
             }
-            // Only work that was done before with other inputs can turn out to be known.
-            (Some(cache), None) if cache.index().has_shape(keys.shape(position))? => State::Maybe,
-            (Some(_), None) => State::Run,
+            (Some(cache), None) => match keys.shape(position) {
+                // Only work that was done before with other inputs can turn out to be known.
+                Some(shape) if cache.index().has_shape(shape)? => State::Maybe,
+                _ => State::Run,
+            },
         };
         states.push(state);
     }
     leave_out_unneeded(plan, &mut states);
     let mut forecast = Vec::with_capacity(count);
     for (position, (state, trace)) in states.into_iter().zip(traces).enumerate() {
-        let seconds = match (state, cache) {
-            (State::Run | State::Maybe, Some(cache)) => cache.index().seconds_of(keys.shape(position))?,
+        let seconds = match (state, cache, keys.shape(position)) {
+            (State::Run | State::Maybe, Some(cache), Some(shape)) => cache.index().seconds_of(shape)?,
             _ => None,
         };
         forecast.push(StageState { state, trace, seconds });
@@ -85,23 +89,16 @@ pub fn forecast(plan: &Plan, keys: &Keys, cache: Option<&Cache>) -> Result<Vec<S
 
 /// What is missing but feeds only hits stays missing.
 fn leave_out_unneeded(plan: &Plan, states: &mut [State]) {
-    let mut has_consumer = vec![false; states.len()];
     let mut is_needed = vec![false; states.len()];
-    for node in plan.table_nodes() {
-        is_needed[node] = true;
-    }
-    for node in plan.nodes() {
-        for edge in node.inputs() {
-            has_consumer[edge.from] = true;
-        }
+    for target in plan.targets() {
+        is_needed[*target] = true;
     }
     // Inputs stand before what reads them, so one pass backwards sees every need.
     for position in (0..states.len()).rev() {
-        let is_wanted = is_needed[position] || !has_consumer[position];
         if states[position] == State::Hit {
             continue;
         }
-        if !is_wanted {
+        if !is_needed[position] {
             states[position] = State::NotNeeded;
             continue;
         }

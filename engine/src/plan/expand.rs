@@ -119,7 +119,7 @@ impl<'a> PlanBuilder<'a> {
             }
             let seed = self.seed_of(spec, combination).map_err(alone)?;
             let (parsed, paths) = self.resolve_files(spec, combination, parsed)?;
-            files.extend(paths);
+            let first = self.nodes.len() + added.len();
             let joined = join_inputs(self.lookup(), spec, &combination.table, &parsed.ports, &mut used_ports)
                 .map_err(alone)?;
             for (inherited, inputs) in joined {
@@ -152,6 +152,8 @@ impl<'a> PlanBuilder<'a> {
                     }
                 }
             }
+            let nodes = first..self.nodes.len() + added.len();
+            files.extend(paths.into_iter().map(|file| FileUse { nodes: nodes.clone(), ..file }));
         }
         if has_broken_input {
             return Err(Vec::new());
@@ -243,14 +245,17 @@ impl<'a> PlanBuilder<'a> {
                     written,
                     self.experiment.sources.folder(&span),
                     self.experiment.data.as_deref(),
-                )
-                .map_err(|help| {
-                    Diagnostic::new(span.clone(), format!("`{written}` cannot be found")).help(help)
-                })?;
+                );
+                // An error only if the stage turns out to be needed.
+                let (path, unset) = match path {
+                    Ok(path) => (path, None),
+                    Err(help) => (written.into(), Some(help)),
+                };
                 let text = path.to_str().map(str::to_owned).ok_or_else(|| {
                     Diagnostic::new(span.clone(), format!("the path `{}` is not UTF-8", path.display()))
                 })?;
-                files.push(FileUse { path, span, about: spec.about.clone() });
+                // Of which nodes is known when they are made.
+                files.push(FileUse { path, unset, nodes: 0..0, span, about: spec.about.clone() });
                 Ok(match visible {
                     Visible::Content => Value::Path(text),
                     Visible::NameAndContent => Value::NamedPath(text),

@@ -32,6 +32,10 @@ pub struct Plan {
     by_stage: Vec<Vec<usize>>,
     pub(crate) files: Vec<FileUse>,
     pub(crate) tables: Vec<PlannedTable>,
+    /// What a run makes if nothing else is asked for.
+    targets: Vec<usize>,
+    /// For each node, whether it is needed.
+    is_needed: Vec<bool>,
 }
 
 impl Plan {
@@ -61,10 +65,37 @@ impl Plan {
             }
         }
         let (nodes, by_stage, files) = builder.finish();
-        match Report::of(diagnostics, &experiment.sources) {
-            Some(report) => Err(report),
-            None => Ok(Self { experiment, nodes, by_stage, files, tables }),
+        // With a table, what is needed is known only if nothing else is wrong.
+        if !diagnostics.is_empty() && experiment.tables.is_empty() {
+            diagnostics.extend(files.iter().filter_map(FileUse::problem));
         }
+        if let Some(report) = Report::of(diagnostics, &experiment.sources) {
+            return Err(report);
+        }
+        let (targets, is_needed) = (Vec::new(), vec![false; nodes.len()]);
+        let mut plan = Self { experiment, nodes, by_stage, files, tables, targets, is_needed };
+        plan.targets = plan.cells_or_ends();
+        plan.require(&plan.targets.clone())?;
+        Ok(plan)
+    }
+
+    /// Returns the nodes that tables read; without tables, those that nothing reads.
+    fn cells_or_ends(&self) -> Vec<usize> {
+        let mut is_target = vec![self.tables.is_empty(); self.nodes.len()];
+        if self.tables.is_empty() {
+            for edge in self.nodes.iter().flat_map(|node| &node.inputs) {
+                is_target[edge.from] = false;
+            }
+        }
+        for node in self.table_nodes() {
+            is_target[node] = true;
+        }
+        (0..self.nodes.len()).filter(|node| is_target[*node]).collect()
+    }
+
+    /// Returns the nodes that fill the tables.
+    pub(crate) fn table_nodes(&self) -> impl Iterator<Item = usize> + '_ {
+        self.tables.iter().flat_map(PlannedTable::nodes)
     }
 
     /// Returns the experiment that was planned.
@@ -82,9 +113,30 @@ impl Plan {
         self.tables.iter().map(|table| table.name.as_deref())
     }
 
-    /// Returns the nodes that fill its tables.
-    pub(crate) fn table_nodes(&self) -> impl Iterator<Item = usize> + '_ {
-        self.tables.iter().flat_map(PlannedTable::nodes)
+    /// Returns the nodes that a run makes if nothing else is asked for: those that tables read; without
+    /// tables, those that nothing reads.
+    pub fn targets(&self) -> &[usize] {
+        &self.targets
+    }
+
+    /// Returns whether a node is a target or was required, or is needed for one of these.
+    pub fn is_needed(&self, node: usize) -> bool {
+        self.is_needed[node]
+    }
+
+    /// Makes nodes needed, and all that they need: their files must be there.
+    ///
+    /// # Errors
+    /// A [`Report`] of the files of which it cannot be told where they are.
+    pub fn require(&mut self, nodes: &[usize]) -> Result<(), Report> {
+        let mut open = nodes.to_vec();
+        while let Some(node) = open.pop() {
+            if !std::mem::replace(&mut self.is_needed[node], true) {
+                open.extend(self.nodes[node].inputs.iter().map(|edge| edge.from));
+            }
+        }
+        let problems = self.needed_files().filter_map(FileUse::problem).collect();
+        Report::of(problems, &self.experiment.sources).map_or(Ok(()), Err)
     }
 
     /// Returns the nodes that `stage` or `stage[axis=variant]` names.
@@ -104,16 +156,20 @@ impl Plan {
         })
     }
 
-    /// Returns all files that parameters name.
+    /// Returns the files that parameters of needed nodes name. Others need not be there.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().map(|file| file.path.as_path())
+        self.needed_files().map(|file| file.path.as_path())
+    }
+
+    fn needed_files(&self) -> impl Iterator<Item = &FileUse> {
+        self.files.iter().filter(|file| file.nodes.clone().any(|node| self.is_needed[node]))
     }
 
     /// Makes a report about files that could not be read.
     pub fn report_files(&self, problems: &[UnreadableFile]) -> Option<Report> {
         let mut diagnostics = Vec::new();
         for UnreadableFile { path, message, help } in problems {
-            for file in self.files.iter().filter(|file| file.path == *path) {
+            for file in self.needed_files().filter(|file| file.path == *path) {
                 let help = help.map(str::to_owned).or_else(|| file.about.clone()).unwrap_or_else(|| {
                     "check the path, which starts from the folder of the file that names it".to_owned()
                 });

@@ -1,5 +1,6 @@
 //! The nodes of a plan, and what enters them.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use cache::Value;
@@ -9,6 +10,7 @@ use crate::experiment::axes::Assignment;
 use crate::kind::name::Name;
 use crate::kind::ports::{OutputPort, Resources};
 use crate::kind::stage::Kind;
+use crate::toml::diagnostic::Diagnostic;
 use crate::toml::source_map::Span;
 
 /// One stage with one variant of each of its axes.
@@ -45,9 +47,22 @@ pub struct Edge {
 /// A file that a parameter names.
 #[derive(Debug, Clone)]
 pub(crate) struct FileUse {
+    /// As an absolute path, or as written where that cannot be told.
     pub path: PathBuf,
+    /// What to do, where it cannot be told which file it is.
+    pub unset: Option<String>,
+    /// The nodes whose parameters name it.
+    pub nodes: Range<usize>,
     pub span: Span,
     pub about: Option<String>,
+}
+
+impl FileUse {
+    /// Says that it cannot be told which file it is.
+    pub(crate) fn problem(&self) -> Option<Diagnostic> {
+        let message = format!("`{}` cannot be found", self.path.display());
+        self.unset.as_ref().map(|help| Diagnostic::new(self.span.clone(), message).help(help))
+    }
 }
 
 impl Node {

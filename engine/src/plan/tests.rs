@@ -339,3 +339,33 @@ fn seeds_of_a_namespace_are_its_own_unless_the_experiment_has_some() {
     assert_eq!(with("", Some(1)), ["t/a", "b"]);
     assert_eq!(with("", Some(2)), ["t/a[seed=1]", "t/a[seed=2]", "b[seed=1]", "b[seed=2]"]);
 }
+
+#[test]
+fn targets_are_what_the_table_reads_and_else_what_nothing_reads() {
+    let stages = "
+stages.base = { kind = 'step' }
+stages.a = { kind = 'step', inputs.i = 'base' }
+stages.b = { kind = 'step', inputs.i = 'a' }
+stages.c = { kind = 'step', inputs.i = 'base' }
+";
+    let names = |plan: &Plan, nodes: &[usize]| -> Vec<String> {
+        nodes.iter().map(|node| plan.nodes()[*node].label().to_owned()).collect()
+    };
+    let needed = |plan: &Plan| -> Vec<String> {
+        let nodes: Vec<usize> = (0..plan.nodes().len()).filter(|node| plan.is_needed(*node)).collect();
+        let mut names = names(plan, &nodes);
+        names.sort();
+        names
+    };
+    let without = plan(stages).unwrap();
+    assert_eq!(needed(&without).len(), 4);
+    let mut with = plan(&format!("{stages}\n[table]\ncolumns = ['score']\nfrom = 'a'")).unwrap();
+    assert_eq!(
+        (names(&with, with.targets()), needed(&with)),
+        (vec!["a".to_owned()], vec!["a".to_owned(), "base".to_owned()])
+    );
+    let c = with.select("c").unwrap();
+    with.require(&c).unwrap();
+    assert_eq!(needed(&with), ["a", "base", "c"]);
+    assert_eq!(names(&with, with.targets()), ["a"]);
+}

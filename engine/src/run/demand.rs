@@ -58,8 +58,9 @@ impl<'a> Demand<'a> {
     ) -> Result<Self, RunError> {
         let count = plan.nodes().len();
         let mut first: BTreeMap<Key, usize> = BTreeMap::new();
-        let leaders: Vec<usize> =
-            (0..count).map(|node| *first.entry(keys.recipe(node)).or_insert(node)).collect();
+        let leader =
+            |(node, key): (usize, Option<Key>)| key.map_or(node, |key| *first.entry(key).or_insert(node));
+        let leaders: Vec<usize> = keys.recipes().enumerate().map(leader).collect();
         let mut consumers: Vec<Vec<usize>> = vec![Vec::new(); count];
         for (position, node) in plan.nodes().iter().enumerate() {
             if leaders[position] != position {
@@ -71,7 +72,7 @@ impl<'a> Demand<'a> {
         }
         let in_table: BTreeSet<usize> = plan.table_nodes().map(|node| leaders[node]).collect();
         let forced: BTreeSet<usize> = options.force.iter().map(|node| leaders[*node]).collect();
-        let traces = cache.index().recipes(keys.recipes())?;
+        let traces = keys.spread(cache.index().recipes(&keys.known())?);
         let whole = |(node, trace): (usize, Option<Trace>)| match trace {
             Some(trace) if is_whole(plan, node, &trace) => Status::Done(trace),
             _ => Status::Absent,
@@ -124,17 +125,12 @@ impl<'a> Demand<'a> {
         inputs_of(&self.leaders, self.plan.nodes()[node].inputs().iter().map(|edge| edge.from))
     }
 
-    /// Returns the nodes that must be there at the end: the requested ones, or else those of the table
-    /// and all that nothing reads.
+    /// Returns the nodes that must be there at the end: the requested ones, or else the plan's targets.
     pub(crate) fn targets(&self) -> Vec<usize> {
-        let wanted: BTreeSet<usize> = if self.options.targets.is_empty() {
-            let ends = (0..self.leaders.len()).filter(|node| self.consumers[self.leaders[*node]].is_empty());
-            ends.chain(self.plan.table_nodes()).collect()
-        } else {
-            self.options.targets.iter().copied().collect()
-        };
+        let requested = &self.options.targets;
+        let wanted = if requested.is_empty() { self.plan.targets() } else { requested };
         let leaders: BTreeSet<usize> =
-            wanted.into_iter().chain(self.forced.iter().copied()).map(|node| self.leaders[node]).collect();
+            wanted.iter().chain(&self.forced).map(|node| self.leaders[*node]).collect();
         leaders.into_iter().collect()
     }
 

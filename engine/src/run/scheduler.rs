@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use cache::{Access, Cache, Digest, Key, KeyLock, Trace};
+use cache::{Access, Cache, Digest, Key, KeyLock, Recipe, Trace};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use crate::kind::failure::StageFailure;
 use crate::plan::graph::Plan;
 use crate::plan::key::Keys;
 use crate::plan::memory_forecast::Fit;
+use crate::plan::node::Node;
 use crate::process::cancel::Cancel;
 use crate::process::job::Progress;
 use crate::run::demand::{Demand, Status, is_whole};
@@ -25,6 +26,9 @@ use crate::run::worker::panic_message;
 const LOCK_POLL: Duration = Duration::from_millis(25);
 /// How often cancellation is checked while nothing happens.
 const IDLE_POLL: Duration = Duration::from_millis(200);
+
+/// Why the key of a node that runs is known.
+const NEEDED: &str = "what runs is needed, so its files are known";
 
 /// What a node takes of the machine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -83,8 +87,10 @@ impl<'a> Scheduler<'a> {
                 keys.plan(plan),
                 &|| {
                     let all = plan.nodes().iter().enumerate();
-                    all.map(|(at, node)| (node.label().to_owned(), keys.recipe(at), keys.document(plan, at)))
-                        .collect()
+                    let named = |(at, node): (usize, &Node)| {
+                        Some((node.label().to_owned(), keys.recipe(at)?, keys.document(plan, at)?))
+                    };
+                    all.filter_map(named).collect()
                 },
             )?;
         }
@@ -220,12 +226,12 @@ impl<'a> Scheduler<'a> {
             }
             self.demand.ready.remove(&node);
             let artifacts = self.demand.artifacts_of(node);
-            let trace = self.keys.trace(self.plan, node, &artifacts);
+            let trace = self.keys.trace(self.plan, node, &artifacts).expect(NEEDED);
             let label = self.plan.nodes()[node].label().to_owned();
             if let Some(finished) = self.look_up(node, trace, on_event)? {
                 if self.cache.access() == Access::ReadWrite {
-                    let document = self.keys.document(self.plan, node);
-                    self.cache.index().alias((self.keys.recipe(node), &document), trace)?;
+                    let (recipe, document) = self.recipe(node);
+                    self.cache.index().alias((recipe, &document), trace)?;
                 }
                 let how = if self.demand.statuses[node] == Status::Locked {
                     StageResult::Shared
@@ -250,8 +256,8 @@ impl<'a> Scheduler<'a> {
             };
             // Between the look-up and the lock another run may have finished the same work.
             if let Some(finished) = self.look_up(node, trace, on_event)? {
-                let document = self.keys.document(self.plan, node);
-                self.cache.index().alias((self.keys.recipe(node), &document), trace)?;
+                let (recipe, document) = self.recipe(node);
+                self.cache.index().alias((recipe, &document), trace)?;
                 self.demand.finish(node, finished, StageResult::Shared, on_event);
                 after = None;
                 continue;
@@ -346,6 +352,12 @@ impl<'a> Scheduler<'a> {
         }
     }
 
+    /// Returns the recipe of a node that runs.
+    fn recipe(&self, node: usize) -> (Key, Recipe) {
+        let recipe = self.keys.recipe(node).zip(self.keys.document(self.plan, node));
+        recipe.expect(NEEDED)
+    }
+
     fn task(&self, node: usize, trace: Key, artifacts: &[Digest]) -> Task {
         let planned = &self.plan.nodes()[node];
         let inputs = planned.inputs().iter().zip(artifacts);
@@ -361,9 +373,9 @@ impl<'a> Scheduler<'a> {
             outputs: planned.outputs.clone(),
             settings: self.plan.spec(planned.stage).settings.clone(),
             cores: self.needs(node).cores,
-            recipe: (self.keys.recipe(node), self.keys.document(self.plan, node)),
+            recipe: self.recipe(node),
             trace,
-            shape: self.keys.shape(node),
+            shape: self.keys.shape(node).expect(NEEDED),
             is_forced: self.demand.forced.contains(&node),
             run: self.run,
         }
@@ -389,7 +401,12 @@ impl<'a> Scheduler<'a> {
                 self.running.remove(&node);
                 match attempt {
                     Ok(result) => {
-                        let trace = self.cache.index().recipes(&[self.keys.recipe(node)])?.pop().flatten();
+                        let trace = self
+                            .cache
+                            .index()
+                            .recipes(&[self.keys.recipe(node).expect(NEEDED)])?
+                            .pop()
+                            .flatten();
                         let trace = trace.expect("what was just committed is there");
                         self.demand.finish(node, trace, result, on_event);
                     }
