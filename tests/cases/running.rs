@@ -291,7 +291,8 @@ fn a_table_shows_published_numbers_differences_and_gaps() {
         .lab();
     lab.write("printed.toml", "columns = [\"bleu\"]\n[rows]\nours = [0.72]\ntheirs = [0.43]\nold = [0.04]\n");
     let told = lab.run(["run", "x.toml", "--keep-going"]).expect(3);
-    let told = told.shows(&["Captions", "BLEU", "0.75 (0.72)", "ours - theirs", "old", "exited with code 5"]);
+    let told =
+        told.shows(&["Captions", "BLEU", "0.75     (0.72)", "ours - theirs", "old", "exited with code 5"]);
     assert!(told.stdout.contains("0.43") && told.stdout.contains("+0.29"), "{}", told.stdout);
     let table = lab.run(["table", "x.toml", "--format", "csv"]).expect(3).stdout;
     let lines: Vec<&str> = table.lines().collect();

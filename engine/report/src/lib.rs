@@ -8,9 +8,12 @@
 //! use report::table::{Cell, CellValue, Column, Row, RowOrigin, Table, text};
 //!
 //! let accuracy = Column { name: "accuracy".into(), label: "Accuracy".into(), digits: Some(2), better: None };
-//! let cell = Cell { value: CellValue::Number(0.4123), published: Some(0.5), provenance: Vec::new() };
+//! let value = CellValue::Number(0.4123);
+//! let (published, provenance) = (Some(0.5), Vec::new());
+//! let cell = Cell { value, published, provenance, definition: None, differs: None };
 //! let row = Row { label: "ours".into(), origin: RowOrigin::Made { stage: "scores".into() }, cells: vec![cell] };
 //! let table = Table {
+//!     name: None,
 //!     title: "A table".into(),
 //!     columns: vec![accuracy],
 //!     rows: vec![row],

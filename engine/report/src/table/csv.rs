@@ -142,7 +142,11 @@ mod tests {
         other.differs = Some("words, not pieces".into());
         let absent = cell(CellValue::Absent { reason: "no such column".into() }, None);
         let rows = vec![made("a", vec![cell(CellValue::Number(1.0), None), absent]), made("b", vec![other])];
-        assert_snapshot!(csv(&table(vec![column("x"), column("y")], rows)), @r"");
+        assert_snapshot!(csv(&table(vec![column("x"), column("y")], rows)), @r#"
+        label,x,x_published,y,y_published,definition,missing
+        a,1.0,,,,,y: no such column
+        b,2.0,,,,"x: words, not pieces",y: scores[b]: no value was given
+        "#);
     }
 
     #[test]

@@ -470,7 +470,7 @@ pub(crate) mod tests {
             vec![made("a", vec![number(0.5), number(1.0)]), made("b", vec![other, cell(absent, None)])];
         let formatted = FormattedTable::of(&table(vec![column("x"), column("y")], rows));
         let cells = &formatted.rows[1].cells;
-        assert_eq!((cells[0].ours.as_str(), cells[0].footnote), ("0.4", Some(1)));
+        assert_eq!((cells[0].ours.as_str(), cells[0].footnote), ("0.40", Some(1)));
         assert_eq!((cells[1].ours.as_str(), cells[1].footnote), (NOTHING, Some(2)));
         assert_eq!(formatted.footnotes[0].reason, "words, where the first row has pieces");
     }

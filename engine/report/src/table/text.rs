@@ -151,11 +151,16 @@ impl Page {
 fn rows_grid(formatted: &FormattedTable) -> Grid {
     let column = |(at, head): (usize, &String)| {
         let cells: Vec<&FormattedCell> = formatted.rows.iter().map(|row| &row.cells[at]).collect();
-        let ours: Vec<String> = cells.iter().map(|cell| ours(cell)).collect();
-        let ours_width = ours.iter().map(|text| columns(text)).max().unwrap_or(0);
-        let published = cells.iter().map(|cell| columns(&cell.published)).max().unwrap_or(0);
-        let body = ours.iter().zip(cells).map(|(ours, cell)| {
-            let ours = pad_left(ours, ours_width);
+        let width = |part: &dyn Fn(&FormattedCell) -> String| {
+            cells.iter().map(|cell| columns(&part(cell))).max().unwrap_or(0)
+        };
+        let ours_width = width(&|cell| cell.ours.clone());
+        // Beside the numbers, which stay below each other.
+        let footnote_width = width(&footnote);
+        let published = width(&|cell| cell.published.clone());
+        let body = cells.iter().map(|cell| {
+            let footnote = pad_right(&footnote(cell), footnote_width);
+            let ours = format!("{}{footnote}", pad_left(&cell.ours, ours_width));
             match published {
                 0 => ours,
                 width => format!("{ours} {}", pad_left(&cell.published, width)),
@@ -197,11 +202,8 @@ fn deltas_grid(formatted: &FormattedTable) -> Grid {
     }
 }
 
-fn ours(cell: &FormattedCell) -> String {
-    match cell.footnote {
-        Some(number) => format!("{} [{number}]", cell.ours),
-        None => cell.ours.clone(),
-    }
+fn footnote(cell: &FormattedCell) -> String {
+    cell.footnote.map(|number| format!(" [{number}]")).unwrap_or_default()
 }
 
 fn because(footnote: &Footnote) -> String {
@@ -241,9 +243,9 @@ mod tests {
 
                                         Accuracy ↑              Error ↓        Items
         ────────────────────────────────────────────────────────────────────────────
-        left                    0.41 ± 0.02 (0.53)       186.99 (42.40)         3300
+        left                    0.41 ± 0.02 (0.53)   186.99     (42.40)     3300
         right|wing              0.50 ± 0.10 (0.45)  missing [1]  (9.50)  missing [1]
-        Älter (published only)              (0.30)              (66.16)            –
+        Älter (published only)              (0.30)              (66.16)        –
 
         in brackets: published
         published only: no stage of this experiment makes the row
@@ -278,15 +280,15 @@ mod tests {
 
                                             Error ↓
         ───────────────────────────────────────────
-        left                         186.99 (42.40)
+        left                     186.99     (42.40)
         right|wing              missing [1]  (9.50)
         Älter (published only)              (66.16)
 
                                       Items
         ───────────────────────────────────
-        left                           3300
+        left                       3300
         right|wing              missing [1]
-        Älter (published only)            –
+        Älter (published only)        –
 
         in brackets: published
         published only: no stage of this experiment makes

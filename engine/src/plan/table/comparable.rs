@@ -71,16 +71,31 @@ fn check(
     let nodes = lookup
         .select(stage, &reference)
         .map_err(|(message, help)| Diagnostic::new(condition.stage.span.clone(), message).maybe_help(help))?;
-    for node in nodes {
-        if let Some(why) = differs(&lookup.nodes[node], &condition.is, paths) {
-            return Ok(Some(why));
-        }
-    }
-    Ok(None)
+    let of_nodes: Vec<(usize, Option<Mismatch>)> =
+        nodes.into_iter().map(|node| (node, mismatch(&lookup.nodes[node], &condition.is, paths))).collect();
+    let Some((node, Some(first))) = of_nodes.iter().find(|(_, mismatch)| mismatch.is_some()) else {
+        return Ok(None);
+    };
+    // Where all variants differ in the same way, none of them need be named.
+    let are_equal = of_nodes.iter().all(|(_, mismatch)| mismatch.as_ref() == Some(first));
+    let name = if are_equal { &condition.stage.text } else { lookup.nodes[*node].label() };
+    let Mismatch { field, actual, expected } = first;
+    Ok(Some(match actual {
+        Some(actual) => format!("`{field}` of `{name}` is {actual}, not {expected}"),
+        None => format!("`{name}` has no `{field}`"),
+    }))
+}
+
+/// A field of a node that is not as a condition wants it.
+#[derive(Debug, PartialEq)]
+struct Mismatch {
+    field: String,
+    actual: Option<String>,
+    expected: String,
 }
 
 /// Returns the first field of a node that is not as it should be.
-fn differs(node: &Node, is: &TomlValue, paths: Paths<'_>) -> Option<String> {
+fn mismatch(node: &Node, is: &TomlValue, paths: Paths<'_>) -> Option<Mismatch> {
     for (name, entry) in is.as_table().into_iter().flatten() {
         let place: Vec<&str> = name.split('.').collect();
         let kind = Value::Text(node.kind().name().to_owned());
@@ -95,12 +110,8 @@ fn differs(node: &Node, is: &TomlValue, paths: Paths<'_>) -> Option<String> {
         };
         if let Some((below, actual)) = difference(&entry.value, actual, paths) {
             let field = [vec![name.clone()], below].concat().join(".");
-            let written = written(&entry.value, &field, name);
-            let why = match actual {
-                Some(actual) => format!("`{field}` of `{}` is {actual}, not {written}", node.label()),
-                None => format!("`{}` has no `{field}`", node.label()),
-            };
-            return Some(why);
+            let expected = written(&entry.value, &field, name);
+            return Some(Mismatch { field, actual, expected });
         }
     }
     None
