@@ -240,9 +240,8 @@ impl Loader<'_> {
                 continue;
             }
             self.load_included(table.get("include").map(|entry| &entry.value), folder, chain);
-            match table.get("note").map(|entry| &entry.value.content) {
-                Some(Content::Text(note)) => self.note = Some(note.clone()),
-                _ => {}
+            if let Some(Content::Text(note)) = table.get("note").map(|entry| &entry.value.content) {
+                self.note = Some(note.clone());
             }
             let namespace = self.namespace.clone();
             self.layers.push(Layer { root: table, origin: Origin::Profile, namespace });

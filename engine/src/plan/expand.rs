@@ -279,8 +279,13 @@ impl<'a> PlanBuilder<'a> {
                 let first = combinations.iter().find(with).expect("the input is from one");
                 let parsed = self.parse(spec, first).map_err(|diagnostic| vec![diagnostic])?;
                 let known: Vec<&str> = parsed.ports.inputs.iter().map(|port| port.name.as_str()).collect();
-                let help = nearest_or_all(name, "its inputs", known)
+                let mut help = nearest_or_all(name, "its inputs", known)
                     .unwrap_or_else(|| "it takes no inputs".to_owned());
+                let defaults = spec.defaults.as_ref().and_then(|defaults| defaults.get("inputs"));
+                let default = defaults.and_then(|inputs| inputs.value.as_table()?.get(name));
+                if default.is_some_and(|default| default.key == entry.key) {
+                    help = format!("{help}; `remove = [\"inputs.{name}\"]` takes the default off the stage");
+                }
                 if let Some(message) = spec.kind.renamed().input(name) {
                     let message = format!("stage `{}` ({}): {message}", spec.name, spec.kind_name());
                     return Err(vec![Diagnostic::new(entry.key.clone(), message).label("renamed")]);
