@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use engine::{Comparison, Event, Plan, Progress, RunReport, StageFailure, StageResult};
+use engine::{Comparison, Event, Plan, Progress, RunReasons, RunReport, StageFailure, StageResult};
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use serde_json::json;
 
@@ -41,11 +41,14 @@ impl Mode {
 /// Reports the events of a run.
 pub(crate) struct Listener<'a> {
     plan: &'a Plan,
+    reasons: RunReasons<'a>,
     cache: PathBuf,
     mode: Mode,
     bars: MultiProgress,
     all: Option<ProgressBar>,
     running: BTreeMap<usize, ProgressBar>,
+    /// Why each running node runs.
+    because: BTreeMap<usize, String>,
     began: Instant,
     /// The first failure to write an event.
     unwritten: io::Result<()>,
@@ -53,14 +56,16 @@ pub(crate) struct Listener<'a> {
 
 impl<'a> Listener<'a> {
     /// Listens to the run of a plan.
-    pub(crate) fn new(plan: &'a Plan, cache: &Path, mode: Mode) -> Self {
+    pub(crate) fn new(plan: &'a Plan, reasons: RunReasons<'a>, cache: &Path, mode: Mode) -> Self {
         Self {
             plan,
+            reasons,
             cache: cache.to_owned(),
             mode,
             bars: MultiProgress::new(),
             all: None,
             running: BTreeMap::new(),
+            because: BTreeMap::new(),
             began: Instant::now(),
             unwritten: Ok(()),
         }
@@ -68,9 +73,18 @@ impl<'a> Listener<'a> {
 
     /// Reports one event.
     pub(crate) fn on_event(&mut self, event: &Event) {
+        if let Event::Started { node } = event {
+            // A reason that cannot be looked up does not stop the run.
+            if let Ok(reason) = self.reasons.of(*node) {
+                self.because.insert(*node, reason.to_string());
+            }
+        }
         match self.mode {
             Mode::Json => self.print_json(event),
             Mode::Live | Mode::Plain => self.print(event),
+        }
+        if let Event::Finished { node, .. } = event {
+            self.because.remove(node);
         }
     }
 
@@ -171,7 +185,11 @@ impl<'a> Listener<'a> {
             StageResult::Ran { seconds: took, notes, comparison } => {
                 let identical =
                     if *comparison == Comparison::Identical { ", the same bytes as before" } else { "" };
-                self.line(&format!("ran       {label}  ({}{identical})", seconds(*took)));
+                let because = self
+                    .because
+                    .get(&node)
+                    .map_or_else(String::new, |because| format!("  {}", terminal::one_line(because)));
+                self.line(&format!("ran       {label}  ({}{identical}){because}", seconds(*took)));
                 for note in notes {
                     self.line(&format!("          note: {note}"));
                 }
@@ -222,7 +240,10 @@ impl<'a> Listener<'a> {
             Event::RunStarted { nodes, hits } => {
                 json!({ "event": "run-started", "stages": nodes, "hits": hits })
             }
-            Event::Started { node } => json!({ "event": "started", "stage": self.label(*node) }),
+            Event::Started { node } => {
+                let because = self.because.get(node);
+                json!({ "event": "started", "stage": self.label(*node), "because": because })
+            }
             Event::Waiting { node } => json!({ "event": "waiting", "stage": self.label(*node) }),
             Event::Progress { node, progress } => {
                 json!({ "event": "progress", "stage": self.label(*node), "progress": progress })
@@ -236,6 +257,9 @@ impl<'a> Listener<'a> {
                 let fields = value.as_object_mut().expect("written as an object");
                 let (how, more) = describe(result);
                 fields.insert("result".to_owned(), how.into());
+                if let (StageResult::Ran { .. }, Some(because)) = (result, self.because.get(node)) {
+                    fields.insert("because".to_owned(), because.as_str().into());
+                }
                 fields.extend(more);
                 value
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 
-use engine::{Cancel, RunOptions, RunReport, StageResult, run as run_plan};
+use engine::{Cancel, RunOptions, RunReasons, RunReport, StageResult, run as run_plan};
 
 use crate::convert;
 use crate::error::CliError;
@@ -59,7 +59,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     let options = options(&arguments, &session, device)?;
     let cancel = Cancel::for_a_process_of_its_own();
     listen_for_signals(&cancel)?;
-    let mut listener = Listener::new(&session.plan, cache.folder(), Mode::choose(arguments.json));
+    let reasons = RunReasons::new(&session.plan, &session.keys, cache, &options.force)?;
+    let mode = Mode::choose(arguments.json);
+    let mut listener = Listener::new(&session.plan, reasons, cache.folder(), mode);
     let report = run_plan(&session.plan, &session.keys, cache, &options, &cancel, &mut |event| {
         listener.on_event(&event);
     });

@@ -1,8 +1,8 @@
-//! `pipeline why FILE STAGE`: what differs from the most similar earlier run, and upstream of it.
+//! `pipeline why FILE STAGE`: what differs from the most similar earlier run, and where that comes from.
 
 use std::io::Write as _;
 
-use engine::{State, explain};
+use engine::{Change, State, explain};
 
 use crate::error::CliError;
 use crate::session::{ExperimentArguments, Session, Use};
@@ -15,6 +15,9 @@ pub(crate) struct Arguments {
     experiment: ExperimentArguments,
     /// The stage: `name` or `name[axis=variant]`.
     stage: String,
+    /// Print the changes of all stages from this one up to the causes.
+    #[arg(long)]
+    chain: bool,
 }
 
 /// Runs the command.
@@ -32,21 +35,30 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
         };
         let key = explanation.key.map_or_else(|| "not known".to_owned(), |key| key.short());
         writeln!(out, "{label} {verdict}  (recipe {key})")?;
-        for (position, link) in explanation.chain.iter().enumerate() {
-            let indent = if position == 0 { "  " } else { "    " };
-            if position > 0 {
-                writeln!(out, "  because of {}", link.stage)?;
+        if let Some(first) = explanation.chain.first() {
+            if !first.was_seen {
+                writeln!(out, "  no earlier run of it is known")?;
+            } else if first.changes.is_empty() {
+                writeln!(out, "  nothing has changed since the last run that included it")?;
             }
-            if !link.was_seen {
-                writeln!(out, "{indent}no earlier run of it is known")?;
-            } else if link.changes.is_empty() {
-                writeln!(out, "{indent}nothing has changed since the last run that included it")?;
-            }
+        }
+        for (stage, change) in explanation.causes() {
+            let of = if stage == label { String::new() } else { format!("{stage}: ") };
+            writeln!(out, "  {of}{}", written(change))?;
+        }
+        let links = explanation.chain.iter().filter(|link| arguments.chain && !link.changes.is_empty());
+        for (position, link) in links.enumerate() {
+            let because = if position == 0 { "chain:" } else { "because of" };
+            writeln!(out, "  {because} {}", link.stage)?;
             for change in &link.changes {
-                let place = change.place.as_ref().map_or_else(String::new, |place| format!(" ({place})"));
-                writeln!(out, "{indent}{} {} -> {}{place}", change.what, change.before, change.after)?;
+                writeln!(out, "    {}", written(change))?;
             }
         }
     }
     Ok(())
+}
+
+fn written(Change { what, before, after, place, .. }: &Change) -> String {
+    let place = place.as_ref().map_or_else(String::new, |place| format!(" ({place})"));
+    format!("{what} {before} -> {after}{place}")
 }

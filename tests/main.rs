@@ -25,6 +25,7 @@ mod cases {
     mod models;
     mod own_kinds;
     mod preferences;
+    mod reasons;
     mod running;
     mod sharing;
     mod supervision;

@@ -56,6 +56,7 @@ mod toml;
 pub use choice::{Component, FieldError};
 pub use experiment::spec::{Experiment, Request};
 pub use inspect::explain::{Change, Explanation, Link, explain};
+pub use inspect::reasons::{Cause, RunReason, RunReasons};
 pub use inspect::status::{StageState, State, forecast};
 pub use kind::context::{Context, Input};
 pub use kind::failure::{StageFailure, with_causes};

@@ -127,9 +127,10 @@ fn why_names_the_parameter_its_values_its_place_and_the_chain() {
     lab.run(["why", "x.toml", "some"]).expect(0).shows(&["some is a hit", "nothing has changed"]);
     lab.edit("x.toml", "take.count = 2", "take.count = 3");
     lab.run(["why", "x.toml", "some"]).expect(0).shows(&["some must run", "take.count 2 -> 3 (x.toml:10)"]);
-    let told = lab.run(["why", "x.toml", "scores[field=text]"]).expect(0);
+    let told = lab.run(["why", "x.toml", "scores[field=text]", "--chain"]).expect(0);
     let _ = told.shows(&[
         "scores[field=text] may run",
+        "  some: take.count 2 -> 3 (x.toml:10)",
         "inputs.rows",
         "(x.toml:14)",
         "because of some",

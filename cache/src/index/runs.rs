@@ -159,6 +159,18 @@ impl Index {
         })
     }
 
+    /// Returns whether a run of an experiment is remembered.
+    ///
+    /// # Errors
+    /// [`CacheError::Index`].
+    pub fn has_history(&self, experiment: &str) -> Result<bool, CacheError> {
+        self.read(|connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM history WHERE experiment = ?)")?;
+            statement.query_row([experiment], |row| row.get(0))
+        })
+    }
+
     /// Returns the recipes that a stage had in earlier runs of an experiment, newest first. What
     /// is corrupt is left out.
     ///

@@ -85,7 +85,9 @@ fn history_grows_only_where_a_stage_changed() {
     let cache = Cache::open(folder.path()).unwrap();
     let index = cache.index();
     let stages = |b: &str| vec![("a".to_owned(), key("a1"), recipe()), ("b".to_owned(), key(b), recipe())];
+    assert!(!index.has_history("e").unwrap());
     index.begin_run("e", "mini", key("plan 1"), &|| stages("b1")).unwrap();
+    assert!(index.has_history("e").unwrap() && !index.has_history("f").unwrap());
     let run = index.begin_run("e", "mini", key("plan 2"), &|| stages("b2")).unwrap();
     index.end_run(run, "done").unwrap();
     assert_eq!(index.history("e", "a").unwrap().len(), 1);

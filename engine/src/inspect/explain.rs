@@ -1,8 +1,8 @@
-//! Why a stage hits or misses: what differs from the nearest earlier run, then the chain.
+//! Why a stage hits or misses: what differs from the nearest earlier run, and what that comes from.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cache::{Cache, CacheError, Key, Recipe};
+use cache::{Cache, CacheError, HistoryEntry, Key, Recipe};
 use serde_json::Value;
 
 use crate::inspect::status::{State, forecast};
@@ -21,6 +21,8 @@ pub struct Change {
     pub after: String,
     /// Where the new value is written.
     pub place: Option<String>,
+    /// Whether it follows from a change upstream: an input that is made otherwise than before.
+    pub is_derived: bool,
 }
 
 /// A stage in the chain of causes.
@@ -45,6 +47,17 @@ pub struct Explanation {
     pub chain: Vec<Link>,
 }
 
+impl Explanation {
+    /// Returns the changes that follow from no others, with the label of the stage that each is in.
+    pub fn causes(&self) -> impl Iterator<Item = (&str, &Change)> {
+        let all = self
+            .chain
+            .iter()
+            .flat_map(|link| link.changes.iter().map(|change| (link.stage.as_str(), change)));
+        all.filter(|(_, change)| !change.is_derived)
+    }
+}
+
 /// Explains a node.
 ///
 /// # Errors
@@ -57,62 +70,105 @@ pub fn explain(
 ) -> Result<Explanation, CacheError> {
     let state = forecast(plan, keys, cache)?[node].state;
     let mut chain = Vec::new();
-    let Some(cache) = cache else {
-        return Ok(Explanation { state, key: keys.recipe(node), chain });
-    };
-    let experiment = std::path::absolute(plan.experiment().file()).unwrap_or_default().display().to_string();
-    let mut open = vec![node];
-    let mut seen = BTreeSet::new();
-    while let Some(node) = open.pop() {
-        if !seen.insert(node) {
-            continue;
-        }
+    if let Some(cache) = cache {
+        let past = Past::new(plan, keys, cache);
+        let (nearest, was_seen) = past.nearest(node)?;
         let label = plan.nodes()[node].label().to_owned();
-        let (Some(key), Some(current)) = (keys.recipe(node), keys.document(plan, node)) else {
-            continue;
-        };
-        let earlier = cache.index().history(&experiment, &label)?;
-        let others = earlier.iter().filter(|seen| seen.key != key);
-        // The nearest is the one with the fewest differences; among equals the newest.
-        let nearest = others.min_by_key(|seen| differences(&seen.recipe, &current).len());
-        let Some(nearest) = nearest else {
-            if chain.is_empty() || earlier.is_empty() {
-                chain.push(Link { stage: label, changes: Vec::new(), was_seen: !earlier.is_empty() });
+        match nearest {
+            None => chain.push(Link { stage: label, changes: Vec::new(), was_seen }),
+            Some(nearest) => {
+                let mut open = vec![(node, nearest)];
+                let mut seen = BTreeSet::new();
+                while let Some((node, before)) = open.pop() {
+                    if seen.insert(node) {
+                        let Compared { changes, upstream } = past.compare(node, &before.recipe)?;
+                        let stage = plan.nodes()[node].label().to_owned();
+                        chain.push(Link { stage, changes, was_seen: true });
+                        open.extend(upstream.into_iter().rev());
+                    }
+                }
             }
-            continue;
+        }
+    }
+    Ok(Explanation { state, key: keys.recipe(node), chain })
+}
+
+/// The earlier runs of an experiment.
+pub(crate) struct Past<'a> {
+    plan: &'a Plan,
+    keys: &'a Keys,
+    cache: &'a Cache,
+    experiment: String,
+}
+
+/// What is not as it was in a node.
+pub(crate) struct Compared {
+    pub changes: Vec<Change>,
+    /// The upstream nodes that made its inputs otherwise, with the recipes that they had then.
+    pub upstream: Vec<(usize, HistoryEntry)>,
+}
+
+impl<'a> Past<'a> {
+    pub(crate) fn new(plan: &'a Plan, keys: &'a Keys, cache: &'a Cache) -> Self {
+        let experiment = std::path::absolute(plan.experiment().file()).unwrap_or_default();
+        Self { plan, keys, cache, experiment: experiment.display().to_string() }
+    }
+
+    /// Returns whether a run of the experiment is remembered.
+    pub(crate) fn has_runs(&self) -> Result<bool, CacheError> {
+        self.cache.index().has_history(&self.experiment)
+    }
+
+    pub(crate) fn label(&self, node: usize) -> &'a str {
+        self.plan.nodes()[node].label()
+    }
+
+    /// Returns the nearest other recipe that a node had, and whether any is remembered: the one with
+    /// the fewest differences; among equals the newest.
+    pub(crate) fn nearest(&self, node: usize) -> Result<(Option<HistoryEntry>, bool), CacheError> {
+        let Some(current) = self.keys.document(self.plan, node) else {
+            return Ok((None, false));
+        };
+        let earlier = self.cache.index().history(&self.experiment, self.label(node))?;
+        let was_seen = !earlier.is_empty();
+        let others = earlier.into_iter().filter(|seen| Some(seen.key) != self.keys.recipe(node));
+        Ok((others.min_by_key(|seen| differences(&seen.recipe, &current).len()), was_seen))
+    }
+
+    /// Compares a node with an earlier recipe of it.
+    pub(crate) fn compare(&self, node: usize, before: &Recipe) -> Result<Compared, CacheError> {
+        let Some(current) = self.keys.document(self.plan, node) else {
+            return Ok(Compared { changes: Vec::new(), upstream: Vec::new() });
         };
         let places: BTreeMap<String, String> =
-            resolved(plan, node).into_iter().map(|value| (value.path, value.origin)).collect();
+            resolved(self.plan, node).into_iter().map(|value| (value.path, value.origin)).collect();
         let mut changes = Vec::new();
-        for mut change in differences(&nearest.recipe, &current) {
+        let mut upstream = Vec::new();
+        for mut change in differences(before, &current) {
             change.what = change.what.trim_start_matches("params.").to_owned();
             change.place = place_of(&places, &change.what);
             changes.push(change);
         }
-        for edge in plan.nodes()[node].inputs().iter().rev() {
-            let was = nearest
-                .recipe
-                .inputs
-                .iter()
-                .find(|input| edge.port == input.port && input.label == edge.label);
-            if was.is_some_and(|was| Some(was.from) != keys.recipe(edge.from)) {
-                open.push(edge.from);
+        for edge in self.plan.nodes()[node].inputs() {
+            let name = format!("inputs.{}", port_of(&edge.port, edge.label.as_deref()));
+            let Some(change) = changes.iter_mut().find(|change| change.what == name) else {
+                continue;
+            };
+            if let Some(key) = self.keys.recipe(edge.from) {
+                change.after = format!("{} ({})", self.label(edge.from), key.short());
+            }
+            let mut inputs = before.inputs.iter();
+            let was = inputs.find(|input| edge.port == input.port && input.label == edge.label);
+            let Some(was) = was else { continue };
+            // If it was another stage that made it, the reference is what changed.
+            let earlier = self.cache.index().history(&self.experiment, self.label(edge.from))?;
+            if let Some(earlier) = earlier.into_iter().find(|seen| seen.key == was.from) {
+                change.is_derived = true;
+                upstream.push((edge.from, earlier));
             }
         }
-        for change in &mut changes {
-            if let Some(port) = change.what.strip_prefix("inputs.") {
-                let edge = plan.nodes()[node]
-                    .inputs()
-                    .iter()
-                    .find(|edge| port_of(&edge.port, edge.label.as_deref()) == port);
-                if let Some((edge, key)) = edge.and_then(|edge| Some((edge, keys.recipe(edge.from)?))) {
-                    change.after = format!("{} ({})", plan.nodes()[edge.from].label(), key.short());
-                }
-            }
-        }
-        chain.push(Link { stage: label, changes, was_seen: true });
+        Ok(Compared { changes, upstream })
     }
-    Ok(Explanation { state, key: keys.recipe(node), chain })
 }
 
 /// Returns where a value was written, or else what it is a part of.
@@ -143,6 +199,7 @@ fn differences(before: &Recipe, after: &Recipe) -> Vec<Change> {
             before: old.get(name).cloned().unwrap_or_else(nothing),
             after: new.get(name).cloned().unwrap_or_else(nothing),
             place: None,
+            is_derived: false,
         })
         .collect()
 }
