@@ -1,6 +1,8 @@
 //! Kinds that an experiment makes of programs, and the environments that programs run in.
 
-use crate::lab::Lab;
+use std::process::Command;
+
+use crate::lab::{Lab, project};
 
 /// Counts characters of captions: a metric that is no metric of the program.
 const KINDS: &str = r#"
@@ -147,4 +149,44 @@ fn a_container_needs_something_that_runs_it() {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(3), "{told}");
     assert!(told.contains("there is neither apptainer nor podman"), "{told}");
+}
+
+/// Needs podman and an image, which is made of a busybox; says so where it is skipped.
+#[test]
+fn a_container_sees_its_inputs_and_nothing_else() {
+    let Some(image) = busybox_image() else {
+        return eprintln!("SKIPPED: podman, busybox or something that podman needs is not here");
+    };
+    let lab = Lab::with(&format!(
+        "[stages.rows]\nkind = 'source'\npath = 'rows.jsonl'\n\
+         [stages.a]\nkind = 'command'\ninputs.rows = 'rows'\nparameters.x = 'b c'\noutputs.o = {{}}\n\
+         run = ['sh', '-ec', 'cat inputs/rows/rows.jsonl > outputs/o/f; echo \"$PARAM_x\" >> outputs/o/f; \
+         ! touch inputs/rows/more; ! ls {} 2>&1']\nenvironment.container = '{image}'\n",
+        project().display()
+    ));
+    lab.write("rows.jsonl", "{\"a\":\"1\"}\n");
+    lab.run(["run", "x.toml"]).expect(0);
+    assert!(lab.made("a", "f").ends_with("b c\n") && lab.made("a", "f").contains("\"a\""));
+}
+
+/// Makes an image of a static busybox. Returns its name and digest.
+fn busybox_image() -> Option<String> {
+    let run = |program: &str, arguments: &[&str]| -> Option<String> {
+        let output = Command::new(program).args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let name = "localhost/pipeline-test";
+    let root = tempfile::tempdir().ok()?;
+    std::fs::create_dir(root.path().join("bin")).ok()?;
+    std::fs::copy("/bin/busybox", root.path().join("bin/busybox")).ok()?;
+    for applet in ["sh", "cat", "ls", "touch"] {
+        std::os::unix::fs::symlink("busybox", root.path().join("bin").join(applet)).ok()?;
+    }
+    let tar = root.path().join("root.tar").display().to_string();
+    run("tar", &["-C", root.path().to_str()?, "-cf", &tar, "bin"])?;
+    run("podman", &["import", &tar, name])?;
+    let digest = run("podman", &["image", "inspect", "--format", "{{.Digest}}", name])?;
+    let image = format!("{name}@{digest}");
+    run("podman", &["run", "--rm", "--network=none", &image, "cat", "/dev/null"])?;
+    Some(image)
 }

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use engine::{FieldError, InputFile, StageFailure};
@@ -170,7 +171,8 @@ impl ContainerRunner {
     }
 
     /// Returns the program and arguments that run others in a container, which sees a folder: its
-    /// inputs and files cannot be written there.
+    /// inputs and files cannot be written there. The inputs are links into the cache, and what they
+    /// lead to is seen as well.
     pub(super) fn wrap(
         &self,
         image: &str,
@@ -185,18 +187,22 @@ impl ContainerRunner {
             bound.push(options);
             bound
         };
-        let read_only: Vec<PathBuf> = ["inputs", "files"]
-            .map(|name| folder.join(name))
-            .into_iter()
-            .filter(|path| path.is_dir())
-            .collect();
+        let inputs = folder.join("inputs");
+        let mut read_only: Vec<PathBuf> =
+            [inputs.clone(), folder.join("files")].into_iter().filter(|path| path.is_dir()).collect();
+        let mut targets = Vec::new();
+        list_targets(&inputs, &mut targets);
+        read_only.extend(common_folder(&targets));
         let (program, first, bind, workdir): (_, &[&str], _, _) = match self {
             Self::Apptainer(program) => {
                 (program, &["exec", "--containall", "--cleanenv", "--no-home"], "--bind", "--pwd")
             }
-            Self::Podman(program) => {
-                (program, &["run", "--rm", "--user=0:0", "--entrypoint="], "--volume", "--workdir")
-            }
+            Self::Podman(program) => (
+                program,
+                &["run", "--rm", "--network=none", "--user=0:0", "--entrypoint="],
+                "--volume",
+                "--workdir",
+            ),
         };
         let mut all: Vec<OsString> = vec![program.into()];
         all.extend(first.iter().map(OsString::from));
@@ -217,6 +223,27 @@ impl ContainerRunner {
         all.extend(arguments);
         all
     }
+}
+
+/// Lists what the links in a folder lead to.
+fn list_targets(folder: &Path, targets: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(file_type) if file_type.is_symlink() => targets.extend(fs::read_link(&path)),
+            Ok(file_type) if file_type.is_dir() => list_targets(&path, targets),
+            _ => {}
+        }
+    }
+}
+
+/// Returns the deepest folder that all paths are in, if there are any.
+fn common_folder(paths: &[PathBuf]) -> Option<PathBuf> {
+    let mut common = paths.first()?.parent()?.to_owned();
+    while !paths.iter().all(|path| path.starts_with(&common)) {
+        common.pop();
+    }
+    Some(common)
 }
 
 #[cfg(test)]
@@ -261,7 +288,10 @@ mod tests {
     #[test]
     fn a_container_sees_one_folder() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("inputs")).unwrap();
+        fs::create_dir(folder.path().join("inputs")).unwrap();
+        for (name, blob) in [("a", "/cache/blobs/ab/abc"), ("b", "/cache/blobs/cd/cde")] {
+            std::os::unix::fs::symlink(blob, folder.path().join("inputs").join(name)).unwrap();
+        }
         let variables = [("PARAM_a".to_owned(), OsString::from("b c"))];
         let of = |runner: ContainerRunner| -> Vec<String> {
             let all = runner.wrap("python@sha256:00", folder.path(), &variables, vec!["true".into()]);
@@ -269,12 +299,13 @@ mod tests {
         };
         let (at, inputs) = (folder.path().display(), folder.path().join("inputs").display().to_string());
         let podman = of(ContainerRunner::Podman("podman".into()));
-        let expected = format!("podman run --rm --user=0:0 --entrypoint= --volume {at}:{at}");
-        assert_eq!(podman[..7].join(" "), expected);
+        let expected = format!("podman run --rm --network=none --user=0:0 --entrypoint= --volume {at}:{at}");
+        assert_eq!(podman[..8].join(" "), expected);
         assert!(
             podman.contains(&format!("{inputs}:{inputs}:ro")) && podman.contains(&"PARAM_a=b c".to_owned())
         );
         assert_eq!(podman[podman.len() - 2..], ["python@sha256:00", "true"]);
+        assert!(podman.contains(&"/cache/blobs:/cache/blobs:ro".to_owned()), "{podman:?}");
         let apptainer = of(ContainerRunner::Apptainer("apptainer".into()));
         assert_eq!(apptainer[apptainer.len() - 2..], ["docker://python@sha256:00", "true"]);
     }
