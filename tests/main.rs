@@ -3,6 +3,7 @@
 #![expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 mod cases {
+    mod ablations;
     pub(crate) mod cache;
     mod commands;
     mod data;
