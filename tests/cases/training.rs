@@ -53,7 +53,7 @@ fn the_main_job_gives_the_same_bytes_from_one_thread_and_from_two() {
         "untrained",
         "slerp/cpo, shuffled",
         "slerp/dpo",
-        "it does not hold that the models are Meditron-7B (`kind` of `backbone` is \"train\", not \"source\")",
+        "- the models are Meditron-7B (`kind` of `backbone` is \"train\", not \"source\")",
     ]);
 }
 

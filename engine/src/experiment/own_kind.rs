@@ -344,9 +344,10 @@ fn each(
 fn read_parameter(name: &str, entry: &Entry) -> Result<Parameter, Diagnostic> {
     if !is_name(name) || TAKEN.contains(&name) || OF_PROGRAM.contains(&name) {
         let message = format!("`{name}` cannot name a parameter");
-        let help = match is_name(name) {
-            true => "stages have a field of this name that means something else",
-            false => "use letters, digits, `_` and `-`",
+        let help = if is_name(name) {
+            "stages have a field of this name that means something else"
+        } else {
+            "use letters, digits, `_` and `-`"
         };
         return Err(Diagnostic::new(entry.key.clone(), message).help(help));
     }

@@ -30,6 +30,8 @@ pub(crate) struct TableSpec {
     pub title: Option<String>,
     /// The stages of a table that names no rows.
     pub from: Vec<Spanned>,
+    /// Stages that make more columns for all rows.
+    pub also_from: Vec<Spanned>,
     /// None if no layer names rows.
     pub rows: Option<Vec<RowSpec>>,
     pub columns: ColumnsSpec,
@@ -103,6 +105,7 @@ pub(crate) struct ConditionSpec {
 struct TableFields {
     title: Option<String>,
     from: Option<References>,
+    also_from: Option<References>,
     #[serde(rename = "rows")]
     _rows: Option<IgnoredAny>,
     #[serde(rename = "columns")]
@@ -237,6 +240,7 @@ impl TableSpec {
         let mut spec = Self {
             title: fields.title,
             from: from.map(|entry| texts(&entry.value)).unwrap_or_default(),
+            also_from: fields.also_from.map_or_else(Vec::new, |_| texts(&table["also_from"].value)),
             rows,
             columns,
             average: fields.average.map_or_else(Vec::new, |_| texts(&table["average"].value)),
@@ -256,7 +260,7 @@ impl TableSpec {
         let rows = self.rows.iter_mut().flatten().chain(&mut self.removed_rows);
         let of_rows = rows.flat_map(|row| &mut row.from);
         let of_conditions = self.comparable.iter_mut().map(|condition| &mut condition.stage);
-        self.from.iter_mut().chain(of_rows).chain(of_conditions)
+        self.from.iter_mut().chain(&mut self.also_from).chain(of_rows).chain(of_conditions)
     }
 }
 

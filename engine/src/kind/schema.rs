@@ -258,7 +258,8 @@ fn table_schema() -> Value {
         "type": "object",
         "properties": {
             "title": { "type": "string" },
-            "from": references,
+            "from": references.clone(),
+            "also_from": references,
             "rows": by_name(row, &[]),
             "columns": { "anyOf": [listed, { "type": "object", "additionalProperties": column(&[]) }] },
             "average": strings,

@@ -33,13 +33,8 @@ pub(crate) fn comparability(
         match check(condition, lookup, paths) {
             Ok(None) => {}
             Ok(Some(why)) => {
-                let says = match &condition.says {
-                    Some(says) => format!("that {says}"),
-                    None => format!("`{}`", condition.name),
-                };
-                failed.push(format!(
-                    "Not comparable with the published numbers: it does not hold {says} ({why})."
-                ));
+                let says = condition.says.as_ref().unwrap_or(&condition.name);
+                failed.push(format!("- {says} ({why})"));
             }
             Err(diagnostic) => diagnostics.push(diagnostic),
         }
@@ -48,7 +43,8 @@ pub(crate) fn comparability(
         return Vec::new();
     }
     if !failed.is_empty() {
-        return failed;
+        let heading = "Not comparable with the published numbers. These conditions do not hold:".to_owned();
+        return std::iter::once(heading).chain(failed).collect();
     }
     let names: Vec<&str> = spec.comparable.iter().map(|condition| condition.name.as_str()).collect();
     vec![if names.is_empty() {

@@ -53,6 +53,7 @@ pub(crate) fn plan_rows(
         Some(rows) => rows.iter().flat_map(|row| planner.rows_of(row)).collect(),
         None => planner.default_rows(),
     };
+    planner.add_more_sources(&mut rows);
     planner.remove(&mut rows);
     diagnostics.extend(equal_labels(&rows, sources));
     rows
@@ -130,6 +131,35 @@ impl<'a> RowPlanner<'a> {
             items.extend(self.items_of(&template, &published, reference, &Source { stage, nodes }));
         }
         joined(&items, &row.name.span)
+    }
+
+    /// Adds the stages that make more columns for all rows: to each row those of their nodes that have
+    /// the variants of the row's own nodes.
+    fn add_more_sources(&mut self, rows: &mut [DraftRow]) {
+        for from in &self.spec.also_from {
+            let Some((stage, nodes)) = self.stage_of(from) else { continue };
+            let mut is_used = false;
+            for row in rows.iter_mut() {
+                let Some(first) = row.sources.first() else { continue };
+                let belongs = |node: usize| {
+                    let assignment = self.assignment(node);
+                    first.nodes.iter().any(|own| {
+                        let own = self.assignment(*own);
+                        assignment.iter().all(|variant| own.contains(variant))
+                    })
+                };
+                let nodes: Vec<usize> = nodes.iter().copied().filter(|node| belongs(*node)).collect();
+                if !nodes.is_empty() {
+                    is_used = true;
+                    row.sources.push(Source { stage, nodes });
+                }
+            }
+            if !is_used && !rows.is_empty() {
+                let message = format!("`{}` has no node with the variants of any row", from.text);
+                let help = "it must read what the stages of the rows read, so that it has their axes";
+                self.complain(&from.span, message, Some(help.to_owned()));
+            }
+        }
     }
 
     fn published_row(&mut self, row: &RowSpec, name: &Template, published: &Template) -> Option<DraftRow> {
