@@ -216,7 +216,7 @@ impl<'a> RowPlanner<'a> {
             name.axes().chain(published.axes()).map(|axis| self.variant_in(node, axis)).collect()
         };
         let mut items = Vec::new();
-        for (place, nodes) in grouped(&source.nodes, |node| place(node)) {
+        for (place, nodes) in grouped(&source.nodes, place) {
             let variants: Vec<&str> =
                 place.iter().map(|(axis, variant)| self.lookup.variant_name(*axis, *variant)).collect();
             let (of_name, of_published) = variants.split_at(name.axes().count());
