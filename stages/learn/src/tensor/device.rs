@@ -28,12 +28,14 @@ pub enum DeviceError {
     #[error("this program was built without `{0}`: build it with `--features {0}`")]
     NotBuilt(&'static str),
     /// There is no such device in this machine.
-    #[error("there is no device `{name}` in this machine; there is {}", .available.join(", "))]
+    #[error("there is no device `{name}` in this machine; there is {}{}", .available.join(", "), detail(.problem))]
     Absent {
         /// The device requested.
         name: String,
         /// What there is.
         available: Vec<String>,
+        /// What its driver said, if it failed when it was asked.
+        problem: Option<String>,
     },
     /// It has no numbers of 16 bits.
     #[error("this device does not compute in `bf16`: leave `precision` at `f32`")]
@@ -46,6 +48,10 @@ pub enum DeviceError {
         /// What happened.
         detail: String,
     },
+}
+
+fn detail(problem: &Option<String>) -> String {
+    problem.as_ref().map_or_else(String::new, |problem| format!("; its driver failed: {problem}"))
 }
 
 impl DeviceName {
@@ -123,8 +129,19 @@ fn computes(device: &Device) -> Result<(), String> {
     match sum {
         Ok(64.0) => Ok(()),
         Ok(other) => Err(format!("the sum of a product of ones is {other}, not 64")),
-        Err(_) => Err("its driver failed".to_owned()),
+        Err(panic) => Err(format!("its driver failed: {}", panic_message(&*panic))),
     }
+}
+
+/// Returns the first line of what a panic says.
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let message = panic.downcast_ref::<String>().map(String::as_str);
+    let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
+    message
+        .and_then(|message| message.lines().find(|line| !line.trim().is_empty()))
+        .unwrap_or("no reason")
+        .trim()
+        .to_owned()
 }
 
 /// Opens a device for inference.
@@ -133,6 +150,7 @@ pub(crate) fn open(name: &DeviceName) -> Result<Device, DeviceError> {
     let absent = || DeviceError::Absent {
         name: name.to_string(),
         available: available().iter().map(ToString::to_string).collect(),
+        problem: driver_problem(name),
     };
     match name {
         DeviceName::Cpu => Ok(Device::flex()),
@@ -169,10 +187,28 @@ fn wgpu_devices() -> Vec<DeviceName> {
     Vec::new()
 }
 
-/// Counts devices; where a driver is missing, asking can panic.
+/// Counts devices.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 fn count(kind: burn_tensor::DeviceType) -> usize {
-    std::panic::catch_unwind(|| Device::enumerate(kind).into_iter().count()).unwrap_or(0)
+    enumerated(kind).unwrap_or(0)
+}
+
+/// Counts devices; where a driver is missing or too old, asking can panic.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+fn enumerated(kind: burn_tensor::DeviceType) -> Result<usize, String> {
+    std::panic::catch_unwind(|| Device::enumerate(kind).into_iter().count())
+        .map_err(|panic| panic_message(&*panic))
+}
+
+/// Returns what the driver of a device says, if it fails when it is asked which devices there are.
+fn driver_problem(name: &DeviceName) -> Option<String> {
+    match name {
+        #[cfg(feature = "cuda")]
+        DeviceName::Cuda(_) => enumerated(burn_tensor::DeviceType::Cuda).err(),
+        #[cfg(feature = "wgpu")]
+        DeviceName::Wgpu => enumerated(burn_tensor::DeviceType::Wgpu).err(),
+        _ => None,
+    }
 }
 
 /// Returns the device that tests of models compute on: the CPU, or the one that
@@ -194,6 +230,23 @@ mod tests {
         }
         assert_eq!("tpu".parse::<DeviceName>(), Err(DeviceError::Unknown("tpu".to_owned())));
         assert!("cuda:x".parse::<DeviceName>().is_err());
+    }
+
+    #[test]
+    fn a_driver_that_fails_is_quoted() {
+        let panic =
+            std::panic::catch_unwind(|| panic!("\n  CUDA driver version is insufficient\nmore")).unwrap_err();
+        assert_eq!(panic_message(&*panic), "CUDA driver version is insufficient");
+        let error = |problem: Option<String>| DeviceError::Absent {
+            name: "cuda:0".to_owned(),
+            available: vec!["cpu".to_owned()],
+            problem,
+        };
+        assert_eq!(error(None).to_string(), "there is no device `cuda:0` in this machine; there is cpu");
+        assert_eq!(
+            error(Some("too old".to_owned())).to_string(),
+            "there is no device `cuda:0` in this machine; there is cpu; its driver failed: too old"
+        );
     }
 
     #[test]
