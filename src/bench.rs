@@ -58,7 +58,7 @@ struct Subject {
     /// The number of threads [default: all cores].
     #[arg(long, value_name = "THREADS")]
     threads: Option<u32>,
-    /// The precision of matrix products: `f32`, `bf16` or `bf16_weights`.
+    /// The precision of matrix products: `f32`, `tf32`, `bf16` or `bf16_weights`.
     #[arg(long, value_name = "PRECISION", default_value = "f32", value_parser = precision)]
     precision: Precision,
     /// Print as JSON.
@@ -166,7 +166,7 @@ fn dtype(text: &str) -> Result<String, String> {
 
 fn precision(text: &str) -> Result<Precision, String> {
     serde_json::from_value(text.into())
-        .map_err(|_| "the precision must be `f32`, `bf16` or `bf16_weights`".to_owned())
+        .map_err(|_| "the precision must be `f32`, `tf32`, `bf16` or `bf16_weights`".to_owned())
 }
 
 /// Runs the command.

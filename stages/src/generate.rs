@@ -129,7 +129,7 @@ impl Stage for Generate {
                 threads: u64::from(context.cores()),
                 // The CPU computes in f32, rounded or not.
                 kept: match (params.precision, is_on_cpu(context)) {
-                    (Precision::Bf16 | Precision::Bf16Weights, false) => Kept::Bf16,
+                    (precision, false) if precision.has_bf16() => Kept::Bf16,
                     _ => Kept::F32,
                 },
                 is_on_cpu: is_on_cpu(context),

@@ -196,7 +196,7 @@ fn a_bench_of_qlora_trains_and_says_how_fast() {
     };
     refused(&["--steps", "0"], "`--batch`, `--steps` and `--rank` must be at least 1");
     refused(&["--tokens", "1"], "`--tokens` must be at least 2");
-    refused(&["--precision", "f8"], "the precision must be `f32`, `bf16` or `bf16_weights`");
+    refused(&["--precision", "f8"], "the precision must be `f32`, `tf32`, `bf16` or `bf16_weights`");
     refused(&["--device", "cuda"], "this program was built without `cuda`");
     // What only the model knows is found when there is one.
     lab.run(["bench", "qlora", "--tokens", "600"]).expect(3).says(&["the model takes no text of 600 tokens"]);
@@ -253,7 +253,7 @@ fn a_bench_of_products_says_how_near_to_exact_they_are() {
     let lab = Lab::new();
     let told = lab.run(["bench", "matmul", "--threads", "1", "--json"]).expect(0);
     let found: Value = serde_json::from_str(&told.stdout).unwrap();
-    for (at, precision) in ["f32", "bf16"].into_iter().enumerate() {
+    for (at, precision) in ["f32", "tf32", "bf16", "bf16_weights"].into_iter().enumerate() {
         let product = &found[at];
         assert_eq!(product["precision"], precision);
         assert!(product["operations_per_second"].as_f64() > Some(0.0), "{product}");

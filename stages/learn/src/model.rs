@@ -25,7 +25,7 @@ use crate::tensor::device::{self, DeviceError, DeviceName};
 use crate::tensor::layers::{Storage, Weight};
 use crate::tensor::low_rank::Adapter;
 use crate::tensor::parameters::{Parameter, Parameters as _};
-use crate::tensor::precision::Precision;
+use crate::tensor::precision::{Precision, matmul_f32};
 use crate::text::sequence::TokenLimit;
 use crate::text::tokenizer::{self, Tokenizer, TokenizerError};
 
@@ -292,7 +292,7 @@ impl Model {
                 return Err(unfit(format!("`{path}` is {own:?}, and the adapter was made for {theirs:?}")));
             }
             let tensor = |numbers, shape| Tensor::<2>::from_data(TensorData::new(numbers, shape), &device);
-            let added = tensor(product.b, [output, rank]).matmul(tensor(product.a, [rank, input]));
+            let added = matmul_f32(tensor(product.b, [output, rank]), tensor(product.a, [rank, input]));
             let weight = linear.weight.get(&device) + added.mul_scalar(product.scale);
             linear.weight = Weight::Dense(Parameter::new(weight));
         }

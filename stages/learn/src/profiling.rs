@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use burn_tensor::{Device, Distribution, Tensor, TensorData};
+use burn_tensor::{Device, Distribution, FloatDType, Tensor, TensorData};
 use rayon::prelude::*;
 
 use crate::tensor::device::{self, DeviceError, DeviceName, is_cpu};
@@ -14,7 +14,8 @@ use crate::tensor::random::{Purpose, Random};
 const TIMES: usize = 8;
 
 /// Returns how many floating-point operations a second a device makes of large products of square
-/// matrices, a multiplication and an addition being two. On the CPU so many threads make one each.
+/// matrices, a multiplication and an addition being two. On the CPU so many threads make one each; on
+/// a GPU matrices are as large as it multiplies in about a second, and 8,192 wide at most.
 ///
 /// # Errors
 /// [`DeviceError`].
@@ -23,29 +24,45 @@ pub fn matmul_rate(name: &DeviceName, precision: Precision, threads: usize) -> R
     if !precision.is_known_to(&device) {
         return Err(DeviceError::Precision);
     }
-    let (size, threads) = if is_cpu(&device) { (1024, threads.max(1)) } else { (8192, 1) };
-    let spread = Distribution::Normal(0.0, 1.0);
-    let matrix = || Tensor::<2>::random([size, size], spread, &device);
-    let matrices: Vec<[Tensor<2>; 2]> = (0..threads).map(|_| [matrix(), matrix()]).collect();
+    let is_cpu = is_cpu(&device);
+    let threads = if is_cpu { threads.max(1) } else { 1 };
     let pool = threads_for(&device, threads);
-    let make = |times: usize| {
-        pool.install(|| {
-            matrices.par_iter().for_each(|[a, b]| {
-                let mut found = None;
-                for _ in 0..times {
-                    found = Some(precision.linear(a.clone(), b.clone()));
-                }
-                // Asking for a number waits for all of them.
-                found.map(|found| found.slice([0..1, 0..1]).into_scalar::<f32>());
+    let seconds = |size: usize, times: usize| -> f64 {
+        let matrix = || {
+            let matrix = Tensor::<2>::random([size, size], Distribution::Normal(0.0, 1.0), &device);
+            // As a GPU keeps it, so that only products are timed.
+            if precision == Precision::Bf16 && !is_cpu { matrix.cast(FloatDType::BF16) } else { matrix }
+        };
+        let matrices: Vec<[Tensor<2>; 2]> = (0..threads).map(|_| [matrix(), matrix()]).collect();
+        let make = |times: usize| {
+            pool.install(|| {
+                matrices.par_iter().for_each(|[a, b]| {
+                    let mut product = None;
+                    for _ in 0..times {
+                        product = Some(precision.linear(a.clone(), b.clone()));
+                    }
+                    // Asking for a number waits for all of them.
+                    product.map(|product| product.slice([0..1, 0..1]).into_scalar::<f32>());
+                });
             });
-        });
+        };
+        // What is computed for the first time is compiled, and tried out.
+        make(2);
+        let began = Instant::now();
+        make(times);
+        began.elapsed().as_secs_f64()
     };
-    // What is computed for the first time is compiled, and tried out.
-    make(2);
-    let began = Instant::now();
-    make(TIMES);
+    let size = if is_cpu {
+        1024
+    } else {
+        // The largest that takes about a second; a small one says how long that is.
+        let small = 512;
+        let one = seconds(small, 1);
+        let takes = |size: usize| one * ((size / small) as f64).powi(3);
+        [8192, 4096, 2048, 1024].into_iter().find(|size| takes(*size) < 1.0).unwrap_or(small)
+    };
     let operations = 2.0 * (size as f64).powi(3) * (TIMES * threads) as f64;
-    Ok(operations / began.elapsed().as_secs_f64())
+    Ok(operations / seconds(size, TIMES))
 }
 
 /// How near the matrix products of a device are to exact ones.

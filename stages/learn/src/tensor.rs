@@ -2,6 +2,11 @@
 
 pub(crate) mod device;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod device_matmul;
+#[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+#[path = "tensor/no_device_matmul.rs"]
+mod device_matmul;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod device_nf4;
 #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
 #[path = "tensor/no_device_nf4.rs"]

@@ -148,7 +148,7 @@ pub fn bench_model(folder: &Path, bench: &ModelBench) -> Result<ModelMeasured, S
     let (both, tokens) = time(bench.new_tokens)?;
     // A GPU keeps what is not packed in the precision of products.
     let estimated_kept = match bench.precision {
-        Precision::Bf16 | Precision::Bf16Weights if !is_on_cpu && !bench.is_packed => learn::Kept::Bf16,
+        precision if precision.has_bf16() && !is_on_cpu && !bench.is_packed => learn::Kept::Bf16,
         _ => kept,
     };
     let estimated = sizes.generation(&learn::Continuing {

@@ -33,7 +33,7 @@ impl MatmulMeasured {
         let is_rounded = |accuracy: &MatmulAccuracy| accuracy.relative_error > MOST_F32_ERROR;
         Self {
             accumulates_in_f32: (!accuracy.is_empty()).then(|| accuracy.iter().all(is_exact)),
-            is_tf32: precision == Precision::F32 && accuracy.iter().any(is_rounded),
+            is_tf32: matches!(precision, Precision::F32 | Precision::Tf32) && accuracy.iter().any(is_rounded),
             precision,
             operations_per_second,
             accuracy,

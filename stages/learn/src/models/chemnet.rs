@@ -20,6 +20,7 @@ use safetensors::{Dtype, SafeTensors};
 use crate::network::EncoderEntry;
 use crate::tensor::device::{self, DeviceName};
 use crate::tensor::exponential::{exp, sigmoid, tanh};
+use crate::tensor::precision::matmul_f32;
 
 /// Says what it is in the list of models.
 pub(crate) const ENTRY: EncoderEntry =
@@ -329,7 +330,7 @@ impl Lstm {
                 both.extend_from_slice(state);
             }
             let both = Tensor::<2>::from_data(TensorData::new(both, [rows, inputs + hidden]), &self.device);
-            let gates = both.matmul(self.weights.clone()).into_data();
+            let gates = matmul_f32(both, self.weights.clone()).into_data();
             let mut gates = gates.try_into_vec::<f32>().expect("products are f32");
             let rows = states.chunks_exact_mut(hidden).zip(cells.chunks_exact_mut(hidden));
             for ((states, cells), gates) in rows.zip(gates.chunks_exact_mut(4 * hidden)) {

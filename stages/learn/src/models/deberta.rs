@@ -25,6 +25,7 @@ use crate::network::{EncoderEntry, FolderTensors, Outline, TensorError, WeightSo
 use crate::tensor::fused::softmax;
 use crate::tensor::indices::{places, token_ids};
 use crate::tensor::layers::Storage;
+use crate::tensor::precision::matmul_f32;
 
 /// Says what it is in the list of models.
 pub(crate) const ENTRY: EncoderEntry = EncoderEntry {
@@ -63,7 +64,7 @@ impl Affine {
     }
 
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.weight.clone()) + self.bias.clone().unsqueeze()
+        matmul_f32(x, self.weight.clone()) + self.bias.clone().unsqueeze()
     }
 }
 
@@ -226,7 +227,7 @@ impl DebertaV2ForSequenceClassification {
             x = x + embeddings.clone().select(0, token_ids(types, &self.device));
         }
         if let Some(projection) = &self.projection {
-            x = x.matmul(projection.clone());
+            x = matmul_f32(x, projection.clone());
         }
         x = self.embedding_norm.forward(x);
         let distances = self
@@ -337,15 +338,15 @@ impl Layer {
         let q = split(self.query.forward(x.clone()).mul_scalar(config.attention_scale()));
         let k = split(self.key.forward(x.clone()));
         let v = split(self.value.forward(x.clone()));
-        let mut scores = by_row(q.clone()).matmul(by_row(k.clone()).swap_dims(2, 3));
+        let mut scores = matmul_f32(by_row(q.clone()), by_row(k.clone()).swap_dims(2, 3));
         let [keys, queries] = distances;
         if let Some(keys) = keys {
-            scores = scores + in_order(q.matmul(keys), rows);
+            scores = scores + in_order(matmul_f32(q, keys), rows);
         }
         if let Some(queries) = queries {
-            scores = scores + in_order(k.matmul(queries), rows).swap_dims(2, 3);
+            scores = scores + in_order(matmul_f32(k, queries), rows).swap_dims(2, 3);
         }
-        let seen = softmax(scores).matmul(by_row(v));
+        let seen = matmul_f32(softmax(scores), by_row(v));
         let seen = seen.reshape([heads, tokens, head]).swap_dims(0, 1).reshape([tokens, hidden]);
         let x = self.attention_norm.forward(self.attention_output.forward(seen) + x);
         let wide = config.activation.apply(self.intermediate.forward(x.clone()));

@@ -24,7 +24,7 @@ use crate::tensor::indices::places;
 use crate::tensor::layers::{Linear, rms_norm};
 use crate::tensor::low_rank::Dropout;
 use crate::tensor::parameters::{Parameter, ParameterRef, Parameters};
-use crate::tensor::precision::Precision;
+use crate::tensor::precision::{Precision, matmul_f32};
 use crate::tensor::random::{Purpose, Random};
 use crate::text::batches::Packed;
 use crate::text::sequence::TokenLimit;
@@ -312,11 +312,11 @@ impl T5ForConditionalGeneration {
     ) -> Tensor<2> {
         let q = self.split(attention.q.forward(h), rows);
         let [_, heads, width, head] = q.dims();
-        let mut scores = q.matmul(k.swap_dims(2, 3));
+        let mut scores = matmul_f32(q, k.swap_dims(2, 3));
         if let Some(bias) = bias {
             scores = scores + bias;
         }
-        let seen = dropout.apply(softmax(scores)).matmul(v);
+        let seen = matmul_f32(dropout.apply(softmax(scores)), v);
         let seen = seen.swap_dims(1, 2).reshape([rows * width, heads * head]);
         dropout.apply(attention.o.forward(seen))
     }

@@ -133,7 +133,7 @@ impl Network {
         for (_, linear) in self.linears() {
             linear.precision = precision;
         }
-        if precision != Precision::F32 {
+        if precision.has_bf16() {
             self.visit(&mut |_, mut parameter| parameter.cast_to_bf16());
         }
     }

@@ -43,7 +43,7 @@ impl Packed {
     fn get(&self, device: &Device, precision: Precision) -> Tensor<2> {
         match &self.device {
             Some(packed) => packed.unpack(match precision {
-                Precision::F32 => FloatDType::F32,
+                Precision::F32 | Precision::Tf32 => FloatDType::F32,
                 Precision::Bf16 | Precision::Bf16Weights => FloatDType::BF16,
             }),
             None => Tensor::from_data(TensorData::new(self.host.dequantise(), self.host.shape), device),

@@ -3,7 +3,7 @@
 use burn_tensor::{Device, Tensor, TensorData};
 
 use crate::tensor::parameters::{Parameter, ParameterRef};
-use crate::tensor::precision::Precision;
+use crate::tensor::precision::{Precision, matmul_f32};
 use crate::tensor::random::{Purpose, Random};
 
 /// The low-rank product beside one projection.
@@ -66,7 +66,7 @@ impl Adapter {
 
     /// Returns `(alpha / r) B A`, what it adds to the weight.
     pub(crate) fn delta(&self) -> Tensor<2> {
-        self.b.get().matmul(self.a.get()).mul_scalar(self.scale)
+        matmul_f32(self.b.get(), self.a.get()).mul_scalar(self.scale)
     }
 
     /// Shows its parameters, by PEFT's names without the prefix.

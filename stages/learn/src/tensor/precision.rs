@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::tensor::device::is_cpu;
+use crate::tensor::device_matmul;
 use crate::tensor::fused;
 
 /// What the matrix products of projections, adapters and the head are computed in.
@@ -18,11 +19,14 @@ pub enum Precision {
     /// f32.
     #[default]
     F32,
+    /// f32, and factors of products rounded to TF32, with ten bits in place of 23, by GPUs that multiply
+    /// such factors faster.
+    Tf32,
     /// Factors and products rounded to 16 bits, eight of them for the exponent (bfloat16); what is
     /// added up in between is in f32.
     Bf16,
-    /// Weights rounded to bfloat16, and products in f32: for devices whose sums of bf16 products are
-    /// not accumulated in f32. Attention is in f32.
+    /// Weights rounded to bfloat16, and products as with TF32: for devices whose sums of bf16 products
+    /// are not accumulated in f32.
     Bf16Weights,
 }
 
@@ -33,26 +37,37 @@ impl Precision {
     }
 
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::Bf16Weights];
+    pub const ALL: [Self; 4] = [Self::F32, Self::Tf32, Self::Bf16, Self::Bf16Weights];
 
     /// Says whether a device computes in it.
     pub(crate) fn is_known_to(self, device: &Device) -> bool {
-        self == Self::F32 || is_cpu(device) || device.supports_dtype(DType::BF16)
+        !self.has_bf16() || is_cpu(device) || device.supports_dtype(DType::BF16)
+    }
+
+    /// Says whether weights are rounded to bfloat16.
+    pub fn has_bf16(self) -> bool {
+        matches!(self, Self::Bf16 | Self::Bf16Weights)
+    }
+
+    /// Returns a weight as products have it.
+    pub(crate) fn weight(self, weight: Tensor<2>) -> Tensor<2> {
+        if self.has_bf16() { round(weight) } else { weight }
     }
 
     /// Multiplies `[tokens, in]` with the transpose of `[out, in]`.
     pub(crate) fn linear(self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         match self {
-            Self::F32 => fused::linear(x, weight),
+            Self::F32 if !is_cpu(&x.device()) => matmul_f32(x, weight.transpose()),
+            Self::F32 | Self::Tf32 => fused::linear(x, weight),
             Self::Bf16 if is_cpu(&x.device()) => round(fused::linear(round(x), round(weight))),
             Self::Bf16 => to_bf16(x).matmul(to_bf16(weight).transpose()).cast(FloatDType::F32),
-            Self::Bf16Weights => fused::linear(x, round(weight)),
+            Self::Bf16Weights => fused::linear(x, self.weight(weight)),
         }
     }
 
     /// Returns numbers as weights in products have them.
     pub(crate) fn rounded(self, numbers: Vec<f32>) -> Vec<f32> {
-        if self == Self::F32 {
+        if !self.has_bf16() {
             return numbers;
         }
         let count = numbers.len();
@@ -63,11 +78,18 @@ impl Precision {
     /// Multiplies matrices, or stacks of them, as they stand.
     pub(crate) fn matmul<const D: usize>(self, a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
         match self {
-            Self::F32 | Self::Bf16Weights => a.matmul(b),
+            Self::F32 => matmul_f32(a, b),
+            Self::Tf32 => a.matmul(b),
+            Self::Bf16Weights => a.cast(FloatDType::F32).matmul(b.cast(FloatDType::F32)),
             Self::Bf16 if is_cpu(&a.device()) => round(round(a).matmul(round(b))),
             Self::Bf16 => to_bf16(a).matmul(to_bf16(b)).cast(FloatDType::F32),
         }
     }
+}
+
+/// Multiplies f32 matrices, or stacks of them, and rounds no factor on any device.
+pub(crate) fn matmul_f32<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+    if is_cpu(&a.device()) { a.matmul(b) } else { device_matmul::product(a, b) }
 }
 
 fn to_bf16<const D: usize>(x: Tensor<D>) -> Tensor<D> {
@@ -138,8 +160,10 @@ mod tests {
             }
         }
         let (a, b) = (random([3, 4]), random([4, 2]));
-        let product = Precision::Bf16Weights.matmul(a.clone(), b.clone());
-        assert_eq!(numbers(product), numbers(a.matmul(b)));
+        for precision in [Precision::Tf32, Precision::Bf16Weights] {
+            let product = precision.matmul(a.clone(), b.clone());
+            assert_eq!(numbers(product), numbers(a.clone().matmul(b.clone())));
+        }
     }
 
     #[test]

@@ -154,7 +154,7 @@ fn head_gradients(
     let per_token: Vec<f32> =
         per_token.flat_map(|(gradient, length)| std::iter::repeat_n(normal(*gradient), *length)).collect();
     let grad_logits = softmax.gradient(&per_token);
-    let grad_hidden = precision.matmul(grad_logits.clone(), head.get());
+    let grad_hidden = precision.matmul(grad_logits.clone(), precision.weight(head.get()));
     let grad_head =
         head.requires_grad.then(|| precision.matmul(grad_logits.transpose(), hidden).flatten::<1>(0, 1));
     (grad_hidden, grad_head)

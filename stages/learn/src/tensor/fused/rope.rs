@@ -8,6 +8,7 @@ use weights::wide;
 
 use super::operation::{Matrix, Operation, apply};
 use crate::tensor::device::is_cpu;
+use crate::tensor::precision::matmul_f32;
 
 /// The rotation of the heads of one width.
 #[derive(Debug, Clone)]
@@ -124,7 +125,7 @@ impl Angles {
         let [_, _, head] = cos.dims();
         let shape = [tokens, width / head, head];
         // A product with a matrix of 0, 1 and -1 is exact, and one step on the tape.
-        let swapped = x.clone().reshape([tokens * width / head, head]).matmul(swap);
+        let swapped = matmul_f32(x.clone().reshape([tokens * width / head, head]), swap);
         let rotated = x.reshape(shape) * cos + swapped.reshape(shape) * sin;
         rotated.reshape([tokens, width])
     }
