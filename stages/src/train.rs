@@ -383,6 +383,7 @@ fn memory_of(
         threads: u64::from(context.cores()),
         compared,
         recomputes: tuning.gradient_checkpointing,
+        precision: params.precision,
         is_on_cpu: memory::is_on_cpu(context),
     });
     Ok(memory::memory(&need, context, tokens))

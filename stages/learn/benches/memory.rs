@@ -109,6 +109,7 @@ fn estimate(sizes: &Sizes, name: &str, adapter: &str, tokens: u64) -> Need {
             threads: THREADS as u64,
             compared: Compared::Nothing,
             recomputes: name.ends_with(RECOMPUTED),
+            precision: Precision::F32,
             is_on_cpu: true,
         }),
     }

@@ -98,6 +98,7 @@ pub fn bench_qlora(folder: &Path, bench: &QloraBench) -> Result<QloraMeasured, S
         threads: u64::from(bench.threads),
         compared: learn::Compared::Nothing,
         recomputes: true,
+        precision: bench.precision,
         is_on_cpu: device == DeviceName::Cpu,
     });
     Ok(QloraMeasured {
@@ -199,6 +200,7 @@ pub fn bench_train(folder: &Path, bench: &TrainBench) -> Result<TrainMeasured, S
         threads: u64::from(bench.threads),
         compared: learn::Compared::Nothing,
         recomputes: false,
+        precision: bench.precision,
         is_on_cpu: device == DeviceName::Cpu,
     });
     Ok(TrainMeasured {

@@ -1,6 +1,6 @@
 //! What computing with a model takes of memory, for commands.
 
-use learn::{AdapterMethod, Compared, Continuing, Kept, Sizes, Training};
+use learn::{AdapterMethod, Compared, Continuing, Kept, Precision, Sizes, Training};
 
 use crate::support::memory::text_tokens;
 
@@ -76,6 +76,7 @@ pub fn model_needs(
             threads,
             compared: Compared::Nothing,
             recomputes: false,
+            precision: Precision::F32,
             is_on_cpu,
         })
     };

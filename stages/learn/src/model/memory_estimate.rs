@@ -34,6 +34,7 @@ use serde_json::{Map, Value};
 use crate::adapters::{AdapterMethod, Lora};
 use crate::models::{ENCODERS, LANGUAGE_MODELS};
 use crate::network::{LayerStack, Limit, ListedParameter, Outline, UnusableConfig};
+use crate::tensor::precision::Precision;
 use crate::text::batches::{GPU_SHARD, SHARD};
 
 /// What the program itself takes, with its threads.
@@ -93,6 +94,8 @@ pub struct Training<'a> {
     pub compared: Compared<'a>,
     /// Whether layers are recomputed in the backward pass; those with packed weights always are.
     pub recomputes: bool,
+    /// What products are computed in. With bf16 a GPU keeps frozen weights in it.
+    pub precision: Precision,
     /// Whether it is computed on the CPU, where attention keeps no scores.
     pub is_on_cpu: bool,
 }
@@ -227,8 +230,13 @@ impl Sizes {
 
     /// Returns the bytes of the weights, with projections kept in some way.
     pub fn weights(&self, kept: Kept) -> u64 {
+        self.weights_beside(kept, if kept == Kept::Bf16 { 2 } else { FLOAT })
+    }
+
+    /// Returns the bytes of the weights, with projections kept in some way and each other number in
+    /// so many bytes.
+    fn weights_beside(&self, kept: Kept, dense: Count) -> u64 {
         let projections = self.projections().map(|(_, shape, count)| count * kept.bytes(shape[0] * shape[1]));
-        let dense = if kept == Kept::Bf16 { 2 } else { FLOAT };
         let all = dense * self.dense() + FLOAT * self.outline.derived + projections.sum::<Count>();
         u64::try_from(all).unwrap_or(u64::MAX)
     }
@@ -288,8 +296,10 @@ impl Sizes {
 
     /// Returns what a training needs.
     pub fn training(&self, of: &Training<'_>) -> Need {
+        let is_half = of.precision.has_bf16() && !of.is_on_cpu && of.adapter.is_some();
         let (lora, kept) = match of.adapter {
             None => (None, Kept::F32),
+            Some(AdapterMethod::Lora(lora)) if is_half => (Some(lora.clone()), Kept::Bf16),
             Some(AdapterMethod::Lora(lora)) => (Some(lora.clone()), Kept::F32),
             Some(AdapterMethod::Qlora(qlora)) => {
                 (Some(qlora.lora()), Kept::Nf4 { double_quantization: qlora.double_quantization })
@@ -314,7 +324,11 @@ impl Sizes {
         let copies = if lora.is_some() { 3 } else { 1 };
         Need {
             program: PROGRAM,
-            weights: sum(&[self.weights(kept), floats(adapters), reference]),
+            weights: sum(&[
+                self.weights_beside(kept, if is_half { 2 } else { FLOAT }),
+                floats(adapters),
+                reference,
+            ]),
             moments: floats(2 * learning),
             // The best weights are kept beside them.
             gradients: floats(step + learning),

@@ -16,6 +16,7 @@ fn training<'a>(adapter: Option<&'a AdapterMethod>) -> Training<'a> {
         threads: 2,
         compared: Compared::Nothing,
         recomputes: false,
+        precision: Precision::F32,
         is_on_cpu: true,
     }
 }
@@ -74,6 +75,25 @@ fn less_learns_with_adapters_and_takes_less() {
     let some = adapter(r#"{"lora": {"r": 8, "target_modules": ["q_proj", "v_proj"]}}"#);
     let some = sizes.training(&training(Some(&some)));
     assert_eq!(some.moments, 8 * 32 * 8 * 2 * (4096 + 4096));
+}
+
+#[test]
+fn a_gpu_keeps_frozen_weights_in_bf16() {
+    let sizes = sizes("7b");
+    let adapter = |text: &str| -> AdapterMethod { serde_json::from_str(text).unwrap() };
+    let (lora, qlora) = (adapter(r#"{"lora": {}}"#), adapter(r#"{"qlora": {}}"#));
+    let weights = |adapter: Option<&AdapterMethod>, precision: Precision, is_on_cpu: bool| {
+        sizes.training(&Training { precision, is_on_cpu, ..training(adapter) }).weights
+    };
+    let adapters = 4 * 32 * 64 * (4 * 2 * 4096 + 3 * (4096 + 11_008u64));
+    assert_eq!(weights(Some(&lora), Precision::Bf16, false), sizes.weights(Kept::Bf16) + adapters);
+    assert_eq!(weights(Some(&lora), Precision::Bf16Weights, true), sizes.weights(Kept::F32) + adapters);
+    assert_eq!(weights(None, Precision::Bf16, false), sizes.weights(Kept::F32));
+    // Embedding, head and norms.
+    let dense = 6_738_415_616 - 32 * (4 * 4096 * 4096 + 3 * 4096 * 11_008u64);
+    let [half, single] =
+        [Precision::Bf16, Precision::Tf32].map(|precision| weights(Some(&qlora), precision, false));
+    assert_eq!(single - half, 2 * dense);
 }
 
 #[test]
