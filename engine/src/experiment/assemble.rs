@@ -125,8 +125,9 @@ impl Assembler<'_> {
         let known: Vec<String> = of_files.map(|(name, _)| name.clone()).collect();
         self.refuse_stages_named_as_namespaces(&stages, experiment);
         for (name, entries) in stages {
-            if let Some(spec) = self.assemble_stage(&name, entries, &layers, &known, experiment) {
-                experiment.stages.insert(name, spec);
+            match self.assemble_stage(&name, entries, &layers, &known, experiment) {
+                Some(spec) => drop(experiment.stages.insert(name, spec)),
+                None => drop(experiment.broken_stages.insert(name)),
             }
         }
         if experiment.stages.is_empty() && self.diagnostics.is_empty() {

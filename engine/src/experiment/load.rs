@@ -67,6 +67,7 @@ impl Experiment {
             profile,
             profile_note: loader.note.take(),
             stages: IndexMap::new(),
+            broken_stages: BTreeSet::new(),
             tables: Vec::new(),
             own_kinds: Vec::new(),
             data: request.data.clone(),

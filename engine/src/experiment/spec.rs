@@ -1,6 +1,7 @@
 //! An experiment as written, and each of its stages before axes multiply it.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -144,6 +145,8 @@ pub struct Experiment {
     pub(crate) profile: Option<String>,
     pub(crate) profile_note: Option<String>,
     pub(crate) stages: IndexMap<String, StageSpec>,
+    /// Stages that are not among them for a mistake that was reported: what reads them is not to blame.
+    pub(crate) broken_stages: BTreeSet<String>,
     /// The kinds that it makes of programs.
     pub(crate) own_kinds: Vec<Arc<OwnKind>>,
     pub(crate) tables: Vec<TableDeclaration>,

@@ -171,6 +171,11 @@ pub(crate) fn absolute(written: &str, folder: &Path, data: Option<&Path>) -> Res
             path.push(data.ok_or("`${data}` is not set: give `--data FOLDER` or set `PIPELINE_DATA`")?);
             rest.trim_start_matches('/')
         }
+        None if written.contains("://") => {
+            return Err("it is an address: download what is there, and write the path of the file or folder \
+                        on this machine"
+                .to_owned());
+        }
         None => {
             path.push(folder);
             written

@@ -65,7 +65,7 @@ impl<'a> PlanBuilder<'a> {
 
     /// Returns whether a stage is wrong or is missing.
     pub(crate) fn has_gaps(&self) -> bool {
-        !self.broken.is_empty() || !self.is_complete()
+        !self.broken.is_empty() || !self.experiment.broken_stages.is_empty() || !self.is_complete()
     }
 
     /// Returns whether every stage has nodes.
@@ -180,7 +180,10 @@ impl<'a> PlanBuilder<'a> {
             .filter_map(|node| Reference::parse(node.as_text()?).ok())
             .any(|reference| match self.lookup().stage_named(&reference.stage) {
                 Some(stage) => self.by_stage[stage].is_empty(),
-                None => self.experiment.has_syntax_errors,
+                None => {
+                    self.experiment.has_syntax_errors
+                        || self.experiment.broken_stages.contains(&reference.stage)
+                }
             })
     }
 
