@@ -1,5 +1,6 @@
 use super::*;
-use crate::model::open_network;
+use crate::model::{open_network, write_random};
+use crate::models::Architecture;
 use crate::network::Network;
 use crate::tensor::device::{is_cpu, tested_device};
 use crate::tensor::layers::Storage;
@@ -10,7 +11,7 @@ use crate::train::config::Length;
 use crate::train::lr_schedule::Schedule;
 use safetensors::SafeTensors;
 use std::path::PathBuf;
-use weights::ModelFolder;
+use weights::{Dtype, ModelFolder};
 
 fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
@@ -142,6 +143,62 @@ fn threads_change_no_bit() {
     };
     let one = bits(1);
     assert!([2, 3].into_iter().all(|threads| bits(threads) == one));
+}
+
+/// In a deep T5 many layers take one tensor, whose gradient is a sum of many: they are added in one
+/// order, whatever thread has which shard and whether layers are recomputed.
+#[test]
+fn threads_and_recomputed_layers_change_no_bit_of_a_deep_model() {
+    const VOCABULARY: usize = 40;
+    if !is_cpu(&tested_device()) {
+        return eprintln!("skipped: GPUs add in orders of their own");
+    }
+    let tokens = |seed: usize, count: usize| -> Vec<u32> {
+        (0..count).map(|place| ((seed * 17 + place * place * 7) % (VOCABULARY - 3) + 3) as u32).collect()
+    };
+    let example = |seed: usize| {
+        let (prompt, output) = (tokens(seed, 3 + 5 * seed % 11), tokens(seed + 50, 2 + 7 * seed % 9));
+        let (chosen, _) = Sequence::new(&prompt, &output, TokenLimit::Each(64)).unwrap();
+        Example { id: String::new(), chosen, rejected: None, desirable: None }
+    };
+    let examples = Examples {
+        train: (0..24).map(example).collect(),
+        validation: Vec::new(),
+        limit: TokenLimit::Each(64),
+    };
+    let t5 = r#"{"t5": {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 5, "num_heads": 2}}"#;
+    let llama = r#"{"llama": {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 5,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}}"#;
+    for architecture in [t5, llama] {
+        let architecture: Architecture = serde_json::from_str(architecture).unwrap();
+        let folder = tempfile::TempDir::new().unwrap();
+        write_random(&architecture.config(VOCABULARY), Dtype::F32, 1 << 30, folder.path()).unwrap();
+        let bits = |threads: usize, activations: Activations| -> Vec<u32> {
+            let (device, folder) = (tested_device(), ModelFolder::open(folder.path()).unwrap());
+            let mut model = open_network(&folder, Storage::Dense, &device).unwrap();
+            let config = TrainingConfig { micro_batch_size: 12, ..config(24) };
+            let steps = Steps::new(&config, examples.train.len());
+            let pool = threads_for(&device, threads);
+            let mut training = Training::of(vec![Replica::new(&mut model, device)], &config, &examples, pool);
+            training.activations = activations;
+            let all: Vec<usize> = (0..examples.train.len()).collect();
+            for _ in 0..3 {
+                training.advance(&all, &steps).unwrap();
+            }
+            drop(training);
+            let mut bits = Vec::new();
+            model.visit(&mut |_, parameter| {
+                bits.extend(host(parameter.flat()).iter().map(|number| number.to_bits()));
+            });
+            bits
+        };
+        let expected = bits(1, Activations::Kept);
+        for threads in [1, 2, 3] {
+            for activations in [Activations::Kept, Activations::Recomputed] {
+                assert!(bits(threads, activations) == expected, "{threads} threads, {activations:?}");
+            }
+        }
+    }
 }
 
 #[test]
