@@ -130,9 +130,8 @@ impl<'a> Listener<'a> {
                     self.running.insert(*node, bar);
                 }
             }
-            Event::Waiting { node } => {
-                self.line(&format!("wait      {}  (another run makes it)", self.label(*node)))
-            }
+            Event::Waiting { node } => self
+                .line(&format!("wait      {}  (the same result is being made already)", self.label(*node))),
             Event::Progress { node, progress } => self.move_bar(*node, progress),
             Event::Recording { .. } => {}
             Event::Retrying { node, message } => {
@@ -205,7 +204,9 @@ impl<'a> Listener<'a> {
             StageResult::EarlyCutoff => {
                 self.line(&format!("unchanged {label}  (its inputs are the same as before)"))
             }
-            StageResult::Shared => self.line(&format!("shared    {label}  (another run made it)")),
+            StageResult::Shared => {
+                self.line(&format!("shared    {label}  (made by an equal stage or another run)"))
+            }
             StageResult::Failed { failure, log } => {
                 self.line(&format!(
                     "FAILED    {label} of {}: {failure}",
