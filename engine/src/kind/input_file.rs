@@ -172,9 +172,11 @@ pub(crate) fn absolute(written: &str, folder: &Path, data: Option<&Path>) -> Res
             rest.trim_start_matches('/')
         }
         None if written.contains("://") => {
-            return Err("it is an address: download what is there, and write the path of the file or folder \
+            return Err(
+                "it is an address: download what is there, and write the path of the file or folder \
                         on this machine"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         None => {
             path.push(folder);
