@@ -5,17 +5,13 @@ use crate::network::Network;
 use crate::tensor::device::{is_cpu, tested_device};
 use crate::tensor::layers::Storage;
 use crate::tensor::precision::Precision;
+use crate::testing::golden;
 use crate::text::sequence::{Sequence, TokenLimit};
 use crate::train::adamw::AdamW;
 use crate::train::config::Length;
 use crate::train::lr_schedule::Schedule;
 use safetensors::SafeTensors;
-use std::path::PathBuf;
 use weights::{Dtype, ModelFolder};
-
-fn golden(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
-}
 
 fn config(batch_size: usize) -> TrainingConfig {
     TrainingConfig {
