@@ -88,3 +88,17 @@ fn an_input_that_another_stage_makes_is_a_cause_itself() {
     assert_eq!(lines.len(), 2, "{told}");
     assert!(lines[1].starts_with("  inputs.b ") && lines[1].contains(" -> a ("), "{told}");
 }
+
+#[test]
+fn an_ablation_is_compared_with_the_file_that_it_includes() {
+    let base = "[stages.a]\nkind = 'command'\nrun = 'echo $PARAM_x > outputs/o/f'\noutputs.o = {}\n\
+                parameters.x = 1\n";
+    let lab = Lab::with(base);
+    lab.run(["run", "x.toml"]).expect(0);
+    lab.write("mine.toml", "experiment.include = ['x.toml']\nstages.a.parameters.x = 2\n");
+    lab.run(["why", "mine.toml", "a"]).expect(0).shows(&["parameters.x", "mine.toml:2"]);
+    let told = lab.run(["run", "mine.toml"]).expect(0);
+    assert!(told.stderr.contains("x 1 -> 2 (mine.toml:2)"), "{}", told.stderr);
+    lab.write("named.toml", "experiment.include = { n = 'x.toml' }\n[stages.'n/a']\nparameters.x = 3\n");
+    lab.run(["why", "named.toml", "n/a"]).expect(0).shows(&["parameters.x", "named.toml:3"]);
+}

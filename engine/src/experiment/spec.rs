@@ -179,6 +179,11 @@ impl Experiment {
         }
     }
 
+    /// Returns the files that it includes, and other texts that it read, in the order of the reading.
+    pub(crate) fn included_files(&self) -> impl DoubleEndedIterator<Item = &Path> {
+        self.sources.names().map(Path::new)
+    }
+
     /// Returns the kinds that it defines, each with the JSON Schema of its parameters.
     pub fn own_kinds(&self) -> Vec<(String, serde_json::Value)> {
         self.own_kinds.iter().map(|own| (own.name.clone(), own.schema())).collect()

@@ -1,6 +1,7 @@
 //! Why a stage hits or misses: what differs from the nearest earlier run, and what that comes from.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use cache::{Cache, CacheError, HistoryEntry, Key, Recipe};
 use serde_json::Value;
@@ -71,7 +72,7 @@ pub fn explain(
     let state = forecast(plan, keys, cache)?[node].state;
     let mut chain = Vec::new();
     if let Some(cache) = cache {
-        let past = Past::new(plan, keys, cache);
+        let past = Past::new(plan, keys, cache)?;
         let (nearest, was_seen) = past.nearest(node)?;
         let label = plan.nodes()[node].label().to_owned();
         match nearest {
@@ -93,12 +94,14 @@ pub fn explain(
     Ok(Explanation { state, key: keys.recipe(node), chain })
 }
 
-/// The earlier runs of an experiment.
+/// The earlier runs of an experiment, and of the files that it includes: an ablation is compared with
+/// what it changes.
 pub(crate) struct Past<'a> {
     plan: &'a Plan,
     keys: &'a Keys,
     cache: &'a Cache,
-    experiment: String,
+    /// The experiment itself, then the included files that have been run by themselves.
+    experiments: Vec<String>,
 }
 
 /// What is not as it was in a node.
@@ -109,14 +112,45 @@ pub(crate) struct Compared {
 }
 
 impl<'a> Past<'a> {
-    pub(crate) fn new(plan: &'a Plan, keys: &'a Keys, cache: &'a Cache) -> Self {
-        let experiment = std::path::absolute(plan.experiment().file()).unwrap_or_default();
-        Self { plan, keys, cache, experiment: experiment.display().to_string() }
+    /// # Errors
+    /// [`CacheError`] if the cache cannot be read.
+    pub(crate) fn new(plan: &'a Plan, keys: &'a Keys, cache: &'a Cache) -> Result<Self, CacheError> {
+        let absolute = |file: &Path| std::path::absolute(file).unwrap_or_default().display().to_string();
+        let mut experiments: Vec<String> = Vec::new();
+        // The nearest file first: what it includes stands before it.
+        let included = plan.experiment().included_files().rev().map(absolute);
+        for experiment in std::iter::once(absolute(plan.experiment().file())).chain(included) {
+            if !experiments.contains(&experiment) && cache.index().has_history(&experiment)? {
+                experiments.push(experiment);
+            }
+        }
+        Ok(Self { plan, keys, cache, experiments })
     }
 
-    /// Returns whether a run of the experiment is remembered.
-    pub(crate) fn has_runs(&self) -> Result<bool, CacheError> {
-        self.cache.index().has_history(&self.experiment)
+    /// Returns whether any run is remembered.
+    pub(crate) fn has_runs(&self) -> bool {
+        !self.experiments.is_empty()
+    }
+
+    /// Returns the recipes that a node had, newest first: in runs of the experiment, or else in those
+    /// of the nearest included file that knows it, where a namespace is no part of its name.
+    fn history(&self, node: usize) -> Result<Vec<HistoryEntry>, CacheError> {
+        let label = self.label(node);
+        let stage = self.plan.stage_name(self.plan.nodes()[node].stage);
+        let in_namespace = stage
+            .rsplit_once('/')
+            .and_then(|(namespace, _)| label.strip_prefix(namespace)?.strip_prefix('/'))
+            .unwrap_or(label);
+        for experiment in &self.experiments {
+            let mut history = self.cache.index().history(experiment, label)?;
+            if history.is_empty() && in_namespace != label {
+                history = self.cache.index().history(experiment, in_namespace)?;
+            }
+            if !history.is_empty() {
+                return Ok(history);
+            }
+        }
+        Ok(Vec::new())
     }
 
     pub(crate) fn label(&self, node: usize) -> &'a str {
@@ -129,7 +163,7 @@ impl<'a> Past<'a> {
         let Some(current) = self.keys.document(self.plan, node) else {
             return Ok((None, false));
         };
-        let earlier = self.cache.index().history(&self.experiment, self.label(node))?;
+        let earlier = self.history(node)?;
         let was_seen = !earlier.is_empty();
         let others = earlier.into_iter().filter(|seen| Some(seen.key) != self.keys.recipe(node));
         Ok((others.min_by_key(|seen| differences(&seen.recipe, &current).len()), was_seen))
@@ -161,7 +195,7 @@ impl<'a> Past<'a> {
             let was = inputs.find(|input| edge.port == input.port && input.label == edge.label);
             let Some(was) = was else { continue };
             // If it was another stage that made it, the reference is what changed.
-            let earlier = self.cache.index().history(&self.experiment, self.label(edge.from))?;
+            let earlier = self.history(edge.from)?;
             if let Some(earlier) = earlier.into_iter().find(|seen| seen.key == was.from) {
                 change.is_derived = true;
                 upstream.push((edge.from, earlier));

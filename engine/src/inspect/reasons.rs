@@ -103,8 +103,8 @@ impl<'a> RunReasons<'a> {
         cache: &'a Cache,
         forced: &'a BTreeSet<usize>,
     ) -> Result<Self, CacheError> {
-        let past = Past::new(plan, keys, cache);
-        let has_runs = past.has_runs()?;
+        let past = Past::new(plan, keys, cache)?;
+        let has_runs = past.has_runs();
         Ok(Self { past, keys, cache, forced, has_runs, causes: BTreeMap::new() })
     }
 

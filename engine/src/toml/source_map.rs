@@ -50,6 +50,11 @@ impl SourceMap {
         base
     }
 
+    /// Returns what people call the texts, in the order in which they were added.
+    pub(crate) fn names(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.sources.iter().map(|source| source.name.as_str())
+    }
+
     /// Returns the text that contains a span, and the span within it.
     pub(crate) fn locate(&self, span: &Span) -> (&Source, Span) {
         let after = self.sources.partition_point(|source| source.base <= span.start);
